@@ -1,0 +1,1 @@
+"""A small GPT trainer that keeps nanoGPT's names, config files, checkpoints and losses."""

@@ -1,0 +1,128 @@
+"""GPT-2 as nanoGPT builds it: the same modules in the same order, so that the same seed draws the same weights.
+
+Shapes: B sequences, T tokens of context, C width (n_embd), V vocabulary. Training returns only the loss: the
+logits of a batch are the largest thing in memory, and nothing needs to keep them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.config import TrainConfig
+
+INIT_STD = 0.02
+
+
+class LayerNorm(nn.Module):
+    """LayerNorm with an optional bias, which torch's own always has beside a weight."""
+
+    def __init__(self, width: int, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return F.layer_norm(x_BTC, self.weight.shape, self.weight, self.bias, 1e-5)
+
+
+class Attention(nn.Module):
+    """Causal self-attention over all heads at once."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.resid_dropout = nn.Dropout(config.dropout)
+        self.n_head = config.n_head
+        self.dropout = config.dropout
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        B, T, C = x_BTC.shape
+        heads = (B, T, self.n_head, C // self.n_head)
+        q, k, v = (part.view(heads).transpose(1, 2) for part in self.c_attn(x_BTC).split(C, dim=2))
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
+        y = self.c_proj(y.transpose(1, 2).contiguous().view(B, T, C))
+        return cast(Tensor, self.resid_dropout(y))
+
+
+class MLP(nn.Module):
+    """Two linear layers with an exact (erf) GELU between."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
+        self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return cast(Tensor, self.dropout(self.c_proj(F.gelu(self.c_fc(x_BTC)))))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.ln_1 = LayerNorm(config.n_embd, bias=config.bias)
+        self.attn = Attention(config)
+        self.ln_2 = LayerNorm(config.n_embd, bias=config.bias)
+        self.mlp = MLP(config)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        x_BTC = x_BTC + self.attn(self.ln_1(x_BTC))
+        return cast(Tensor, x_BTC + self.mlp(self.ln_2(x_BTC)))
+
+
+class GPT(nn.Module):
+    """The model. `config.vocab_size` must be set; draws its weights from torch's global generator."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = nn.ModuleDict(
+            {
+                "wte": nn.Embedding(config.vocab_size, config.n_embd),
+                "wpe": nn.Embedding(config.block_size, config.n_embd),
+                "drop": nn.Dropout(config.dropout),
+                "h": nn.ModuleList(Block(config) for _ in range(config.n_layer)),
+                "ln_f": LayerNorm(config.n_embd, bias=config.bias),
+            }
+        )
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        cast(nn.Embedding, self.transformer["wte"]).weight = self.lm_head.weight
+        self.apply(_init_weights)
+        for name, parameter in self.named_parameters():
+            if name.endswith("c_proj.weight"):
+                nn.init.normal_(parameter, std=INIT_STD / math.sqrt(2 * config.n_layer))
+
+    def forward(self, x_BT: Tensor, y_BT: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+        """Mean cross-entropy of the targets, nats a token (a 0-dim tensor)."""
+        logits_BTV = self.logits(x_BT)
+        return F.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten(), label_smoothing=label_smoothing)
+
+    def window_losses(self, x_BT: Tensor, y_BT: Tensor) -> Tensor:
+        """Mean cross-entropy of each sequence, nats a token: (B,)."""
+        logits_BTV = self.logits(x_BT)
+        losses = F.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten(), reduction="none")
+        return losses.view(y_BT.shape).mean(dim=1)
+
+    def logits(self, x_BT: Tensor) -> Tensor:
+        """Scores of every next token: (B, T, V)."""
+        positions = torch.arange(x_BT.shape[1], device=x_BT.device)
+        x_BTC = self.transformer["drop"](self.transformer["wte"](x_BT) + self.transformer["wpe"](positions))
+        for block in cast(nn.ModuleList, self.transformer["h"]):
+            x_BTC = block(x_BTC)
+        return cast(Tensor, self.lm_head(self.transformer["ln_f"](x_BTC)))
+
+
+def _init_weights(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=INIT_STD)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

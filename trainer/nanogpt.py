@@ -1,0 +1,164 @@
+"""nanoGPT's configuration contract (karpathy/nanoGPT at 3adf61e, November 2025).
+
+nanoGPT executes its config file inside train.py's globals, unvalidated: a misspelt key silently
+trains the default. Here the file is read as data, with `ast`: assignments of literals and of
+arithmetic on literals, to one of the 33 keys that nanoGPT knows; nothing is ever executed.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import operator
+from collections.abc import Callable
+from pathlib import Path
+
+from trainer.errors import ConfigError
+
+Value = bool | int | float | str
+
+DEFAULTS: dict[str, Value] = {
+    "out_dir": "out",
+    "eval_interval": 2000,
+    "log_interval": 1,
+    "eval_iters": 200,
+    "eval_only": False,
+    "always_save_checkpoint": True,
+    "init_from": "scratch",
+    "wandb_log": False,
+    "wandb_project": "owt",
+    "wandb_run_name": "gpt2",
+    "dataset": "openwebtext",
+    "gradient_accumulation_steps": 40,
+    "batch_size": 12,
+    "block_size": 1024,
+    "n_layer": 12,
+    "n_head": 12,
+    "n_embd": 768,
+    "dropout": 0.0,
+    "bias": False,
+    "learning_rate": 6e-4,
+    "max_iters": 600000,
+    "weight_decay": 0.1,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "grad_clip": 1.0,
+    "decay_lr": True,
+    "warmup_iters": 2000,
+    "lr_decay_iters": 600000,
+    "min_lr": 6e-5,
+    "backend": "nccl",
+    "device": "cuda",
+    "dtype": "bfloat16",
+    "compile": True,
+}
+"""The 33 keys with their defaults, in train.py's order; the type of a default is the key's type."""
+
+_BINARY: dict[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
+_LARGEST_POWER = 64
+
+
+def read_config(path: str | Path) -> dict[str, Value]:
+    """Read a nanoGPT config file without executing it: the keys it sets, in nanoGPT's types.
+
+    Raises ConfigError, naming file and line, for anything but assignments of literals (or
+    arithmetic on literals) to a key that nanoGPT knows.
+    """
+    path = Path(path)
+    try:
+        source = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    try:
+        tree = ast.parse(source, filename=str(path))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None)
+        where = f"{path}:{line}" if line else str(path)
+        raise ConfigError(f"{where}: is not a Python config file: {error}") from error
+
+    settings: dict[str, Value] = {}
+    for statement in tree.body:
+        where = f"{path}:{statement.lineno}"
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+            continue  # a docstring
+        if isinstance(statement, ast.AnnAssign) and statement.value is not None:
+            targets: list[ast.expr] = [statement.target]
+            value = statement.value
+        elif isinstance(statement, ast.Assign):
+            targets, value = statement.targets, statement.value
+        else:
+            raise ConfigError(
+                f"{where}: only 'key = value' lines are read from a nanoGPT config, "
+                f"and this is {_describe(statement)}; write the value out"
+            )
+        for target in targets:
+            if not isinstance(target, ast.Name):
+                raise ConfigError(f"{where}: only 'key = value' lines are read; write the value out")
+            settings[target.id] = _typed(target.id, _literal(value, where), where)
+    return settings
+
+
+def _describe(statement: ast.stmt) -> str:
+    name = type(statement).__name__.lower()
+    return {"import": "an import", "importfrom": "an import", "if": "an 'if'"}.get(name, f"a Python statement ({name})")
+
+
+def _literal(node: ast.expr, where: str) -> Value:
+    """The value of a literal, or of arithmetic on literals."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float | str):
+        return node.value
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        number = _number(node.operand, where)
+        return -number if isinstance(node.op, ast.USub) else number
+    if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
+        left, right = _number(node.left, where), _number(node.right, where)
+        if isinstance(node.op, ast.Pow) and abs(right) > _LARGEST_POWER:
+            raise ConfigError(f"{where}: exponent {right} is above {_LARGEST_POWER}")
+        try:
+            result = _BINARY[type(node.op)](left, right)
+        except (ArithmeticError, ValueError) as error:
+            raise ConfigError(f"{where}: {ast.unparse(node)}: {error}") from error
+        if isinstance(result, complex):
+            raise ConfigError(f"{where}: {ast.unparse(node)} is not a real number")
+        return result
+    shown = ast.unparse(node)
+    raise ConfigError(
+        f"{where}: {shown[:60]!r} is neither a literal nor arithmetic on literals; "
+        "a config is read as data, never executed: write its value"
+    )
+
+
+def _number(node: ast.expr, where: str) -> float:
+    value = _literal(node, where)
+    if isinstance(value, bool | str):
+        raise ConfigError(f"{where}: arithmetic on {value!r}; only numbers can be computed with")
+    return value
+
+
+def _typed(key: str, value: Value, where: str) -> Value:
+    """`value` in the type of nanoGPT's default, or a ConfigError that says how to write it."""
+    if key not in DEFAULTS:
+        near = difflib.get_close_matches(key, DEFAULTS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{where}: nanoGPT has no key {key!r} and would ignore it silently{hint}")
+    wanted = type(DEFAULTS[key])
+    if type(value) is wanted:
+        return value
+    if wanted is float and type(value) is int:
+        return float(value)
+    remedy = f"{key} = {int(value)}" if wanted is int and _whole(value) else f"default: {DEFAULTS[key]!r}"
+    raise ConfigError(f"{where}: {key} = {value!r} is a {type(value).__name__}, not a {wanted.__name__} ({remedy})")
+
+
+def _whole(value: Value) -> bool:
+    return isinstance(value, float) and value.is_integer()

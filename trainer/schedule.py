@@ -1,0 +1,20 @@
+"""The learning rate of a step: nanoGPT's linear warm-up and cosine decay."""
+
+from __future__ import annotations
+
+import math
+
+from trainer.config import TrainConfig
+
+
+def lr_at(step: int, config: TrainConfig) -> float:
+    """Learning rate of the update at `step`, counted from 0 (nanoGPT's get_lr since December 2024)."""
+    if not config.decay_lr:
+        return config.learning_rate
+    if step < config.warmup_iters:
+        return config.learning_rate * (step + 1) / (config.warmup_iters + 1)
+    if step > config.lr_decay_iters:
+        return config.min_lr
+    progress = (step - config.warmup_iters) / (config.lr_decay_iters - config.warmup_iters)
+    share = 0.5 * (1.0 + math.cos(math.pi * progress))
+    return config.min_lr + share * (config.learning_rate - config.min_lr)
