@@ -1,0 +1,158 @@
+"""A study's settings at the length of its trials: schedule, evaluations and batches of every trial.
+
+A baseline's schedule comes along by its fractions of max_iters (warm-up 500 of 20000 becomes 15 of
+600). All trials see the same tokens and are evaluated at the same shares of them, on the same windows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sweeps.knobs import RangeKnob
+from sweeps.settings import Value, with_heads
+from sweeps.study import Study, tidy
+from trainer.config import TrainConfig
+from trainer.errors import ConfigError
+
+FEWEST, MOST = 20, 40
+"""Evaluations of a trial: fewer hide a plateau from the pruner, more cost time and rows."""
+MOST_WINDOWS = 2048
+TOKEN_TOLERANCE = 0.02
+"""Two per cent of the tokens move the loss by less than 0.01 nats: below the noise of seeds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Where a trial of the baseline's batch is evaluated: at 0 and `evaluations` times after it."""
+
+    evaluations: int
+    interval: int
+    """iterations between them; the last evaluation is at the horizon, whatever the interval"""
+
+
+def grid(study: Study) -> Grid:
+    """The evaluations, near the number that the study asks for, at iterations that divide its horizon if they can.
+
+    Where trials have other batch sizes, their iterations must be a multiple of the number of
+    evaluations, so that evaluation k is at the same share of the tokens; the number that keeps
+    tokens most equal is taken.
+    """
+    iters, wanted = study.iters, study.evaluations
+    if iters < FEWEST:
+        return Grid(evaluations=iters, interval=1)
+    others = _other_batches(study)
+    if others:
+        divisors = [count for count in range(FEWEST, min(MOST, iters) + 1) if iters % count == 0]
+        if divisors:
+            base = study.sequences_per_iter
+            best = min(
+                divisors,
+                key=lambda count: (
+                    round(max(_unequal(iters * base / other, count) for other in others), 6),
+                    abs(count - wanted),
+                ),
+            )
+            return Grid(evaluations=best, interval=iters // best)
+    near = {math.ceil(iters / count) for count in range(FEWEST, min(MOST, iters) + 1)}
+    allowed = [interval for interval in near if FEWEST <= math.ceil(iters / interval) <= MOST]
+    interval = min(allowed, key=lambda each: (iters % each != 0, abs(math.ceil(iters / each) - wanted), each))
+    return Grid(evaluations=math.ceil(iters / interval), interval=interval)
+
+
+def _unequal(iters: float, evaluations: int) -> float:
+    """Share by which tokens differ when `iters` become the nearest multiple of `evaluations`."""
+    return abs(_multiple(iters, evaluations) / iters - 1)
+
+
+def _multiple(iters: float, of: int) -> int:
+    return of * max(1, round(iters / of))
+
+
+def _other_batches(study: Study) -> list[int]:
+    """Sequences an iteration, other than the baseline's, of trials that the study can make."""
+    batch, accumulation = (int(study.baseline[name]) for name in ("batch_size", "gradient_accumulation_steps"))
+    knob = study.knobs.get("batch_size")
+    found = set()
+    if knob is not None:
+        sizes = knob.wholes() if isinstance(knob, RangeKnob) else knob.choices
+        found = {int(size) * accumulation for size in sizes}
+    for candidate in study.candidates:
+        found.add(
+            int(candidate.get("batch_size", batch)) * int(candidate.get("gradient_accumulation_steps", accumulation))
+        )
+    return sorted(found - {study.sequences_per_iter})
+
+
+def at_horizon(
+    study: Study,
+    changes: Mapping[str, Value],
+    *,
+    seed: int,
+    vocab_size: int,
+    warmup_fraction: float | None = None,
+) -> TrainConfig:
+    """The study's baseline with `changes` (nanoGPT's names, iterations of the baseline's own run), as a trial.
+
+    `warmup_fraction`, of the trial's iterations, stands above warmup_iters. A min_lr that isn't
+    among the changes stays as it is, unless the learning rate falls below it: then it keeps the
+    baseline's ratio. Raises ConfigError for what can't be run, or can't see the same tokens.
+    """
+    settings = {**study.baseline, **changes}
+    if "n_head" in changes:
+        settings.pop("head_size", None)
+    elif "head_size" in changes:
+        settings.pop("n_head", None)
+    base, rate = study.baseline, float(settings["learning_rate"])
+    if "min_lr" not in changes and float(settings["min_lr"]) > rate:
+        settings["min_lr"] = tidy(float(base["min_lr"]) / float(base["learning_rate"]) * rate)
+    own = TrainConfig.from_mapping({**with_heads(settings), "seed": seed, "vocab_size": vocab_size})
+
+    where = grid(study)
+    iters, interval = study.iters, where.interval
+    if own.sequences_per_iter != study.sequences_per_iter:
+        iters, interval = _equal_tokens(study, own, where)
+    decay = max(1, round(own.lr_decay_iters / own.max_iters * iters))
+    fraction = own.warmup_iters / own.max_iters if warmup_fraction is None else warmup_fraction
+    warmup = max(1, round(fraction * iters)) if fraction > 0 else 0
+    windows = evaluation_windows(study)
+    return own.replace(
+        max_iters=iters,
+        lr_decay_iters=decay,
+        warmup_iters=min(warmup, decay - 1) if own.decay_lr else warmup,
+        eval_interval=interval,
+        eval_windows=windows,
+        final_windows=max(study.final_windows, windows),
+    )
+
+
+def _equal_tokens(study: Study, config: TrainConfig, where: Grid) -> tuple[int, int]:
+    """Iterations and evaluation interval that give another batch the baseline's tokens."""
+    exact = study.iters * study.sequences_per_iter / config.sequences_per_iter
+    iters = _multiple(exact, where.evaluations)
+    if study.iters % where.evaluations:
+        good = study.iters - study.iters % FEWEST
+        raise ConfigError(
+            f"batch_size={config.batch_size} needs a horizon that {FEWEST} to {MOST} evaluations divide, which "
+            f"{study.iters} iterations are not; nearest: {max(good, FEWEST)} and {good + FEWEST}"
+        )
+    if abs(iters / exact - 1) > TOKEN_TOLERANCE:
+        raise ConfigError(
+            f"batch_size={config.batch_size} x {config.gradient_accumulation_steps} would see the baseline's tokens in "
+            f"{exact:.4g} iterations, and {where.evaluations} evaluations at the baseline's shares of them need "
+            f"{iters}; use batch sizes that divide or multiply the baseline's, or a longer horizon"
+        )
+    return iters, iters // where.evaluations
+
+
+def evaluation_windows(study: Study) -> int:
+    """Fixed windows a split at each evaluation, so that evaluations cost a tenth of a trial at most.
+
+    An evaluated token costs a third of a trained one (forward 2N, forward and backward 6N FLOP a
+    token), and W windows of each of two splits are evaluated. With W = 0.12 x trained sequences /
+    evaluations, that is 2/3 x 0.12 = 8 % of the training; the evaluation at 0 and the larger final
+    one take the rest of the tenth. Two windows at least, or there is no standard error.
+    """
+    sequences = study.iters * study.sequences_per_iter
+    return min(MOST_WINDOWS, max(2, math.floor(0.12 * sequences / grid(study).evaluations)))

@@ -1,0 +1,188 @@
+"""The sections of a study beside its baseline and knobs: data, tokenizer, horizon, sampler, pruner, workers."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+
+from sweeps.knobs import Model, mistake
+
+MIN_ITERS = 10
+_DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
+
+
+def _by_key(words: str, *keys: str) -> Discriminator:
+    """Tells the members of a union by the key that only one of them has."""
+
+    def kind(value: Any) -> str | None:
+        has = value.__contains__ if isinstance(value, dict) else lambda key: hasattr(value, key)
+        return next((f"<{key}>" for key in keys if has(key)), None)
+
+    return Discriminator(kind, custom_error_type="which", custom_error_message=words)
+
+
+class _Documents(Model):
+    val_fraction: float = Field(0.05, gt=0, le=0.5)
+    """share of the documents held out for validation"""
+    min_chars: int = Field(200, ge=0)
+    """documents with fewer characters are left out"""
+    dedup: bool = True
+    """leave out documents whose text was there before"""
+
+
+class EmbeddedData(_Documents):
+    """The corpus that comes with Python: the sources of its standard library."""
+
+    source: Literal["embedded"]
+    """embedded: the sources of Python's standard library, on every machine"""
+
+
+def _files(value: Any) -> Any:
+    files = [value] if isinstance(value, str) else value
+    if not isinstance(files, list | tuple) or not files or not all(isinstance(name, str) and name for name in files):
+        raise mistake(f"{value!r} is neither a path, glob, folder or URL nor a list of them")
+    return tuple(files)
+
+
+_FILES_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+
+
+class ParquetData(_Documents):
+    """Documents in a text column of parquet files."""
+
+    parquet: Annotated[tuple[str, ...], BeforeValidator(_files), WithJsonSchema(_FILES_SCHEMA)]
+    """files, globs, folders or URLs (hf://datasets/...), one or a list"""
+    text: str = Field("text", min_length=1)
+    """the column that holds the text"""
+
+
+class BinData(Model):
+    """A folder as nanoGPT's prepare.py leaves it."""
+
+    bin: str = Field(min_length=1)
+    """a folder that holds train.bin and val.bin (and meta.pkl)"""
+
+
+Data = Annotated[
+    Annotated[EmbeddedData, Tag("<source>")]
+    | Annotated[ParquetData, Tag("<parquet>")]
+    | Annotated[BinData, Tag("<bin>")],
+    _by_key("data is {source: embedded}, {parquet: FILES} or {bin: FOLDER}", "parquet", "bin", "source"),
+]
+
+
+class Gpt2Tokenizer(Model):
+    """GPT-2's 50257 tokens (vocabulary padded to 50304, as nanoGPT does)."""
+
+    type: Literal["gpt2"]
+    """GPT-2's tokenizer"""
+    file: str | None = None
+    """its vocabulary on disk, for machines without network"""
+
+
+class BpeTokenizer(Model):
+    """A byte-pair encoding trained on the study's own text."""
+
+    type: Literal["bpe"]
+    """a tokenizer trained on the data"""
+    vocab_size: int = Field(ge=257, le=200_000)
+    """tokens, the end of a document among them"""
+
+
+class BytesTokenizer(Model):
+    """Bytes: 256 and the end of a document."""
+
+    type: Literal["bytes"]
+    """each byte a token"""
+
+
+Tokenizer = Annotated[Gpt2Tokenizer | BpeTokenizer | BytesTokenizer, Field(discriminator="type")]
+
+
+class IterHorizon(Model):
+    """The length of a trial in iterations."""
+
+    iters: int = Field(ge=MIN_ITERS, le=10**9)
+    """iterations (optimizer steps) of a trial"""
+
+
+class TokenHorizon(Model):
+    """The length of a trial in tokens."""
+
+    tokens: int = Field(ge=1, le=10**15)
+    """tokens that a trial sees; iterations follow from the baseline's batch"""
+
+
+Horizon = Annotated[
+    Annotated[IterHorizon, Tag("<iters>")] | Annotated[TokenHorizon, Tag("<tokens>")],
+    _by_key("horizon is {iters: 600} or {tokens: 50000000}", "iters", "tokens"),
+]
+
+
+class Sampler(Model):
+    """Who proposes the trials after the baseline, the candidates and the star."""
+
+    type: Literal["tpe", "random", "qmc", "gp", "cmaes"]
+    """Optuna's sampler: tpe (multivariate), random, qmc (scrambled Sobol points), gp or cmaes"""
+
+
+class MedianPruner(Model):
+    """Stops a trial whose best loss so far is worse than the median of the others at the same evaluation."""
+
+    type: Literal["median"]
+    """Optuna's MedianPruner"""
+    startup_trials: int = Field(5, ge=1, le=1000)
+    """trials that must be complete before any is stopped"""
+    warmup: float = Field(0.25, ge=0, lt=1)
+    """share of the horizon in which no trial is stopped"""
+
+
+class HyperbandPruner(Model):
+    """Successive halving, with several brackets of patience."""
+
+    type: Literal["hyperband"]
+    """Optuna's HyperbandPruner"""
+    min_evaluations: int = Field(3, ge=1, le=20)
+    """evaluations that the least patient bracket grants a trial"""
+    reduction_factor: int = Field(3, ge=2, le=10)
+    """one trial in so many goes on at each rung"""
+
+
+class NoPruner(Model):
+    """Every trial runs to the horizon."""
+
+    type: Literal["none"]
+    """no trial is stopped early"""
+
+
+Pruner = Annotated[MedianPruner | HyperbandPruner | NoPruner, Field(discriminator="type")]
+
+
+def _devices(value: Any) -> Any:
+    if value == "auto":
+        return value
+    if not isinstance(value, list | tuple) or not value:
+        raise mistake(f"{value!r} is neither auto nor a list of devices such as [cpu, cpu] or [cuda:0]")
+    for index, name in enumerate(value):
+        if not isinstance(name, str) or not _DEVICE.fullmatch(name):
+            raise mistake(f"{name!r} is none of cpu, cuda, cuda:0, cuda:1, ...", index)
+    return tuple(value)
+
+
+_DEVICES_SCHEMA = {
+    "anyOf": [
+        {"const": "auto"},
+        {"type": "array", "items": {"type": "string", "pattern": f"^({_DEVICE.pattern})$"}, "minItems": 1},
+    ]
+}
+
+
+class Workers(Model):
+    """Where trials train: one worker a device, each a process of its own."""
+
+    devices: Annotated[
+        Literal["auto"] | tuple[str, ...], BeforeValidator(_devices), WithJsonSchema(_DEVICES_SCHEMA)
+    ] = "auto"
+    """auto: every CUDA device, else one worker a CPU core; or a list: [cpu, cpu], [cuda:0]"""

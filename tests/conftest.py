@@ -1,0 +1,11 @@
+"""Hypothesis without deadlines (a busy machine is no bug), and with the same examples each time in CI."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("local", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "local")

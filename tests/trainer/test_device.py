@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import logging
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from trainer import device
+from trainer.config import TrainConfig
+from trainer.errors import ConfigError
+from trainer.model import GPT
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """A machine with CUDA cards, as torch would tell: cards(count, name, capability)."""
+
+    def pretend(count, name="NVIDIA GeForce RTX 4070", capability=(8, 9)):
+        properties = SimpleNamespace(name=name, total_memory=12 << 30)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("asked", "here", "got"),
+    [
+        ("auto", 0, "cpu"),
+        ("auto", 2, "cuda"),
+        ("cpu", 2, "cpu"),
+        ("cuda", 1, "cuda"),
+        ("cuda:1", 2, "cuda:1"),
+    ],
+)
+def test_resolve(cards, asked, here, got):
+    cards(here)
+    assert device.resolve(asked) == got
+
+
+@pytest.mark.parametrize(
+    ("asked", "here", "said"),
+    [
+        ("cuda", 0, "use device=cpu or auto"),
+        ("cuda:0", 0, "finds no CUDA device"),
+        ("cuda:2", 2, "there are 2 CUDA devices here; the last one is cuda:1"),
+        ("cuda:1", 1, "there is 1 CUDA device here; the last one is cuda:0"),
+    ],
+)
+def test_resolve_refuses_a_card_that_is_not_here(cards, asked, here, said):
+    cards(here)
+    with pytest.raises(ConfigError, match=said) as caught:
+        device.resolve(asked)
+    assert asked in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("capability", "asked", "got"),
+    [
+        ((9, 0), "bfloat16", torch.bfloat16),
+        ((8, 0), "bfloat16", torch.bfloat16),
+        ((8, 9), "float16", torch.float16),
+        ((8, 9), "float32", None),
+        ((7, 5), "bfloat16", torch.float16),
+        ((7, 0), "float16", torch.float16),
+        ((6, 1), "bfloat16", None),
+        ((6, 1), "float16", None),
+    ],
+)
+def test_precision_on_a_card(cards, caplog, capability, asked, got):
+    cards(1, capability=capability)
+    with caplog.at_level(logging.WARNING):
+        assert device.precision("cuda", asked) is got
+    fell_back = {torch.bfloat16: "bfloat16", torch.float16: "float16", None: "float32"}[got] != asked
+    assert bool(caplog.records) is fell_back
+    if fell_back:
+        assert "4070" in caplog.text
+        assert f"{capability[0]}.{capability[1]}, too low for {asked}" in caplog.text
+
+
+@pytest.mark.parametrize("asked", ["bfloat16", "float16", "float32"])
+def test_a_cpu_computes_in_float32(caplog, asked):
+    assert device.precision("cpu", asked) is None
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("name", "tflops"),
+    [
+        ("NVIDIA GeForce RTX 4070", 58.3),
+        ("NVIDIA GeForce RTX 4070 SUPER", 71.0),
+        ("NVIDIA GeForce RTX 4070 Ti", 80.2),
+        ("RTX 4070", 58.3),
+        ("rtx 4070 super", 71.0),
+        ("4070 S", 71.0),
+        ("4070Ti", 80.2),
+        ("RTX 4060Ti", 44.1),
+        ("NVIDIA GeForce RTX 5090", 209.5),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA A100 80GB PCIe", 312),
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA L4", 121),
+        ("NVIDIA L40S", 362),
+        ("NVIDIA A10", 125),
+        ("NVIDIA RTX A4000", 76.7),
+        ("Tesla T4", 65),
+        ("Tesla V100-SXM2-16GB", 125),
+        ("Tesla V100-PCIE-16GB", 112),
+        # other chips, or parts of one, whose names contain a known name
+        ("NVIDIA GeForce RTX 4070 Ti SUPER", None),
+        ("NVIDIA GeForce RTX 4070 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 4090 D", None),
+        ("NVIDIA GeForce RTX 3060 Ti", None),
+        ("NVIDIA A10G", None),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None),
+        ("NVIDIA H100 NVL", None),
+        ("NVIDIA L40", None),
+        ("NVIDIA GeForce GTX 1080", None),
+        ("NVIDIA", None),
+        ("", None),
+    ],
+)
+def test_dense_peak(name, tflops):
+    assert device.dense_peak(name) == (None if tflops is None else pytest.approx(tflops * 1e12))
+
+
+def test_describe_a_card(cards):
+    cards(2, name="NVIDIA GeForce RTX 4090")
+    got = device.describe("auto")
+    assert (got.kind, got.name, got.count, got.memory) == ("cuda", "NVIDIA GeForce RTX 4090", 2, 12 << 30)
+    assert got.peak == pytest.approx(165.2e12)
+
+
+def test_describe_this_cpu():
+    got = device.describe("cpu")
+    assert (got.kind, got.count) == ("cpu", device.cpu_cores())
+    assert got.name
+    assert got.memory is not None
+    assert got.memory > 1 << 28
+    assert got.peak == device.cpu_peak(threads=1), "measured once"
+    # no core made since 2000 is outside these
+    assert 1e8 < got.peak < 1e13
+
+
+def test_the_measurement_leaves_the_threads_as_they_were():
+    before = torch.get_num_threads()
+    device.cpu_peak(threads=before + 1)
+    assert torch.get_num_threads() == before
+
+
+def test_a_card_by_name():
+    got = device.named("RTX 4070")
+    assert (got.kind, got.name, got.count, got.memory) == ("cuda", "RTX 4070", 1, None)
+    assert got.peak == pytest.approx(58.3e12)
+    with pytest.raises(ConfigError, match=r"'GTX 1080'.*known cards: 3060.*4070 Super.*H100 PCIe"):
+        device.named("GTX 1080")
+
+
+@pytest.mark.parametrize(
+    ("files", "membership", "cpus"),
+    [
+        ({}, "", math.inf),
+        ({"cpu.max": "200000 100000\n"}, "0::/", 2.0),
+        ({"cpu.max": "max 100000\n"}, "0::/", math.inf),
+        ({"cpu.max": "150000 100000\n"}, "0::/not/mounted/here\n", 1.5),
+        ({"a/b/cpu.max": "400000 100000", "a/cpu.max": "50000 100000"}, "0::/a/b\n", 0.5),
+        ({"a/b/cpu.max": "max 100000", "c/cpu.max": "50000 100000"}, "0::/a/b\n", math.inf),
+        ({"cpu/x/cpu.cfs_quota_us": "300000", "cpu/x/cpu.cfs_period_us": "100000"}, "3:cpuset:/\n1:cpu:/x\n", 3.0),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, "2:cpu,cpuacct:/\n0::/\n", math.inf),
+        ({"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, "2:cpuset,memory:/\n", math.inf),
+    ],
+)
+def test_cgroup_quota(tmp_path, files, membership, cpus):
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert device.cgroup_quota(tmp_path, membership) == cpus
+
+
+@pytest.mark.parametrize(
+    ("affinity", "quota", "cores"), [(8, math.inf, 8), (8, 2.5, 2), (8, 2.7, 2), (2, 6.0, 2), (4, 0.5, 1)]
+)
+def test_cpu_cores(monkeypatch, affinity, quota, cores):
+    monkeypatch.setattr(device.os, "sched_getaffinity", lambda _: set(range(affinity)), raising=False)
+    monkeypatch.setattr(device, "cgroup_quota", lambda *_: quota)
+    assert device.cpu_cores() == cores
+
+
+def test_parameters_are_those_that_nanogpt_prints():
+    """Its `number of parameters` leaves the position embeddings out."""
+    small, gpt2 = TrainConfig(n_layer=12, n_head=12, n_embd=384), TrainConfig()
+    assert f"{(device.parameters(small, 50304) - 384 * 1024) / 1e6:.2f}M" == "40.56M"
+    assert f"{(device.parameters(gpt2, 50304) - 768 * 1024) / 1e6:.2f}M" == "123.59M"
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("n_layer", "n_embd", "block_size", "vocab_size"), [(1, 4, 1, 3), (3, 24, 16, 97)])
+def test_parameters_are_the_models(bias, n_layer, n_embd, block_size, vocab_size):
+    config = TrainConfig(
+        n_layer=n_layer, n_head=2, n_embd=n_embd, block_size=block_size, vocab_size=vocab_size, bias=bias
+    )
+    with torch.device("meta"):
+        counted = sum(parameter.numel() for parameter in GPT(config).parameters())
+    assert device.parameters(config) == counted
+    assert device.parameters(config.replace(vocab_size=0), vocab_size) == counted
+
+
+def test_flops_per_token():
+    # GPT-2 124M in nanoGPT: 6 * 123,587,328 + 12 * 12 layers * 12 heads * 64 * 1024 tokens
+    assert device.flops_per_token(TrainConfig(), 50304) == 741_523_968 + 113_246_208
