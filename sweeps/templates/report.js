@@ -1,0 +1,36 @@
+"use strict";
+
+for (const source of document.querySelectorAll("script[data-plot]")) {
+  const { data, layout } = JSON.parse(source.textContent);
+  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+  Plotly.newPlot(source.dataset.plot, data, layout, config);
+}
+
+// paper has its own width: figures follow it there and back
+for (const event of ["beforeprint", "afterprint"]) {
+  window.addEventListener(event, () => document.querySelectorAll(".plot").forEach((plot) => Plotly.Plots.resize(plot)));
+}
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0];
+  const status = document.getElementById(table.dataset.status);
+  table.querySelectorAll("th button").forEach((button, column) => {
+    button.addEventListener("click", () => {
+      const header = button.closest("th");
+      const order = header.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
+      for (const other of table.querySelectorAll("th")) other.removeAttribute("aria-sort");
+      header.setAttribute("aria-sort", order);
+      const rows = [...body.rows].sort((a, b) => compare(a.cells[column], b.cells[column], order === "ascending" ? 1 : -1));
+      body.append(...rows);
+      status.textContent = `Sorted by ${button.textContent}, ${order}`;
+    });
+  });
+}
+
+// numbers by their full value, text by the alphabet; what has no value goes last either way
+function compare(a, b, direction) {
+  const [x, y] = [a.dataset.value, b.dataset.value];
+  if (x === "" || y === "") return (x === "") - (y === "");
+  if (a.classList.contains("number")) return direction * (Number(x) - Number(y));
+  return direction * x.localeCompare(y, "en", { numeric: true });
+}

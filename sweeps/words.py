@@ -1,0 +1,69 @@
+"""Numbers and lists as a reader expects them: shared by the verdict, the figures and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from trainer.config import TrainConfig
+
+_WHERE = {"seed", "device", "dtype", "compile", "log_interval", "always_save_checkpoint", "init_from"}
+_JUDGED = {"eval_interval", "eval_iters", "eval_windows", "final_windows", "eval_only"}
+NOT_TRAINED = frozenset(_WHERE | _JUDGED)
+"""settings that say where a run trains and how it is judged, not what is trained"""
+
+
+def show(value: float | int | str | bool | None) -> str:
+    """A setting's value in four digits, as one would write it: 0.001, 6e-4, 384, True."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool | int | str):
+        return str(value)
+    if value and not 1e-3 <= abs(value) < 1e6:
+        mantissa, _, exponent = f"{value:.3e}".partition("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return f"{value:.4g}"
+
+
+def signed(nats: float) -> str:
+    """An effect in nats with its sign, a true minus: +0.012, −0.350."""
+    return f"{nats:+.3f}".replace("-", "−")
+
+
+def joined(parts: Iterable[str]) -> str:
+    """a; a and b; a, b and c."""
+    *most, last = [*parts] or [""]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def count(n: int, noun: str) -> str:
+    """1 run, 2 runs."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 45 s, 12 min, 3 h 20 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def advised(label: str) -> str:
+    """A candidate's label without the word for what it is."""
+    return label.removeprefix("candidate: ")
+
+
+def change(knob: str, config: TrainConfig, baseline: TrainConfig | None) -> str:
+    """One knob's change as 'dropout 0 → 0.3'; without a baseline just its value."""
+    new = show(config.as_dict()[knob])
+    return f"{knob} {new}" if baseline is None else f"{knob} {show(baseline.as_dict()[knob])} → {new}"
+
+
+def changes(config: TrainConfig, baseline: TrainConfig) -> Mapping[str, str]:
+    """Settings of `config` that differ from the baseline's, as name → 'old → new'; NOT_TRAINED's are no difference."""
+    old, new = baseline.as_dict(), config.as_dict()
+    return {
+        name: f"{show(old[name])} → {show(value)}"
+        for name, value in new.items()
+        if name not in NOT_TRAINED and value != old[name]
+    }
