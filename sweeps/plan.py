@@ -1,0 +1,289 @@
+"""What a sweep will run, and about how long it takes: computed from the study and the device, before anything runs.
+
+Nothing is taken off for pruning, so a sweep that prunes ends earlier.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sweeps.knobs import ChoicesKnob, Number, RangeKnob
+from sweeps.proposals import (
+    baseline_config,
+    baseline_params,
+    baseline_proposals,
+    candidate_proposals,
+    config_of,
+    star_proposals,
+)
+from sweeps.results import DataFacts
+from sweeps.speed import CUDA_EFFICIENCY, Speed, makespan, share_of, windows
+from sweeps.study import Study
+from sweeps.words import count, duration
+from trainer.config import TrainConfig
+from trainer.device import Device, parameters
+
+EPOCHS = 4
+"""Up to four epochs, repeated tokens are worth about as much as fresh ones (Muennighoff et al. 2023)."""
+HALF_LIFE = 15.39
+"""R* of their law: repetitions after which another is worth 1/e of fresh data."""
+BYTES_A_PARAMETER = 12
+"""of a checkpoint: float32 weights and AdamW's two moments"""
+MOST_VALUES = 13
+"""values of a knob that stand for its range"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Trials of one origin."""
+
+    name: str
+    """baseline, candidates, star or sampler"""
+    trials: int
+    seconds: float | None
+    """of computing, if one worker did them all; None: not known"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Width:
+    """The baseline at one width."""
+
+    n_embd: int
+    parameters: int
+    """position embeddings included"""
+    tokens_per_s: float | None
+    """of training, one worker"""
+    seconds: float | None
+    """a trial, evaluations included"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a study will run. Times are estimates, None where the device's speed isn't known."""
+
+    study: str
+    device: Device
+    workers: int
+    phases: tuple[Phase, ...]
+    widths: tuple[Width, ...]
+    """what a trial takes by width, the baseline's among them"""
+    iters: int
+    """a trial of the baseline's batch"""
+    tokens_per_trial: int
+    epochs: float
+    """of the training split that a trial makes"""
+    seconds: float | None
+    """of the whole sweep over its workers, nothing pruned"""
+    disk_bytes: int
+    """for checkpoints: the baseline's, the best trial's, those in flight"""
+    warnings: tuple[str, ...]
+
+    @property
+    def trials(self) -> int:
+        """Runs in all, the baseline's seeds included."""
+        return sum(phase.trials for phase in self.phases)
+
+    @property
+    def tokens(self) -> int:
+        """Trained on in all, nothing pruned."""
+        return self.trials * self.tokens_per_trial
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as JSON has it: numbers, text, lists, null."""
+        return {**dataclasses.asdict(self), "trials": self.trials, "tokens": self.tokens}
+
+    def lines(self) -> Iterator[str]:
+        """The plan for a terminal."""
+        unit = "core" if self.device.kind == "cpu" else "card"
+        peak = f"{_short(self.device.peak, 'FLOP/s')} a {unit}" if self.device.peak else "peak not known"
+        workers = count(self.workers, "worker")
+        yield f"{self.study}: {count(self.trials, 'run')} on {workers}, {self.device.name} ({peak})"
+        yield (
+            f"a run: {self.iters} iterations, {_short(self.tokens_per_trial)} tokens, {self.epochs:.2g} epochs of its "
+            f"data; {_short(self.tokens)} tokens in all"
+        )
+        for phase in self.phases:
+            yield f"  {phase.name:<12}{count(phase.trials, 'run'):>10}{_time(phase.seconds):>14}"
+        yield f"  {'n_embd':>6}{'parameters':>14}{'tokens/s':>12}{'a run':>14}"
+        for width in self.widths:
+            speed = "?" if width.tokens_per_s is None else _short(width.tokens_per_s)
+            yield f"  {width.n_embd:>6}{_short(width.parameters):>14}{speed:>12}{_time(width.seconds):>14}"
+        if self.seconds is not None:
+            assumed = (
+                f"{CUDA_EFFICIENCY:.0%} of the card's dense peak" if unit == "card" else "a share of the measured peak"
+            )
+            yield f"about {duration(self.seconds)} if nothing is pruned; an estimate that assumes {assumed}"
+        yield f"disk for checkpoints: {_short(self.disk_bytes, 'B')}"
+        yield from (f"warning: {warning}" for warning in self.warnings)
+
+
+def plan(study: Study, data: DataFacts, device: Device) -> Plan:
+    """The plan of `study` on `data`, each worker on a `device`: one that is here, or one known by name.
+
+    The sampler's trials are taken to cost what the study costs on average over the ranges of n_embd and n_layer,
+    as if each value were as likely as another, and with dropout where that is a knob. Raises ConfigError for a
+    trial that can't be run.
+    """
+    vocab_size = data.vocab_size
+    baseline = baseline_config(study, seed=study.seed, vocab_size=vocab_size)
+    workers = device.count if study.workers.devices == "auto" else len(study.workers.devices)
+    speed = Speed(device=device, share=share_of(study, device, workers), data=data, dtype=baseline.dtype)
+
+    seeds = [proposal.config for proposal in baseline_proposals(study, vocab_size=vocab_size)]
+    candidates = [proposal.config for proposal in candidate_proposals(study, vocab_size=vocab_size)]
+    star = [proposal.config for proposal in star_proposals(study, vocab_size=vocab_size)]
+    designed = len(candidates) + len(star)
+    candidates = candidates[: study.trials]
+    star = star[: study.trials - len(candidates)]
+    sampled = study.trials - len(candidates) - len(star)
+    dropped = {"dropout": max(study.knobs["dropout"].ends().values())} if "dropout" in study.knobs else {}
+    space = _over(study, ("n_embd", "n_layer"), vocab_size=vocab_size, changes=dropped)
+
+    expected = _mean(speed.seconds(config) for config in space)
+    costs = {
+        "baseline": [speed.seconds(config) for config in seeds],
+        "candidates": [speed.seconds(config) for config in candidates],
+        "star": [speed.seconds(config) for config in star],
+        "sampler": [expected] * sampled,
+    }
+    total = makespan([cost for phase in costs.values() for cost in phase], workers=workers)
+    widths = {
+        config.n_embd: config for config in (*_over(study, ("n_embd",), vocab_size=vocab_size, changes={}), baseline)
+    }
+    largest = max(parameters(config) for config in (*seeds, *candidates, *star, *space))
+    tokens_per_trial = baseline.max_iters * baseline.tokens_per_iter
+    return Plan(
+        study=study.name,
+        device=device,
+        workers=workers,
+        phases=tuple(Phase(name=name, trials=len(costs[name]), seconds=_sum(costs[name])) for name in costs),
+        widths=tuple(
+            Width(
+                n_embd=width,
+                parameters=parameters(config),
+                tokens_per_s=speed.tokens_per_s(config),
+                seconds=speed.seconds(config),
+            )
+            for width, config in sorted(widths.items())
+        ),
+        iters=baseline.max_iters,
+        tokens_per_trial=tokens_per_trial,
+        epochs=tokens_per_trial / data.train_tokens,
+        seconds=total,
+        # a new checkpoint is whole before the one that it replaces goes
+        disk_bytes=BYTES_A_PARAMETER * (len(seeds) * parameters(baseline) + (1 + 2 * workers) * largest),
+        warnings=(
+            *_of_design(study, designed),
+            *_of_evaluation(baseline, data),
+            *_of_epochs(tokens_per_trial, data.train_tokens),
+            *_of_time(study, speed, total=total, expected=expected, sampled=sampled, workers=workers),
+        ),
+    )
+
+
+def _over(study: Study, names: Iterable[str], *, vocab_size: int, changes: Mapping[str, Number]) -> list[TrainConfig]:
+    """The baseline with `changes`, at every combination of these knobs' values."""
+    swept = {name: _values(study.knobs[name]) for name in names if name in study.knobs}
+    params = {**baseline_params(study), **changes}
+    return [
+        config_of(study, {**params, **dict(zip(swept, values, strict=True))}, seed=study.seed, vocab_size=vocab_size)
+        for values in itertools.product(*swept.values())
+    ]
+
+
+def _values(knob: RangeKnob | ChoicesKnob) -> list[Number]:
+    """A knob's whole values, or as many of a wide range as stand for it, evenly spaced on its scale."""
+    if isinstance(knob, ChoicesKnob):
+        return list(knob.choices)
+    every = knob.wholes()
+    if len(every) <= MOST_VALUES:
+        return list(every)
+    spaced = (np.geomspace if knob.log else np.linspace)(every[0], every[-1], MOST_VALUES)
+    return sorted({every[round((value - every.start) / every.step)] for value in spaced.tolist()})
+
+
+def _of_design(study: Study, designed: int) -> Iterator[str]:
+    if designed > study.trials:
+        yield (
+            f"candidates and star are {count(designed, 'run')}, trials is {study.trials}: the last "
+            f"{designed - study.trials} are left out and the sampler gets none; raise trials"
+        )
+    elif designed == study.trials:
+        yield f"candidates and star are all {study.trials} trials: the sampler gets none; raise trials"
+    if study.baseline_seeds == 1:
+        yield "baseline_seeds is 1, so how much a loss differs by the seed alone stays unknown; 3 or more tell"
+
+
+def _of_evaluation(config: TrainConfig, data: DataFacts) -> Iterator[str]:
+    held = windows(data.val_tokens, config)
+    for what, wanted in (("an evaluation", config.windows), ("the final loss", config.windows_at_the_end)):
+        if wanted > held:
+            yield (
+                f"the validation split holds {held} windows of {config.block_size} tokens, fewer than the {wanted} of "
+                f"{what}, which takes all there are; raise val_fraction or use more text"
+            )
+
+
+def _of_epochs(tokens: int, unique: int) -> Iterator[str]:
+    """Muennighoff et al. 2023, eq. 5: D' = U*(1 + R* * (1 - exp(-R/R*))) with R = D/U - 1 repetitions."""
+    repetitions = tokens / unique - 1
+    if repetitions + 1 <= EPOCHS:
+        return
+    worth = unique * (1 + HALF_LIFE * (1 - math.exp(-repetitions / HALF_LIFE)))
+    yield (
+        f"a trial makes {repetitions + 1:.3g} epochs of its data; beyond {EPOCHS} repeated tokens are worth less "
+        f"(Muennighoff et al. 2023: {_short(tokens)} here count like {_short(worth)} fresh ones). Which trial wins is "
+        "then decided by how little it overfits, which favours dropout, weight decay and narrow models, and says "
+        "little about training on fresh data; use more text or a shorter horizon"
+    )
+
+
+def _of_time(
+    study: Study, speed: Speed, *, total: float | None, expected: float | None, sampled: int, workers: int
+) -> Iterator[str]:
+    if total is None or expected is None:
+        why = "float32 on a card isn't in the table of peaks" if speed.dtype == "float32" else "its peak isn't known"
+        yield f"{speed.device.name}: no estimate of time, {why}"
+        return
+    if study.hours is None or total <= study.hours * 3600:
+        return
+    over = total - study.hours * 3600
+    fewer = math.ceil(over * workers / expected)
+    remedy = f"lower the horizon to about {math.floor(study.iters * (1 - over / total))} iterations"
+    if fewer < sampled:
+        remedy += f" or trials to about {study.trials - fewer}"
+    yield (
+        f"about {duration(total)} are needed and hours is {study.hours:g}: the sweep would end with what it has by "
+        f"then; raise hours, {remedy}"
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = list(values)
+    return None if None in known else statistics.fmean(value for value in known if value is not None)
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = list(values)
+    return None if None in known else math.fsum(value for value in known if value is not None)
+
+
+def _time(seconds: float | None) -> str:
+    return "?" if seconds is None else duration(seconds)
+
+
+def _short(number: float, unit: str = "") -> str:
+    """Three digits and a prefix: 39.3M, 58.3 TFLOP/s."""
+    space = " " if unit else ""
+    for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g}{space}{prefix}{unit}"
+    return f"{number:.3g}{space}{unit}"
