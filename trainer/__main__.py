@@ -51,13 +51,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     changes = dict(_override(text) for text in overrides)
     if path.suffix == ".py":
         return TrainConfig.from_nanogpt(path, **changes)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
-    settings = yaml12.load(text, name=str(path)).value
+    settings = yaml12.read(path).value
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: a config is a mapping of settings, like 'n_layer: 6'")
     try:

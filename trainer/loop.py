@@ -30,7 +30,7 @@ from trainer.schedule import lr_at
 
 EXPLODED = 1.0
 """Nats above the larger of ln(vocabulary) and the run's first evaluation at which a validation loss counts as
-exploded: worse than knowing nothing, by a factor e in perplexity."""
+exploded, if the evaluation after it is no better: worse than knowing nothing, by a factor e in perplexity."""
 
 Report = Callable[[Point], Answer]
 OnIter = Callable[[int, float], None]
@@ -127,7 +127,7 @@ class _Run:
                 point = self._evaluate()
                 points.append(point)
                 answer = report(point)
-                if exploded := self._exploded(point):
+                if exploded := self._exploded():
                     return self._result("diverged", reason=exploded)
                 self._save_if_due(point, pausing=answer is Answer.PAUSE)
                 if answer is not Answer.GO:
@@ -232,13 +232,15 @@ class _Run:
         error = float(losses.std(correction=1)) / math.sqrt(len(losses)) if len(losses) > 1 else math.nan
         return float(losses.mean()), error
 
-    def _exploded(self, point: Point) -> str:
-        """Why this evaluation says that the run has blown up; "" where it doesn't."""
-        if not math.isfinite(point.val_loss):
-            return f"the validation loss is not finite at step {point.step}"
-        limit = max(math.log(self.config.vocab_size), self.history.points[0].val_loss) + EXPLODED
-        if point.val_loss > limit:
-            return f"the validation loss exploded to {point.val_loss:.2f} at step {point.step} (above {limit:.2f})"
+    def _exploded(self) -> str:
+        """Why the last evaluations say that the run has blown up; "" where they don't: one spike may pass."""
+        points = self.history.points
+        if not math.isfinite(points[-1].val_loss):
+            return f"the validation loss is not finite at step {points[-1].step}"
+        limit = max(math.log(self.config.vocab_size), points[0].val_loss) + EXPLODED
+        if len(points) > 1 and min(points[-1].val_loss, points[-2].val_loss) > limit:
+            shown = f"{points[-2].val_loss:.2f} and {points[-1].val_loss:.2f}"
+            return f"the validation loss exploded to {shown} at step {points[-1].step} (above {limit:.2f})"
         return ""
 
     # ends
