@@ -24,8 +24,6 @@ dropout 0): .27 to .31 at width 32, .46 to .56 at 64, .62 to .73 at 128, .66 to 
 took .85 to 1.4 times what this says."""
 CPU_DROPOUT = 0.7
 """Speed with any dropout, against none: measured .82 at .1 and width 128, .63 at .2 and width 64."""
-THREAD_EXPONENT = 0.6
-"""t threads of one process do t**0.6 times the work of one: two do 1.3 to 1.75 times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +74,8 @@ def makespan(seconds: Sequence[float | None], *, workers: int) -> float | None:
 
 
 def share_of(study: Study, device: Device, workers: int) -> float:
-    """What a worker has: part of a card that several share; the cores that are its own, in threads."""
+    """What a worker has: part of a card that several share; a core of its own, or less where there are fewer."""
     if device.kind == "cuda":
         listed = study.workers.devices
         return 1.0 if listed == "auto" else len(set(listed)) / len(listed)
-    threads = device.count / workers
-    return threads if threads < 1 else math.floor(threads) ** THREAD_EXPONENT
+    return min(1.0, device.count / workers)

@@ -51,7 +51,7 @@ class Study(Model):
     final_windows: int = Field(2048, ge=1, le=2**20)
     """fixed validation windows (of block_size tokens) of a trial's final loss, its value"""
     hours: float | None = Field(None, gt=0, le=10_000)
-    """deadline of a session, hours: it then reports with what it has; null: none"""
+    """deadline of the sweep, hours over all its sessions: it then reports with what it has; null: none"""
     knobs: Knobs
     """what is swept, by nanoGPT's names"""
     candidates: tuple[Candidate, ...] = Field((), strict=False)

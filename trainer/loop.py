@@ -61,6 +61,10 @@ def train(
         return run.go(report)
     except torch.OutOfMemoryError as error:
         reason = f"out of memory: {str(error).splitlines()[0]}"
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):  # a CPU that has no memory left says so in no other way
+            raise
+        reason = f"out of memory: {str(error).splitlines()[0]}"
     # the traceback, which holds on to tensors, is gone by here
     return Result(outcome="infeasible", step=0, points=(), reason=reason)
 

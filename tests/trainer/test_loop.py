@@ -207,16 +207,62 @@ class TestARun:
         assert "exploded" in run.result.reason or "not finite" in run.result.reason
         assert run.result.val_loss is None
 
-    def test_out_of_memory_is_infeasible(self, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        "error",
+        [
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nmore"),
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: 8 bytes\nx"
+            ),
+        ],
+    )
+    def test_out_of_memory_is_infeasible(
+        self, data: Dataset, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+    ) -> None:
         def full(*_: object, **__: object) -> torch.Tensor:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nmore")
+            raise error
 
         monkeypatch.setattr(GPT, "forward", full)
         result = watch(SMALL, data).result
-        assert (result.outcome, result.reason) == (
-            "infeasible",
-            "out of memory: CUDA out of memory. Tried to allocate 20.00 MiB.",
-        )
+        first_line = str(error).split("\n")[0]
+        assert (result.outcome, result.reason) == ("infeasible", f"out of memory: {first_line}")
+
+    def test_a_cpu_without_memory_is_infeasible(self, data: Dataset) -> None:
+        """For real: a batch of a petabyte."""
+        big = SMALL.replace(n_embd=2**16, n_head=1, n_layer=1, vocab_size=2**31 - 1)
+        result = watch(big, data).result
+        assert (result.outcome, result.step) == ("infeasible", 0)
+
+    def test_other_errors_are_errors(self, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+        def broken(*_: object, **__: object) -> torch.Tensor:
+            raise RuntimeError("expected scalar type Long")
+
+        monkeypatch.setattr(GPT, "forward", broken)
+        with pytest.raises(RuntimeError, match="expected scalar type Long"):
+            watch(SMALL, data)
+
+    @pytest.mark.parametrize(("dtype", "scales"), [(torch.bfloat16, False), (torch.float16, True)])
+    def test_mixed_precision_learns_alike(
+        self, data: Dataset, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, scales: bool
+    ) -> None:
+        """A card's way through autocast and GradScaler, on the CPU's implementation of both."""
+        config = SMALL.replace(dropout=0.0)
+        full = watch(config, data)
+        enabled: list[bool] = []
+        real = torch.amp.GradScaler
+
+        def scaler(device: str, *, enabled_: list[bool] = enabled, **options: bool) -> torch.amp.GradScaler:
+            enabled_.append(options["enabled"])
+            return real(device, init_scale=2.0**8, **options)
+
+        monkeypatch.setattr("trainer.device.precision", lambda device, asked: dtype)
+        monkeypatch.setattr(torch.amp, "GradScaler", scaler)
+        mixed = watch(config, data)
+        assert enabled == [scales]
+        assert mixed.losses != full.losses
+        assert mixed.result.val_loss == pytest.approx(full.result.val_loss, abs=0.05)
+        norms = [(a.grad_norm, b.grad_norm) for a, b in zip(mixed.points[1:], full.points[1:], strict=True)]
+        assert all(a == pytest.approx(b, rel=0.2) for a, b in norms)  # clipped after unscaling
 
     def test_eval_only(self, data: Dataset) -> None:
         run = watch(SMALL.replace(eval_only=True), data)

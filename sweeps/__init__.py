@@ -1,0 +1,1 @@
+"""Which knob breaks the loss plateau of a small GPT: the orchestrator behind the command `sweep`."""

@@ -1,0 +1,149 @@
+"""What a study has to run, in its order, and how a trial becomes a run in the store."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from sweeps import provenance, space
+from sweeps.results import Run
+from sweeps.space import Proposal
+from sweeps.spec import Study
+from sweeps.store import Store
+from sweeps.trials import Asked, Trials
+from trainer.config import TrainConfig
+from trainer.data import Dataset
+from trainer.errors import UserError
+from trainer.points import Point
+
+
+@dataclass
+class Flight:
+    """A run that has no outcome yet, and its trial."""
+
+    run: Run
+    asked: Asked
+    attempt: int = 0
+    """launches so far"""
+    step: int = 0
+    """updates done when it ended"""
+    failures: int = 0
+    """crashes in this session"""
+    heard: float = 0.0
+    """the clock when its worker last said something"""
+    points: list[Point] = field(default_factory=list)
+    """those in the store"""
+
+    @property
+    def last_step(self) -> int:
+        return self.points[-1].step if self.points else -1
+
+    def index(self, step: int) -> int:
+        """The evaluation at `step`, or the next one after it: one grid for all trials, whatever their batch."""
+        return math.ceil(step / self.run.config.eval_interval)
+
+
+class Agenda:
+    """The baseline's seeds, the candidates, the star, then the sampler's trials until the search has enough."""
+
+    def __init__(self, study: Study, store: Store, dataset: Dataset) -> None:
+        self._study, self._store, self._dataset = study, store, dataset
+        self._commit = provenance.commit()
+        self.trials = Trials(study, store.storage)
+        vocab_size = dataset.vocab_size
+        baseline = space.baseline_proposals(study, vocab_size=vocab_size)
+        designed = [
+            *space.candidate_proposals(study, vocab_size=vocab_size),
+            *space.star_proposals(study, vocab_size=vocab_size),
+        ]
+        self.baseline = baseline[0].config
+        self.planned = len(baseline) + study.trials
+        self.left_out = max(0, len(designed) - study.trials)
+        """candidates and single-knob trials that `trials` has no room for"""
+        self._proposals = [*baseline, *designed[: study.trials]]
+        self._by_key = {proposal.key: proposal for proposal in [*baseline, *designed]}
+        self._searched = 0
+        self._known: set[str] = set()
+
+    def take_up(self, runs: dict[int, Run]) -> list[Flight]:
+        """Flights for the trials that an earlier session left unfinished, from the runs that the store has."""
+        launches = self._store.launches(self._study.name)
+        of_trial = {(run.optuna_study, run.trial): run for run in runs.values()}
+        self._searched = sum(run.phase == "search" for run in runs.values())
+        flights = []
+        for asked in self.trials.unfinished():
+            run = of_trial.get((asked.optuna_study, asked.number))
+            if run is None:  # killed between the trial and its run
+                flights.append(self._begin(asked))
+                continue
+            launch = launches[run.id]
+            flight = Flight(run, asked, attempt=launch.attempt, step=launch.step, points=list(run.points))
+            for point in flight.points:  # killed between our point and Optuna's report of it
+                self.trials.report(asked, index=flight.index(point.step), value=point.val_loss)
+            flights.append(flight)
+        self._known = self.trials.keys()
+        return flights
+
+    def empty(self) -> bool:
+        """Whether there is nothing new to run."""
+        return self._proposal() is None and not self._room()
+
+    def next(self) -> Flight | None:
+        """Ask for the next trial and make it a run; None at the end. What the user has queued goes first."""
+        if self.empty():
+            return None
+        proposal = None if self._room() and self.trials.queued() else self._proposal()
+        if proposal is not None:
+            self._known.add(proposal.key)
+        return self._begin(self.trials.ask(proposal))
+
+    def _room(self) -> bool:
+        return self._searched < self._study.trials
+
+    def _proposal(self) -> Proposal | None:
+        open_phases = ("baseline", "search") if self._room() else ("baseline",)
+        for proposal in self._proposals:
+            if proposal.key not in self._known and proposal.phase in open_phases:
+                return proposal
+        return None
+
+    def _begin(self, asked: Asked) -> Flight:
+        """Write down the run of a trial that has none."""
+        proposal = self._by_key.get(asked.key or "")
+        try:
+            config = proposal.config if proposal else self._config(asked)
+        except UserError as error:
+            self.trials.tell(asked, outcome="failed", reason=str(error), val_loss=None, index=0, attrs={})
+            raise
+        run = Run(
+            id=0,
+            optuna_study=asked.optuna_study,
+            trial=asked.number,
+            seed=config.seed,
+            phase=proposal.phase if proposal else "search",
+            origin=proposal.origin if proposal else "sampler",
+            label=proposal.label if proposal else f"trial {asked.number}",
+            knob=proposal.knob if proposal else None,
+            params=asked.params,
+            config=config,
+            device="",
+            outcome="running",
+            reason="",
+            val_loss=None,
+            val_se=None,
+            seconds=0.0,
+            points=(),
+        )
+        run = self._store.add_run(
+            self._study.name,
+            run,
+            key=asked.key or f"trial:{asked.number}",
+            fingerprint=self._dataset.fingerprint,
+            versions=provenance.versions(),
+            commit=self._commit,
+        )
+        self._searched += run.phase == "search"
+        return Flight(run, asked)
+
+    def _config(self, asked: Asked) -> TrainConfig:
+        return space.config_of(self._study, asked.params, seed=self._study.seed, vocab_size=self._dataset.vocab_size)

@@ -1,0 +1,64 @@
+"""optuna-dashboard over a study's store, on this machine only: it has no passwords and checks no host."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import optuna
+import optuna_dashboard
+
+from sweeps.errors import StoreError
+from sweeps.sqlite import path_of
+from sweeps.store import Reader
+from trainer.errors import UserError
+
+HOST = "127.0.0.1"
+
+
+def serve(url: str, *, port: int = 0, announce: Callable[[str], None] = print) -> None:
+    """Show the store `url` until Ctrl-C; `announce` is told the address. Port 0 is any free one.
+
+    A sweep may run meanwhile. Raises StoreError for a URL that is no store, UserError for a port that is taken.
+    """
+    with server(url, port=port) as running:
+        announce(address_of(running))
+        with contextlib.suppress(KeyboardInterrupt):
+            running.serve_forever()
+
+
+@contextlib.contextmanager
+def server(url: str, *, port: int = 0) -> Iterator[WSGIServer]:
+    """The dashboard's server, bound to 127.0.0.1 and not serving yet."""
+    with Reader(url):  # a clear word where there is no store, instead of an empty one
+        pass
+    try:
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{path_of(url)}", engine_kwargs={"connect_args": {"timeout": 60}}
+        )
+    except RuntimeError as error:
+        raise StoreError(f"{path_of(url)}: its Optuna tables are not those of Optuna {optuna.__version__}") from error
+    try:
+        app = optuna_dashboard.wsgi(storage)
+        try:
+            running = make_server(HOST, port, app, handler_class=_Quiet)
+        except OSError as error:
+            raise UserError(f"port {port} can't be had: {error.strerror}; --port 0 takes a free one") from error
+        with running:
+            yield running
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def address_of(running: WSGIServer) -> str:
+    """What to open in a browser."""
+    return f"http://{HOST}:{running.server_port}"
+
+
+class _Quiet(WSGIRequestHandler):
+    """Without a line for each request."""
+
+    def log_message(self, format: str, *args: Any) -> None: ...

@@ -1,0 +1,76 @@
+"""A sweep of real, very small training in a process of its own, which a test may kill: `driver FOLDER DATA [LINE]`.
+
+It prints a line at each evaluation, `point RUN STEP`, and its summary at the end. At the given line it waits until it
+is killed, or told to go on by a line on its standard input.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+from sweeps.paths import StudyPaths
+from sweeps.progress import Silent
+from sweeps.results import Run
+from sweeps.runner import run
+from sweeps.store import Store
+from sweeps.study import Study
+from sweeps.worker import Trainer
+from sweeps.workers import ProcessPool
+from tests.sweeps import kit
+from trainer.data import open_dataset
+from trainer.points import Point
+
+
+def study(data: Path) -> Study:
+    """The baseline, dropout at its high, and a trial of the sampler's, on somebody's bins."""
+    return kit.study(
+        data={"bin": str(data)},
+        knobs={"dropout": {"low": 0.0, "high": 0.4}},
+        horizon={"iters": 40},
+        baseline_seeds=1,
+        trials=2,
+        sampler={"type": "tpe"},
+        pruner={"type": "median", "startup_trials": 2, "warmup": 0.5},
+    )
+
+
+class Printer(Silent):
+    def __init__(self, *, hold_at: str) -> None:
+        self._hold_at = hold_at
+
+    def point(self, run: Run, point: Point) -> None:
+        line = f"point {run.id} {point.step}"
+        print(line, flush=True)
+        if line == self._hold_at:
+            sys.stdin.readline()
+
+
+def main(folder: Path, data: Path, hold_at: str) -> None:
+    interrupts = 0
+
+    def handle(*_: object) -> None:
+        nonlocal interrupts
+        interrupts += 1
+
+    signal.signal(signal.SIGINT, handle)
+    paths, dataset = StudyPaths(folder), open_dataset(data)
+    with (
+        Store(f"sqlite:///{paths.store}") as store,
+        ProcessPool(["cpu"], logs=paths.logs, cores=1, work=Trainer(checkpoint_seconds=0.0)) as pool,
+    ):
+        summary = run(
+            study(dataset.path),
+            store,
+            pool,
+            paths=paths,
+            dataset=dataset,
+            observer=Printer(hold_at=hold_at),
+            interrupted=lambda: interrupts,
+        )
+    print("finished" if summary.finished else "interrupted", flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), " ".join(sys.argv[3:]))

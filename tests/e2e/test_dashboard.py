@@ -1,0 +1,104 @@
+"""optuna-dashboard over the store, during a sweep and after it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.dashboard import address_of, serve, server
+from sweeps.errors import StoreError
+from sweeps.paths import StudyPaths
+from tests.sweeps import kit
+from trainer.errors import UserError
+
+
+@contextlib.contextmanager
+def dashboard(folder: Path) -> Iterator[Callable[[str], Any]]:
+    """A dashboard at work; it answers paths with parsed JSON."""
+    with server(f"sqlite:///{StudyPaths(folder).store}") as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+
+        def ask(path: str) -> Any:
+            with urllib.request.urlopen(address_of(running) + path, timeout=60) as response:  # noqa: S310  # our own
+                return json.loads(response.read())
+
+        try:
+            yield ask
+        finally:
+            running.shutdown()
+            thread.join()
+
+
+def states(ask: Callable[[str], Any], study: int) -> list[str]:
+    return [trial["state"] for trial in ask(f"/api/studies/{study}")["trials"]]
+
+
+def test_it_shows_a_sweep_while_it_runs_and_when_it_is_done(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+    spec = kit.study(knobs={"dropout": {"low": 0.0, "high": 0.4}}, baseline_seeds=2, trials=2)
+
+    def look(tick: int) -> None:
+        if tick == 60:  # the baseline's two seeds are done (22 ticks each), the third run is on its way
+            with dashboard(tmp_path) as ask:
+                seen.append(states(ask, 1))
+                names = {study["study_name"]: study["study_id"] for study in ask("/api/studies")["study_summaries"]}
+                assert names == {"small": 1, "small-confirm": 2}
+
+    kit.sweep(tmp_path, spec, at_tick=look)
+    assert seen == [["Complete", "Running"]]
+
+    with dashboard(tmp_path) as ask:
+        assert states(ask, 1) == ["Complete"] * 3
+        assert states(ask, 2) == ["Complete"]
+        trials = ask("/api/studies/1")["trials"]
+        runs = [run for run in kit.found(tmp_path).runs if run.optuna_study == "small"]
+        assert [trial["values"] for trial in trials] == [[run.val_loss] for run in runs]
+        assert len(trials[0]["intermediate_values"]) == 21
+        attrs = {attr["key"]: attr["value"] for attr in trials[1]["user_attrs"]}
+        assert attrs["label"] == "dropout at its high, 0.4"
+
+
+def test_it_listens_on_this_machine_only(tmp_path: Path) -> None:
+    kit.sweep(tmp_path, kit.study(trials=1, baseline_seeds=1))
+    url = f"sqlite:///{StudyPaths(tmp_path).store}"
+    with server(url) as running:
+        assert running.server_address[0] == "127.0.0.1"
+        with (
+            pytest.raises(UserError, match=f"port {running.server_port} can't be had: .*--port 0"),
+            server(url, port=running.server_port),
+        ):
+            pass
+
+
+def test_serve_tells_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    kit.sweep(tmp_path, kit.study(trials=1, baseline_seeds=1))
+    program = (
+        "import sys; from sweeps.dashboard import serve; serve(sys.argv[1], announce=lambda a: print(a, flush=True))"
+    )
+    command = [sys.executable, "-c", program, f"sqlite:///{StudyPaths(tmp_path).store}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(f"{address}/api/studies", timeout=60) as response:  # noqa: S310  # our own
+            assert len(json.loads(response.read())["study_summaries"]) == 2
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+
+
+def test_without_a_store_it_makes_none(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    with pytest.raises(StoreError, match="there is no store here"):
+        serve(f"sqlite:///{path}")
+    assert not path.exists()
