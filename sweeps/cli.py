@@ -1,0 +1,342 @@
+"""The command `sweep`: arguments and printing only. Each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from sweeps.live import LiveView, PlainView
+    from sweeps.results import Results
+    from sweeps.study import Study
+
+app = typer.Typer(
+    name="sweep",
+    help="Which knob breaks the loss plateau of a small GPT: by how much, how sure, and what to train next.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StudyFile = Annotated[str, typer.Argument(metavar="STUDY.yaml", help="the study; `sweep init` writes one")]
+StudyName = Annotated[
+    str, typer.Argument(metavar="STUDY", help="a study's name, its folder, its .db file, or its YAML file")
+]
+Profile = Annotated[
+    str | None, typer.Option(metavar="NAME", help="one of the study's profiles, instead of the machine's")
+]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a key: --set knobs.dropout.high=0.5")
+]
+Data = Annotated[
+    str | None, typer.Option(metavar="WHERE", help="parquet files, globs, URLs, or a nanoGPT data folder to train on")
+]
+Baseline = Annotated[
+    str | None, typer.Option(metavar="FILE.py", help="a nanoGPT config, read as data, to stand in for the baseline")
+]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="folder of the results, instead of runs/<study>")]
+AsJson = Annotated[bool, typer.Option("--json", help="end with one JSON object on stdout; the rest goes to stderr")]
+
+
+def main() -> None:
+    """Run the command. Exit codes: 0, 1 our fault, 2 the user's mistake, 130 interrupted."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    try:
+        app()
+    except UserError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    profile: Profile = None,
+    set_: Set = None,
+    data: Data = None,
+    baseline: Baseline = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a study, or go on with it; ends with the verdict so far and a report."""
+    loaded = _load(study, profile, set_, data, baseline)
+    from sweeps import session
+    from sweeps.paths import paths_of
+    from sweeps.summary import summarize
+    from sweeps.verdict import screening_verdict
+
+    say = _say(as_json)
+    for note in loaded.notes:
+        say(f"note: {note}")
+    paths = paths_of(loaded.name, out=out)
+    with _preparing(as_json) as progress:
+        dataset = session.prepare_data(loaded, paths, progress=progress)
+    say(f"data: {dataset.path} ({dataset.train.tokens:,} training tokens, {dataset.val.tokens:,} validation tokens)")
+    with _view(as_json) as view:
+        ended = session.run(loaded, paths, dataset, observer=view)
+    if as_json:
+        shown = summarize(ended.results, seconds=ended.summary.seconds, store=ended.store, report=ended.report)
+        print(json.dumps(shown))
+    else:
+        print()
+        for line in screening_verdict(ended.results).lines:
+            print(line)
+        print(f"\nreport: {ended.report}\nstore:  {ended.store}   (sweep dashboard {loaded.name} shows it)")
+    if ended.summary.interrupted:
+        say("interrupted: run the same command to go on")
+        raise typer.Exit(130)
+    if ended.summary.truncated:
+        say(f"hours: {loaded.hours:g} are over; raise hours and run the same command to go on")
+
+
+@app.command()
+def plan(
+    study: StudyFile,
+    profile: Profile = None,
+    set_: Set = None,
+    data: Data = None,
+    baseline: Baseline = None,
+    out: Out = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help='plan for a card that is not here: "RTX 4070"')
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a study will do and how long that takes; trains nothing."""
+    loaded = _load(study, profile, set_, data, baseline, for_a_card=device is not None)
+    from sweeps import session
+    from sweeps.paths import paths_of
+    from sweeps.plan import plan as make_plan
+    from sweeps.results import DataFacts
+    from trainer.device import describe, named
+
+    paths = paths_of(loaded.name, out=out)
+    with _preparing(as_json) as progress:
+        dataset = session.prepare_data(loaded, paths, progress=progress)
+    listed = loaded.workers.devices
+    here = named(device) if device else describe(listed if isinstance(listed, str) else listed[0])
+    made = make_plan(loaded, DataFacts.of(dataset), here)
+    if as_json:
+        print(json.dumps({**made.as_json(), "resolved": loaded.model_dump(mode="json")}))
+        return
+    for note in loaded.notes:
+        print(f"note: {note}")
+    for line in made.lines():
+        print(line)
+    print("\nresolved study:")
+    print(_yaml(loaded))
+
+
+@app.command()
+def prepare(
+    study: StudyFile,
+    profile: Profile = None,
+    set_: Set = None,
+    data: Data = None,
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tokenize a study's data now, so that `sweep run` finds it ready."""
+    loaded = _load(study, profile, set_, data, None)
+    from sweeps import session
+    from sweeps.paths import paths_of
+    from sweeps.results import DataFacts
+
+    paths = paths_of(loaded.name, out=out)
+    with _preparing(as_json) as progress:
+        facts = DataFacts.of(session.prepare_data(loaded, paths, progress=progress))
+    if as_json:
+        print(json.dumps(facts.as_dict()))
+        return
+    per_token = f", {facts.bytes_per_token:.2f} bytes a token" if facts.bytes_per_token else ""
+    print(f"{facts.path}\n{facts.train_tokens:,} training tokens, {facts.val_tokens:,} validation tokens{per_token}")
+
+
+@app.command()
+def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
+    """Show how far a study is, also while it runs."""
+    from sweeps.live import outcome_line
+    from sweeps.summary import summarize
+
+    located, results = _results(study, out)
+    store = Path(located.url.removeprefix("sqlite:///"))
+    report_path = located.paths.report
+    shown = summarize(results, seconds=results.seconds, store=store, report=report_path)
+    planned = results.study.baseline_seeds + results.study.trials
+    if as_json:
+        print(json.dumps({**shown, "planned": planned}))
+        return
+    ended = {outcome: n for outcome, n in shown["trials"].items() if n}
+    print(f"{results.study.name}: {sum(ended.values())} of {planned} runs ended ({ended or 'none'})")
+    for each in results.runs:
+        if each.outcome == "running":
+            step = each.points[-1].step if each.points else 0
+            print(f"  run {each.id} {each.label}: step {step} of {each.config.max_iters}")
+    if shown["best"] is not None:
+        best = next(each for each in results.runs if each.trial == shown["best"]["trial"] and _searched(each, results))
+        print(f"best: trial {best.trial} ({best.label}): {outcome_line(best)}")
+
+
+@app.command()
+def report(
+    study: StudyName,
+    out: Out = None,
+    file: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="where to write it")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a study's report: one HTML file that needs no network."""
+    from sweeps.report import write_report
+
+    located, results = _results(study, out)
+    written = write_report(results, (file or located.paths.report).absolute())
+    print(json.dumps({"report": str(written)}) if as_json else written)
+
+
+@app.command()
+def export(
+    study: StudyName,
+    out: Out = None,
+    trial: Annotated[int | None, typer.Option(metavar="N", help="another trial than the best")] = None,
+    iters: Annotated[int | None, typer.Option(metavar="N", help="length of the real run, iterations")] = None,
+    file: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="where to write the config")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="also write a ckpt.pt there that nanoGPT resumes from")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the best trial (or any) as a nanoGPT config, its evidence in comments."""
+    from sweeps import export as exporting
+    from sweeps.summary import trial_of
+
+    located, results = _results(study, out)
+    chosen = trial_of(results, trial)
+    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    made = exporting.export_run(results, chosen, date=today, iters=iters)
+    written = exporting.write_config(made, file.absolute()) if file else None
+    saved = (
+        exporting.export_checkpoint(located.paths.run(chosen.id), made, checkpoint.absolute()) if checkpoint else None
+    )
+    if as_json:
+        found = {"trial": chosen.trial, "config": dict(made.settings), "notes": list(made.notes)}
+        print(json.dumps({**found, "file": _text(written), "checkpoint": _text(saved), "text": made.text}))
+        return
+    if written is None:
+        print(made.text, end="")
+    else:
+        print(f"{written}: {chosen.label}")
+    if saved is not None:
+        print(f"{saved}: nanoGPT goes on from it with --init_from=resume --out_dir={saved.parent}", file=sys.stderr)
+    for note in made.notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+@app.command()
+def dashboard(
+    study: StudyName,
+    out: Out = None,
+    port: Annotated[int, typer.Option(metavar="N", help="0: any free port")] = 0,
+) -> None:
+    """Browse a study with optuna-dashboard on 127.0.0.1, also while it runs."""
+    from sweeps.dashboard import serve
+    from sweeps.locate import locate
+
+    serve(locate(study, out=out).url, port=port, announce=lambda url: print(f"{url} (Ctrl-C ends it)", flush=True))
+
+
+@app.command()
+def init(
+    name: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="the study's name; the file is NAME.yaml")
+    ] = "my-plateau",
+) -> None:
+    """Write a commented study to start from."""
+    from sweeps.template import write_study
+
+    print(f"{write_study(name, Path())}: edit it, then `sweep plan {name}.yaml` and `sweep run {name}.yaml`")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a study, every key documented."""
+    from sweeps.spec import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+def _load(
+    study: str,
+    profile: str | None,
+    overrides: list[str] | None,
+    data: str | None,
+    baseline: str | None,
+    *,
+    for_a_card: bool = False,
+) -> Study:
+    from sweeps.spec import load
+    from trainer.device import cuda_devices
+
+    return load(
+        study,
+        profile=profile,
+        overrides=overrides or (),
+        data=data,
+        baseline=baseline,
+        devices_have_cuda=for_a_card or cuda_devices() > 0,
+    )
+
+
+def _results(study: str, out: Path | None) -> tuple[Any, Results]:
+    from sweeps.locate import locate
+    from sweeps.store import Reader
+
+    located = locate(study, out=out)
+    with Reader(located.url) as reader:
+        return located, reader.results(located.name)
+
+
+def _searched(run: Any, results: Results) -> bool:
+    return bool(run.optuna_study == results.study.name)
+
+
+def _say(as_json: bool) -> Any:
+    return lambda text: print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
+
+
+def _view(as_json: bool) -> LiveView | PlainView:
+    from rich.console import Console
+
+    from sweeps.live import LiveView, PlainView
+
+    console = Console(stderr=as_json)
+    return LiveView(console) if console.is_terminal else PlainView(_say(as_json))
+
+
+def _preparing(as_json: bool) -> AbstractContextManager[Any]:
+    from rich.console import Console
+
+    from sweeps.preparing import preparing
+
+    return preparing(Console(stderr=as_json), _say(as_json))
+
+
+def _yaml(study: Study) -> str:
+    import yaml
+
+    return yaml.safe_dump(study.model_dump(mode="json", exclude={"notes"}), sort_keys=False).rstrip()
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,91 @@
+"""From a study to its results: prepare the data, open the store, run the workers, write the report."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from sweeps import runner
+from sweeps.paths import StudyPaths
+from sweeps.progress import Observer, Summary
+from sweeps.report import write_report
+from sweeps.results import Results
+from sweeps.sections import BinData, BpeTokenizer, Gpt2Tokenizer, ParquetData
+from sweeps.store import Store
+from sweeps.study import Study
+from sweeps.workers import ProcessPool, devices_for
+from trainer.data import Dataset, open_dataset
+from trainer.device import cpu_cores, cuda_devices
+from trainer.prepare import EmbeddedSource, Options, ParquetSource, Progress, TokenizerChoice, prepare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A session of `sweep run` that has come to an end."""
+
+    summary: Summary
+    results: Results
+    store: Path
+    report: Path
+
+
+def store_url(study: Study, paths: StudyPaths) -> str:
+    """Where the study keeps its results."""
+    return study.store or f"sqlite:///{paths.store}"
+
+
+def prepare_data(study: Study, paths: StudyPaths, *, progress: Callable[[Progress], None]) -> Dataset:
+    """The study's tokens: prepared, found prepared, or a folder that is there already. Raises DataError."""
+    if isinstance(study.data, BinData):
+        return open_dataset(study.data.bin)
+    source = (
+        ParquetSource(files=study.data.parquet, text=study.data.text)
+        if isinstance(study.data, ParquetData)
+        else EmbeddedSource()
+    )
+    chosen = study.tokenizer
+    tokenizer = TokenizerChoice(
+        type=chosen.type,
+        vocab_size=chosen.vocab_size if isinstance(chosen, BpeTokenizer) else 0,
+        file=chosen.file if isinstance(chosen, Gpt2Tokenizer) else None,
+    )
+    options = Options(val_fraction=study.data.val_fraction, min_chars=study.data.min_chars, dedup=study.data.dedup)
+    return prepare(source, tokenizer, paths.data, options=options, progress=progress)
+
+
+def run(study: Study, paths: StudyPaths, dataset: Dataset, *, observer: Observer) -> Ended:
+    """Run the study or go on with it, then write its report; also after an interrupt, with what there is."""
+    devices = devices_for(study.workers.devices, cuda_devices=cuda_devices(), cpu_cores=cpu_cores())
+    with Store(store_url(study, paths)) as store:
+        with (
+            ProcessPool(devices, logs=paths.logs, cores=cpu_cores()) as pool,
+            _interrupts(observer.note) as interrupted,
+        ):
+            summary = runner.run(
+                study, store, pool, paths=paths, dataset=dataset, observer=observer, interrupted=interrupted
+            )
+        results = store.results(study.name)
+        report = write_report(results, paths.report)
+        return Ended(summary=summary, results=results, store=store.path, report=report)
+
+
+@contextmanager
+def _interrupts(say: Callable[[str], None]) -> Iterator[Callable[[], int]]:
+    """Count Ctrl-C instead of raising: the first lets evaluations finish, the second ends workers."""
+    count = 0
+
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # what signal.signal calls
+        nonlocal count
+        count += 1
+        if count == 1:
+            say("interrupted: runs pause at their next evaluation; Ctrl-C again stops them now")
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: count
+    finally:
+        signal.signal(signal.SIGINT, before)

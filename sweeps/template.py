@@ -1,0 +1,31 @@
+"""The study that `sweep init` writes."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+
+from sweeps.errors import SpecError
+from sweeps.paths import write_text
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def write_study(name: str, folder: Path) -> Path:
+    """Write `folder`/NAME.yaml from the template in the package. Raises SpecError; never overwrites."""
+    if not _NAME.fullmatch(name) or name.endswith("-confirm"):
+        raise SpecError(
+            f"{name!r} can't name a study; use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter "
+            "or digit, and not ending in -confirm"
+        )
+    path = folder / f"{name}.yaml"
+    if path.exists():
+        raise SpecError(f"{path}: is there already; choose another name")
+    text = resources.files("sweeps").joinpath("templates/study.yaml").read_text(encoding="utf-8")
+    text = re.sub(r"^name: \S+", f"name: {name}", text, count=1, flags=re.MULTILINE)
+    try:
+        write_text(path, text.replace("study.yaml", path.name))
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return path

@@ -1,0 +1,356 @@
+"""The main job, as a person does it: `sweep` in real processes, on real text, a study of seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import optuna
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sweeps.cli import main
+from tests.trainer.data_folders import random_walk_folder
+from trainer import nanogpt
+
+STUDY = """
+name: tiny
+data: {parquet: docs.parquet, min_chars: 20, val_fraction: 0.3}
+tokenizer: {type: bytes}
+baseline: {n_layer: 1, n_embd: 16, head_size: 8, block_size: 16, batch_size: 4, gradient_accumulation_steps: 1,
+  learning_rate: 1e-2, min_lr: 1e-3, warmup_iters: 100, lr_decay_iters: 1000, max_iters: 1000, dropout: 0.1}
+horizon: {iters: 20}
+evaluations: 20
+final_windows: 64
+knobs:
+  learning_rate: {low: 1e-3, high: 3e-2, log: true}
+  dropout: {low: 0.0, high: 0.3}
+candidates: [{learning_rate: 5e-3}, {n_layer: 2}]
+baseline_seeds: 2
+trials: 8
+"""
+COMMAND = [sys.executable, "-m", "sweeps"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    stdout: str
+    stderr: str
+
+    def last_object(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.stdout.splitlines()[-1])
+        return found
+
+
+def sweep(folder: Path, *arguments: str, code: int = 0) -> Done:
+    """`sweep` in a process of its own."""
+    done = subprocess.run([*COMMAND, *arguments], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    return Done(done.stdout, done.stderr)
+
+
+class Call(Protocol):
+    """`sweep` in this process, which has imported torch already; exit code and output as a process's."""
+
+    def __call__(self, folder: Path, *arguments: str, code: int = 0) -> Done: ...
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    def called(folder: Path, *arguments: str, code: int = 0) -> Done:
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["sweep", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        assert (ended.value.code or 0) == code, err
+        return Done(out, err)
+
+    return called
+
+
+def write_documents(path: Path) -> None:
+    words = [
+        "loss",
+        "plateau",
+        "width",
+        "rate",
+        "decay",
+        "warm",
+        "up",
+        "drop",
+        "out",
+        "the",
+        "a",
+        "of",
+        "and",
+        "knob",
+        "seed",
+    ]
+    generator = np.random.default_rng(0)
+    documents = [" ".join(generator.choice(words, size=40)) for _ in range(60)]
+    pq.write_table(pa.table({"text": documents}), path, row_group_size=20)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the study has been run."""
+    folder = tmp_path_factory.mktemp("work")
+    write_documents(folder / "docs.parquet")
+    (folder / "tiny.yaml").write_text(STUDY)
+    (folder / "run.json").write_text(json.dumps(sweep(folder, "run", "tiny.yaml", "--json").last_object()))
+    return folder
+
+
+@pytest.fixture
+def ran(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return found
+
+
+class TestRun:
+    """`sweep run`, start to end and again."""
+
+    def test_it_ends_with_one_object(self, folder: Path, ran: dict[str, Any]) -> None:
+        assert set(ran) == {"study", "store", "report", "seconds", "trials", "baseline", "best"}
+        assert ran["study"] == "tiny"
+        assert ran["store"] == str(folder / "runs/tiny/study.db")
+        assert ran["report"] == str(folder / "runs/tiny/report.html")
+        assert ran["trials"] == {
+            "complete": ran["trials"]["complete"],
+            "pruned": 10 - ran["trials"]["complete"],
+            "diverged": 0,
+            "infeasible": 0,
+            "truncated": 0,
+            "failed": 0,
+        }
+        assert ran["baseline"]["seeds"] == 2
+        assert 2 < ran["baseline"]["mean"] < 6
+        assert ran["best"]["val_loss"] <= ran["baseline"]["mean"] + ran["baseline"]["sd"]
+        assert set(ran["best"]["config"]) >= {"learning_rate", "min_lr", "warmup_iters", "n_embd", "max_iters"}
+        assert ran["best"]["config"]["max_iters"] == 20
+        assert ran["best"]["config"]["warmup_iters"] == 2  # 100 of 1000, carried over as a fraction
+
+    def test_the_store_is_optunas(self, folder: Path, ran: dict[str, Any]) -> None:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{ran['store']}")
+        study = optuna.load_study(study_name="tiny", storage=storage)
+        assert study.best_trial.number == ran["best"]["trial"]
+        assert study.best_value == ran["best"]["val_loss"]
+        assert set(study.best_trial.params) == {"learning_rate", "dropout"}
+        steps = [list(trial.intermediate_values) for trial in study.trials]
+        assert steps[0] == list(range(21))  # evaluations by index
+        # the second seed and the candidate with two layers are not for the sampler to see
+        confirm = optuna.load_study(study_name="tiny-confirm", storage=storage)
+        assert (len(study.trials), len(confirm.trials)) == (8, 2)
+        storage.remove_session()
+        storage.engine.dispose()
+
+    def test_rows_of_every_evaluation(self, ran: dict[str, Any]) -> None:
+        connection = sqlite3.connect(ran["store"])
+        rows = connection.execute(
+            "select run.phase, count(*), min(point.val_se) from point join run on run.id = point.run_id "
+            "where run.outcome = 'complete' group by run.id"
+        ).fetchall()
+        connection.close()
+        assert {count for _, count, _ in rows} == {21}
+        assert all(error > 0 for _, _, error in rows)
+        assert {phase for phase, _, _ in rows} == {"baseline", "search"}
+
+    def test_running_it_again_changes_nothing(self, folder: Path, ran: dict[str, Any]) -> None:
+        again = sweep(folder, "run", "tiny.yaml", "--json").last_object()
+        assert {**again, "seconds": 0} == {**ran, "seconds": 0}
+
+    def test_a_changed_study_is_refused_with_the_differences(self, folder: Path) -> None:
+        done = sweep(folder, "run", "tiny.yaml", "--set", "knobs.dropout.high=0.5", code=2)
+        assert "knobs.dropout.high: 0.3 → 0.5" in done.stderr
+        assert done.stderr.startswith("error: ")
+
+    def test_more_trials_go_on_from_what_is_there(self, folder: Path, tmp_path: Path, ran: dict[str, Any]) -> None:
+        (tmp_path / "docs.parquet").write_bytes((folder / "docs.parquet").read_bytes())
+        (tmp_path / "tiny.yaml").write_text(STUDY)
+        few = sweep(tmp_path, "run", "tiny.yaml", "--set", "trials=7", "--json").last_object()
+        more = sweep(tmp_path, "run", "tiny.yaml", "--json").last_object()
+        assert sum(few["trials"].values()) == 9
+        assert sum(more["trials"].values()) == 10
+        assert more["baseline"] == few["baseline"] == ran["baseline"]  # the same losses in another process
+
+    def test_plain_lines_tell_the_verdict(self, tmp_path: Path) -> None:
+        write_documents(tmp_path / "docs.parquet")
+        (tmp_path / "tiny.yaml").write_text(STUDY)
+        done = sweep(tmp_path, "run", "tiny.yaml", "--set", "trials=2", "--out", "elsewhere")
+        assert "run 1 starts on cpu: baseline, seed 1337" in done.stdout
+        assert "Baseline: 2 seeds, mean " in done.stdout
+        assert "note: trials: 2 leave out 4 of the candidates" in done.stdout
+        assert (tmp_path / "elsewhere/study.db").exists()
+        assert (tmp_path / "elsewhere/report.html").exists()
+        assert not (tmp_path / "runs").exists()
+
+    def test_ctrl_c_leaves_a_study_that_goes_on(self, folder: Path, tmp_path: Path, ran: dict[str, Any]) -> None:
+        """Interrupted in the middle, run again: the trials of a sweep that wasn't interrupted."""
+        (tmp_path / "docs.parquet").write_bytes((folder / "docs.parquet").read_bytes())
+        (tmp_path / "tiny.yaml").write_text(STUDY)
+        process = subprocess.Popen(
+            [*COMMAND, "run", "tiny.yaml", "--set", "workers.devices=[cpu]"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("run 3 starts"):
+                os.killpg(process.pid, signal.SIGINT)  # as a terminal does: parent and workers
+                break
+        said, _ = process.communicate()
+        assert process.returncode == 130
+        assert "run the same command to go on" in said
+        again = sweep(tmp_path, "run", "tiny.yaml", "--json").last_object()
+        assert sum(again["trials"].values()) == 10
+        assert again["baseline"] == ran["baseline"]
+
+
+class TestBrowsing:
+    """What reads a study afterwards."""
+
+    @pytest.mark.parametrize("named", ["tiny", "tiny.yaml", "runs/tiny", "runs/tiny/study.db"])
+    def test_status_by_any_name(self, call: Call, folder: Path, named: str, ran: dict[str, Any]) -> None:
+        found = call(folder, "status", named, "--json").last_object()
+        assert found["best"] == ran["best"]
+        assert found["planned"] == 10
+        assert "tiny: 10 of 10 runs" in call(folder, "status", named).stdout
+
+    def test_a_study_that_is_not_there(self, call: Call, folder: Path) -> None:
+        done = call(folder, "status", "other", code=2)
+        assert "runs/other/study.db; under runs/ there is tiny" in done.stderr
+
+    def test_report(self, call: Call, folder: Path, tmp_path: Path) -> None:
+        done = call(folder, "report", "tiny", "-o", str(tmp_path / "r.html"))
+        assert done.stdout.strip() == str(tmp_path / "r.html")
+        page = (tmp_path / "r.html").read_text()
+        assert 'id="verdict"' in page
+        assert "tiny" in page
+
+    def test_plan_runs_nothing(self, call: Call, folder: Path) -> None:
+        before = (folder / "runs/tiny/study.db").read_bytes()
+        found = call(folder, "plan", "tiny.yaml", "--json").last_object()
+        assert found["trials"] == 10
+        assert found["iters"] == 20
+        assert found["tokens_per_trial"] == 20 * 4 * 16
+        assert found["resolved"]["name"] == "tiny"
+        assert (folder / "runs/tiny/study.db").read_bytes() == before
+        assert "resolved study:" in call(folder, "plan", "tiny.yaml").stdout
+
+    def test_export_is_read_back(self, call: Call, folder: Path, tmp_path: Path, ran: dict[str, Any]) -> None:
+        call(folder, "export", "tiny", "-o", str(tmp_path / "best.py"), "--checkpoint", str(tmp_path / "ckpt"))
+        settings = nanogpt.read_config(tmp_path / "best.py")
+        assert settings["learning_rate"] == ran["best"]["config"]["learning_rate"]
+        assert Path(str(settings["dataset"])) == next((folder / "runs/data").glob("docs-bytes-*"))
+        assert (tmp_path / "ckpt/ckpt.pt").exists()
+        longer = json.loads(call(folder, "export", "tiny", "--iters", "1000", "--json").stdout)
+        assert longer["config"]["max_iters"] == 1000
+        assert longer["config"]["warmup_iters"] == 100
+
+    def test_the_exported_config_trains_to_the_same_loss(
+        self, folder: Path, tmp_path: Path, ran: dict[str, Any]
+    ) -> None:
+        """Config, data folder and seed are all that a run is: one without the sweep ends where its trial did."""
+        config = {key: value for key, value in ran["best"]["config"].items() if key != "device"}
+        (tmp_path / "best.yaml").write_text(json.dumps(config))
+        data = next((folder / "runs/data").glob("docs-bytes-*"))
+        subprocess.run(
+            [sys.executable, "-m", "trainer", "best.yaml", "--data", data, "--out", "out", "--points", "points.jsonl"],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        last = json.loads((tmp_path / "points.jsonl").read_text().splitlines()[-1])
+        assert last["val_loss"] == pytest.approx(ran["best"]["val_loss"], abs=1e-5)
+
+    def test_prepare_finds_it_prepared(self, call: Call, folder: Path) -> None:
+        found = call(folder, "prepare", "tiny.yaml", "--json").last_object()
+        assert found["vocab_size"] == 257
+        assert found["bytes_per_token"] == pytest.approx(1.0, abs=0.02)
+        assert found["train_tokens"] > found["val_tokens"] > 1000
+
+
+class TestOnesOwn:
+    """One's own data folder and nanoGPT config."""
+
+    def test_a_nanogpt_data_folder_and_config(self, tmp_path: Path) -> None:
+        random_walk_folder(tmp_path / "walk", tokens=8000)
+        (tmp_path / "train_mine.py").write_text(
+            "n_layer = 1\nn_head = 2\nn_embd = 24\nblock_size = 16\nbatch_size = 4\ngradient_accumulation_steps = 1\n"
+            "learning_rate = 5e-4\nmin_lr = 5e-5\nwarmup_iters = 10\nlr_decay_iters = 100\nmax_iters = 100\n"
+        )
+        (tmp_path / "tiny.yaml").write_text(STUDY)
+        more = ["--data", "walk", "--baseline", "train_mine.py", "--set", "trials=1", "--set", "candidates=[]"]
+        done = sweep(tmp_path, "run", "tiny.yaml", *more, "--json")
+        found = done.last_object()
+        assert found["trials"]["complete"] == 3
+        assert found["best"]["config"]["n_embd"] == 24
+        assert found["best"]["config"]["vocab_size"] == 32
+        assert "learning_rate" in done.stderr  # its range was widened to hold the config's, and that is said
+
+    def test_a_meta_pkl_that_would_run_code(self, call: Call, tmp_path: Path) -> None:
+        random_walk_folder(tmp_path / "walk")
+        (tmp_path / "walk/meta.pkl").write_bytes(pickle.dumps(sqlite3.connect))
+        (tmp_path / "tiny.yaml").write_text(STUDY)
+        done = call(tmp_path, "run", "tiny.yaml", "--data", "walk", code=2)
+        assert "meta.pkl" in done.stderr
+
+
+class TestInit:
+    """A study to start from, without a clone."""
+
+    def test_init_then_plan(self, call: Call, tmp_path: Path) -> None:
+        assert "mine.yaml" in call(tmp_path, "init", "mine").stdout
+        more = ["--profile", "cpu", "--set", "data={parquet: docs.parquet}", "--set", "tokenizer={type: bytes}"]
+        write_documents(tmp_path / "docs.parquet")
+        found = call(tmp_path, "plan", "mine.yaml", *more, "--set", "data.val_fraction=0.3", "--json").last_object()
+        assert found["study"] == "mine"
+        done = call(tmp_path, "init", "mine", code=2)
+        assert "is there already" in done.stderr
+
+    def test_schema_is_json(self, call: Call, tmp_path: Path) -> None:
+        assert "properties" in json.loads(call(tmp_path, "schema").stdout)
+
+
+class TestMistakes:
+    """Exit code 2 and a line that says what to do."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["run", "none.yaml"], "none.yaml: cannot be read"),
+            (["run", "tiny.yaml", "--set", "knobs.dropot.high=1"], "dropout"),
+            (["run", "tiny.yaml", "--profile", "cuda"], "profile"),
+            (["run"], "Missing argument"),
+            (["rnu"], "No such command"),
+            (["run", "tiny.yaml"], "docs.parquet"),
+        ],
+    )
+    def test_told_in_words(self, call: Call, tmp_path: Path, arguments: list[str], words: str) -> None:
+        (tmp_path / "tiny.yaml").write_text(STUDY)
+        done = call(tmp_path, *arguments, code=2)
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_every_command_has_help(self, call: Call, tmp_path: Path) -> None:
+        shown = call(tmp_path, "--help").stdout
+        for command in ["run", "plan", "prepare", "status", "report", "export", "dashboard", "init", "schema"]:
+            assert command in shown
+            assert len(call(tmp_path, command, "--help").stdout) > 100

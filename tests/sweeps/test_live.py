@@ -1,0 +1,138 @@
+"""What a sweep shows while it runs: sparklines, differences, plain lines, the live table."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from sweeps import progress
+from sweeps.live import LiveView, PlainView, differences, outcome_line, sparkline
+from sweeps.progress import Progress
+from sweeps.results import Run
+from tests import synthetic
+
+
+def runs() -> tuple[Run, ...]:
+    return synthetic.full().runs
+
+
+def now(*in_flight: Run, ended: tuple[Run, ...] = ()) -> Progress:
+    return Progress(
+        in_flight=in_flight,
+        best=progress.best(ended, search="plateau"),
+        counts=progress.counts(ended),
+        planned=40,
+        seconds=100.0,
+        remaining_seconds=300.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("losses", "bars"),
+    [
+        ([], ""),
+        ([3.0], "▁"),
+        ([2.0, 1.0], "█▁"),
+        ([7.0, 3.5, 0.0], "█▅▁"),
+        ([math.nan, 2.0, 1.0, math.inf], "█▁"),
+        ([float(20 - i) for i in range(20)], "█▇▇▆▅▅▄▄▃▂▂▁"),
+    ],
+)
+def test_sparkline(losses: list[float], bars: str) -> None:
+    assert sparkline(losses) == bars
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1))
+def test_a_sparkline_is_short_and_the_highest_is_the_tallest(losses: list[float]) -> None:
+    bars = sparkline(losses)
+    assert len(bars) == min(12, len(losses))
+    assert set(bars) <= set("▁▂▃▄▅▆▇█")
+
+
+def test_differences_leave_out_what_only_follows() -> None:
+    base = synthetic.BASELINE
+    assert differences(base, base) == "–"
+    assert differences(base.replace(seed=3, n_embd=768, n_head=24), base) == "n_embd 384 → 768"
+    assert differences(base.replace(dropout=0.2, learning_rate=2e-4), base) == (
+        "dropout 0 → 0.2, learning_rate 0.001 → 2e-4"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"outcome": "complete", "val_loss": 3.5, "val_se": 0.01}, "complete 3.5000 ± 0.0100"),
+        ({"outcome": "running", "val_loss": None}, "paused, to be resumed"),
+        ({"outcome": "pruned", "reason": "worse than the median", "val_loss": None}, "pruned: worse than the median"),
+        ({"outcome": "truncated", "reason": "", "val_loss": None}, "truncated"),
+    ],
+)
+def test_outcome_line(changed: dict[str, object], line: str) -> None:
+    assert outcome_line(dataclasses.replace(runs()[0], **changed)) == line  # type: ignore[arg-type]
+
+
+class TestPlainView:
+    """Lines for a log file: one a start, one an end, one in ten seconds between."""
+
+    def test_its_lines(self) -> None:
+        clock, said = [0.0], list[str]()
+        baseline, star = runs()[0], next(run for run in runs() if run.knob == "dropout")
+        view = PlainView(said.append, clock=lambda: clock[0])
+        view.begun(synthetic.study(), baseline.config, ())
+        view.started(star)
+        clock[0] = 3.0
+        view.progress(now(star))
+        view.point(star, star.points[-1])
+        clock[0] = 14.0
+        view.progress(now(star))
+        view.ended(star)
+        view.note("something")
+        assert len(said) == 4
+        assert said[0].startswith(f"run {star.id} starts on {star.device}: {star.label}: dropout 0 → ")
+        assert said[1].startswith("0 of 40 runs · 2 min · about 5 min left")
+        assert f"run {star.id} at {star.points[-1].step}/600: {star.points[-1].val_loss:.3f}" in said[1]
+        assert said[2].startswith(f"run {star.id} complete ")
+        assert said[3] == "note: something"
+
+    def test_going_on_says_so(self) -> None:
+        said: list[str] = []
+        view = PlainView(said.append)
+        view.begun(synthetic.study(), synthetic.BASELINE, runs()[:3])
+        assert said == ["note: going on with study 'plateau': 3 runs of it done before"]
+
+
+class TestLiveView:
+    """The table of a terminal."""
+
+    def shown(self, width: int = 120) -> str:
+        console = Console(file=io.StringIO(), force_terminal=True, width=width, height=40, color_system=None)
+        ended = runs()
+        in_flight = dataclasses.replace(ended[5], id=99, outcome="running", val_loss=None, points=ended[5].points[:9])
+        with LiveView(console) as view:
+            view.begun(synthetic.study(), synthetic.BASELINE, ())
+            for run in ended:
+                view.ended(run)
+            view.progress(now(in_flight, ended=ended))
+        file = console.file
+        assert isinstance(file, io.StringIO)
+        return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", file.getvalue())
+
+    def test_it_shows_trials_curves_and_the_best(self) -> None:
+        shown = self.shown()
+        best = progress.best(runs(), search="plateau")
+        assert best is not None
+        assert f"best {best.val_loss:.4f} (trial {best.trial})" in shown
+        for word in ("trial", "phase", "lr", "dropout", "n_embd", "step", "validation loss", "training", "█"):
+            assert word in shown
+
+    @pytest.mark.parametrize("width", [60, 80, 119, 200])
+    def test_no_row_is_wider_than_the_terminal(self, width: int) -> None:
+        table = self.shown(width).rsplit("trial  phase", 1)[-1]
+        assert all(len(line.rstrip()) <= width for line in table.splitlines())
