@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -24,9 +25,14 @@ def serve(url: str, *, port: int = 0, announce: Callable[[str], None] = print) -
     A sweep may run meanwhile. Raises StoreError for a URL that is no store, UserError for a port that is taken.
     """
     with server(url, port=port) as running:
-        announce(address_of(running))
+        # requests are answered in a thread of their own: wsgiref swallows a Ctrl-C that comes in the middle of one
+        answering = threading.Thread(target=running.serve_forever, daemon=True)
+        answering.start()
         with contextlib.suppress(KeyboardInterrupt):
-            running.serve_forever()
+            announce(address_of(running))
+            answering.join()
+        running.shutdown()
+        answering.join()
 
 
 @contextlib.contextmanager

@@ -84,7 +84,9 @@ def test_it_listens_on_this_machine_only(tmp_path: Path) -> None:
 def test_serve_tells_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     kit.sweep(tmp_path, kit.study(trials=1, baseline_seeds=1))
     program = (
-        "import sys; from sweeps.dashboard import serve; serve(sys.argv[1], announce=lambda a: print(a, flush=True))"
+        # a test run in the background has SIGINT ignored, and its children inherit that
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from sweeps.dashboard import serve; serve(sys.argv[1], announce=lambda a: print(a, flush=True))"
     )
     command = [sys.executable, "-c", program, f"sqlite:///{StudyPaths(tmp_path).store}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -151,8 +151,8 @@ def test_evaluations_cost_a_tenth_at_most(iters: int, batch: int, block: int) ->
     windows, count = evaluation_windows(study), grid(study).evaluations + 1
     training = 6 * iters * batch * block
     evaluating = 2 * count * 2 * windows * block
-    assert evaluating <= 0.1 * (training + evaluating) or windows == 1
-    assert 1 <= windows <= 2048
+    assert evaluating <= 0.1 * (training + evaluating) or windows == 2  # fewer have no standard error
+    assert 2 <= windows <= 2048
 
 
 def test_final_windows_are_never_fewer_than_those_of_evaluations() -> None:
