@@ -76,13 +76,8 @@ class Study(Model):
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
-        if not _NAME.fullmatch(name):
-            raise mistake(
-                f"{name!r} can't name a folder and a study; use 1 to 64 letters, digits, '.', '_' or '-', "
-                "beginning with a letter or digit"
-            )
-        if name.endswith(CONFIRM):
-            raise mistake(f"{name!r} ends in {CONFIRM}, which names the study of further seeds; choose another")
+        if problem := problem_with_name(name):
+            raise mistake(problem)
         return name
 
     @field_validator("baseline")
@@ -188,6 +183,18 @@ class Study(Model):
     def knob_value(self, name: str) -> Number:
         """The baseline's value of a knob: min_lr as a share of learning_rate, warmup_iters of max_iters."""
         return knob_value(self.baseline, name)
+
+
+def problem_with_name(name: str) -> str:
+    """Why `name` can't name a study and its folder; "" where it can."""
+    if not _NAME.fullmatch(name):
+        return (
+            f"{name!r} can't name a folder and a study; use 1 to 64 letters, digits, '.', '_' or '-', "
+            "beginning with a letter or digit"
+        )
+    if name.endswith(CONFIRM):
+        return f"{name!r} ends in {CONFIRM}, which names the study of further seeds; choose another"
+    return ""
 
 
 def knob_value(settings: Mapping[str, Value], name: str) -> Number:

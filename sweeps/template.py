@@ -8,17 +8,13 @@ from pathlib import Path
 
 from sweeps.errors import SpecError
 from sweeps.paths import write_text
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+from sweeps.study import problem_with_name
 
 
 def write_study(name: str, folder: Path) -> Path:
     """Write `folder`/NAME.yaml from the template in the package. Raises SpecError; never overwrites."""
-    if not _NAME.fullmatch(name) or name.endswith("-confirm"):
-        raise SpecError(
-            f"{name!r} can't name a study; use 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter "
-            "or digit, and not ending in -confirm"
-        )
+    if problem := problem_with_name(name):
+        raise SpecError(problem)
     path = folder / f"{name}.yaml"
     if path.exists():
         raise SpecError(f"{path}: is there already; choose another name")
