@@ -19,7 +19,7 @@ import numpy as np
 import optuna
 from optuna.distributions import FloatDistribution
 
-from sweeps import space
+from sweeps import progress, space
 from sweeps.noise import Noise, noise_of
 from sweeps.results import Results, Run
 from trainer.config import TrainConfig
@@ -115,8 +115,7 @@ def reference_config(results: Results) -> TrainConfig | None:
 
 def best_run(results: Results) -> Run | None:
     """The complete trial of the search's Optuna study with the lowest final loss; the earliest of equals."""
-    complete = [run for run in search_runs(results) if run.val_loss is not None]
-    return min(complete, key=lambda run: (_loss(run), run.trial), default=None)
+    return progress.best(results.runs, search=results.study.name)
 
 
 def search_runs(results: Results) -> tuple[Run, ...]:

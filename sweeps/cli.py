@@ -168,6 +168,7 @@ def prepare(
 @app.command()
 def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     """Show how far a study is, also while it runs."""
+    from sweeps.attribution import best_run
     from sweeps.live import outcome_line
     from sweeps.summary import summarize
 
@@ -185,8 +186,8 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
         if each.outcome == "running":
             step = each.points[-1].step if each.points else 0
             print(f"  run {each.id} {each.label}: step {step} of {each.config.max_iters}")
-    if shown["best"] is not None:
-        best = next(each for each in results.runs if each.trial == shown["best"]["trial"] and _searched(each, results))
+    best = best_run(results)
+    if best is not None:
         print(f"best: trial {best.trial} ({best.label}): {outcome_line(best)}")
 
 
@@ -305,10 +306,6 @@ def _results(study: str, out: Path | None) -> tuple[Any, Results]:
     located = locate(study, out=out)
     with Reader(located.url) as reader:
         return located, reader.results(located.name)
-
-
-def _searched(run: Any, results: Results) -> bool:
-    return bool(run.optuna_study == results.study.name)
 
 
 def _say(as_json: bool) -> Any:

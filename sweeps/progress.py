@@ -93,8 +93,12 @@ def counts(runs: Iterable[Run]) -> dict[str, int]:
 
 def best(runs: Iterable[Run], *, search: str) -> Run | None:
     """The complete run of the Optuna study `search` with the lowest final loss; the earlier of two equal ones."""
-    complete = [run for run in runs if run.outcome == "complete" and run.optuna_study == search]
-    return min(complete, key=lambda run: (run.val_loss, run.id), default=None)
+    complete = [
+        (run.val_loss, run.id, run)
+        for run in runs
+        if run.outcome == "complete" and run.val_loss is not None and run.optuna_study == search
+    ]
+    return min(complete, default=(0.0, 0, None))[2]
 
 
 def keeps_checkpoint(run: Run, *, best: Run | None) -> bool:
