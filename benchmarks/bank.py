@@ -1,0 +1,162 @@
+"""Record a bank of unpruned learning curves, on which pruning rules are replayed.
+
+    python -m benchmarks.bank --out bank.parquet [--study benchmarks/bank.yaml] [--configs 128] [--seeds 3 --of 16]
+
+Configs are scrambled Sobol points of the study's space, on one seed; the first `--of` of them again on further seeds.
+Every run goes to the horizon. Run again it goes on where it stopped: finished runs lie in OUT.runs/, one in flight
+resumes from its checkpoint. The parquet has a row an evaluation: trial, seed, step, train_loss, val_loss and val_se
+(nats a token, fixed windows, dropout off), then the knobs by Optuna's names. Two hours on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from optuna.distributions import FloatDistribution, IntDistribution
+from scipy.stats import qmc
+
+from sweeps import space
+from sweeps.jobs import Crashed, Died, Finished, Job, PointMessage
+from sweeps.paths import StudyPaths, write_text
+from sweeps.session import prepare_data
+from sweeps.spec import load
+from sweeps.study import Study
+from sweeps.workers import ProcessPool, devices_for
+from trainer.device import cpu_cores, cuda_devices
+from trainer.points import Answer, Point
+
+WINDOWS = 64
+"""fixed windows of each evaluation"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run of the bank."""
+
+    trial: int
+    seed: int
+    params: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.trial}-{self.seed}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="the parquet to write")
+    parser.add_argument("--study", type=Path, default=Path(__file__).with_suffix(".yaml"))
+    parser.add_argument("--configs", type=int, default=128, help="Sobol points (default 128)")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of the repeated configs (default 3)")
+    parser.add_argument("--of", type=int, default=16, help="configs repeated on all seeds (default 16)")
+    arguments = parser.parse_args()
+    study = load(arguments.study, devices_have_cuda=cuda_devices() > 0)
+    folder = arguments.out.with_name(arguments.out.name + ".runs")
+    rows = plan(study, configs=arguments.configs, seeds=arguments.seeds, repeated=arguments.of)
+    record(study, rows, folder)
+    write(rows, folder, arguments.out)
+    print(f"{arguments.out}: {len(rows)} runs, {arguments.out.stat().st_size:,} bytes")
+
+
+def plan(study: Study, *, configs: int, seeds: int, repeated: int) -> list[Row]:
+    """The runs of the bank: every config on the study's seed, then the first ones on further seeds."""
+    distributions = space.distributions(study)
+    points = qmc.Sobol(len(distributions), scramble=True, rng=study.seed).random(2 ** math.ceil(math.log2(configs)))
+    made = [
+        {name: at(each, float(share)) for (name, each), share in zip(distributions.items(), point, strict=True)}
+        for point in points[:configs]
+    ]
+    first = [Row(trial, study.seed, params) for trial, params in enumerate(made)]
+    further = [Row(row.trial, study.seed + seed, row.params) for seed in range(1, seeds) for row in first[:repeated]]
+    return first + further
+
+
+def at(distribution: Any, share: float) -> float | int:
+    """The value at `share` of a numeric distribution."""
+    if not isinstance(distribution, FloatDistribution | IntDistribution):
+        raise SystemExit(f"a bank takes numeric knobs, not {distribution}")
+    low, high = distribution.low, distribution.high
+    if distribution.step:
+        count = round((high - low) / distribution.step) + 1
+        value = low + distribution.step * min(int(share * count), count - 1)
+    elif distribution.log:
+        value = math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
+    else:
+        value = low + share * (high - low)
+    return int(value) if isinstance(distribution, IntDistribution) else float(value)
+
+
+def record(study: Study, rows: list[Row], folder: Path) -> None:
+    """Train every run that has no file yet."""
+    paths = StudyPaths(folder)
+    dataset = prepare_data(study, paths, progress=lambda progress: None)
+    todo = deque((number, row) for number, row in enumerate(rows) if not file_of(folder, row).exists())
+    devices = devices_for("auto", cuda_devices=cuda_devices(), cpu_cores=cpu_cores())
+    done, total, began = len(rows) - len(todo), len(rows), time.monotonic()
+    begun = done
+    points: dict[int, dict[int, Point]] = {}
+    with ProcessPool(devices, logs=paths.logs, cores=cpu_cores()) as pool:
+        flying = 0
+        while todo or flying:
+            for device in pool.idle():
+                if not todo:
+                    break
+                number, row = todo.popleft()
+                config = space.config_of(study, row.params, seed=row.seed, vocab_size=dataset.vocab_size)
+                config = config.replace(eval_windows=WINDOWS, final_windows=WINDOWS)
+                points[number] = {}
+                out = paths.run(number)
+                pool.start(Job(run=number, attempt=1, config=config, data=dataset.path, out=out, device=device))
+                flying += 1
+            for message in pool.wait(1.0):
+                match message:
+                    case PointMessage(run=number, point=point):
+                        points[number][point.step] = point
+                        pool.answer(number, Answer.GO)
+                    case Finished(run=number, result=result):
+                        flying, done = flying - 1, done + 1
+                        keep(file_of(folder, rows[number]), rows[number], points.pop(number), result.outcome)
+                        shutil.rmtree(paths.run(number), ignore_errors=True)
+                        left = (time.monotonic() - began) / (done - begun) * (total - done)
+                        print(f"{done} of {total}, about {left / 60:.0f} min left", file=sys.stderr, flush=True)
+                    case Crashed(text=text) | Died(text=text):
+                        raise SystemExit(text)
+
+
+def file_of(folder: Path, row: Row) -> Path:
+    return folder / "done" / f"{row.name}.json"
+
+
+def keep(path: Path, row: Row, points: dict[int, Point], outcome: str) -> None:
+    found = [[p.step, p.train_loss, p.val_loss, p.val_se] for _, p in sorted(points.items())]
+    write_text(path, json.dumps({"params": row.params, "outcome": outcome, "points": found}))
+
+
+def write(rows: list[Row], folder: Path, out: Path) -> None:
+    """All runs in one parquet; losses as float32, which is a thousand times finer than their noise."""
+    table: dict[str, list[Any]] = {name: [] for name in ("trial", "seed", "step", "train_loss", "val_loss", "val_se")}
+    table |= {name: [] for name in rows[0].params}
+    for row in rows:
+        for values in json.loads(file_of(folder, row).read_text())["points"]:
+            named = zip(("step", "train_loss", "val_loss", "val_se"), values, strict=True)
+            for name, value in {"trial": row.trial, "seed": row.seed, **dict(named), **row.params}.items():
+                table[name].append(value)
+    kinds = {"trial": pa.int32(), "seed": pa.int32(), "step": pa.int32()}
+    kinds |= {name: pa.float32() for name in ("train_loss", "val_loss", "val_se")}
+    arrays = {name: pa.array(values, type=kinds.get(name)) for name, values in table.items()}
+    pq.write_table(pa.table(arrays), out, compression="zstd")
+
+
+if __name__ == "__main__":
+    main()
