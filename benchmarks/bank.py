@@ -100,7 +100,7 @@ def at(distribution: Any, share: float) -> float | int:
 def record(study: Study, rows: list[Row], folder: Path) -> None:
     """Train every run that has no file yet."""
     paths = StudyPaths(folder)
-    dataset = prepare_data(study, paths, progress=lambda progress: None)
+    dataset = prepare_data(study, paths, progress=lambda _: None)
     todo = deque((number, row) for number, row in enumerate(rows) if not file_of(folder, row).exists())
     devices = devices_for("auto", cuda_devices=cuda_devices(), cpu_cores=cpu_cores())
     done, total, began = len(rows) - len(todo), len(rows), time.monotonic()

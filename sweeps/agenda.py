@@ -15,6 +15,7 @@ from trainer.config import TrainConfig
 from trainer.data import Dataset
 from trainer.errors import UserError
 from trainer.points import Point
+from trainer.schedule import lr_at
 
 
 @dataclass
@@ -41,6 +42,12 @@ class Flight:
     def index(self, step: int) -> int:
         """The evaluation at `step`, or the next one after it: one grid for all trials, whatever their batch."""
         return math.ceil(step / self.run.config.eval_interval)
+
+
+def learning_rates(config: TrainConfig) -> list[float]:
+    """Learning rates at a run's evaluations: 0, every `eval_interval` iterations, and the end."""
+    steps = [*range(0, config.max_iters, config.eval_interval), config.max_iters]
+    return [lr_at(step, config) for step in steps]
 
 
 class Agenda:
@@ -76,6 +83,7 @@ class Agenda:
             if run is None:  # killed between the trial and its run
                 flights.append(self._begin(asked))
                 continue
+            self.trials.begin(asked, rates=learning_rates(run.config))
             launch = launches[run.id]
             flight = Flight(run, asked, attempt=launch.attempt, step=launch.step, points=list(run.points))
             for point in flight.points:  # killed between our point and Optuna's report of it
@@ -115,6 +123,7 @@ class Agenda:
         except UserError as error:
             self.trials.tell(asked, outcome="failed", reason=str(error), val_loss=None, index=0, attrs={})
             raise
+        self.trials.begin(asked, rates=learning_rates(config))
         run = Run(
             id=0,
             optuna_study=asked.optuna_study,

@@ -17,7 +17,7 @@ from rich.text import Text
 from sweeps.progress import Progress
 from sweeps.results import Run
 from sweeps.study import Study
-from sweeps.words import changes, count, duration, joined
+from sweeps.words import changes, count, duration, joined, why_pruned
 from trainer.config import TrainConfig
 from trainer.points import Point
 
@@ -90,10 +90,17 @@ def outcome_line(run: Run) -> str:
     """How a run ended: its loss, or why it has none."""
     if run.outcome == "complete" and run.val_loss is not None:
         error = f" ± {run.val_se:.4f}" if run.val_se is not None else ""
-        return f"complete {run.val_loss:.4f}{error}"
+        return f"complete {run.val_loss:.4f}{error}{_foretold(run)}"
     if run.outcome == "running":
         return "paused, to be resumed"
     return f"{run.outcome}: {run.reason}" if run.reason else run.outcome
+
+
+def _foretold(run: Run) -> str:
+    """What was predicted of a sentinel, to stand beside what it came to."""
+    if run.pruning is None or run.pruning.predicted is None:
+        return ""
+    return f" (sentinel, predicted {run.pruning.predicted:.3f})"
 
 
 class PlainView(_View):
@@ -121,15 +128,15 @@ class PlainView(_View):
     def progress(self, progress: Progress) -> None:
         self.now = progress
         if self._clock() - self._said >= LINE_SECONDS:
-            flights = [
-                f"run {run.id} at {run.points[-1].step}/{run.config.max_iters}: {run.points[-1].val_loss:.3f}"
-                for run in progress.in_flight
-                if run.points
-            ]
+            flights = [self._flight(run, run.points[-1]) for run in progress.in_flight if run.points]
             self._say(" · ".join([self.summary(), *flights]))
 
     def note(self, text: str) -> None:
         self._say(f"note: {text}")
+
+    def _flight(self, run: Run, last: Point) -> str:
+        mark = " (sentinel)" if run.pruning else ""
+        return f"run {run.id} at {last.step}/{run.config.max_iters}: {last.val_loss:.3f}{mark}"
 
     def _say(self, text: str) -> None:
         self._said = self._clock()
@@ -221,9 +228,11 @@ class LiveView(_View):
 
     def _remark(self, run: Run) -> str:
         if run.outcome == "running":
-            return "training"
+            return f"sentinel: {why_pruned(run.pruning)}" if run.pruning else "training"
         if run.outcome != "complete":
             return outcome_line(run)
         if run.origin == "baseline":
             return f"seed {run.seed}"
+        if run.pruning is not None:
+            return outcome_line(run)
         return self.knobs(run) if not self._columns() or run.optuna_study != (self.study and self.study.name) else ""

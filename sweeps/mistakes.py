@@ -28,6 +28,7 @@ _MODELS: dict[str, type[Model]] = {
     "gpt2": sections.Gpt2Tokenizer,
     "bpe": sections.BpeTokenizer,
     "bytes": sections.BytesTokenizer,
+    "plateau": sections.PlateauPruner,
     "median": sections.MedianPruner,
     "hyperband": sections.HyperbandPruner,
     "none": sections.NoPruner,
@@ -82,7 +83,7 @@ def _plain(loc: Path) -> Path:
 
 
 def _types(loc: Path) -> tuple[str, ...]:
-    return ("gpt2", "bpe", "bytes") if loc[-1] == "tokenizer" else ("median", "hyperband", "none")
+    return ("gpt2", "bpe", "bytes") if loc[-1] == "tokenizer" else ("plateau", "median", "hyperband", "none")
 
 
 def _explain(kind: str, value: Any, context: Mapping[str, Any], message: str) -> str:

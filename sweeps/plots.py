@@ -1,4 +1,4 @@
-"""The pictures of a study's result: effects of single changes, slices of the search, importances, perplexity.
+"""The pictures of a study's result: effects of single changes, curves, slices, importances, pruning, perplexity.
 
 Each is data first, then a figure; `pictures` gives all of them, in the report's order.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from sweeps import attribution, curves, slices
+from sweeps import attribution, curves, outlooks, pruning_plots, slices
 from sweeps.attribution import Effect, Word, baseline_runs, best_run, importances, perplexity, screen
 from sweeps.figure import (
     BAND,
@@ -49,9 +49,11 @@ def pictures(results: Results) -> tuple[Picture, ...]:
         curves.best_curve(results),
         curves.candidate_differences(results),
         curves.all_curves(results),
+        outlooks.stopped_curves(results),
         slices.slices(results),
         importance(results),
         slices.parallel(results),
+        *pruning_plots.pictures(results),
         perplexities(results),
     )
 

@@ -22,7 +22,7 @@ from sweeps.figure import Picture
 from sweeps.paths import write_text
 from sweeps.results import Results, Run
 from sweeps.verdict import Verdict, screening_verdict
-from sweeps.words import NOT_TRAINED, changes, count, duration, show
+from sweeps.words import NOT_TRAINED, changes, count, duration, show, why_pruned
 from trainer.config import EXPORTABLE, TrainConfig
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -162,7 +162,7 @@ def _trials(results: Results) -> str:
     knobs = list(results.study.knobs)
     columns = [("Run", "number"), ("What", ""), ("Asked by", ""), ("Outcome", ""), ("Final loss", "number")]
     columns += [("Perplexity", "number"), *((knob, "number") for knob in knobs)]
-    columns += [("Seed", "number"), ("Tokens", "number"), ("Seconds", "number"), ("Why it ended", "")]
+    columns += [("Seed", "number"), ("Tokens", "number"), ("Seconds", "number"), ("Remark", "")]
     status = '<p class="note" id="trials-status" role="status">Press a column’s name to sort by it.</p>'
     rows = [_trial(run, knobs) for run in results.runs]
     caption = "Losses are on the large set of validation windows, nats a token"
@@ -188,9 +188,15 @@ def _trial(run: Run, knobs: Sequence[str]) -> str:
             _number(str(run.seed), value=run.seed),
             _number(f"{tokens:,}", value=tokens),
             _number(f"{run.seconds:.0f}", value=run.seconds),
-            _cell(run.reason, "words"),
+            _cell(_remark(run), "words"),
         ]
     )
+
+
+def _remark(run: Run) -> str:
+    if run.pruning is not None and run.pruning.sentinel:
+        return f"sentinel, went on; {why_pruned(run.pruning)}" + (f"; {run.reason}" if run.reason else "")
+    return run.reason
 
 
 def _provenance(results: Results) -> str:

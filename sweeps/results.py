@@ -13,6 +13,51 @@ from trainer.points import Point
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pruning:
+    """Why a trial was stopped early, or would have been had it not been a sentinel.
+
+    Losses are nats a token. What has a default is not for every rule: Optuna's pruners predict nothing, neither does
+    plateau of a trial that diverged, and only Optuna's compare losses at one evaluation.
+    """
+
+    rule: str
+    """plateau, median or hyperband"""
+    reason: str
+    """plateau's: diverged, dominated or plateau-and-dominated; of Optuna's pruners the rule's name"""
+    evaluation: int
+    """the one it was decided at, counted from 0 at the start"""
+    step: int
+    """updates done by then"""
+    val_loss: float
+    """at that evaluation, on the small set of validation windows"""
+    sentinel: bool
+    """it went on, to show what pruning costs"""
+    completed: int
+    """trials that it was judged by"""
+    best: float | None
+    """lowest final loss by then"""
+    predicted: float | None = None
+    """mean of the predicted final loss, whose distribution is Student's t"""
+    scale: float | None = None
+    degrees: float | None = None
+    low: float | None = None
+    """the final loss is lower than this with probability epsilon"""
+    high: float | None = None
+    """the final loss is higher than this with probability epsilon"""
+    chance: float | None = None
+    """of ending among the best"""
+    epsilon: float | None = None
+    """the largest chance at which a trial is stopped"""
+    schedule_known: bool = True
+    """False: the learning rate was taken for constant"""
+    best_so_far: float | None = None
+    """this run's lowest loss by then"""
+    peers_median: float | None = None
+    """of the others' losses at that evaluation; None also where there were no others"""
+    peers_best: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """One training run of the study."""
 
@@ -44,6 +89,8 @@ class Run:
     val_se: float | None
     seconds: float
     points: tuple[Point, ...]
+    pruning: Pruning | None = None
+    """of trials that were pruned, and of sentinels"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from sweeps.progress import Observer, Progress, Summary
 from sweeps.results import Run
 from sweeps.spec import Study
 from sweeps.store import Store
+from sweeps.words import why_pruned
 from trainer.data import Dataset
 from trainer.errors import UserError
 from trainer.points import Answer, Point, Result
@@ -205,7 +206,18 @@ class _Sweep:
         decides = flight.run.origin == "sampler" and flight.last_step <= point.step < flight.run.config.max_iters
         if decides and self.trials.should_prune(flight.asked, index=flight.index(point.step), step=point.step):
             return Answer.STOP
+        if decides:
+            self._note_sentinel(flight)
         return Answer.GO
+
+    def _note_sentinel(self, flight: Flight) -> None:
+        """Say once that the run goes on although it would have been pruned; the decision stands with its trial."""
+        pruning = self.trials.pruning(flight.asked)
+        if pruning is None or flight.run.pruning is not None:
+            return
+        self._update(flight, pruning=pruning)
+        self.store.spared(self.study.name, flight.run.id, pruning, detail=why_pruned(pruning))
+        self.observer.note(f"{flight.run.label} goes on as a sentinel; {why_pruned(pruning)}")
 
     def _finish(self, flight: Flight, result: Result) -> None:
         if result.outcome == "paused":
@@ -216,10 +228,14 @@ class _Sweep:
                 self._update(flight, seconds=result.seconds)
                 self.observer.ended(flight.run)
             return
-        reason = self.trials.why_pruned(flight.asked) if result.outcome == "stopped" else result.reason
-        outcome = "pruned" if result.outcome == "stopped" else result.outcome
         del self.flights[flight.run.id]
-        self._end(flight, outcome, reason, result)
+        if result.outcome == "stopped":
+            pruning = self.trials.pruning(flight.asked)
+            assert pruning is not None
+            self._update(flight, pruning=pruning)
+            self._end(flight, "pruned", why_pruned(pruning), result)
+        else:
+            self._end(flight, result.outcome, result.reason, result)
 
     def _retry(self, flight: Flight, kind: str, text: str) -> None:
         """A crash is not the trial's doing: go on from its checkpoint, but not for ever."""
@@ -264,6 +280,7 @@ class _Sweep:
             seconds=result.seconds,
             val_loss=result.val_loss,
             val_se=result.val_se,
+            pruning=flight.run.pruning,
         )
         if outcome != "complete":
             self.store.add_event(self.study.name, outcome, reason, run=flight.run.id)

@@ -67,6 +67,7 @@ run = Table(
     Column("attempt", Integer, nullable=False),
     Column("started", Text, nullable=False),
     Column("finished", Text),
+    Column("pruning", Text),  # JSON of results.Pruning; NULL: the pruner has not decided against it
     UniqueConstraint("study_id", "optuna_study", "trial"),
 )
 
@@ -119,6 +120,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             id INTEGER NOT NULL PRIMARY KEY, study_id INTEGER NOT NULL REFERENCES study (id),
             run_id INTEGER REFERENCES run (id), time TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL)""",
     ),
+    ("ALTER TABLE run ADD COLUMN pruning TEXT",),
 )
 
 VERSION = len(MIGRATIONS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 
-from sweeps.knobs import Model, mistake
+from sweeps.knobs import Model, mistake, show
 
 MIN_ITERS = 10
 _DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
@@ -128,6 +128,51 @@ class Sampler(Model):
     """Optuna's sampler: tpe (multivariate), random, qmc (scrambled Sobol points), gp or cmaes"""
 
 
+def _two(value: Any) -> Any:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise mistake(f"{value!r} is not two shares of the horizon such as [0.1, 0.8]")
+    return tuple(value)
+
+
+def _in_order(looks: tuple[float, float]) -> tuple[float, float]:
+    first, last = looks
+    if first >= last:
+        raise mistake(f"the first look, {show(first)}, must be before the last, {show(last)}")
+    return looks
+
+
+_Share = Annotated[float, Field(gt=0, lt=1)]
+_TWO_SHARES_SCHEMA = {
+    "type": "array",
+    "items": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+    "minItems": 2,
+    "maxItems": 2,
+}
+
+
+class PlateauPruner(Model):
+    """Stops a trial that will hardly end among the best, as predicted from its curve and those of the others."""
+
+    type: Literal["plateau"]
+    """this project's own pruner"""
+    # a test holds these to the defaults of sweeps.prospects.Rule; importing that (scipy) takes longer than all of this
+    epsilon: float = Field(0.02, gt=0, le=0.5)
+    """largest chance of ending among the best tenth at which a trial is stopped"""
+    margin: float = Field(0.03, ge=0, le=10)
+    """nats: a trial that may end within this of the best one counts as one that may be among the best"""
+    looks: Annotated[
+        tuple[_Share, _Share],
+        BeforeValidator(_two),
+        AfterValidator(_in_order),
+        WithJsonSchema(_TWO_SHARES_SCHEMA),
+    ] = (0.1, 0.8)
+    """[first, last]: shares of the horizon between which trials are stopped, after their warm-up"""
+    min_completed: int = Field(5, ge=2, le=1000)
+    """trials that must be complete before any is stopped"""
+    sentinel: float = Field(0.1, ge=0, le=1)
+    """share of the trials to be stopped that go on all the same, to show what pruning costs"""
+
+
 class MedianPruner(Model):
     """Stops a trial whose best loss so far is worse than the median of the others at the same evaluation."""
 
@@ -157,7 +202,7 @@ class NoPruner(Model):
     """no trial is stopped early"""
 
 
-Pruner = Annotated[MedianPruner | HyperbandPruner | NoPruner, Field(discriminator="type")]
+Pruner = Annotated[PlateauPruner | MedianPruner | HyperbandPruner | NoPruner, Field(discriminator="type")]
 
 
 def _devices(value: Any) -> Any:

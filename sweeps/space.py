@@ -25,7 +25,9 @@ from sweeps.proposals import (
     config_of,
     star_proposals,
 )
+from sweeps.pruner import PlateauPruner
 from sweeps.sections import HyperbandPruner, MedianPruner
+from sweeps.sections import PlateauPruner as PlateauSettings
 from sweeps.settings import WHOLE
 from sweeps.study import Study
 
@@ -105,6 +107,8 @@ def _no_experimental_warnings() -> Iterator[None]:
 def make_pruner(study: Study) -> BasePruner:
     """The pruner, whose steps are evaluations: 0 at the start, then 1, 2, ... to the horizon."""
     evaluations, pruner = grid(study).evaluations, study.pruner
+    if isinstance(pruner, PlateauSettings):
+        return PlateauPruner(**pruner.model_dump(exclude={"type"}), trials=1 + study.trials)  # the baseline is one too
     if isinstance(pruner, MedianPruner):
         return optuna.pruners.MedianPruner(
             n_startup_trials=pruner.startup_trials, n_warmup_steps=math.ceil(pruner.warmup * evaluations)

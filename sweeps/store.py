@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from sweeps import lock, schema
 from sweeps.errors import NotFound, StoreError
-from sweeps.results import DataFacts, Results, Run
+from sweeps.results import DataFacts, Pruning, Results, Run
 from sweeps.spec import Study
 from sweeps.sqlite import check_file, clear_errors, connect_to_read, connect_to_write, path_of
 from trainer.config import TrainConfig
@@ -266,6 +266,7 @@ class Store(Reader):
         seconds: float,
         val_loss: float | None,
         val_se: float | None,
+        pruning: Pruning | None,
     ) -> None:
         self._update_run(
             run,
@@ -276,7 +277,14 @@ class Store(Reader):
             val_loss=val_loss,
             val_se=val_se,
             finished=_now(),
+            pruning=_json(pruning),
         )
+
+    def spared(self, name: str, run: int, pruning: Pruning, *, detail: str) -> None:
+        """The run is a sentinel: it goes on although the pruner would have stopped it, which is an event too."""
+        with self._write() as connection:
+            connection.execute(schema.run.update().where(schema.run.c.id == run).values(pruning=_json(pruning)))
+            self._add_event(connection, name, "sentinel", detail, run=run)
 
     def _update_run(self, run: int, **values: Any) -> None:
         with self._write() as connection:
@@ -299,10 +307,13 @@ class Store(Reader):
 
     def add_event(self, name: str, kind: str, detail: str, *, run: int | None = None) -> None:
         with self._write() as connection:
-            study = self._study(connection, name)
-            connection.execute(
-                schema.event.insert().values(study_id=study.id, run_id=run, time=_now(), kind=kind, detail=detail)
-            )
+            self._add_event(connection, name, kind, detail, run=run)
+
+    def _add_event(self, connection: sa.Connection, name: str, kind: str, detail: str, *, run: int | None) -> None:
+        study = self._study(connection, name)
+        connection.execute(
+            schema.event.insert().values(study_id=study.id, run_id=run, time=_now(), kind=kind, detail=detail)
+        )
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[sa.Connection]:
@@ -330,7 +341,12 @@ def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
         val_se=row.val_se,
         seconds=seconds,
         points=points,
+        pruning=Pruning(**json.loads(row.pruning)) if row.pruning else None,
     )
+
+
+def _json(pruning: Pruning | None) -> str | None:
+    return json.dumps(dataclasses.asdict(pruning)) if pruning else None
 
 
 _POINT = [field.name for field in dataclasses.fields(Point)]

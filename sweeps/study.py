@@ -16,7 +16,7 @@ from sweeps.sections import (
     Gpt2Tokenizer,
     Horizon,
     IterHorizon,
-    MedianPruner,
+    PlateauPruner,
     Pruner,
     Sampler,
     Tokenizer,
@@ -64,7 +64,7 @@ class Study(Model):
     """seed of every trial of the search, and of the sampler"""
     sampler: Sampler = Sampler(type="tpe")
     """who proposes the trials after the baseline, the candidates and the star"""
-    pruner: Pruner = MedianPruner(type="median")
+    pruner: Pruner = PlateauPruner(type="plateau")
     """who stops hopeless trials"""
     store: str | None = None
     """sqlite:/// URL of the file that keeps everything; null: study.db in the study's folder"""

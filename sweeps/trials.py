@@ -12,10 +12,11 @@ give TPE those of one Hyperband bracket only, too few in 40 trials.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import statistics
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,10 +27,12 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps import space
+from sweeps.pruner import LR, PRUNED, SENTINEL
+from sweeps.results import Pruning
 from sweeps.space import Proposal
 from sweeps.study import CONFIRM, Study
 
-_KEY, _PRUNED = "key", "pruned"
+_KEY = "key"
 _NO_SAMPLER = RandomSampler(seed=0)  # for trials that leave nothing to choose
 
 
@@ -72,7 +75,6 @@ class Trials:
             storage=self._memory, study_name=study.name, direction="minimize", pruner=self._pruner
         )
         self._copied = 0
-        self._copy_new()
 
     # asking
 
@@ -88,8 +90,9 @@ class Trials:
             while any(_KEY in trial.user_attrs for trial in _waiting(study)):
                 study.ask()
         running = [(study, trial) for study in studies for trial in study.get_trials(states=(TrialState.RUNNING,))]
+        taken_up = [self._taken_up(study, trial.number) for study, trial in running]
         self._copy_new()
-        return [self._taken_up(study, trial.number) for study, trial in running]
+        return taken_up
 
     def queued(self) -> bool:
         """Whether the search has a trial that the user has put there (Study.enqueue_trial), not begun yet."""
@@ -103,9 +106,9 @@ class Trials:
                 study = self._confirm
             study.enqueue_trial(proposal.params or {}, user_attrs={_KEY: proposal.key})
         study.sampler = _NO_SAMPLER
-        number = study.ask().number
+        asked = self._taken_up(study, study.ask().number)
         self._copy_new()
-        return self._taken_up(study, number)
+        return asked
 
     def _taken_up(self, study: optuna.Study, number: int) -> Asked:
         """The trial with all its parameters; those it lacks are proposed, as they were to be when it was killed."""
@@ -130,6 +133,10 @@ class Trials:
 
     # reporting and pruning
 
+    def begin(self, asked: Asked, *, rates: Sequence[float]) -> None:
+        """Note the learning rates at the trial's evaluations, for the pruner, before anything is reported."""
+        self._note(asked, LR, list(rates))
+
     def report(self, asked: Asked, *, index: int, value: float) -> None:
         """Note the loss at evaluation `index`; one that Optuna has already stays."""
         if index in asked.reported:
@@ -145,53 +152,61 @@ class Trials:
         Asked again about the same evaluation it answers the same, also after a crash: the decision is written down
         before anything follows from it.
         """
-        if _PRUNED in asked.trial.user_attrs:
-            return True
         trial_id = self._copy_id(asked)
-        frozen = self._memory.get_trial(trial_id)
-        if not math.isfinite(frozen.intermediate_values[index]):
+        before = self._memory.get_trial(trial_id)
+        if PRUNED in before.user_attrs:
+            return True
+        if not math.isfinite(before.intermediate_values[index]):
             return False  # the trainer says what a loss that is no number means
-        prune = bool(self._pruner.prune(self._copy, frozen))  # it may be numpy's
-        attrs = self._memory.get_trial(trial_id).system_attrs
-        if prune:
-            asked.trial.set_user_attr(_PRUNED, self._numbers(frozen, attrs, index=index, step=step))
-        for name in attrs.keys() - frozen.system_attrs.keys():  # a pruner's own notes (rungs) must outlive the copy
-            asked.trial.storage.set_trial_system_attr(asked.trial._trial_id, name, attrs[name])
+        prune = bool(self._pruner.prune(self._copy, before))  # it may be numpy's
+        after = self._memory.get_trial(trial_id)
+        noted = {name: after.user_attrs[name] for name in after.user_attrs.keys() - before.user_attrs.keys()}
+        if prune and not noted:
+            noted = {PRUNED: self._numbers(before, after.system_attrs, index=index)}
+        for name, numbers in noted.items():
+            self._note(asked, name, {**numbers, "step": step})
+        for name in after.system_attrs.keys() - before.system_attrs.keys():  # rungs, which must outlive the copy
+            asked.trial.storage.set_trial_system_attr(asked.trial._trial_id, name, after.system_attrs[name])
         return prune
 
-    def _numbers(self, frozen: FrozenTrial, attrs: Mapping[str, Any], *, index: int, step: int) -> dict[str, Any]:
-        """What decided: the rule, this trial's loss and best so far, and those it was compared with."""
+    def _numbers(self, frozen: FrozenTrial, attrs: Mapping[str, Any], *, index: int) -> dict[str, Any]:
+        """What decided, for a pruner of Optuna's: this trial's loss and best so far, and those it was compared with."""
         new = sorted(attrs.keys() - frozen.system_attrs.keys())
         others = [trial for trial in self._copy.get_trials(deepcopy=False) if trial.number != frozen.number]
+        complete = [trial for trial in others if trial.state is TrialState.COMPLETE]
         if new:
             peers = [trial.system_attrs[new[-1]] for trial in others if new[-1] in trial.system_attrs]
         else:
-            complete = [trial for trial in others if trial.state is TrialState.COMPLETE]
             peers = [trial.intermediate_values[index] for trial in complete if index in trial.intermediate_values]
-        losses = [loss for loss in frozen.intermediate_values.values() if math.isfinite(loss)]
+        rule = self._study.pruner.type
         return {
-            "rule": self._study.pruner.type,
+            "rule": rule,
+            "reason": rule,
             "evaluation": index,
-            "step": step,
             "val_loss": frozen.intermediate_values[index],
-            "best_so_far": min(losses),
-            "peers": len(peers),
+            "completed": len(peers),
+            "best": min((trial.value for trial in complete if trial.value is not None), default=None),
+            "best_so_far": min(loss for loss in frozen.intermediate_values.values() if math.isfinite(loss)),
             "peers_median": statistics.median(peers) if peers else None,
             "peers_best": min(peers) if peers else None,
         }
 
-    def why_pruned(self, asked: Asked) -> str:
-        """The pruner's reason in words; "" for a trial that it hasn't pruned."""
-        numbers = asked.trial.user_attrs.get(_PRUNED)
-        if numbers is None:
-            return ""
-        text = f"{numbers['rule']}: loss {numbers['val_loss']:.4f} at step {numbers['step']}"
-        if numbers["peers"]:
-            text += (
-                f", best so far {numbers['best_so_far']:.4f}; {numbers['peers']} trials had a median of "
-                f"{numbers['peers_median']:.4f} there, the best {numbers['peers_best']:.4f}"
-            )
-        return text
+    def pruning(self, asked: Asked) -> Pruning | None:
+        """Why the pruner has stopped this trial of the search, or would have; None: it has not decided against it."""
+        attrs = self._memory.get_trial(self._copy_id(asked)).user_attrs
+        name = next((name for name in (PRUNED, SENTINEL) if name in attrs), None)
+        if name is None:
+            return None
+        numbers = dict(attrs[name])
+        if predicted := numbers.pop("predicted", None):
+            numbers |= {"predicted": predicted["mean"], "scale": predicted["scale"], "degrees": predicted["degrees"]}
+        return Pruning(sentinel=name == SENTINEL, **numbers)
+
+    def _note(self, asked: Asked, name: str, value: Any) -> None:
+        """Set a user attribute of the trial, first where it lasts, then in the copy."""
+        asked.trial.set_user_attr(name, value)
+        if asked.optuna_study == self._study.name:
+            self._memory.set_trial_user_attr(self._copy_id(asked), name, value)
 
     # telling
 
@@ -225,11 +240,14 @@ class Trials:
     # the copy in memory
 
     def _copy_new(self) -> None:
-        """Take trials that the copy lacks into it, in the order of their numbers, which they keep."""
-        trials = self._search.get_trials(deepcopy=False)
-        for trial in trials[self._copied :]:
+        """Take trials that the copy lacks into it, in the order of their numbers, which they keep.
+
+        Those that wait are left for later: they have no parameters yet, and are begun in their order.
+        """
+        trials = self._search.get_trials(deepcopy=False)[self._copied :]
+        for trial in itertools.takewhile(lambda trial: trial.state is not TrialState.WAITING, trials):
             self._copy.add_trial(trial)
-        self._copied = len(trials)
+            self._copied += 1
 
     def _copy_id(self, asked: Asked) -> int:
         return self._memory.get_trial_id_from_study_id_trial_number(self._copy._study_id, asked.number)

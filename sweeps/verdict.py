@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sweeps import attribution
+from sweeps import attribution, pruning
 from sweeps.attribution import Best, Effect, KnobEffect, Screening, Word
 from sweeps.noise import Noise, seeds_to_show
 from sweeps.results import Results, Run
@@ -187,6 +187,8 @@ def _cautions(found: Screening, results: Results) -> Iterator[str]:
     if missing := [knob for knob in results.study.knobs if knob not in {tried.knob for tried in found.knobs}]:
         yield f"Not tried alone: {joined(missing)}."
     yield _outcomes(results.runs)
+    if said := pruning.sentence(results):
+        yield said
     for outcome in ("failed", "diverged", "infeasible"):
         runs = [run for run in results.runs if run.outcome == outcome and run.origin == "sampler"]
         yield from _reasons(outcome, runs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from sweeps.results import Pruning
 from trainer.config import TrainConfig
 
 _WHERE = {"seed", "device", "dtype", "compile", "log_interval", "always_save_checkpoint", "init_from"}
@@ -46,6 +47,28 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def percent(share: float) -> str:
+    """A share or chance: 0.4 %, 37.0 %, below 0.1 %."""
+    return "below 0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
+
+
+def why_pruned(pruning: Pruning) -> str:
+    """Why a run was stopped early, or would have been: what was predicted of it, or what it was compared with."""
+    here = f"loss {pruning.val_loss:.4f} at step {pruning.step}"
+    if pruning.predicted is not None:
+        assert pruning.chance is not None
+        return (
+            f"{pruning.reason.replace('-', ' ')}: would end at {pruning.predicted:.3f} ({pruning.low:.3f} to "
+            f"{pruning.high:.3f}), chance {percent(pruning.chance)} of the best tenth; best {pruning.best:.3f}"
+        )
+    if pruning.peers_median is not None:
+        here += (
+            f", best so far {pruning.best_so_far:.4f}; {count(pruning.completed, 'trial')} had a median of "
+            f"{pruning.peers_median:.4f} there, the best {pruning.peers_best:.4f}"
+        )
+    return f"{pruning.reason}: {here}"
 
 
 def advised(label: str) -> str:

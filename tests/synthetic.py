@@ -13,9 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import t as student
 
-from sweeps.results import DataFacts, Results, Run
+from sweeps.gaussian_process import Prediction
+from sweeps.results import DataFacts, Pruning, Results, Run
 from sweeps.study import Study
+from sweeps.words import why_pruned
 from trainer.config import TrainConfig
 from trainer.points import Point
 
@@ -123,6 +126,17 @@ def points(
     return tuple(made)
 
 
+def stuck(curve: tuple[Point, ...], *, since: int) -> tuple[Point, ...]:
+    """A curve that stays where it was at evaluation `since`, noise and all."""
+    fallen = [point.val_loss - curve[since].val_loss for point in curve]
+    return tuple(
+        dataclasses.replace(point, val_loss=curve[since].val_loss + math.remainder(1e3 * fall, 0.01))
+        if index > since
+        else point
+        for index, (point, fall) in enumerate(zip(curve, fallen, strict=True))
+    )
+
+
 def run(number: int, origin: str = "sampler", **changes: Any) -> Run:
     """One complete run with the baseline's config and loss 3.5; `changes` replace Run's fields."""
     config = changes.get("config", BASELINE)
@@ -148,6 +162,29 @@ def run(number: int, origin: str = "sampler", **changes: Any) -> Run:
     if "points" not in changes:
         given["points"] = points(config, 3.5 if loss is None else loss)
     return Run(**{**given, **changes})
+
+
+def pruning(
+    seen: Point, config: TrainConfig, *, predicted: float | None, best: float, margin: float = 0.03, **changes: Any
+) -> Pruning:
+    """What the plateau rule noted at the evaluation `seen`, as unsure of `predicted` as makes a chance of 1 %."""
+    given: dict[str, Any] = {
+        "rule": "plateau",
+        "reason": "dominated",
+        "evaluation": math.ceil(seen.step / config.eval_interval),
+        "step": seen.step,
+        "val_loss": seen.val_loss,
+        "sentinel": False,
+        "completed": 20,
+        "best": best,
+        "epsilon": 0.02,
+    }
+    if predicted is not None:
+        scale = (predicted - best - margin) / student.isf(0.01, 14)
+        prediction = Prediction(mean=predicted, scale=scale, degrees=14.0)
+        given |= {"predicted": predicted, "scale": scale, "degrees": 14.0, "chance": 0.01}
+        given |= {"low": prediction.bound(0.02), "high": prediction.bound(0.98)}
+    return Pruning(**{**given, **changes})
 
 
 def results(runs: Sequence[Run], **changes: Any) -> Results:
@@ -190,8 +227,11 @@ def family(baseline: Sequence[float], star: Sequence[float], *, knob: str = "dro
 
 @functools.cache
 def full(*, seeds: int = 3, trials: int = 30, noise: float = 0.006) -> Results:
-    """A whole study: baseline seeds, three candidates, the star, and a sampler's trials with every outcome."""
-    rng = np.random.default_rng(7)
+    """A whole study: baseline seeds, three candidates, the star, and a sampler's trials with every outcome.
+
+    Of those that might be stopped, the hopeless are, and the merely bad are sentinels.
+    """
+    rng, doubt = np.random.default_rng(7), np.random.default_rng(11)
     runs: list[Run] = []
 
     def add(origin: str, label: str, config: TrainConfig, **changes: Any) -> None:
@@ -225,6 +265,7 @@ def full(*, seeds: int = 3, trials: int = 30, noise: float = 0.006) -> Results:
             "n_embd": int(rng.integers(3, 13)) * 64,
         }
         config, label = config_of(params), f"trial {index + 16}"
+        best = min(run.val_loss for run in runs if run.val_loss is not None)
         if index == 4:
             healthy = points(config, 4.0)[:9]
             burst = tuple(dataclasses.replace(p, val_loss=p.val_loss + 0.3 * i) for i, p in enumerate(healthy))
@@ -234,9 +275,20 @@ def full(*, seeds: int = 3, trials: int = 30, noise: float = 0.006) -> Results:
             reason = "needs 13.1 GB, and the device has 11.6 GB"
             add("sampler", label, config, params=params, outcome="infeasible", reason=reason, points=())
         elif index > 5 and surface(config) > 3.65:
-            cut = points(config, surface(config))[: 8 + index % 5]
-            reason = f"worse than the median at iteration {cut[-1].step}"
-            add("sampler", label, config, params=params, outcome="pruned", reason=reason, points=cut)
+            whole, end, word = points(config, surface(config)), surface(config), "dominated"
+            cut = whole[: 8 + index % 5]
+            if index % 3 == 0:
+                cut, end, word = stuck(whole, since=6)[:21], whole[6].val_loss, "plateau-and-dominated"
+            predicted = end + float(doubt.normal(0, 0.05))
+            noted = pruning(cut[-1], config, predicted=predicted, best=best, reason=word)
+            reason = why_pruned(noted)
+            add("sampler", label, config, params=params, outcome="pruned", reason=reason, points=cut, pruning=noted)
+        elif index > 5 and surface(config) > 3.55:
+            seen = points(config, surface(config))[8 + index % 5]
+            noted = pruning(
+                seen, config, predicted=surface(config) + float(doubt.normal(0, 0.03)), best=best, sentinel=True
+            )
+            add("sampler", label, config, params=params, pruning=noted)
         else:
             add("sampler", label, config, params=params)
     return results(runs, study=study(trials=trials + 14))

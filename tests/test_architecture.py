@@ -20,10 +20,12 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"session", "summary", "locate", "preparing", "template", "live", "export", "dashboard", "plan", "report"},
-    {"runner", "verdict", "plots", "curves", "slices", "figure"},
+    {"runner", "verdict", "plots", "pruning_plots", "outlooks", "curves", "slices", "figure"},
 ]
 """Uppermost first. A layer imports nothing of the layers above it; what isn't named lies below all of them."""
-OPTUNA = {"space", "store", "sqlite", "schema", "trials", "runner", "attribution", "dashboard"}
+OPTUNA = {"space", "pruner", "store", "sqlite", "schema", "trials", "runner", "attribution", "dashboard"}
+PURE = {"law", "plateau", "gaussian_process", "prospects"}
+"""The pruning rule: arrays in, decisions out."""
 
 
 def imported(path: Path, *, at_the_top_alone: bool = False) -> Iterator[str]:
@@ -83,11 +85,21 @@ def test_few_files_know_optuna(module: str) -> None:
         assert not [name for name in imported(FILES[module]) if name.split(".")[0] in ("optuna", "optuna_dashboard")]
 
 
+@pytest.mark.parametrize("module", [*sorted(PURE), "pruner"])
+def test_the_pruning_rule_is_pure_and_its_pruner_serves_any_study(module: str) -> None:
+    names = list(imported(FILES[f"sweeps.{module}"]))
+    own = {name.removeprefix("sweeps.") for name in names if name in FILES}
+    foreign = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"__future__", "sweeps"}
+    assert own <= PURE
+    assert foreign <= {"numpy", "scipy"} | ({"optuna"} if module == "pruner" else set())
+
+
 @pytest.mark.parametrize(
     "module", ["sweeps.cli", "sweeps.spec", "trainer.config", "trainer.nanogpt", "trainer.prepare"]
 )
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     """A mistake in a study is told in half a second, not after torch has loaded."""
-    code = f"import sys, {module}; print(*(name for name in ('torch', 'optuna', 'plotly') if name in sys.modules))"
+    heavy = ("torch", "optuna", "plotly", "scipy")
+    code = f"import sys, {module}; print(*(name for name in {heavy} if name in sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []

@@ -22,7 +22,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-FIGURES = 14
+FIGURES = 20
 
 pytestmark = [
     pytest.mark.browser,

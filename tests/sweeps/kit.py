@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,10 +139,13 @@ def found(folder: Path, name: str = "small") -> Results:
 
 
 def essence(results: Results) -> list[dict[str, Any]]:
-    """What is fixed by the study alone: every run without its device, sorted by trial."""
-    keep = ("optuna_study", "trial", "seed", "origin", "label", "params", "config", "outcome", "val_loss", "points")
+    """What is fixed by the study alone: every run without its id, device and time, sorted by trial."""
+    free = ("id", "device", "seconds")
     runs = sorted(results.runs, key=lambda run: (run.optuna_study, run.trial))
-    return [{name: getattr(one, name) for name in keep} | {"reason": one.reason} for one in runs]
+    return [
+        {field.name: getattr(one, field.name) for field in dataclasses.fields(one) if field.name not in free}
+        for one in runs
+    ]
 
 
 def by_origin(results: Results) -> dict[str, int]:

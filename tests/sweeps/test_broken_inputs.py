@@ -120,6 +120,36 @@ BROKEN = [
     ("candidates:", "sampler: {type: bayes}\ncandidates:", "24: sampler.type: 'bayes' is none of tpe, random, qmc, gp, "
      "cmaes"),
     ("candidates:", "pruner: {type: median, warmup: 25}\ncandidates:", "24: pruner.warmup: 25 must be below 1"),
+    ("candidates:", "pruner: plateau\ncandidates:", "24: pruner: 'plateau' is not a mapping; write {type: plateau}"),
+    ("candidates:", "pruner: {type: platau}\ncandidates:", "24: pruner.type: 'platau' is none of plateau, median, "
+     "hyperband, none; did you mean plateau?"),
+    ("candidates:", "pruner: {epsilon: 0.05}\ncandidates:", "24: pruner: needs a type: plateau, median, hyperband, "
+     "none"),
+    ("candidates:", "pruner: {type: plateau, epsilon: 1%}\ncandidates:", "24: pruner.epsilon: '1%' is not a number"),
+    ("candidates:", "pruner: {type: plateau, epsilon: 0}\ncandidates:", "24: pruner.epsilon: 0 must be above 0"),
+    ("candidates:", "pruner: {type: plateau, epsilon: 0.99}\ncandidates:", "24: pruner.epsilon: 0.99 must be at most "
+     "0.5"),
+    ("candidates:", "pruner: {type: plateau, margin: -0.1}\ncandidates:", "24: pruner.margin: -0.1 must be at least 0"),
+    ("candidates:", "pruner: {type: plateau, margin: 11}\ncandidates:", "24: pruner.margin: 11 must be at most 10"),
+    ("candidates:", "pruner: {type: plateau, looks: 0.1}\ncandidates:", "24: pruner.looks: 0.1 is not two shares of "
+     "the horizon such as [0.1, 0.8]"),
+    ("candidates:", "pruner: {type: plateau, looks: [0.1]}\ncandidates:", "24: pruner.looks: [0.1] is not two shares "
+     "of the horizon such as [0.1, 0.8]"),
+    ("candidates:", "pruner: {type: plateau, looks: [10, 80]}\ncandidates:", "24: pruner.looks.0: 10 must be below 1"),
+    ("candidates:", "pruner: {type: plateau, looks: [0.1, 1.0]}\ncandidates:", "24: pruner.looks.1: 1 must be below 1"),
+    ("candidates:", "pruner: {type: plateau, looks: [0.1, '0.8']}\ncandidates:", "24: pruner.looks.1: '0.8' is not a "
+     "number; write 0.8"),
+    ("candidates:", "pruner: {type: plateau, looks: [0.8, 0.1]}\ncandidates:", "24: pruner.looks: the first look, 0.8, "
+     "must be before the last, 0.1"),
+    ("candidates:", "pruner: {type: plateau, min_completed: 1}\ncandidates:", "24: pruner.min_completed: 1 must be at "
+     "least 2"),
+    ("candidates:", "pruner: {type: plateau, min_completed: 5.0}\ncandidates:", "24: pruner.min_completed: 5.0 is not "
+     "a whole number; write 5"),
+    ("candidates:", "pruner: {type: plateau, sentinel: 10}\ncandidates:", "24: pruner.sentinel: 10 must be at most 1"),
+    ("candidates:", "pruner: {type: plateau, sentinels: 0.1}\ncandidates:", "24: pruner.sentinels: unknown key "
+     "'sentinels'; did you mean sentinel?"),
+    ("candidates:", "pruner: {type: plateau, startup_trials: 5}\ncandidates:", "24: pruner.startup_trials: unknown key "
+     "'startup_trials'; the keys are type, epsilon, margin, looks, min_completed, sentinel"),
     ("candidates:", "store: study.db\ncandidates:", "24: store: 'study.db' is not a SQLite URL such as "
      "sqlite:///runs/plateau/study.db"),
     ("candidates:", "workers: {devices: [gpu]}\ncandidates:", "24: workers.devices.0: 'gpu' is none of cpu, cuda, "

@@ -15,7 +15,7 @@ from rich.console import Console
 from sweeps import progress
 from sweeps.live import LiveView, PlainView, differences, outcome_line, sparkline
 from sweeps.progress import Progress
-from sweeps.results import Run
+from sweeps.results import Pruning, Run
 from tests import synthetic
 
 
@@ -32,6 +32,24 @@ def now(*in_flight: Run, ended: tuple[Run, ...] = ()) -> Progress:
         seconds=100.0,
         remaining_seconds=300.0,
     )
+
+
+HOPELESS = Pruning(
+    rule="plateau",
+    reason="dominated",
+    evaluation=8,
+    step=160,
+    val_loss=4.25,
+    sentinel=False,
+    completed=7,
+    best=3.52,
+    predicted=3.71,
+    low=3.66,
+    high=3.8,
+    chance=0.004,
+)
+WHY = "dominated: would end at 3.710 (3.660 to 3.800), chance 0.4 % of the best tenth; best 3.520"
+SENTINEL = dataclasses.replace(HOPELESS, sentinel=True)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +90,11 @@ def test_differences_leave_out_what_only_follows() -> None:
         ({"outcome": "running", "val_loss": None}, "paused, to be resumed"),
         ({"outcome": "pruned", "reason": "worse than the median", "val_loss": None}, "pruned: worse than the median"),
         ({"outcome": "truncated", "reason": "", "val_loss": None}, "truncated"),
+        ({"outcome": "pruned", "reason": WHY, "val_loss": None, "pruning": HOPELESS}, f"pruned: {WHY}"),
+        (
+            {"outcome": "complete", "val_loss": 3.7, "val_se": 0.01, "pruning": SENTINEL},
+            "complete 3.7000 ± 0.0100 (sentinel, predicted 3.710)",
+        ),
     ],
 )
 def test_outcome_line(changed: dict[str, object], line: str) -> None:
@@ -101,6 +124,15 @@ class TestPlainView:
         assert said[2].startswith(f"run {star.id} complete ")
         assert said[3] == "note: something"
 
+    def test_a_sentinel_is_marked_as_going_on(self) -> None:
+        clock, said = [0.0], list[str]()
+        view = PlainView(said.append, clock=lambda: clock[0])
+        star = dataclasses.replace(runs()[5], pruning=SENTINEL)
+        clock[0] = 10.0
+        view.progress(now(star, runs()[6]))
+        at = [f"{run.points[-1].step}/600: {run.points[-1].val_loss:.3f}" for run in (star, runs()[6])]
+        assert said[0].endswith(f"run {star.id} at {at[0]} (sentinel) · run {runs()[6].id} at {at[1]}")
+
     def test_going_on_says_so(self) -> None:
         said: list[str] = []
         view = PlainView(said.append)
@@ -111,10 +143,12 @@ class TestPlainView:
 class TestLiveView:
     """The table of a terminal."""
 
-    def shown(self, width: int = 120) -> str:
+    def shown(self, width: int = 120, *, more: tuple[Run, ...] = (), flying: Pruning | None = None) -> str:
         console = Console(file=io.StringIO(), force_terminal=True, width=width, height=40, color_system=None)
-        ended = runs()
-        in_flight = dataclasses.replace(ended[5], id=99, outcome="running", val_loss=None, points=ended[5].points[:9])
+        ended = (*runs(), *more)
+        in_flight = dataclasses.replace(
+            ended[5], id=99, outcome="running", val_loss=None, points=ended[5].points[:9], pruning=flying
+        )
         with LiveView(console) as view:
             view.begun(synthetic.study(), synthetic.BASELINE, ())
             for run in ended:
@@ -131,6 +165,18 @@ class TestLiveView:
         assert f"best {best.val_loss:.4f} (trial {best.trial})" in shown
         for word in ("trial", "phase", "lr", "dropout", "n_embd", "step", "validation loss", "training", "█"):
             assert word in shown
+
+    def test_it_shows_why_a_trial_was_stopped_and_that_a_sentinel_goes_on(self) -> None:
+        pruned = dataclasses.replace(
+            runs()[-1], id=97, trial=971, outcome="pruned", reason=WHY, val_loss=None, pruning=HOPELESS
+        )
+        spared = dataclasses.replace(runs()[-1], id=98, trial=981, val_loss=3.7, val_se=0.01, pruning=SENTINEL)
+        lines = self.shown(240, more=(pruned, spared), flying=SENTINEL).splitlines()
+        (first,) = {line.strip() for line in lines if line.strip().startswith("971 ")}
+        (second,) = {line.strip() for line in lines if line.strip().startswith("981 ")}
+        assert first.endswith(f"pruned: {WHY}")
+        assert second.endswith("complete 3.7000 ± 0.0100 (sentinel, predicted 3.710)")
+        assert any(line.strip().endswith(f"sentinel: {WHY}") for line in lines)
 
     @pytest.mark.parametrize("width", [60, 80, 119, 200])
     def test_no_row_is_wider_than_the_terminal(self, width: int) -> None:

@@ -125,7 +125,7 @@ def test_perplexity_rows() -> None:
 
 def test_every_picture_of_a_whole_study_is_drawn_and_said() -> None:
     made = pictures(FULL)
-    assert len({picture.key for picture in made}) == len(made) == 8
+    assert len({picture.key for picture in made}) == len(made) == 11
     for picture in made:
         assert picture.figures, picture.key
         assert picture.summary.endswith(".")

@@ -13,6 +13,7 @@ import pytest
 
 from sweeps.report import render, write_report
 from sweeps.results import Run
+from sweeps.words import why_pruned
 from tests import synthetic
 
 EVIL = "<script>alert('x')</script> \"&amp; </title><img src=http://x.test/y onerror=alert(1)>"
@@ -85,7 +86,7 @@ def test_every_figure_is_json_with_a_place_and_a_description(full: str) -> None:
     page = Page(full)
     plots = {a["id"]: a for a in page.named("div") if a.get("class") == "plot"}
     scripts = [a for a in page.named("script") if a.get("type") == "application/json"]
-    assert len(plots) == len(scripts) == 14
+    assert len(plots) == len(scripts) == 20
     for attributes, text in zip(page.named("script"), page.scripts, strict=True):
         if attributes.get("type") == "application/json":
             assert plots[attributes["data-plot"]]["aria-label"]
@@ -100,6 +101,15 @@ def test_every_run_is_in_the_table_with_its_full_loss(full: str) -> None:
     for run in results.runs:
         assert run.label in values
         assert run.val_loss is None or str(run.val_loss) in values
+
+
+def test_the_table_says_why_trials_were_stopped_and_which_went_on(full: str) -> None:
+    values = {cell.get("data-value") or "" for cell in Page(full).named("td")}
+    noted = [run for run in synthetic.full().runs if run.pruning is not None]
+    assert {run.reason for run in noted if run.outcome == "pruned"} < values
+    sentinels = [why_pruned(run.pruning) for run in noted if run.pruning and run.pruning.sentinel]
+    assert sentinels
+    assert {f"sentinel, went on; {why}" for why in sentinels} < values
 
 
 def test_whatever_the_study_says_is_only_text() -> None:

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from sweeps.errors import SpecError
 from sweeps.knobs import ChoicesKnob, RangeKnob
 from sweeps.resolve import Resolved
-from sweeps.sections import BinData, BpeTokenizer, EmbeddedData, Gpt2Tokenizer, NoPruner, ParquetData, TokenHorizon
+from sweeps.sections import (
+    BinData,
+    BpeTokenizer,
+    EmbeddedData,
+    Gpt2Tokenizer,
+    NoPruner,
+    ParquetData,
+    PlateauPruner,
+    TokenHorizon,
+)
 from sweeps.spec import load
 from sweeps.widen import widened
 from tests.sweeps.study_files import TEXT, small, write
@@ -96,6 +105,7 @@ def test_a_mistake_in_a_profile_names_its_line(tmp_path: Path) -> None:
         ("baseline.n_head=4", "baseline.n_head", 4),  # takes the place of head_size
         ("horizon.tokens=512000", "horizon.tokens", 512000),
         ("pruner.type=none", "pruner", NoPruner(type="none")),
+        ("pruner={type: plateau, looks: [0.2, 0.5]}", "pruner.looks", (0.2, 0.5)),
         ("data.parquet=a=b.parquet", "data.parquet", ("a=b.parquet",)),
         ("workers.devices=[cpu, cpu]", "workers.devices", ("cpu", "cpu")),
     ],
@@ -117,6 +127,7 @@ def test_overrides(tmp_path: Path, override: str, path: str, value: Any) -> None
     ("before", "override", "path", "value"),
     [
         ("pruner={type: median, warmup: 0.5}", "pruner.type=none", "pruner", NoPruner(type="none")),
+        ("pruner={type: median, warmup: 0.5}", "pruner.type=plateau", "pruner", PlateauPruner(type="plateau")),
         ("tokenizer={type: bpe, vocab_size: 300}", "tokenizer.type=gpt2", "tokenizer", Gpt2Tokenizer(type="gpt2")),
         ("data={source: embedded, dedup: false}", "data.bin=d", "data", BinData(bin="d")),
         ("data={parquet: a, text: b}", "data.source=embedded", "data", EmbeddedData(source="embedded")),

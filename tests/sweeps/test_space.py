@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from sweeps import space
 from sweeps.errors import SpecError
 from sweeps.horizon import evaluation_windows, grid
+from sweeps.pruner import PlateauPruner
 from sweeps.spec import Study
 from tests.sweeps.study_files import TEXT, small
 from trainer import yaml12
@@ -591,6 +593,14 @@ def test_the_hyperband_pruner_knows_the_last_evaluation(factor: int, brackets: i
     trial.report(1.0, 0)
     trial.should_prune()
     assert len(pruner._pruners) == brackets
+
+
+def test_the_plateau_pruner_has_the_studys_settings() -> None:
+    given = {"epsilon": 0.05, "margin": 0.1, "looks": (0.2, 0.6), "min_completed": 8, "sentinel": 0.25}
+    made = space.make_pruner(story(pruner={"type": "plateau", **given}, trials=43))
+    assert isinstance(made, PlateauPruner)
+    # the search's trials and the baseline's
+    assert {**dataclasses.asdict(made.rule), "sentinel": made.sentinel} == {**given, "trials": 44}
 
 
 def test_no_pruner() -> None:

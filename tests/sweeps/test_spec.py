@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweeps import pruner
 from sweeps.errors import SpecError
-from sweeps.sections import BinData, ParquetData
+from sweeps.prospects import Rule
+from sweeps.sections import BinData, ParquetData, PlateauPruner
 from sweeps.settings import DEFAULTS
 from sweeps.spec import Study, changes, json_schema, load
 from tests.sweeps import study_files
@@ -28,12 +32,20 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
     study = small(tmp_path)
     assert (study.evaluations, study.final_windows, study.baseline_seeds, study.trials) == (30, 2048, 3, 40)
     assert (study.seed, study.hours, study.store, study.notes) == (1337, None, None, ())
-    assert (study.sampler.type, study.pruner.type, study.workers.devices) == ("tpe", "median", "auto")
+    assert (study.sampler.type, study.pruner.type, study.workers.devices) == ("tpe", "plateau", "auto")
     assert study.baseline["weight_decay"] == nanogpt.DEFAULTS["weight_decay"] == 0.1
     assert study.baseline["head_size"] == 16
     assert "n_head" not in study.baseline
     assert study.iters == 600
     assert study.tokens_per_iter == 8 * 2 * 32
+
+
+def test_the_plateau_pruner_has_its_rules_defaults() -> None:
+    """They are written twice: importing the rule, and scipy with it, takes longer than reading a study."""
+    settings = PlateauPruner(type="plateau")
+    own = {name: each.default for name, each in inspect.signature(pruner.PlateauPruner).parameters.items()}
+    assert {**settings.model_dump(exclude={"type"}), "trials": None} == own
+    assert {**settings.model_dump(exclude={"type", "sentinel"}), "trials": None} == dataclasses.asdict(Rule())
 
 
 def test_a_baseline_without_head_size_has_nanogpts_heads(tmp_path: Path) -> None:
@@ -64,6 +76,7 @@ def test_data(tmp_path: Path, sets: list[str], data: Any) -> None:
         [],
         ["data={parquet: [a, b]}", "tokenizer={type: bpe, vocab_size: 512}", "hours=1.5", "workers.devices=[cpu, cpu]"],
         ["knobs.batch_size={choices: [4, 8, 16]}", "pruner={type: hyperband}", "horizon={tokens: 1000000}"],
+        ["pruner={type: plateau, looks: [0.25, 0.5], epsilon: 0.05, min_completed: 8}"],
         ["baseline.learning_rate=0.0012345678901234567", "knobs.n_embd.round=true", "store=sqlite:///a.db"],
     ],
 )
@@ -205,7 +218,8 @@ def _valid(value: Any, schema: Any, root: dict[str, Any]) -> bool:
     if schema is True:
         return True
     known = {"$ref", "anyOf", "oneOf", "type", "properties", "required", "additionalProperties", "items", "const",
-             "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "minLength", "pattern",
+             "enum", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems", "minLength",
+             "pattern",
              "title", "description", "default", "discriminator", "$schema", "$defs"}  # fmt: skip
     assert set(schema) <= known, set(schema) - known
     if "$ref" in schema and not _valid(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root):
@@ -242,7 +256,7 @@ def _valid(value: Any, schema: Any, root: dict[str, Any]) -> bool:
         return bool(re.search(schema.get("pattern", ""), value)) and len(value) >= schema.get("minLength", 0)
     if isinstance(value, list):
         good = all(_valid(each, schema.get("items", True), root) for each in value)
-        return good and len(value) >= schema.get("minItems", 0)
+        return good and schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", 1e300)
     if isinstance(value, dict):
         properties, others = schema.get("properties", {}), schema.get("additionalProperties", True)
         return all(
@@ -279,6 +293,13 @@ GOOD = yaml12.load(TEXT, name="x").value
         ({"horizon": ...}, False),
         ({"horizon": ..., "profiles": {"cpu": {"horizon": {"iters": 50}}}}, True),
         ({"workers": {"devices": ["gpu"]}}, False),
+        ({"pruner": {"type": "plateau"}}, True),
+        ({"pruner": {"type": "plateau", "looks": [0.2, 0.9], "sentinel": 0}}, True),
+        ({"pruner": {"type": "plateau", "looks": [0.2, 0.5, 0.9]}}, False),
+        ({"pruner": {"type": "plateau", "looks": [0, 0.9]}}, False),
+        ({"pruner": {"type": "plateau", "epsilon": 0.6}}, False),
+        ({"pruner": {"type": "plateau", "warmup": 0.25}}, False),
+        ({"profiles": {"big": {"pruner": {"looks": [0.2, 0.9]}}}}, True),
     ],
 )
 def test_the_schema_tells_good_from_bad(change: dict[str, Any], valid: bool) -> None:

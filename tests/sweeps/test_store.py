@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from sweeps import lock, schema
 from sweeps.errors import NotFound, StoreBusy, StoreError
-from sweeps.results import DataFacts, Run
+from sweeps.results import DataFacts, Pruning, Run
 from sweeps.sqlite import clear_errors
 from sweeps.store import Reader, Store
 from sweeps.trials import Trials
@@ -28,6 +28,25 @@ from trainer.points import Point
 
 FACTS = DataFacts(
     path="/data", fingerprint="f" * 64, vocab_size=257, train_tokens=10, val_tokens=5, bytes_per_token=None
+)
+
+
+PRUNING = Pruning(
+    rule="plateau",
+    reason="dominated",
+    evaluation=4,
+    step=4,
+    val_loss=4.25,
+    sentinel=False,
+    completed=7,
+    best=3.52,
+    predicted=3.71,
+    scale=0.02,
+    degrees=11.0,
+    low=3.66,
+    high=3.8,
+    chance=0.004,
+    epsilon=0.02,
 )
 
 
@@ -77,7 +96,9 @@ class TestRoundTrip:
             points = [point_at(run.config, step) for step in (0, 1)]
             store.launched(run.id, device="cuda:1", attempt=3)
             store.add_points([(run.id, point) for point in points], name="small", seconds=12.5)
-            store.ended(run.id, outcome="complete", reason="", step=20, seconds=9.0, val_loss=3.25, val_se=0.5)
+            store.ended(
+                run.id, outcome="complete", reason="", step=20, seconds=9.0, val_loss=3.25, val_se=0.5, pruning=None
+            )
             store.add_event("small", "crashed", "boom", run=run.id)
         with Reader(url) as reader:
             results = reader.results("small")
@@ -97,6 +118,50 @@ class TestRoundTrip:
         )
         assert results.runs == (expected,)
         assert [(event.run, event.kind, event.detail) for event in events] == [(run.id, "crashed", "boom")]
+
+    @pytest.mark.parametrize(
+        "pruning",
+        [
+            PRUNING,
+            dataclasses.replace(PRUNING, reason="diverged", predicted=None, scale=None, degrees=None, low=None),
+            dataclasses.replace(PRUNING, rule="median", best_so_far=4.0, peers_median=3.9, peers_best=0.1 + 0.2),
+        ],
+        ids=lambda pruning: pruning.reason + pruning.rule,
+    )
+    def test_why_a_run_was_pruned_comes_back(self, url: str, pruning: Pruning) -> None:
+        with Store(url) as store:
+            store.add_study(kit.study(), data=FACTS, provenance={})
+            run = add(store, a_run())
+            store.ended(
+                run.id, outcome="pruned", reason="r", step=4, seconds=1.0, val_loss=None, val_se=None, pruning=pruning
+            )
+            assert store.results("small").runs[0].pruning == pruning
+
+    def test_a_sentinel_is_noted_with_its_event_and_stays_one_when_it_ends(self, url: str) -> None:
+        sentinel = dataclasses.replace(PRUNING, sentinel=True)
+        with Store(url) as store:
+            store.add_study(kit.study(), data=FACTS, provenance={})
+            run = add(store, a_run())
+            store.spared("small", run.id, sentinel, detail="would end at 3.71")
+            store.launched(run.id, device="cpu", attempt=2)
+            (noted,) = store.results("small").runs
+            assert (noted.outcome, noted.pruning) == ("running", sentinel)
+            store.ended(
+                run.id, outcome="complete", reason="", step=20, seconds=1.0, val_loss=3.7, val_se=0.1, pruning=sentinel
+            )
+            assert store.results("small").runs[0].pruning == sentinel
+            events = [(event.run, event.kind, event.detail) for event in store.events("small")]
+        assert events == [(run.id, "sentinel", "would end at 3.71")]
+
+    def test_a_sentinel_is_never_noted_without_its_event(self, url: str) -> None:
+        with Store(url) as store:
+            store.add_study(kit.study(), data=FACTS, provenance={})
+            run = add(store, a_run())
+            with store.storage.engine.begin() as connection:
+                connection.exec_driver_sql("DROP TABLE event")
+            with pytest.raises(sa.exc.OperationalError):
+                store.spared("small", run.id, PRUNING, detail="")
+            assert store.results("small").runs[0].pruning is None
 
     def test_nan_and_none_stay_apart(self, url: str) -> None:
         # SQLite has no NaN: it keeps NULL
@@ -248,6 +313,33 @@ class TestFile:
         assert not path.exists()
 
 
+VERSION_1 = (
+    "CREATE TABLE schema_version (version INTEGER NOT NULL)",
+    "INSERT INTO schema_version VALUES (1)",
+    """CREATE TABLE study (
+        id INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL UNIQUE, spec TEXT NOT NULL, data TEXT NOT NULL,
+        provenance TEXT NOT NULL, created TEXT NOT NULL, active_seconds FLOAT NOT NULL)""",
+    """CREATE TABLE run (
+        id INTEGER NOT NULL PRIMARY KEY, study_id INTEGER NOT NULL REFERENCES study (id),
+        optuna_study TEXT NOT NULL, trial INTEGER NOT NULL, key TEXT NOT NULL, seed INTEGER NOT NULL,
+        phase TEXT NOT NULL, origin TEXT NOT NULL, label TEXT NOT NULL, knob TEXT, params TEXT NOT NULL,
+        config TEXT NOT NULL, data_fingerprint TEXT NOT NULL, device TEXT NOT NULL, versions TEXT NOT NULL,
+        git_commit TEXT, outcome TEXT NOT NULL, reason TEXT NOT NULL, val_loss FLOAT, val_se FLOAT,
+        step INTEGER NOT NULL, seconds FLOAT NOT NULL, attempt INTEGER NOT NULL, started TEXT NOT NULL,
+        finished TEXT, UNIQUE (study_id, optuna_study, trial))""",
+    """CREATE TABLE point (
+        run_id INTEGER NOT NULL REFERENCES run (id), step INTEGER NOT NULL, tokens INTEGER NOT NULL,
+        train_loss FLOAT, train_se FLOAT, val_loss FLOAT, val_se FLOAT, lr FLOAT, grad_norm FLOAT,
+        tokens_per_s FLOAT, seconds FLOAT NOT NULL, PRIMARY KEY (run_id, step))""",
+    """CREATE TABLE event (
+        id INTEGER NOT NULL PRIMARY KEY, study_id INTEGER NOT NULL REFERENCES study (id),
+        run_id INTEGER REFERENCES run (id), time TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL)""",
+)
+
+
+EVERYTHING = ("SELECT * FROM run", "SELECT * FROM study", "SELECT * FROM point", "SELECT * FROM event")
+
+
 class TestMigrations:
     def columns(self, path: Path) -> dict[str, list[tuple[str, str, int, int]]]:
         with closing(sqlite3.connect(path)) as connection:
@@ -293,6 +385,43 @@ class TestMigrations:
         assert "more" in [column[0] for column in self.columns(path)["run"]]
         with Store(url) as store:  # once
             assert store.names() == ["small"]
+
+    def test_version_1_is_brought_up_to_date_and_keeps_everything(self, url: str, path: Path) -> None:
+        """Rows written in SQL, as the first version had its tables."""
+        spec, config = kit.study().model_dump_json(), json.dumps(kit.baseline().as_dict())
+        path.parent.mkdir()
+        with closing(sqlite3.connect(path)) as connection, connection:
+            for statement in VERSION_1:
+                connection.execute(statement)
+            connection.execute(
+                "INSERT INTO study VALUES (1, 'small', ?, ?, '{}', '2026-01-02T03:04:05+00:00', 99.5)",
+                [spec, json.dumps(dataclasses.asdict(FACTS))],
+            )
+            connection.execute(
+                "INSERT INTO run VALUES (7, 1, 'small', 3, 'trial:3', 1337, 'search', 'sampler', 'trial 3', NULL, "
+                "'{\"dropout\": 0.3}', ?, 'f', 'cpu', '{}', 'abc', 'pruned', 'median: loss 4.1', NULL, NULL, 2, 4.5, "
+                "1, '2026-01-02', '2026-01-03')",
+                [config],
+            )
+            connection.execute("INSERT INTO point VALUES (7, 0, 0, 5.0, 0.1, 5.5, 0.2, 1e-3, NULL, NULL, 0.25)")
+            connection.execute("INSERT INTO event VALUES (1, 1, 7, '2026-01-03', 'pruned', 'median: loss 4.1')")
+            before = [list(connection.execute(query)) for query in EVERYTHING]
+        with pytest.raises(StoreError, match=r"older plateau-sweep \(schema version 1, now 2\); `sweep run`"):
+            Reader(url)
+        with Store(url) as store:
+            (run,) = store.results("small").runs
+            events = store.events("small")
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT version FROM schema_version").fetchall() == [(2,)]
+            after = [list(connection.execute(query)) for query in EVERYTHING]
+        before[0] = [(*row, None) for row in before[0]]  # pruning
+        assert after == before
+        assert (run.id, run.outcome, run.reason, run.pruning) == (7, "pruned", "median: loss 4.1", None)
+        assert run.params == {"dropout": 0.3}
+        assert [(point.step, point.val_loss, point.seconds) for point in run.points] == [(0, 5.5, 0.25)]
+        assert [(event.run, event.kind) for event in events] == [(7, "pruned")]
+        with Reader(url) as reader:
+            assert reader.results("small").study == kit.study()
 
     def test_a_migration_that_fails_leaves_the_file_as_it_was(
         self, url: str, path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,0 +1,70 @@
+"""A study's runs as the laws and rules of curves see them: losses by evaluation, schedule, scaled knobs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from sweeps.knobs import PARAM, ChoicesKnob, Number, RangeKnob
+from sweeps.law import Floats, Schedule
+from sweeps.prospects import Curve
+from sweeps.results import Run
+from sweeps.study import Study
+from trainer.config import TrainConfig
+from trainer.schedule import lr_at
+
+
+def learning_rates(config: TrainConfig) -> list[float]:
+    """The learning rates at evaluations 0 to the last, which is at the horizon."""
+    steps = [*range(0, config.max_iters, config.eval_interval), config.max_iters]
+    return [lr_at(step, config) for step in steps]
+
+
+def schedule_of(config: TrainConfig) -> Schedule:
+    """A run's schedule as the laws of curves take it."""
+    return Schedule.of(learning_rates(config))
+
+
+def losses_of(run: Run) -> Floats:
+    """(k+1,) validation losses at evaluations 0 to k, nats; NaN where one is missing, infinite where it was no number.
+
+    k is the evaluation of the last point; empty without points.
+    """
+    losses = np.full(max((_index(run, point.step) for point in run.points), default=-1) + 1, math.nan)
+    for point in run.points:
+        losses[_index(run, point.step)] = math.inf if math.isnan(point.val_loss) else point.val_loss
+    return losses
+
+
+def _index(run: Run, step: int) -> int:
+    return math.ceil(step / run.config.eval_interval)
+
+
+def histories(runs: Sequence[Run], study: Study) -> list[Curve]:
+    """The runs as the pruning rule sees them; a complete one with its final loss.
+
+    Their knobs are the study's that all of the runs have as parameters.
+    """
+    names = {PARAM.get(name, name): knob for name, knob in study.knobs.items()}
+    shared = sorted(name for name in names if all(name in run.params for run in runs))
+    return [
+        Curve(
+            losses=losses_of(run),
+            schedule=schedule_of(run.config),
+            knobs=np.array([place for name in shared for place in places(run.params[name], names[name])]),
+            final=run.val_loss,
+        )
+        for run in runs
+    ]
+
+
+def places(value: Number | str, knob: RangeKnob | ChoicesKnob) -> list[float]:
+    """Where a value lies in its knob's range, 0 to 1; of choices one number each, as far apart as a range's ends."""
+    if isinstance(knob, ChoicesKnob):
+        return [math.sqrt(0.5) * (value == choice) for choice in knob.choices]
+    low, high, at = float(knob.low), float(knob.high), float(value)
+    if knob.log:
+        low, high, at = math.log(low), math.log(high), math.log(at)
+    return [(at - low) / (high - low)]

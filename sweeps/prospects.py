@@ -1,0 +1,219 @@
+"""Can this trial still end among the best? The pruning rule, pure: curves in, a decision out.
+
+A trial's final loss is predicted from its own curve and from how the study's other trials went on from where it is
+now: what is left to fall is regressed on the level, the slope, what is left of the schedule, and the trial's knobs
+(so trials of the same width or learning rate speak for each other). How far a prediction can be trusted is thus
+learned from the study: where early ranks settle late, early looks prune only the hopeless.
+
+It is stopped where its chance is below epsilon of ending among the best tenth of the study's trials, and that of
+ending within `margin` of the best. If j of m others end lower, the number of those to come that will is
+beta-binomial (order statistics of a uniform sample), and the trial belongs to the best tenth with the probability
+that both together are few enough; this is averaged over the prediction. Being a probability given all that is known,
+it may be looked at as often as there are evaluations.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import betainc
+from scipy.stats import betabinom
+
+from sweeps.gaussian_process import Array, Prediction, predict
+from sweeps.law import Schedule
+from sweeps.plateau import Word, verdict
+
+BEST_SHARE = 0.1
+"""the best tenth: those that the attribution and the exports rest on"""
+EXPLODED = 1.0
+"""nats above a curve's first evaluation at which two evaluations in a row count as diverged"""
+MOST = 64
+"""trials that a prediction takes into account, the nearest: the cost grows with their cube"""
+_FLOOR = 0.02
+"""of the spread that features are divided by: in nats, and about the same for the shares among them"""
+_RELATIVE_SCALE = 0.2
+"""what is left to fall differs between trials by about this share of its median, before any has been seen"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """When to look and when to stop a trial."""
+
+    epsilon: float = 0.02
+    """largest chance of ending among the best at which a trial is stopped"""
+    margin: float = 0.03
+    """nats: a trial that may end within this of the best counts as one that may be among them"""
+    looks: tuple[float, float] = (0.1, 0.8)
+    """shares of the horizon between which every evaluation is a look"""
+    min_completed: int = 5
+    """completed trials before any is stopped"""
+    trials: int | None = None
+    """that the study will have, if it is known: a tenth of them are the best; None: any number"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """What a trial has shown so far. One neither complete nor pruned with a prediction is of no use to others."""
+
+    losses: Array
+    """(k+1,) validation losses at evaluations 0 to k, nats; NaN: there is none, infinite: it was no number"""
+    schedule: Schedule
+    """of the whole horizon, evaluations 0 to E"""
+    knobs: Array
+    """(d,) its parameters, each as a share of its range"""
+    final: float | None = None
+    """complete: the loss told; infinite for one that diverged"""
+    predicted: float | None = None
+    """pruned: the mean of its final loss as predicted when it was stopped"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What a look found."""
+
+    evaluation: int
+    prune: bool = False
+    reason: str = ""
+    """diverged, dominated, plateau-and-dominated; empty: it goes on"""
+    prediction: Prediction | None = None
+    """of the final loss, nats; None: nothing to predict from, or this evaluation is no look"""
+    low: float | None = None
+    """the final loss is lower than this with probability epsilon, higher than `high` with epsilon"""
+    high: float | None = None
+    chance: float | None = None
+    """of ending among the best"""
+    best: float | None = None
+    """lowest final loss so far, nats"""
+    completed: int = 0
+    """trials that the prediction is calibrated on"""
+
+
+def decide(rule: Rule, curve: Curve, others: Sequence[Curve]) -> Decision:
+    """Whether to stop the trial of `curve` at its last evaluation, given the study's other trials in any order."""
+    k = len(curve.losses) - 1
+    if _diverged(curve.losses):
+        return Decision(evaluation=k, prune=True, reason="diverged")
+    end = curve.schedule.end
+    first, last = (share * end for share in rule.looks)
+    if not (max(first, curve.schedule.warm, 1) <= k <= last and k < end) or not math.isfinite(curve.losses[k]):
+        return Decision(evaluation=k)
+    prediction = forecast(curve, others, min_completed=rule.min_completed)
+    if prediction is None:
+        return Decision(evaluation=k)
+    complete = [other.final for other in others if other.final is not None]
+    pruned = [other.predicted for other in others if other.final is None and other.predicted is not None]
+    best, finals = min(complete), np.array(complete + pruned)
+    chance = chance_among_best(prediction, finals, best=best, margin=rule.margin, trials=rule.trials)
+    prune = chance < rule.epsilon
+    stuck = prune and verdict(curve.losses, curve.schedule).word is Word.PLATEAU
+    return Decision(
+        evaluation=k,
+        prune=prune,
+        reason="" if not prune else "plateau-and-dominated" if stuck else "dominated",
+        prediction=prediction,
+        low=prediction.bound(rule.epsilon),
+        high=prediction.bound(1 - rule.epsilon),
+        chance=chance,
+        best=best,
+        completed=sum(map(math.isfinite, complete)),
+    )
+
+
+def forecast(curve: Curve, others: Sequence[Curve], *, min_completed: int) -> Prediction | None:
+    """The final loss of `curve`, nats; None: fewer than `min_completed` completed trials can speak for it.
+
+    Those have the same number of evaluations, and a loss at this one.
+    """
+    k = len(curve.losses) - 1
+    useful = [other for other in others if _speaks(other, k=k, end=curve.schedule.end)]
+    if k < 1 or len(useful) < min_completed:
+        return None
+    useful.sort(key=_order)  # a sum's last digits must not depend on theirs
+    features = _features([*useful, curve], k)
+    spread = features[:-1].std(axis=0) + _FLOOR
+    features = (features - features[:-1].mean(axis=0)) / spread / math.sqrt(features.shape[1])
+    places = np.array([one.knobs for one in (*useful, curve)])
+    targets = np.array([other.losses[k] - other.final for other in useful if other.final is not None])
+    if len(useful) > MOST:
+        distance = ((features - features[-1]) ** 2).sum(1) + ((places - places[-1]) ** 2).sum(1)
+        nearest = np.sort(np.argsort(distance[:-1], kind="stable")[:MOST])
+        kept = np.append(nearest, len(useful))
+        features, places, targets = features[kept], places[kept], targets[nearest]
+    left = predict(
+        features[:-1],
+        places[:-1],
+        targets,
+        feature=features[-1],
+        place=places[-1],
+        relative_scale=_RELATIVE_SCALE,
+    )
+    return Prediction(mean=float(curve.losses[k]) - left.mean, scale=left.scale, degrees=left.degrees)
+
+
+def chance_among_best(
+    prediction: Prediction, finals: Array, *, best: float, margin: float, trials: int | None = None
+) -> float:
+    """Probability that the trial belongs to the best tenth, or that it ends within `margin` of `best` if that is more.
+
+    finals (m,): those of the other trials, predicted ones of pruned trials, infinite ones of diverged trials.
+    """
+    ranks = np.diff(np.concatenate([[0.0], prediction.below(np.sort(finals)), [1.0]]))  # of each number of better ones
+    belongs = float(ranks @ _belongs(len(finals), trials))
+    return max(belongs, float(prediction.below(np.array(best + margin))))
+
+
+@functools.lru_cache(maxsize=4096)
+def _belongs(others: int, trials: int | None) -> Array:
+    """(m + 1,): probability that a trial with 0 to m of `m` others better belongs to the best tenth of all trials."""
+    better = np.arange(others + 1)
+    if trials is None:
+        return np.asarray(betainc(better + 1, others - better + 1, BEST_SHARE))
+    total = max(trials, others + 1)
+    room = math.ceil(BEST_SHARE * total) - 1 - better  # for better ones among those to come
+    to_come = total - others - 1
+    chance = betabinom.cdf(room, to_come, better + 1, others - better + 1) if to_come else np.ones(others + 1)
+    return np.where(room >= 0, chance, 0.0)
+
+
+def _speaks(other: Curve, *, k: int, end: int) -> bool:
+    complete = other.final is not None and math.isfinite(other.final) and other.schedule.end == end
+    return complete and len(other.losses) > k and math.isfinite(other.losses[k])
+
+
+def _order(curve: Curve) -> tuple[float, ...]:
+    assert curve.final is not None
+    return (curve.final, *curve.losses, *curve.knobs)
+
+
+def _features(curves: Sequence[Curve], k: int) -> Array:
+    """(n, 5) at evaluation k: level, fall over the last third of the run so far and since the last evaluation (nats),
+    what is left of the schedule, log of the summed learning rate."""
+    losses = np.array([_whole(curve.losses[: k + 1]) for curve in curves])
+    back = max(0, k - max(2, k // 3))
+    spent = np.array([curve.schedule.progress[k] for curve in curves])
+    summed = spent * np.array([curve.schedule.total for curve in curves])
+    now = losses[:, k]
+    return np.stack(
+        [now, losses[:, back] - now, losses[:, k - 1] - now, 1 - spent, np.log(np.maximum(summed, 1e-300))], axis=1
+    )
+
+
+def _whole(losses: Array) -> Array:
+    """Gaps filled by straight lines."""
+    there = np.isfinite(losses)
+    if there.all():
+        return losses
+    at = np.flatnonzero(there)
+    return np.interp(np.arange(len(losses)), at, losses[at])
+
+
+def _diverged(losses: Array) -> bool:
+    """Two evaluations in a row that were no numbers or far above the first one: one spike may pass."""
+    if len(losses) < 3 or np.isnan(losses[-2:]).any():
+        return False
+    first = losses[np.isfinite(losses)][:1]
+    return bool((losses[-2:] > (first[0] if len(first) else math.inf) + EXPLODED).all() or np.isinf(losses[-2:]).all())

@@ -1,0 +1,152 @@
+"""The plateau pruner for any Optuna study, this project's or another's.
+
+    study = optuna.create_study(pruner=PlateauPruner())
+
+    def objective(trial):
+        ...
+        trial.set_user_attr("lr", [rate_at(evaluation) for evaluation in range(E + 1)])
+        for evaluation in range(E + 1):
+            trial.report(validation_loss, step=evaluation)
+            if trial.should_prune():
+                raise optuna.TrialPruned()
+        return validation_loss
+
+Steps are evaluations, 0 at the start and E at the horizon, at equal distances and the same for all trials. The
+attribute `lr` holds the learning rate at each; without it the rate is taken for constant, the horizon for the last step
+of a complete trial, and the numbers say so (`schedule_known: false`). Why a trial was stopped stands in its attribute
+`pruned`; what would have stopped a sentinel, which goes on all the same, in `sentinel`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps.law import Schedule
+from sweeps.prospects import Curve, Decision, Rule, decide
+
+LR, PRUNED, SENTINEL = "lr", "pruned", "sentinel"
+"""user attributes of a trial"""
+
+
+class PlateauPruner(optuna.pruners.BasePruner):
+    """Stops a trial that will hardly end among the best tenth, as predicted from all curves of the study.
+
+    See sweeps.prospects.Rule for `epsilon`, `margin`, `looks`, `min_completed` and `trials`. One in 1 / `sentinel`
+    of the trials it would stop (by a hash of their number) goes on, to show what pruning costs; 0: none does. It keeps
+    no state: all it decides on is in the study. Raises ValueError for a study that maximises or has several objectives.
+    """
+
+    def __init__(
+        self,
+        *,
+        epsilon: float = Rule.epsilon,
+        margin: float = Rule.margin,
+        looks: tuple[float, float] = Rule.looks,
+        min_completed: int = Rule.min_completed,
+        sentinel: float = 0.1,
+        trials: int | None = None,
+    ) -> None:
+        self.rule = Rule(epsilon=epsilon, margin=margin, looks=looks, min_completed=min_completed, trials=trials)
+        self.sentinel = sentinel
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether to stop `trial` at the evaluation it reported last."""
+        if study.directions != [StudyDirection.MINIMIZE]:
+            raise ValueError("PlateauPruner follows one loss that is minimised; this study does not minimise one")
+        # the trial that Optuna's own loop passes lacks attributes set through the storage
+        noted = study._storage.get_trial(trial._trial_id).user_attrs
+        if not trial.intermediate_values or SENTINEL in noted:
+            return False
+        others = [
+            other
+            for other in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+            if other.number != trial.number
+        ]
+        decision = self.decide(trial, others)
+        if not decision.prune:
+            return False
+        spared = zlib.crc32(str(trial.number).encode()) / 2**32 < self.sentinel and decision.reason != "diverged"
+        numbers = self.numbers(decision, trial)
+        study._storage.set_trial_user_attr(trial._trial_id, SENTINEL if spared else PRUNED, numbers)
+        return not spared
+
+    def decide(self, trial: FrozenTrial, others: Sequence[FrozenTrial]) -> Decision:
+        """What the rule says of a trial at its last evaluation, given finished trials of its study."""
+        horizon = max((other.last_step or 0 for other in others if other.state is TrialState.COMPLETE), default=0)
+        ranges = {
+            name: distribution
+            for name, distribution in sorted(trial.distributions.items())
+            if all(name in other.params for other in others)
+        }
+        curves = [_curve(other, ranges, horizon=horizon) for other in others if other.intermediate_values]
+        return decide(self.rule, _curve(trial, ranges, horizon=horizon), curves)
+
+    def numbers(self, decision: Decision, trial: FrozenTrial) -> dict[str, Any]:
+        """A decision as a trial's attribute."""
+        predicted = decision.prediction
+        return {
+            "rule": "plateau",
+            "reason": decision.reason,
+            "evaluation": decision.evaluation,
+            "val_loss": trial.intermediate_values[decision.evaluation],
+            "predicted": dataclasses.asdict(predicted) if predicted else None,
+            "low": decision.low,
+            "high": decision.high,
+            "chance": decision.chance,
+            "epsilon": self.rule.epsilon,
+            "best": decision.best,
+            "completed": decision.completed,
+            "schedule_known": LR in trial.user_attrs,
+        }
+
+
+def _curve(trial: FrozenTrial, ranges: Mapping[str, BaseDistribution], *, horizon: int) -> Curve:
+    steps = trial.intermediate_values
+    losses = np.full(max(steps) + 1, math.nan)
+    for step, value in steps.items():
+        losses[step] = math.inf if math.isnan(value) else value
+    rates = trial.user_attrs.get(LR)
+    final, predicted = None, None
+    if trial.state is TrialState.COMPLETE:
+        final = trial.value
+    elif trial.state is TrialState.PRUNED:
+        noted = trial.user_attrs.get(PRUNED, {}).get("predicted")
+        predicted = noted["mean"] if noted else None
+        final = None if predicted is not None or math.isfinite(losses[-1]) else math.inf
+    return Curve(
+        losses=losses,
+        schedule=_schedule(tuple(rates)) if rates else _constant(max(horizon, len(losses) - 1)),
+        knobs=np.array([place for name, each in ranges.items() for place in _place(trial.params[name], each)]),
+        final=final,
+        predicted=predicted,
+    )
+
+
+_constant = functools.lru_cache(maxsize=64)(Schedule.constant)
+
+
+@functools.lru_cache(maxsize=4096)
+def _schedule(rates: tuple[float, ...]) -> Schedule:
+    return Schedule.of(rates)
+
+
+def _place(value: Any, distribution: BaseDistribution) -> list[float]:
+    """Where a parameter lies in its range, 0 to 1; of one without order one number a choice, as far apart as ends."""
+    if isinstance(distribution, CategoricalDistribution):
+        return [math.sqrt(0.5) * (value == choice) for choice in distribution.choices]
+    assert isinstance(distribution, optuna.distributions.FloatDistribution | optuna.distributions.IntDistribution)
+    low, high, at = float(distribution.low), float(distribution.high), float(value)
+    if distribution.log:
+        low, high, at = math.log(low), math.log(high), math.log(at)
+    return [(at - low) / (high - low) if high > low else 0.5]
