@@ -265,6 +265,9 @@ def signed_rank_p(differences: Floats) -> Floats:
     exact = min(_first_tie(differences), 50)
     p = [_upper_tail(count)[statistic[count - 1]] for count in range(1, min(n, exact) + 1)]
     for count in range(exact + 1, n + 1):
+        if count == 1:  # a zero, of which scipy makes an error: one difference is never significant
+            p.append(1.0)
+            continue
         from scipy import stats  # takes a second to load, and is seldom asked
 
         test = stats.wilcoxon(differences[:count], alternative="greater", zero_method="zsplit")

@@ -454,16 +454,19 @@ def test_our_rule_sees_curves_so_far_and_no_more(monkeypatch: pytest.MonkeyPatch
     class Curve(types.SimpleNamespace):
         pass
 
+    def foreseen(k: int) -> Any:
+        return types.SimpleNamespace(mean=f"at {k}")
+
     def decide(rule: Any, curve: Curve, others: list[Curve]) -> Any:
         asked.append((curve, others))
         k = len(curve.losses) - 1
         prune = (curve.losses[0] == 1 and k == 2) or (curve.losses[0] == 2 and k == 3)
         reason = "diverged" if curve.losses[0] == 2 else "dominated"
-        return types.SimpleNamespace(prune=prune, low=0.5 if k == 2 else None, reason=reason, prediction=f"at {k}")
+        return types.SimpleNamespace(prune=prune, low=0.5 if k == 2 else None, reason=reason, prediction=foreseen(k))
 
     schedule = types.SimpleNamespace(of=lambda rates: tuple(rates), constant=lambda end: f"constant {end}")
     monkeypatch.setitem(sys.modules, "sweeps.law", types.SimpleNamespace(Schedule=schedule))
-    prospects = types.SimpleNamespace(Curve=Curve, Rule=lambda: "rule", decide=decide)
+    prospects = types.SimpleNamespace(Curve=Curve, Rule=lambda trials: "rule", decide=decide)
     monkeypatch.setitem(sys.modules, "sweeps.prospects", prospects)
     bank = bank_of([[0, 0, 0, 0, 3.0], [1, 1, 1, 1, 4.0], [2, 2, 2, 2, 5.0], [3, 3, 3, np.nan, np.nan], [4.0] * 5])
     bank = dataclasses.replace(bank, ends=np.array([4, 4, 4, 2, 4]))
