@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from sweeps import provenance, space
+from sweeps.histories import evaluation_of, learning_rates
 from sweeps.results import Run
 from sweeps.space import Proposal
 from sweeps.spec import Study
@@ -15,7 +15,6 @@ from trainer.config import TrainConfig
 from trainer.data import Dataset
 from trainer.errors import UserError
 from trainer.points import Point
-from trainer.schedule import lr_at
 
 
 @dataclass
@@ -41,13 +40,7 @@ class Flight:
 
     def index(self, step: int) -> int:
         """The evaluation at `step`, or the next one after it: one grid for all trials, whatever their batch."""
-        return math.ceil(step / self.run.config.eval_interval)
-
-
-def learning_rates(config: TrainConfig) -> list[float]:
-    """Learning rates at a run's evaluations: 0, every `eval_interval` iterations, and the end."""
-    steps = [*range(0, config.max_iters, config.eval_interval), config.max_iters]
-    return [lr_at(step, config) for step in steps]
+        return evaluation_of(step, self.run.config)
 
 
 class Agenda:

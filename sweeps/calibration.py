@@ -114,7 +114,7 @@ def _looks(curve: Curve, rule: Rule, most: int) -> list[list[int]]:
     """Evaluations of each third of the rule's looks at which a trial is predicted: `most` of them, spread evenly."""
     end = curve.schedule.end
     first, last = (share * end for share in rule.looks)
-    all_looks = np.arange(max(math.ceil(first), curve.schedule.warm, 1), min(math.floor(last), end - 1) + 1)
+    all_looks = np.array(rule.looks_at(curve.schedule), dtype=int)
     third = np.clip((all_looks - first) // ((last - first) / len(STAGES) or 1), 0, len(STAGES) - 1)
     made = []
     for stage in range(len(STAGES)):

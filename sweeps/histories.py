@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sweeps.knobs import PARAM, ChoicesKnob, Number, RangeKnob
+from sweeps import space
 from sweeps.law import Floats, Schedule
 from sweeps.prospects import Curve
+from sweeps.pruner import places
 from sweeps.results import Run
 from sweeps.study import Study
 from trainer.config import TrainConfig
@@ -32,14 +33,15 @@ def losses_of(run: Run) -> Floats:
 
     k is the evaluation of the last point; empty without points.
     """
-    losses = np.full(max((_index(run, point.step) for point in run.points), default=-1) + 1, math.nan)
+    losses = np.full(max((evaluation_of(point.step, run.config) for point in run.points), default=-1) + 1, math.nan)
     for point in run.points:
-        losses[_index(run, point.step)] = math.inf if math.isnan(point.val_loss) else point.val_loss
+        losses[evaluation_of(point.step, run.config)] = math.inf if math.isnan(point.val_loss) else point.val_loss
     return losses
 
 
-def _index(run: Run, step: int) -> int:
-    return math.ceil(step / run.config.eval_interval)
+def evaluation_of(step: int, config: TrainConfig) -> int:
+    """The evaluation at `step`, or the next one after it."""
+    return math.ceil(step / config.eval_interval)
 
 
 def histories(runs: Sequence[Run], study: Study) -> list[Curve]:
@@ -47,24 +49,14 @@ def histories(runs: Sequence[Run], study: Study) -> list[Curve]:
 
     Their knobs are the study's that all of the runs have as parameters.
     """
-    names = {PARAM.get(name, name): knob for name, knob in study.knobs.items()}
-    shared = sorted(name for name in names if all(name in run.params for run in runs))
+    ranges = space.distributions(study)
+    shared = sorted(name for name in ranges if all(name in run.params for run in runs))
     return [
         Curve(
             losses=losses_of(run),
             schedule=schedule_of(run.config),
-            knobs=np.array([place for name in shared for place in places(run.params[name], names[name])]),
+            knobs=np.array([place for name in shared for place in places(run.params[name], ranges[name])]),
             final=run.val_loss,
         )
         for run in runs
     ]
-
-
-def places(value: Number | str, knob: RangeKnob | ChoicesKnob) -> list[float]:
-    """Where a value lies in its knob's range, 0 to 1; of choices one number each, as far apart as a range's ends."""
-    if isinstance(knob, ChoicesKnob):
-        return [math.sqrt(0.5) * (value == choice) for choice in knob.choices]
-    low, high, at = float(knob.low), float(knob.high), float(value)
-    if knob.log:
-        low, high, at = math.log(low), math.log(high), math.log(at)
-    return [(at - low) / (high - low)]

@@ -54,6 +54,11 @@ class Rule:
     trials: int | None = None
     """that the study will have, if it is known: a tenth of them are the best; None: any number"""
 
+    def looks_at(self, schedule: Schedule) -> range:
+        """The evaluations at which a trial of this schedule may be stopped: none in the warm-up, nor at the end."""
+        first, last = (share * schedule.end for share in self.looks)
+        return range(max(math.ceil(first), schedule.warm, 1), min(math.floor(last), schedule.end - 1) + 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
@@ -97,9 +102,7 @@ def decide(rule: Rule, curve: Curve, others: Sequence[Curve]) -> Decision:
     k = len(curve.losses) - 1
     if _diverged(curve.losses):
         return Decision(evaluation=k, prune=True, reason="diverged")
-    end = curve.schedule.end
-    first, last = (share * end for share in rule.looks)
-    if not (max(first, curve.schedule.warm, 1) <= k <= last and k < end) or not math.isfinite(curve.losses[k]):
+    if k not in rule.looks_at(curve.schedule) or not math.isfinite(curve.losses[k]):
         return Decision(evaluation=k)
     prediction = forecast(curve, others, min_completed=rule.min_completed)
     if prediction is None:

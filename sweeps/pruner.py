@@ -127,7 +127,7 @@ def _curve(trial: FrozenTrial, ranges: Mapping[str, BaseDistribution], *, horizo
     return Curve(
         losses=losses,
         schedule=_schedule(tuple(rates)) if rates else _constant(max(horizon, len(losses) - 1)),
-        knobs=np.array([place for name, each in ranges.items() for place in _place(trial.params[name], each)]),
+        knobs=np.array([place for name, each in ranges.items() for place in places(trial.params[name], each)]),
         final=final,
         predicted=predicted,
     )
@@ -141,7 +141,7 @@ def _schedule(rates: tuple[float, ...]) -> Schedule:
     return Schedule.of(rates)
 
 
-def _place(value: Any, distribution: BaseDistribution) -> list[float]:
+def places(value: Any, distribution: BaseDistribution) -> list[float]:
     """Where a parameter lies in its range, 0 to 1; of one without order one number a choice, as far apart as ends."""
     if isinstance(distribution, CategoricalDistribution):
         return [math.sqrt(0.5) * (value == choice) for choice in distribution.choices]

@@ -212,8 +212,8 @@ class _Sweep:
 
     def _note_sentinel(self, flight: Flight) -> None:
         """Say once that the run goes on although it would have been pruned; the decision stands with its trial."""
-        pruning = self.trials.pruning(flight.asked)
-        if pruning is None or flight.run.pruning is not None:
+        pruning = None if flight.run.pruning else self.trials.pruning(flight.asked)
+        if pruning is None:
             return
         self._update(flight, pruning=pruning)
         self.store.spared(self.study.name, flight.run.id, pruning, detail=why_pruned(pruning))

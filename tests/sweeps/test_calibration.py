@@ -18,7 +18,7 @@ from sweeps import calibration as module
 from sweeps import pruner, pruning_plots, space
 from sweeps.calibration import Calibration, Stage, calibration
 from sweeps.gaussian_process import Prediction
-from sweeps.histories import histories, learning_rates, losses_of, places, schedule_of
+from sweeps.histories import histories, learning_rates, losses_of, schedule_of
 from sweeps.prospects import Curve, Rule, forecast
 from sweeps.pruning import exact_interval
 from sweeps.results import Run
@@ -262,9 +262,9 @@ def test_knobs_that_not_all_have_are_left_out() -> None:
 
 
 def test_places_of_choices_are_as_far_apart_as_ends() -> None:
-    knob = STUDY.knobs["batch_size"]
-    assert math.dist(places(8, knob), places(32, knob)) == pytest.approx(1)
-    assert math.dist(places(8, knob), places(8, knob)) == 0
+    knob = space.distributions(STUDY)["batch_size"]
+    assert math.dist(pruner.places(8, knob), pruner.places(32, knob)) == pytest.approx(1)
+    assert math.dist(pruner.places(8, knob), pruner.places(8, knob)) == 0
 
 
 def test_a_run_without_points_has_no_losses() -> None:

@@ -17,7 +17,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps import space
-from sweeps.agenda import learning_rates
+from sweeps.histories import learning_rates
 from sweeps.jobs import Job, Report
 from sweeps.paths import StudyPaths
 from sweeps.results import Pruning, Run
