@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from sweeps.attribution import search_runs
+from sweeps.chosen import search_runs
 from sweeps.histories import histories
 from sweeps.law import Floats
 from sweeps.noise import CONFIDENCE

@@ -168,7 +168,7 @@ def prepare(
 @app.command()
 def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     """Show how far a study is, also while it runs."""
-    from sweeps.attribution import best_run
+    from sweeps.chosen import best_run
     from sweeps.live import outcome_line
     from sweeps.summary import summarize
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from sweeps import attribution
-from sweeps.attribution import baseline_runs, best_run
+from sweeps import screening
+from sweeps.chosen import baseline_runs, best_run
 from sweeps.figure import (
     BAND,
     BLACK,
@@ -195,7 +195,7 @@ def best_curve(results: Results) -> Picture:
     """The best trial's curve and each seed of the baseline."""
     key, title = "best-curve", "The best run against the baseline's seeds"
     seeds = [one for one in map(curve, baseline_runs(results)) if one.tokens]
-    best = attribution.screen(results).best
+    best = screening.screen(results).best
     if not seeds or best is None or not curve(best.run).tokens:
         missing = "the baseline has no complete run" if not seeds else "the search has no complete trial"
         return nothing(key, title, f"Nothing to compare yet: {missing}.")
@@ -245,7 +245,7 @@ def _band(x: Iterable[int], low: Sequence[float], high: Sequence[float], *, name
 def candidate_differences(results: Results) -> Picture:
     """How far each candidate is below or above the baseline's mean, as training goes on."""
     key, title = "candidates", "The advice against the baseline"
-    effects = {effect.run.id: effect for effect in attribution.screen(results).advice}
+    effects = {effect.run.id: effect for effect in screening.screen(results).advice}
     baseline = baseline_runs(results)
     found = [difference(effect.run, baseline) for effect in effects.values()]
     shown = [one for one in found if one is not None and one.tokens]

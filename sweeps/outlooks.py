@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from sweeps import plateau
-from sweeps.attribution import best_run
+from sweeps.chosen import best_run
 from sweeps.curves import LOSS, TOKENS, Curve, curve, zoom
 from sweeps.figure import BLACK, BLUE, GREY, PURPLE, VERMILION, Picture, figure, hover, nothing, padded, wrapped
 from sweeps.histories import losses_of, schedule_of

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from sweeps import attribution, curves, outlooks, pruning_plots, slices
-from sweeps.attribution import Effect, Word, baseline_runs, best_run, importances, perplexity, screen
+from sweeps import curves, outlooks, pruning_plots, slices, units
+from sweeps.chosen import baseline_runs, best_run
 from sweeps.figure import (
     BAND,
     BLACK,
@@ -30,8 +30,11 @@ from sweeps.figure import (
     plain,
     rows_figure,
 )
+from sweeps.importance import importances
 from sweeps.knobs import PARAM
 from sweeps.results import Results, Run
+from sweeps.screening import Effect, Word, screen
+from sweeps.units import perplexity
 from sweeps.words import advised, change, count, joined, signed
 
 _MARKS = {
@@ -260,7 +263,7 @@ def perplexities(results: Results) -> Picture:
             )
         )
     if rows[0].kind == "baseline":
-        mean = attribution.perplexity(float(np.mean([run.val_loss for run in rows[0].runs])))
+        mean = units.perplexity(float(np.mean([run.val_loss for run in rows[0].runs])))
         made.add_vline(x=mean, line={"color": BLACK, "width": 1, "dash": "dash"})
     words = [f"{row.label} at {float(np.exp(np.mean(np.log(row.perplexities)))):.4g}" for row in rows]
     return Picture(

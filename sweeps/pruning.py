@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from sweeps import space
-from sweeps.attribution import search_runs
+from sweeps.chosen import search_runs
 from sweeps.noise import CONFIDENCE
 from sweeps.prospects import BEST_SHARE, Rule
 from sweeps.pruner import PlateauPruner

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import plotly.graph_objects as go
 
-from sweeps.attribution import best_run
 from sweeps.calibration import STAGES, Calibration, calibration
+from sweeps.chosen import best_run
 from sweeps.figure import (
     BAND,
     BLACK,

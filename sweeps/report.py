@@ -16,11 +16,12 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
-from sweeps import attribution, plots
-from sweeps.attribution import best_run, bits_per_byte, perplexity, reference_config
+from sweeps import plots, screening, units
+from sweeps.chosen import best_run, reference_config
 from sweeps.figure import Picture
 from sweeps.paths import write_text
 from sweeps.results import Results, Run
+from sweeps.units import bits_per_byte, perplexity
 from sweeps.verdict import Verdict, screening_verdict
 from sweeps.words import NOT_TRAINED, changes, count, duration, show, why_pruned
 from trainer.config import EXPORTABLE, TrainConfig
@@ -98,7 +99,7 @@ def _best(results: Results) -> str:
 
 
 def _losses(results: Results, best: Run) -> Iterable[str]:
-    baseline = attribution.screen(results).baseline
+    baseline = screening.screen(results).baseline
     pair = [None if baseline is None else baseline.mean, best.val_loss]
     measures: Sequence[tuple[str, str, Callable[[float], str]]] = (
         ("final loss", "validation, nats a token", lambda loss: f"{loss:.4f}"),
@@ -214,7 +215,7 @@ def _provenance(results: Results) -> str:
     }
     if reference is not None:
         tokens = reference.max_iters * reference.tokens_per_iter
-        over = f"{attribution.epochs(reference, results):.2g} epochs of the training data"
+        over = f"{units.epochs(reference, results):.2g} epochs of the training data"
         facts["a trial"] = f"{reference.max_iters:,} iterations, {tokens:,} tokens, {over}"
     facts |= dict(results.provenance)
     items = "\n".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())

@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from sweeps.attribution import best_run, search_runs
+from sweeps.chosen import best_run, search_runs
 from sweeps.figure import (
     BLACK,
     GREY,

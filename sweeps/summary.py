@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sweeps import attribution, progress
+from sweeps import chosen, progress
 from sweeps.errors import NotFound
 from sweeps.noise import noise_of
 from sweeps.results import Results, Run
@@ -17,9 +17,9 @@ def summarize(results: Results, *, seconds: float, store: Path, report: Path) ->
     `trials` counts every run that has ended, the baseline's seeds among them; `best` is the search's best complete
     trial, with absolute nanoGPT values; `baseline` and `best` are null before there is one.
     """
-    losses = [run.val_loss for run in attribution.baseline_runs(results) if run.val_loss is not None]
+    losses = [run.val_loss for run in chosen.baseline_runs(results) if run.val_loss is not None]
     noise = noise_of(losses) if losses else None
-    best = attribution.best_run(results)
+    best = chosen.best_run(results)
     return {
         "study": results.study.name,
         "store": str(store.absolute()),
@@ -35,9 +35,9 @@ def summarize(results: Results, *, seconds: float, store: Path, report: Path) ->
 
 def trial_of(results: Results, number: int | None) -> Run:
     """Trial `number` of the search, or its best complete one. Raises NotFound."""
-    searched = attribution.search_runs(results)
+    searched = chosen.search_runs(results)
     if number is None:
-        best = attribution.best_run(results)
+        best = chosen.best_run(results)
         if best is None:
             raise NotFound(f"study {results.study.name!r} has no complete trial yet; name one with --trial")
         return best

@@ -1,7 +1,7 @@
 """The screening's result in plain sentences, for the terminal and the top of the report.
 
 Each sentence says how large, how sure and on how many runs. The words "lowers" and "raises" come
-from `attribution`, which gives them only outside the noise of the baseline's seeds; nothing here is
+from `screening`, which gives them only outside the noise of the baseline's seeds; nothing here is
 called proven, because every change was run once.
 """
 
@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sweeps import attribution, pruning
-from sweeps.attribution import Best, Effect, KnobEffect, Screening, Word
+from sweeps import pruning, screening, units
 from sweeps.noise import Noise, seeds_to_show
 from sweeps.results import Results, Run
+from sweeps.screening import Best, Effect, KnobEffect, Screening, Word
 from sweeps.words import advised, change, changes, count, joined, signed
 
 ADVICE = {
@@ -58,7 +58,7 @@ class Verdict:
 
 def screening_verdict(results: Results) -> Verdict:
     """Put the study's screening into words."""
-    found = attribution.screen(results)
+    found = screening.screen(results)
     return Verdict(
         headline=_headline(found),
         alone=(*_moved(found), *_within_noise(found), *_without_loss(found)),
@@ -165,8 +165,8 @@ def _best(found: Screening, results: Results) -> Iterator[str]:
 
 
 def _other_units(loss: float, reference: float, results: Results) -> str:
-    text = f"perplexity {attribution.perplexity(loss):.4g} instead of {attribution.perplexity(reference):.4g}"
-    bits, reference_bits = attribution.bits_per_byte(loss, results), attribution.bits_per_byte(reference, results)
+    text = f"perplexity {units.perplexity(loss):.4g} instead of {units.perplexity(reference):.4g}"
+    bits, reference_bits = units.bits_per_byte(loss, results), units.bits_per_byte(reference, results)
     if bits is None or reference_bits is None:
         return text
     return f"{text}, {bits:.3f} bits a byte instead of {reference_bits:.3f}"
@@ -192,10 +192,10 @@ def _cautions(found: Screening, results: Results) -> Iterator[str]:
     for outcome in ("failed", "diverged", "infeasible"):
         runs = [run for run in results.runs if run.outcome == outcome and run.origin == "sampler"]
         yield from _reasons(outcome, runs)
-    longest = max((attribution.epochs(run.config, results) for run in results.runs), default=0.0)
-    if longest > attribution.MANY_EPOCHS:
+    longest = max((units.epochs(run.config, results) for run in results.runs), default=0.0)
+    if longest > units.MANY_EPOCHS:
         yield (
-            f"A run goes over its training data {longest:.1f} times; beyond {attribution.MANY_EPOCHS:.0f} times "
+            f"A run goes over its training data {longest:.1f} times; beyond {units.MANY_EPOCHS:.0f} times "
             "repeated tokens are worth less and less (Muennighoff et al. 2023), so regularisation looks better "
             "here than it will on more data."
         )

@@ -23,7 +23,7 @@ LAYERS = [
     {"runner", "verdict", "plots", "pruning_plots", "outlooks", "curves", "slices", "figure"},
 ]
 """Uppermost first. A layer imports nothing of the layers above it; what isn't named lies below all of them."""
-OPTUNA = {"space", "pruner", "store", "sqlite", "schema", "trials", "runner", "attribution", "dashboard"}
+OPTUNA = {"space", "pruner", "store", "sqlite", "schema", "trials", "runner", "importance", "dashboard"}
 PURE = {"law", "plateau", "gaussian_process", "prospects"}
 """The pruning rule: arrays in, decisions out."""
 

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from sweeps import figure
-from sweeps.attribution import baseline_runs
+from sweeps.chosen import baseline_runs
 from sweeps.curves import curve, curves, difference, zoom
 from sweeps.noise import prediction_factor
 from sweeps.plots import effect_rows, perplexity_rows, pictures

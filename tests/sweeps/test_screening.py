@@ -12,17 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sweeps.attribution import (
-    Word,
-    best_run,
-    bits_per_byte,
-    epochs,
-    importances,
-    perplexity,
-    reference_config,
-    screen,
-)
+from sweeps.chosen import best_run, reference_config
+from sweeps.importance import importances
 from sweeps.noise import noise_of, prediction_factor, seeds_to_show
+from sweeps.screening import Word, screen
+from sweeps.units import bits_per_byte, epochs, perplexity
 from sweeps.verdict import screening_verdict
 from tests import synthetic
 
