@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sweeps import provenance, space
+from sweeps import confirm, progress, provenance, space
+from sweeps.arms import PHASE, Arms
+from sweeps.evidence import Evidence
 from sweeps.histories import evaluation_of, learning_rates
-from sweeps.results import Run
+from sweeps.results import DataFacts, Results, Run
 from sweeps.space import Proposal
 from sweeps.spec import Study
 from sweeps.store import Store
@@ -44,7 +47,10 @@ class Flight:
 
 
 class Agenda:
-    """The baseline's seeds, the candidates, the star, then the sampler's trials until the search has enough."""
+    """The baseline's seeds, the candidates, the star, the sampler's trials until the search has enough.
+
+    Then, when all of these have ended, what would confirm or refute the search's best.
+    """
 
     def __init__(self, study: Study, store: Store, dataset: Dataset) -> None:
         self._study, self._store, self._dataset = study, store, dataset
@@ -57,13 +63,14 @@ class Agenda:
             *space.star_proposals(study, vocab_size=vocab_size),
         ]
         self.baseline = baseline[0].config
-        self.planned = len(baseline) + study.trials
+        self._searching = len(baseline) + study.trials
         self.left_out = max(0, len(designed) - study.trials)
         """candidates and single-knob trials that `trials` has no room for"""
         self._proposals = [*baseline, *designed[: study.trials]]
         self._by_key = {proposal.key: proposal for proposal in [*baseline, *designed]}
         self._searched = 0
         self._known: set[str] = set()
+        self._arms: Arms | None = None
 
     def take_up(self, runs: dict[int, Run]) -> list[Flight]:
         """Flights for the trials that an earlier session left unfinished, from the runs that the store has."""
@@ -74,7 +81,7 @@ class Agenda:
         for asked in self.trials.unfinished():
             run = of_trial.get((asked.optuna_study, asked.number))
             if run is None:  # killed between the trial and its run
-                flights.append(self._begin(asked))
+                flights.append(self._begin(asked, runs=runs))
                 continue
             self.trials.begin(asked, rates=learning_rates(run.config))
             launch = launches[run.id]
@@ -82,21 +89,50 @@ class Agenda:
             for point in flight.points:  # killed between our point and Optuna's report of it
                 self.trials.report(asked, index=flight.index(point.step), value=point.val_loss)
             flights.append(flight)
-        self._known = self.trials.keys()
+        confirmed = {run.config for run in runs.values() if run.phase == PHASE}
+        there = {proposal.key for proposal in self._proposals if proposal.config in confirmed}
+        self._known = self.trials.keys() | there  # further seeds of the baseline that the confirm phase has run
+        self._searching -= len(there)
         return flights
 
-    def empty(self) -> bool:
-        """Whether there is nothing new to run."""
-        return self._proposal() is None and not self._room()
+    def planned(self, runs: Iterable[Run]) -> int:
+        """Runs of the study when it is finished; of the confirm phase the most that there may be, till it is over."""
+        runs = list(runs)
+        confirming = sum(run.phase == PHASE for run in runs)
+        over = confirming and not any(run.outcome in ("running", "truncated") for run in runs) and self.empty(runs)
+        return self._searching + (confirming if over else max(confirming, self._study.confirm.max_trials))
 
-    def next(self) -> Flight | None:
-        """Ask for the next trial and make it a run; None at the end. What the user has queued goes first."""
-        if self.empty():
-            return None
+    def empty(self, runs: Iterable[Run]) -> bool:
+        """Whether there is nothing new to run, as far as the runs of the study can tell."""
+        return self._proposal() is None and not self._room() and self._to_confirm(list(runs)) is None
+
+    def next(self, runs: Mapping[int, Run]) -> Flight | None:
+        """Ask for the next trial and make it a run; None: nothing now. What the user has queued goes first."""
         proposal = None if self._room() and self.trials.queued() else self._proposal()
+        if proposal is None and not self._room():
+            proposal = self._to_confirm(list(runs.values()))
+            if proposal is None:
+                return None
         if proposal is not None:
             self._known.add(proposal.key)
-        return self._begin(self.trials.ask(proposal))
+        return self._begin(self.trials.ask(proposal), runs=runs)
+
+    def _to_confirm(self, runs: list[Run]) -> Proposal | None:
+        """The next run of the confirm phase; None also while a run of the search is on its way: it may be the best."""
+        searching = any(run.phase != PHASE and run.outcome in ("running", "truncated") for run in runs)
+        if searching or sum(run.phase == PHASE for run in runs) >= self._study.confirm.max_trials:
+            return None
+        facts = DataFacts.of(self._dataset)
+        results = Results(study=self._study, data=facts, runs=tuple(runs), provenance={}, seconds=0.0)
+        arms = self._arms_of(progress.best(runs, search=self._study.name))
+        wish = confirm.next_wish(Evidence(results, arms))
+        return None if wish is None else arms.proposal(*wish)
+
+    def _arms_of(self, best: Run | None) -> Arms:
+        """The best trial's arms, which are the same until another is the best."""
+        if self._arms is None or self._arms.best != best:
+            self._arms = Arms(self._study, best, vocab_size=self._dataset.vocab_size)
+        return self._arms
 
     def _room(self) -> bool:
         return self._searched < self._study.trials
@@ -108,9 +144,9 @@ class Agenda:
                 return proposal
         return None
 
-    def _begin(self, asked: Asked) -> Flight:
+    def _begin(self, asked: Asked, *, runs: Mapping[int, Run]) -> Flight:
         """Write down the run of a trial that has none."""
-        proposal = self._by_key.get(asked.key or "")
+        proposal = self._by_key.get(asked.key or "") or self._confirming(asked.key or "", runs)
         try:
             config = proposal.config if proposal else self._config(asked)
         except UserError as error:
@@ -146,6 +182,10 @@ class Agenda:
         )
         self._searched += run.phase == "search"
         return Flight(run, asked)
+
+    def _confirming(self, key: str, runs: Mapping[int, Run]) -> Proposal | None:
+        """The proposal of the confirm phase that a trial's key names."""
+        return self._arms_of(progress.best(runs.values(), search=self._study.name)).proposed(key)
 
     def _config(self, asked: Asked) -> TrainConfig:
         return space.config_of(self._study, asked.params, seed=self._study.seed, vocab_size=self._dataset.vocab_size)

@@ -8,9 +8,16 @@ from trainer.config import TrainConfig
 
 
 def baseline_runs(results: Results) -> tuple[Run, ...]:
-    """The baseline's complete runs, one a seed, the search's seed first."""
-    runs = (run for run in results.runs if run.origin == "baseline" and run.val_loss is not None)
+    """The baseline's complete runs, one a seed, the search's seed first; those of the confirm phase are among them."""
+    reference = reference_config(results)
+    runs = [run for run in results.runs if run.val_loss is not None and _of_baseline(run, reference)]
     return tuple(sorted(runs, key=lambda run: (run.seed != results.study.seed, run.seed)))
+
+
+def _of_baseline(run: Run, reference: TrainConfig | None) -> bool:
+    if run.origin != "confirm" or reference is None:
+        return run.origin == "baseline"
+    return run.config == reference.replace(seed=run.seed)
 
 
 def reference_config(results: Results) -> TrainConfig | None:

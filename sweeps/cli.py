@@ -15,6 +15,7 @@ from trainer.errors import UserError
 
 if TYPE_CHECKING:
     from sweeps.live import LiveView, PlainView
+    from sweeps.paths import StudyPaths
     from sweeps.results import Results
     from sweeps.study import Study
 
@@ -73,33 +74,66 @@ def run(
 ) -> None:
     """Run a study, or go on with it; ends with the verdict so far and a report."""
     loaded = _load(study, profile, set_, data, baseline)
-    from sweeps import session
     from sweeps.paths import paths_of
+
+    _sweep(loaded, paths_of(loaded.name, out=out), as_json)
+
+
+@app.command()
+def confirm(
+    study: StudyName,
+    out: Out = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=2, max=32, metavar="N", help="seeds of a comparison that fewer don't decide")
+    ] = None,
+    max_trials: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="most runs of this phase; by default as many again as the study says"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prove or refute what a study has found: more runs on fresh seeds; never one that exists."""
+    from sweeps.arms import PHASE
+    from sweeps.sections import Confirm
+
+    located, results = _results(study, out)
+    before = results.study.confirm
+    done = sum(run.phase == PHASE for run in results.runs)
+    wanted = Confirm(
+        seeds=seeds or before.seeds,
+        max_trials=max_trials or done + (before.max_trials or Confirm().max_trials),
+        min_effect=before.min_effect,
+    )
+    _sweep(results.study.model_copy(update={"confirm": wanted, "store": located.url}), located.paths, as_json)
+
+
+def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
+    """Prepare, run to the end, and say what was found."""
+    from sweeps import session
     from sweeps.summary import summarize
-    from sweeps.verdict import screening_verdict
+    from sweeps.verdict import verdict
 
     say = _say(as_json)
-    for note in loaded.notes:
+    for note in study.notes:
         say(f"note: {note}")
-    paths = paths_of(loaded.name, out=out)
     with _preparing(as_json) as progress:
-        dataset = session.prepare_data(loaded, paths, progress=progress)
+        dataset = session.prepare_data(study, paths, progress=progress)
     say(f"data: {dataset.path} ({dataset.train.tokens:,} training tokens, {dataset.val.tokens:,} validation tokens)")
     with _view(as_json) as view:
-        ended = session.run(loaded, paths, dataset, observer=view)
+        ended = session.run(study, paths, dataset, observer=view)
     if as_json:
         shown = summarize(ended.results, seconds=ended.summary.seconds, store=ended.store, report=ended.report)
         print(json.dumps(shown))
     else:
         print()
-        for line in screening_verdict(ended.results).lines:
+        for line in verdict(ended.results).lines:
             print(line)
-        print(f"\nreport: {ended.report}\nstore:  {ended.store}   (sweep dashboard {loaded.name} shows it)")
+        print(f"\nreport: {ended.report}\nstore:  {ended.store}   (sweep dashboard {study.name} shows it)")
     if ended.summary.interrupted:
         say("interrupted: run the same command to go on")
         raise typer.Exit(130)
     if ended.summary.truncated:
-        say(f"hours: {loaded.hours:g} are over; raise hours and run the same command to go on")
+        say(f"hours: {study.hours:g} are over; raise hours and run the same command to go on")
 
 
 @app.command()
@@ -189,6 +223,20 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     best = best_run(results)
     if best is not None:
         print(f"best: trial {best.trial} ({best.label}): {outcome_line(best)}")
+
+
+@app.command()
+def verdict(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
+    """Say which knob breaks the plateau, by how much and how sure, as far as a study has come."""
+    from sweeps.summary import verdict_of
+    from sweeps.verdict import verdict as in_words
+
+    _, results = _results(study, out)
+    if as_json:
+        print(json.dumps({"study": results.study.name, "verdict": verdict_of(results)}))
+        return
+    for line in in_words(results).lines:
+        print(line)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Loss curves: every run, the best against the baseline's seeds, and each candidate's difference from them.
+"""Loss curves: of every run, and each candidate's difference from the baseline's seeds.
 
 Curves go by tokens, not iterations, because a batch size changes what an iteration is. The first
 tenth of a run falls steeply and would squeeze the rest flat, so pictures open on what comes after
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -35,8 +36,10 @@ from sweeps.figure import (
 )
 from sweeps.noise import noise_of
 from sweeps.results import Results, Run
-from sweeps.verdict import ADVICE
+from sweeps.schedules import add_schedules
+from sweeps.screened import ADVICE
 from sweeps.words import advised, count, joined, signed
+from trainer.config import TrainConfig
 
 TOKENS, LOSS = "tokens trained on", "validation loss (nats a token)"
 _STOPPED = {"pruned": "x", "diverged": "triangle-up", "truncated": "x", "failed": "x", "infeasible": "x"}
@@ -82,8 +85,9 @@ def curve(run: Run, *, kind: str | None = None) -> Curve:
 
 def curves(results: Results) -> tuple[Curve, ...]:
     """All runs with at least one evaluation, those to be drawn in front last."""
+    baseline = {run.id: "baseline" for run in baseline_runs(results)}  # those of the confirm phase are among them
     best = best_run(results)
-    made = [curve(run, kind="best" if run is best else None) for run in results.runs]
+    made = [curve(run, kind="best" if run is best else baseline.get(run.id)) for run in results.runs]
     front = list(KIND_NAMES)
     return tuple(sorted((one for one in made if one.tokens), key=lambda one: -front.index(one.kind)))
 
@@ -141,7 +145,7 @@ def all_curves(results: Results) -> Picture:
     made = figure(TOKENS, LOSS, height=480)
     named: set[str] = set()
     for one in shown:
-        made.add_trace(_line(one, named=one.kind not in named))
+        made.add_trace(drawn(one, named=one.kind not in named))
         named.add(one.kind)
     for word, symbol in (("stopped early", "x"), ("diverged", "triangle-up")):
         ends = [one for one in shown if _STOPPED.get(one.run.outcome) == symbol]
@@ -171,7 +175,8 @@ def all_curves(results: Results) -> Picture:
     )
 
 
-def _line(one: Curve, *, named: bool) -> go.Scatter:
+def drawn(one: Curve, *, named: bool) -> go.Scatter:
+    """The curve in the style of its kind; `named`: it stands for its kind in the legend."""
     front = one.kind in ("best", "baseline")
     return go.Scatter(
         x=one.tokens,
@@ -191,42 +196,7 @@ def _line(one: Curve, *, named: bool) -> go.Scatter:
     )
 
 
-def best_curve(results: Results) -> Picture:
-    """The best trial's curve and each seed of the baseline."""
-    key, title = "best-curve", "The best run against the baseline's seeds"
-    seeds = [one for one in map(curve, baseline_runs(results)) if one.tokens]
-    best = screening.screen(results).best
-    if not seeds or best is None or not curve(best.run).tokens:
-        missing = "the baseline has no complete run" if not seeds else "the search has no complete trial"
-        return nothing(key, title, f"Nothing to compare yet: {missing}.")
-    shown = [*seeds, curve(best.run, kind="best")]
-    made = figure(TOKENS, LOSS)
-    if len(seeds) > 1:
-        low, high = _envelope(seeds)
-        made.add_trace(_band(seeds[0].tokens, low, high, name="range of the seeds"))
-    for index, one in enumerate(shown):
-        made.add_trace(_line(one, named=index in (0, len(seeds))))
-    made.update_yaxes(range=zoom(shown))
-    gain = (
-        "" if best.gain is None else f", {abs(best.gain):.3f} nats {'below' if best.gain > 0 else 'above'} their mean"
-    )
-    return Picture(
-        key=key,
-        title=title,
-        summary=f"The best run ends at {best.run.val_loss:.3f} nats{gain} over {count(len(seeds), 'seed')}.",
-        reading="Each black line is one seed of the baseline: their spread is what luck alone does. The best run is "
-        "the winner of the whole search on one seed.",
-        figures=(made,),
-    )
-
-
-def _envelope(seeds: Sequence[Curve]) -> tuple[list[float], list[float]]:
-    at = seeds[0].tokens
-    losses = np.array([np.interp(at, one.tokens, one.losses) for one in seeds])
-    return losses.min(axis=0).tolist(), losses.max(axis=0).tolist()
-
-
-def _band(x: Iterable[int], low: Sequence[float], high: Sequence[float], *, name: str, **where: str) -> go.Scatter:
+def band(x: Iterable[int], low: Sequence[float], high: Sequence[float], *, name: str, **where: str) -> go.Scatter:
     x = list(x)
     return go.Scatter(
         x=[*x, *reversed(x)],
@@ -253,24 +223,25 @@ def candidate_differences(results: Results) -> Picture:
         return nothing(key, title, "The study names no candidates, or none has started.")
     if not shown:
         return nothing(key, title, "Nothing to compare yet: the baseline or the candidates have no complete curve.")
-    seeds = [curve(run) for run in baseline]
+    seeds = [curve(run, kind="baseline") for run in baseline]
     lines = [curve(one.run) for one in shown]
     losses = figure(TOKENS, LOSS)
     for index, seed in enumerate(seeds):
-        losses.add_trace(_line(seed, named=not index))
+        losses.add_trace(drawn(seed, named=not index))
+    schedules: list[tuple[str, TrainConfig, dict[str, Any]]] = [
+        ("baseline", seeds[0].run.config, {"color": BLACK, "width": 3})
+    ]
     differences = figure(TOKENS, "baseline − run (nats; above 0 is better)")
     widest = max(shown, key=lambda one: len(one.half_widths))
     if widest.half_widths:
         low = [-width for width in widest.half_widths]
-        differences.add_trace(_band(widest.tokens, low, widest.half_widths, name="one more baseline run, 95 %"))
+        differences.add_trace(band(widest.tokens, low, widest.half_widths, name="one more baseline run, 95 %"))
     differences.add_hline(y=0, line={"color": BLACK, "width": 1})
     for index, (one, line) in enumerate(zip(shown, lines, strict=True)):
         colour, dash = _STYLES[index % len(_STYLES)]
-        shared = {
-            "line": {"color": colour, "width": 2, "dash": dash},
-            "name": plain(advised(one.run.label)),
-            "mode": "lines",
-        }
+        style = {"color": colour, "width": 2, "dash": dash}
+        shared = {"line": style, "name": plain(advised(one.run.label)), "mode": "lines"}
+        schedules.append((advised(one.run.label), one.run.config, style))
         at = "%{x:.4s} tokens<extra></extra>"
         losses.add_trace(
             go.Scatter(
@@ -279,7 +250,8 @@ def candidate_differences(results: Results) -> Picture:
         )
         template = f"{hover(one.run)}<br>%{{y:+.4f}} nats at {at}"
         differences.add_trace(go.Scatter(x=one.tokens, y=one.nats, hovertemplate=template, **shared))
-    losses.update_yaxes(range=zoom([*seeds, *lines]))
+    losses.update_layout(yaxis_range=zoom([*seeds, *lines]))
+    add_schedules(losses, schedules)
     differences.update_yaxes(range=_zoom_differences(shown))
     words = [
         f"{advised(one.run.label)}: {ADVICE[effects[one.run.id].word]}"
@@ -290,9 +262,9 @@ def candidate_differences(results: Results) -> Picture:
         key=key,
         title=title,
         summary=f"At the end, {joined(words)}." if len(words) == 1 else f"At the end: {'; '.join(words)}.",
-        reading="Upper: losses. Lower: the baseline's mean minus each run; inside the grey band a baseline run with "
-        "another seed would pass as well (95 %, one evaluation at a time). Words are decided on the final loss, for "
-        "all comparisons together.",
+        reading="Upper: losses, and the learning rates under them. Lower: the baseline's mean minus each run; inside "
+        "the grey band a baseline run with another seed would pass as well (95 %, one evaluation at a time). Words are "
+        "decided on the final loss, for all comparisons together.",
         figures=(losses, differences),
     )
 

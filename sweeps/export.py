@@ -178,6 +178,11 @@ def _differences(config: TrainConfig, data: DataFacts) -> Iterator[str]:
             f"nanoGPT has no label smoothing, the run had label_smoothing={config.label_smoothing:g}: "
             "this config trains without it, and no loss measured here stands behind that."
         )
+    if config.data_fraction < 1:
+        yield (
+            f"the run trained on data_fraction={config.data_fraction:g} of the training tokens, a fixed set of "
+            f"documents; nanoGPT trains on all of them, about {1 / config.data_fraction:.3g} times as many."
+        )
     vocabulary = config.vocab_size or data.vocab_size
     if vocabulary > 2**16:
         yield (

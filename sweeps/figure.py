@@ -20,12 +20,20 @@ BLACK, BLUE, GREEN, VERMILION, PURPLE, GREY = "#000000", "#0072B2", "#009E73", "
 INK, GRID, BAND, INNER_BAND = "#24292f", "#e4e7eb", "rgba(0,0,0,0.07)", "rgba(0,0,0,0.10)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
-KIND_COLOURS = {"best": VERMILION, "baseline": BLACK, "candidate": BLUE, "star": GREEN, "sampler": GREY}
+KIND_COLOURS = {
+    "best": VERMILION,
+    "baseline": BLACK,
+    "candidate": BLUE,
+    "star": GREEN,
+    "confirm": PURPLE,
+    "sampler": GREY,
+}
 KIND_NAMES = {
     "best": "best",
     "baseline": "baseline",
     "candidate": "advice",
     "star": "one knob changed",
+    "confirm": "confirm phase",
     "sampler": "search",
 }
 """origin of a run (or best) → its name in a legend, in the order of drawing from the front"""

@@ -208,14 +208,19 @@ KNOBS = (
     "label_smoothing",
     "n_layer",
     "batch_size",
+    "data_fraction",
 )
 """What can be swept, by nanoGPT's names."""
+
+DATA = "data_fraction"
+"""The knob that asks a question and is no remedy: tried alone on the baseline's seeds, never sampled."""
 
 _EXTRA = {
     "min_lr": "; as a share of the learning rate (ratio_of: learning_rate)",
     "warmup_iters": "; as a share of the trial's iterations (fraction_of: max_iters)",
     "n_embd": "; the heads follow by the baseline's head_size",
     "batch_size": "; iterations follow, so that every trial sees the same tokens",
+    DATA: "; tried alone on each of the baseline's seeds, never sampled: would more data help?",
 }
 
 if TYPE_CHECKING:
@@ -239,6 +244,8 @@ def check_knob(name: str, knob: RangeKnob | ChoicesKnob) -> None:
             raise mistake(f"is swept as a share of {whole}, from 0 to 1: add {key}: {whole}", name)
         if name != owner and given:
             raise mistake(f"only {owner} takes {key}; drop it", name, key)
+    if isinstance(knob, RangeKnob) and name == DATA:
+        raise mistake("isn't sampled, but tried at each of its values; write choices: [0.25, 0.5, 1.0]", name)
     if isinstance(knob, RangeKnob) and knob.round and name != "n_embd":
         raise mistake("only n_embd is rounded; drop it", name, "round")
     for key, value in knob.ends().items():

@@ -86,7 +86,7 @@ def _learning_rate(config: TrainConfig, share: float) -> Iterator[str]:
 
 
 def _dropout(config: TrainConfig, *, iters: int, train_tokens: int) -> Iterator[str]:
-    trial, run = (n * config.tokens_per_iter / train_tokens for n in (config.max_iters, iters))
+    trial, run = (n * config.tokens_per_iter / train_tokens for n in (config.max_iters / config.data_fraction, iters))
     seen = f"the trial made {trial:.3g} epochs of its data, this run makes {run:.3g}"
     if max(trial, run) <= 1:
         yield f"dropout={config.dropout:g} was chosen without repeated data, and stays so: {seen}."

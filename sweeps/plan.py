@@ -1,6 +1,7 @@
 """What a sweep will run, and about how long it takes: computed from the study and the device, before anything runs.
 
-Nothing is taken off for pruning, so a sweep that prunes ends earlier.
+Nothing is taken off for pruning, nor for a verdict that needs fewer confirming runs than it may have: a sweep may end
+earlier.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sweeps.knobs import ChoicesKnob, Number, RangeKnob
+from sweeps.knobs import ChoicesKnob, Number, RangeKnob, show
 from sweeps.proposals import (
     baseline_config,
     baseline_params,
@@ -27,7 +28,7 @@ from sweeps.proposals import (
 from sweeps.results import DataFacts
 from sweeps.speed import CUDA_EFFICIENCY, Speed, makespan, share_of, windows
 from sweeps.study import Study
-from sweeps.words import count, duration
+from sweeps.words import count, duration, joined
 from trainer.config import TrainConfig
 from trainer.device import Device, parameters
 
@@ -46,7 +47,7 @@ class Phase:
     """Trials of one origin."""
 
     name: str
-    """baseline, candidates, star or sampler"""
+    """baseline, candidates, star, sampler or confirm, whose runs are the most there may be"""
     trials: int
     seconds: float | None
     """of computing, if one worker did them all; None: not known"""
@@ -79,7 +80,9 @@ class Plan:
     """a trial of the baseline's batch"""
     tokens_per_trial: int
     epochs: float
-    """of the training split that a trial makes"""
+    """of its training data that a trial makes"""
+    epochs_on_part: Mapping[str, float]
+    """those of the runs on part of the data, by data_fraction"""
     seconds: float | None
     """of the whole sweep over its workers, nothing pruned"""
     disk_bytes: int
@@ -110,6 +113,9 @@ class Plan:
             f"a run: {self.iters} iterations, {_short(self.tokens_per_trial)} tokens, {self.epochs:.2g} epochs of its "
             f"data; {_short(self.tokens)} tokens in all"
         )
+        if self.epochs_on_part:
+            made = joined(f"{epochs:.2g} with {part}" for part, epochs in self.epochs_on_part.items())
+            yield f"epochs by data_fraction: {made}"
         for phase in self.phases:
             yield f"  {phase.name:<12}{count(phase.trials, 'run'):>10}{_time(phase.seconds):>14}"
         yield f"  {'n_embd':>6}{'parameters':>14}{'tokens/s':>12}{'a run':>14}"
@@ -120,7 +126,10 @@ class Plan:
             assumed = (
                 f"{CUDA_EFFICIENCY:.0%} of the card's dense peak" if unit == "card" else "a share of the measured peak"
             )
-            yield f"about {duration(self.seconds)} if nothing is pruned; an estimate that assumes {assumed}"
+            yield (
+                f"about {duration(self.seconds)} if nothing is pruned and all confirming runs are needed; an estimate "
+                f"that assumes {assumed}"
+            )
         yield f"disk for checkpoints: {_short(self.disk_bytes, 'B')}"
         yield from (f"warning: {warning}" for warning in self.warnings)
 
@@ -153,6 +162,7 @@ def plan(study: Study, data: DataFacts, device: Device) -> Plan:
         "candidates": [speed.seconds(config) for config in candidates],
         "star": [speed.seconds(config) for config in star],
         "sampler": [expected] * sampled,
+        "confirm": [expected] * study.confirm.max_trials,  # at most; some are half as long
     }
     total = makespan([cost for phase in costs.values() for cost in phase], workers=workers)
     widths = {
@@ -176,14 +186,19 @@ def plan(study: Study, data: DataFacts, device: Device) -> Plan:
         ),
         iters=baseline.max_iters,
         tokens_per_trial=tokens_per_trial,
-        epochs=tokens_per_trial / data.train_tokens,
+        epochs=tokens_per_trial / (baseline.data_fraction * data.train_tokens),
+        epochs_on_part={
+            show(config.data_fraction): tokens_per_trial / (config.data_fraction * data.train_tokens)
+            for config in star
+            if config.data_fraction != baseline.data_fraction
+        },
         seconds=total,
         # a new checkpoint is whole before the one that it replaces goes
         disk_bytes=BYTES_A_PARAMETER * (len(seeds) * parameters(baseline) + (1 + 2 * workers) * largest),
         warnings=(
             *_of_design(study, designed),
             *_of_evaluation(baseline, data),
-            *_of_epochs(tokens_per_trial, data.train_tokens),
+            *_of_epochs(tokens_per_trial, round(baseline.data_fraction * data.train_tokens)),
             *_of_time(study, speed, total=total, expected=expected, sampled=sampled, workers=workers),
         ),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from sweeps import curves, outlooks, pruning_plots, slices, units
+from sweeps import best_curve, confirm_plots, curves, outlooks, pruning_plots, slices, units
 from sweeps.chosen import baseline_runs, best_run
 from sweeps.figure import (
     BAND,
@@ -48,8 +48,9 @@ _MARKS = {
 def pictures(results: Results) -> tuple[Picture, ...]:
     """Every picture of the study, most telling first."""
     return (
+        *confirm_plots.pictures(results),
         effects(results),
-        curves.best_curve(results),
+        best_curve.best_curve(results),
         curves.candidate_differences(results),
         curves.all_curves(results),
         outlooks.stopped_curves(results),

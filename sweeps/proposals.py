@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sweeps.horizon import at_horizon
-from sweeps.knobs import PARAM, ChoicesKnob, RangeKnob, show
+from sweeps.knobs import DATA, PARAM, ChoicesKnob, RangeKnob, show
 from sweeps.settings import WHOLE, Value
 from sweeps.study import Study, knob_value, tidy
 from trainer.config import TrainConfig
@@ -42,7 +42,7 @@ class Proposal:
 def baseline_params(study: Study) -> dict[str, ParamValue]:
     """The baseline's parameters."""
     return {
-        PARAM.get(name, name): _typed(name, knob.snap(study.knob_value(name))) for name, knob in study.knobs.items()
+        PARAM.get(name, name): _typed(name, knob.snap(study.knob_value(name))) for name, knob in study.sampled.items()
     }
 
 
@@ -52,13 +52,15 @@ def baseline_config(study: Study, *, seed: int, vocab_size: int) -> TrainConfig:
 
 
 def config_of(study: Study, params: Mapping[str, ParamValue], *, seed: int, vocab_size: int) -> TrainConfig:
-    """The trial that `params` (all of the study's) describe, everything else being the baseline's.
+    """The trial that `params` (all of the study's, perhaps data_fraction) describe; the rest is the baseline's.
 
     With a knob for min_lr, min_lr is its share of the trial's learning rate. Raises ConfigError.
     """
     changes: dict[str, Value] = {}
     warmup_fraction = None
     for name, knob in study.knobs.items():
+        if name == DATA and name not in params:
+            continue
         value = params[PARAM.get(name, name)]
         assert not isinstance(value, str)
         if name == "warmup_iters":
@@ -128,7 +130,7 @@ def _params_of(study: Study, changes: Mapping[str, Value]) -> dict[str, ParamVal
     if float(settings["min_lr"]) > float(settings["learning_rate"]):
         settings["min_lr"] = float(settings["learning_rate"]) * study.knob_value("min_lr")
     params: dict[str, ParamValue] = {}
-    for name, knob in study.knobs.items():
+    for name, knob in study.sampled.items():
         value = knob_value(settings, name)
         if not knob.contains(value):
             return None
@@ -148,30 +150,37 @@ def _alike(one: TrainConfig, other: TrainConfig) -> bool:
 
 
 def star_proposals(study: Study, *, vocab_size: int) -> list[Proposal]:
-    """Each knob alone at its ends (each choice), without those that are the baseline itself."""
-    baseline = baseline_config(study, seed=study.seed, vocab_size=vocab_size)
+    """Each knob alone at its ends (each choice), without those that are the baseline itself.
+
+    The amount of data is tried with all of the baseline's seeds: whether more of it would help is seldom a matter of
+    one run, and no later phase runs it again.
+    """
+    seeds = range(study.seed, study.seed + study.baseline_seeds)
     points = [
-        star_proposal(study, name, end, vocab_size=vocab_size)
+        star_proposal(study, name, end, seed=seed, vocab_size=vocab_size)
         for name, knob in study.knobs.items()
         for end in knob.ends()
+        for seed in (seeds if name == DATA else seeds[:1])
     ]
-    return [point for point in points if point.config != baseline]
+    baseline = baseline_config(study, seed=study.seed, vocab_size=vocab_size)
+    return [point for point in points if point.config != baseline.replace(seed=point.seed)]
 
 
-def star_proposal(study: Study, name: str, end: str, *, vocab_size: int) -> Proposal:
+def star_proposal(study: Study, name: str, end: str, *, seed: int, vocab_size: int) -> Proposal:
     """The baseline with knob `name` at its `end`. Raises ConfigError if it can't be run."""
     knob = study.knobs[name]
     value = knob.ends()[end]
     params = {**baseline_params(study), PARAM.get(name, name): _typed(name, value)}
     where = show(value) if isinstance(knob, ChoicesKnob) else f"at its {end}, {show(value)}"
     share = {"min_lr": " of learning_rate", "warmup_iters": " of max_iters"}.get(name, "")
+    of_data = name == DATA
     return Proposal(
-        key=f"star:{name}:{end}",
+        key=f"star:{name}:{end}" + (f":{seed}" if of_data else ""),
         phase="search",
         origin="star",
-        label=f"{name} {where}{share}",
+        label=f"{name} {where}{share}" + (f", seed {seed}" if of_data else ""),
         knob=name,
-        seed=study.seed,
-        params=params,
-        config=config_of(study, params, seed=study.seed, vocab_size=vocab_size),
+        seed=seed,
+        params=None if of_data else params,
+        config=config_of(study, params, seed=seed, vocab_size=vocab_size),
     )

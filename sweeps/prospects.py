@@ -18,10 +18,11 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy.special import betainc
-from scipy.stats import betabinom
+from scipy.stats import hypergeom
 
 from sweeps.gaussian_process import Array, Prediction, predict
 from sweeps.law import Schedule
@@ -60,9 +61,12 @@ class Rule:
         return range(max(math.ceil(first), schedule.warm, 1), min(math.floor(last), schedule.end - 1) + 1)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Curve:
-    """What a trial has shown so far. One neither complete nor pruned with a prediction is of no use to others."""
+    """What a trial has shown so far. One neither complete nor pruned with a prediction is of no use to others.
+
+    Each equals itself alone, so that what was worked out for the same ones can be kept: its arrays must not change.
+    """
 
     losses: Array
     """(k+1,) validation losses at evaluations 0 to k, nats; NaN: there is none, infinite: it was no number"""
@@ -71,7 +75,7 @@ class Curve:
     knobs: Array
     """(d,) its parameters, each as a share of its range"""
     final: float | None = None
-    """complete: the loss told; infinite for one that diverged"""
+    """complete: the loss told; infinite for one that diverged, complete or not"""
     predicted: float | None = None
     """pruned: the mean of its final loss as predicted when it was stopped"""
 
@@ -100,16 +104,16 @@ class Decision:
 def decide(rule: Rule, curve: Curve, others: Sequence[Curve]) -> Decision:
     """Whether to stop the trial of `curve` at its last evaluation, given the study's other trials in any order."""
     k = len(curve.losses) - 1
-    if _diverged(curve.losses):
+    if diverged(curve.losses):
         return Decision(evaluation=k, prune=True, reason="diverged")
     if k not in rule.looks_at(curve.schedule) or not math.isfinite(curve.losses[k]):
         return Decision(evaluation=k)
+    others = tuple(others)
     prediction = forecast(curve, others, min_completed=rule.min_completed)
     if prediction is None:
         return Decision(evaluation=k)
-    complete = [other.final for other in others if other.final is not None]
-    pruned = [other.predicted for other in others if other.final is None and other.predicted is not None]
-    best, finals = min(complete), np.array(complete + pruned)
+    complete, finals = _ends(others)
+    best = float(complete.min())
     chance = chance_among_best(prediction, finals, best=best, margin=rule.margin, trials=rule.trials)
     prune = chance < rule.epsilon
     stuck = prune and verdict(curve.losses, curve.schedule).word is Word.PLATEAU
@@ -122,29 +126,31 @@ def decide(rule: Rule, curve: Curve, others: Sequence[Curve]) -> Decision:
         high=prediction.bound(1 - rule.epsilon),
         chance=chance,
         best=best,
-        completed=sum(map(math.isfinite, complete)),
+        completed=int(np.isfinite(complete).sum()),
     )
 
 
 def forecast(curve: Curve, others: Sequence[Curve], *, min_completed: int) -> Prediction | None:
-    """The final loss of `curve`, nats; None: fewer than `min_completed` completed trials can speak for it.
+    """The final loss of `curve`, nats; None: fewer than `min_completed` completed trials, or none, can speak for it.
 
     Those have the same number of evaluations, and a loss at this one.
     """
-    k = len(curve.losses) - 1
-    useful = [other for other in others if _speaks(other, k=k, end=curve.schedule.end)]
-    if k < 1 or len(useful) < min_completed:
+    k, end = len(curve.losses) - 1, curve.schedule.end
+    known = _complete(tuple(others), end)
+    useful = np.isfinite(known.losses[:, k])
+    count = int(useful.sum())
+    if k < 1 or count < max(min_completed, 1):
         return None
-    useful.sort(key=_order)  # a sum's last digits must not depend on theirs
-    features = _features([*useful, curve], k)
+    own = _Table.of([curve], end)
+    features = np.concatenate([_features(known, k)[useful], _features(own, k)])
     spread = features[:-1].std(axis=0) + _FLOOR
     features = (features - features[:-1].mean(axis=0)) / spread / math.sqrt(features.shape[1])
-    places = np.array([one.knobs for one in (*useful, curve)])
-    targets = np.array([other.losses[k] - other.final for other in useful if other.final is not None])
-    if len(useful) > MOST:
+    places = np.concatenate([known.knobs[useful], own.knobs])
+    targets = (known.losses[:, k] - known.finals)[useful]
+    if count > MOST:
         distance = ((features - features[-1]) ** 2).sum(1) + ((places - places[-1]) ** 2).sum(1)
         nearest = np.sort(np.argsort(distance[:-1], kind="stable")[:MOST])
-        kept = np.append(nearest, len(useful))
+        kept = np.append(nearest, count)
         features, places, targets = features[kept], places[kept], targets[nearest]
     left = predict(
         features[:-1],
@@ -171,50 +177,95 @@ def chance_among_best(
 
 @functools.lru_cache(maxsize=4096)
 def _belongs(others: int, trials: int | None) -> Array:
-    """(m + 1,): probability that a trial with 0 to m of `m` others better belongs to the best tenth of all trials."""
-    better = np.arange(others + 1)
+    """(m + 1,): probability that a trial with 0 to m of `m` others better belongs to the best tenth of all trials.
+
+    These are a draw from all trials' ranks: with b better, more than b of the ranks drawn must be among the best.
+    """
     if trials is None:
+        better = np.arange(others + 1)
         return np.asarray(betainc(better + 1, others - better + 1, BEST_SHARE))
     total = max(trials, others + 1)
-    room = math.ceil(BEST_SHARE * total) - 1 - better  # for better ones among those to come
-    to_come = total - others - 1
-    chance = betabinom.cdf(room, to_come, better + 1, others - better + 1) if to_come else np.ones(others + 1)
-    return np.where(room >= 0, chance, 0.0)
+    drawn = np.exp(hypergeom.logpmf(np.arange(others + 2), total, math.ceil(BEST_SHARE * total), others + 1))
+    return np.cumsum(drawn[:0:-1])[::-1]
 
 
-def _speaks(other: Curve, *, k: int, end: int) -> bool:
-    complete = other.final is not None and math.isfinite(other.final) and other.schedule.end == end
-    return complete and len(other.losses) > k and math.isfinite(other.losses[k])
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Table:
+    """n trials of the same E + 1 evaluations."""
+
+    losses: Array
+    """(n, E+1) nats; NaN or infinite: there is none"""
+    whole: Array
+    """(n, E+1) the same with gaps filled by straight lines"""
+    spent: Array
+    """(n, E+1) share of the summed learning rate"""
+    total: Array
+    """(n,) that sum"""
+    knobs: Array
+    """(n, d)"""
+    finals: Array
+    """(n,) nats; NaN where it isn't complete"""
+
+    @classmethod
+    def of(cls, curves: Sequence[Curve], end: int) -> Self:
+        """These curves, whose schedules all end at evaluation `end`."""
+        losses = np.full((len(curves), end + 1), math.nan)
+        for row, curve in zip(losses, curves, strict=True):
+            seen = curve.losses[: end + 1]
+            row[: len(seen)] = seen
+        return cls(
+            losses=losses,
+            whole=_whole(losses),
+            spent=np.array([curve.schedule.progress for curve in curves]).reshape(losses.shape),
+            total=np.array([curve.schedule.total for curve in curves]),
+            knobs=np.array([curve.knobs for curve in curves]),
+            finals=np.array([curve.final for curve in curves], dtype=float),
+        )
 
 
-def _order(curve: Curve) -> tuple[float, ...]:
-    assert curve.final is not None
-    return (curve.final, *curve.losses, *curve.knobs)
+@functools.lru_cache(maxsize=8)
+def _ends(others: tuple[Curve, ...]) -> tuple[Array, Array]:
+    """Final losses, nats: of the complete ones alone, and with those that pruned ones were predicted."""
+    complete = [other.final for other in others if other.final is not None]
+    pruned = [other.predicted for other in others if other.final is None and other.predicted is not None]
+    return np.array(complete), np.array(complete + pruned)
 
 
-def _features(curves: Sequence[Curve], k: int) -> Array:
+@functools.lru_cache(maxsize=8)
+def _complete(others: tuple[Curve, ...], end: int) -> _Table:
+    """Those that ended with a loss after `end` evaluations, the same ones for all looks until another ends.
+
+    They stand in an order of their own: a sum's last digits must not depend on theirs.
+    """
+    complete = [
+        other
+        for other in others
+        if other.final is not None and math.isfinite(other.final) and other.schedule.end == end
+    ]
+    complete.sort(key=lambda curve: (curve.final, curve.losses.tobytes(), curve.knobs.tobytes()))
+    return _Table.of(complete, end)
+
+
+def _features(table: _Table, k: int) -> Array:
     """(n, 5) at evaluation k: level, fall over the last third of the run so far and since the last evaluation (nats),
     what is left of the schedule, log of the summed learning rate."""
-    losses = np.array([_whole(curve.losses[: k + 1]) for curve in curves])
     back = max(0, k - max(2, k // 3))
-    spent = np.array([curve.schedule.progress[k] for curve in curves])
-    summed = spent * np.array([curve.schedule.total for curve in curves])
-    now = losses[:, k]
-    return np.stack(
-        [now, losses[:, back] - now, losses[:, k - 1] - now, 1 - spent, np.log(np.maximum(summed, 1e-300))], axis=1
-    )
+    now, spent = table.whole[:, k], table.spent[:, k]
+    falls = table.whole[:, back] - now, table.whole[:, k - 1] - now
+    return np.stack([now, *falls, 1 - spent, np.log(np.maximum(spent * table.total, 1e-300))], axis=1)
 
 
 def _whole(losses: Array) -> Array:
-    """Gaps filled by straight lines."""
+    """(n, N): gaps filled by straight lines, and levelly at the ends; NaN in rows that are nothing but gaps."""
     there = np.isfinite(losses)
-    if there.all():
-        return losses
-    at = np.flatnonzero(there)
-    return np.interp(np.arange(len(losses)), at, losses[at])
+    whole = np.where(there, losses, math.nan)
+    for row in np.flatnonzero(there.any(axis=1) & ~there.all(axis=1)):
+        at = np.flatnonzero(there[row])
+        whole[row] = np.interp(np.arange(losses.shape[1]), at, losses[row, at])
+    return whole
 
 
-def _diverged(losses: Array) -> bool:
+def diverged(losses: Array) -> bool:
     """Two evaluations in a row that were no numbers or far above the first one: one spike may pass."""
     if len(losses) < 3 or np.isnan(losses[-2:]).any():
         return False

@@ -22,9 +22,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import operator
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 import optuna
@@ -33,7 +35,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.law import Schedule
-from sweeps.prospects import Curve, Decision, Rule, decide
+from sweeps.prospects import Curve, Decision, Rule, decide, diverged
 
 LR, PRUNED, SENTINEL = "lr", "pruned", "sentinel"
 """user attributes of a trial"""
@@ -43,8 +45,9 @@ class PlateauPruner(optuna.pruners.BasePruner):
     """Stops a trial that will hardly end among the best tenth, as predicted from all curves of the study.
 
     See sweeps.prospects.Rule for `epsilon`, `margin`, `looks`, `min_completed` and `trials`. One in 1 / `sentinel`
-    of the trials it would stop (by a hash of their number) goes on, to show what pruning costs; 0: none does. It keeps
-    no state: all it decides on is in the study. Raises ValueError for a study that maximises or has several objectives.
+    of the trials it would stop (by a hash of their number) goes on, to show what pruning costs; 0: none does. All that
+    it decides on is in the study; it only keeps the curves of trials that have ended. Raises ValueError for a study
+    that maximises or has several objectives.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class PlateauPruner(optuna.pruners.BasePruner):
     ) -> None:
         self.rule = Rule(epsilon=epsilon, margin=margin, looks=looks, min_completed=min_completed, trials=trials)
         self.sentinel = sentinel
+        self._past = _Past()
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Whether to stop `trial` at the evaluation it reported last."""
@@ -68,12 +72,9 @@ class PlateauPruner(optuna.pruners.BasePruner):
         noted = study._storage.get_trial(trial._trial_id).user_attrs
         if not trial.intermediate_values or SENTINEL in noted:
             return False
-        others = [
-            other
-            for other in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-            if other.number != trial.number
-        ]
-        decision = self.decide(trial, others)
+        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        number = trial.number
+        decision = self.decide(trial, [other for other in ended if other.number != number])
         if not decision.prune:
             return False
         spared = zlib.crc32(str(trial.number).encode()) / 2**32 < self.sentinel and decision.reason != "diverged"
@@ -83,14 +84,8 @@ class PlateauPruner(optuna.pruners.BasePruner):
 
     def decide(self, trial: FrozenTrial, others: Sequence[FrozenTrial]) -> Decision:
         """What the rule says of a trial at its last evaluation, given finished trials of its study."""
-        horizon = max((other.last_step or 0 for other in others if other.state is TrialState.COMPLETE), default=0)
-        ranges = {
-            name: distribution
-            for name, distribution in sorted(trial.distributions.items())
-            if all(name in other.params for other in others)
-        }
-        curves = [_curve(other, ranges, horizon=horizon) for other in others if other.intermediate_values]
-        return decide(self.rule, _curve(trial, ranges, horizon=horizon), curves)
+        past = self._past = self._past.moved_on(others, trial.distributions)
+        return decide(self.rule, _curve(trial, past.ranges, horizon=past.horizon), past.curves)
 
     def numbers(self, decision: Decision, trial: FrozenTrial) -> dict[str, Any]:
         """A decision as a trial's attribute."""
@@ -111,6 +106,47 @@ class PlateauPruner(optuna.pruners.BasePruner):
         }
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Past:
+    """Trials that have ended, with all that the next decision needs of them."""
+
+    trials: Sequence[FrozenTrial] = ()
+    distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
+    """of a trial that is compared with them"""
+    ranges: Mapping[str, BaseDistribution] = field(default_factory=dict)
+    """of the parameters that it shares with all of them"""
+    horizon: int = 0
+    """last step of the complete ones"""
+    curves: Sequence[Curve] = ()
+    """of those that have been evaluated"""
+
+    def moved_on(self, trials: Sequence[FrozenTrial], distributions: Mapping[str, BaseDistribution]) -> Self:
+        """The same for these; a trial that was here keeps its curve, for what has ended changes no more."""
+        same = len(trials) == len(self.trials) and all(map(operator.is_, trials, self.trials))
+        if same and distributions == self.distributions:
+            return self
+        horizon = max((trial.last_step or 0 for trial in trials if trial.state is TrialState.COMPLETE), default=0)
+        ranges = {
+            name: distribution
+            for name, distribution in sorted(distributions.items())
+            if all(name in trial.params for trial in trials)
+        }
+        known = dict(zip(map(id, _evaluated(self.trials)), self.curves, strict=True))
+        if (horizon, ranges) != (self.horizon, self.ranges):
+            known = {}
+        return type(self)(
+            trials=trials,
+            distributions=distributions,
+            ranges=ranges,
+            horizon=horizon,
+            curves=tuple(known.get(id(one)) or _curve(one, ranges, horizon=horizon) for one in _evaluated(trials)),
+        )
+
+
+def _evaluated(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in trials if trial.intermediate_values]
+
+
 def _curve(trial: FrozenTrial, ranges: Mapping[str, BaseDistribution], *, horizon: int) -> Curve:
     steps = trial.intermediate_values
     losses = np.full(max(steps) + 1, math.nan)
@@ -123,7 +159,8 @@ def _curve(trial: FrozenTrial, ranges: Mapping[str, BaseDistribution], *, horizo
     elif trial.state is TrialState.PRUNED:
         noted = trial.user_attrs.get(PRUNED, {}).get("predicted")
         predicted = noted["mean"] if noted else None
-        final = None if predicted is not None or math.isfinite(losses[-1]) else math.inf
+        if predicted is None and (not math.isfinite(losses[-1]) or diverged(losses)):
+            final = math.inf
     return Curve(
         losses=losses,
         schedule=_schedule(tuple(rates)) if rates else _constant(max(horizon, len(losses) - 1)),

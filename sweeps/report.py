@@ -1,34 +1,35 @@
 """The study as one HTML page that needs nothing else: no network, no fonts, plotly.js inside once.
 
-The page says its result in words first; every figure comes with its conclusion, and every run is in
-a table. Whatever comes from a study (names, labels, reasons) is escaped, and the page's content
-security policy forbids loading anything from anywhere.
+The page says its verdict in words first, then what to train next; every figure comes with its conclusion, and every run
+is in a table. Whatever comes from a study (names, labels, reasons) is escaped, and the page's content security policy
+forbids loading anything from anywhere.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import html
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
 from plotly.offline import get_plotlyjs
 
 from sweeps import plots, screening, units
+from sweeps.attribution import Attribution, attribute
 from sweeps.chosen import best_run, reference_config
+from sweeps.confirmed import knob_words
 from sweeps.figure import Picture
+from sweeps.markup import cell, head, items, number, prose, row, row_head, table, terms, text
 from sweeps.paths import write_text
+from sweeps.recommendation import ends
 from sweeps.results import Results, Run
 from sweeps.units import bits_per_byte, perplexity
-from sweeps.verdict import Verdict, screening_verdict
+from sweeps.verdict import Verdict, in_words
 from sweeps.words import NOT_TRAINED, changes, count, duration, show, why_pruned
 from trainer.config import EXPORTABLE, TrainConfig
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _HIDDEN = NOT_TRAINED | {"sampling", "vocab_size"}
-_EXPONENT = re.compile(r"\d[\d.]*e-\d+")
 _DOCS = {spec.name: spec.metadata["doc"] for spec in dataclasses.fields(TrainConfig)}
 
 
@@ -46,12 +47,14 @@ def render(results: Results) -> str:
         f"{data.train_tokens:,} training tokens",
         f"{duration(results.seconds)} of sweeping",
     ]
+    found = attribute(results)
+    verdict = in_words(found, results)
     return Template(_template("report.html")).substitute(
-        title=_text(results.study.name),
+        title=text(results.study.name),
         facts=" · ".join(facts),
         css=_template("report.css"),
-        verdict=_verdict(screening_verdict(results)),
-        best=_best(results),
+        verdict=_verdict(verdict),
+        next=_next(verdict, found, results),
         figures="\n".join(_picture(picture) for picture in plots.pictures(results)),
         trials=_trials(results),
         provenance=_provenance(results),
@@ -64,80 +67,77 @@ def _template(name: str) -> str:
     return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _text(text: str) -> str:
-    return html.escape(text)
-
-
-def _prose(text: str) -> str:
-    """A sentence as HTML whose numbers such as 1e-4 stay on one line."""
-    return _EXPONENT.sub(r'<span class="whole">\g<0></span>', _text(text))
-
-
 def _verdict(verdict: Verdict) -> str:
-    parts = [f'<p class="headline">{_prose(verdict.headline)}</p>']
-    groups = {
-        "Each knob alone": verdict.alone,
-        "The advice": verdict.advice,
-        "The best config": verdict.best,
-        "How far to trust it": verdict.cautions,
-    }
-    for heading, sentences in groups.items():
-        if sentences:
-            items = "\n".join(f"<li>{_prose(sentence)}</li>" for sentence in sentences)
-            parts.append(f"<h3>{heading}</h3>\n<ul>\n{items}\n</ul>")
-    return "\n".join(parts)
+    """The headline and the sentences below it; what to train next has a section of its own."""
+    parts = [f'<p class="headline">{prose(verdict.headline)}</p>']
+    groups = ((heading, said) for heading, said in verdict.groups.items() if said is not verdict.next)
+    return "\n".join([*parts, *(f"<h3>{text(heading)}</h3>\n{items(said)}" for heading, said in groups)])
 
 
-def _best(results: Results) -> str:
+def _next(verdict: Verdict, found: Attribution | None, results: Results) -> str:
     best, reference = best_run(results), reference_config(results)
+    said = items(verdict.next) if verdict.next else ""
     if best is None:
-        return '<p class="empty">No trial of the search is complete yet.</p>'
-    rows = [*_losses(results, best), *_settings(best.config, reference)]
-    head = _head([("Setting", ""), ("Baseline", "number"), ("Best", "number"), ("What it is", "aside")])
-    caption = f"{_text(best.label)}, against the baseline (mean of its seeds); what differs is marked"
-    return f"{_table(caption, head, rows)}\n{_nanogpt(best.config)}"
+        return f'{said}\n<p class="empty">No trial of the search is complete yet.</p>'
+    words = knob_words(found) if found is not None else {}
+    columns = [("Setting", ""), ("Baseline", "number"), ("Best", "number"), ("What it is", "aside")]
+    if words:
+        columns.insert(3, ("Verdict", "words"))
+    blank = [cell("")] if words else []
+    rows = [*_losses(results, found, best, blank), *_settings(best.config, reference, words)]
+    shown = "" if found is not None and found.broken else ", not shown to be better than the baseline"
+    caption = f"{best.label}{shown}; what differs from the baseline is marked"
+    return f"{said}\n{table(caption, head(columns), rows)}\n{_nanogpt(best.config)}"
 
 
-def _losses(results: Results, best: Run) -> Iterable[str]:
-    baseline = screening.screen(results).baseline
-    pair = [None if baseline is None else baseline.mean, best.val_loss]
+def _losses(results: Results, found: Attribution | None, best: Run, blank: Sequence[str]) -> Iterable[str]:
+    """What the baseline and the best end with: on fresh seeds, where they are confirmed, else in the search."""
+    both = None if found is None else ends(found, results)
+    if both is not None:
+        pair: Sequence[float | None] = both.means
+        over = both.seeds
+    else:
+        baseline = screening.screen(results).baseline
+        pair = (None if baseline is None else baseline.mean, best.val_loss)
+        over = "mean of its seeds and one run"
     measures: Sequence[tuple[str, str, Callable[[float], str]]] = (
-        ("final loss", "validation, nats a token", lambda loss: f"{loss:.4f}"),
+        ("final loss", f"validation, nats a token; {over}", lambda loss: f"{loss:.4f}"),
         ("perplexity", "exp of the loss", lambda loss: f"{perplexity(loss):.4g}"),
         ("bits per byte", "of validation text", lambda loss: _digits(bits_per_byte(loss, results))),
     )
     for name, meaning, shown in measures:
         values = ["–" if loss is None else shown(loss) for loss in pair]
-        yield _row([_row_head(f"<strong>{name}</strong>"), *map(_number, values), _cell(meaning, "aside")])
+        yield row([row_head(f"<strong>{name}</strong>"), *map(number, values), *blank, cell(meaning, "aside")])
 
 
 def _digits(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _settings(best: TrainConfig, reference: TrainConfig | None) -> Iterable[str]:
+def _settings(best: TrainConfig, reference: TrainConfig | None, words: Mapping[str, str]) -> Iterable[str]:
     old = {} if reference is None else reference.as_dict()
     changed = {} if reference is None else changes(best, reference)
     for name, value in best.as_dict().items():
         if name in _HIDDEN and name not in changed:
             continue
-        cells = [_row_head(f"<code>{name}</code>"), _number(show(old.get(name))), _number(show(value), "new")]
-        cells.append(_cell(_DOCS[name], "aside"))
-        yield _row(cells, changed=name in changed)
+        cells = [row_head(f"<code>{name}</code>"), number(show(old.get(name))), number(show(value), "new")]
+        if words:
+            cells.append(cell(words.get(name, ""), "words"))
+        yield row([*cells, cell(_DOCS[name], "aside")], changed=name in changed)
 
 
 def _nanogpt(config: TrainConfig) -> str:
     settings = config.as_dict()
     lines = "\n".join(f"{name} = {settings[name]!r}" for name in EXPORTABLE)
     note = "the best trial's settings at the sweep's horizon; sweep export fits them to a longer run"
-    return f"<details><summary>As nanoGPT settings</summary>\n<pre># {note}\n{_text(lines)}</pre></details>"
+    return f"<details><summary>As nanoGPT settings</summary>\n<pre># {note}\n{text(lines)}</pre></details>"
 
 
 def _picture(picture: Picture) -> str:
-    key, title, summary = picture.key, _text(picture.title), _text(picture.summary)
-    head = f'<article class="picture" id="{key}" aria-labelledby="{key}-title">\n<h3 id="{key}-title">{title}</h3>'
+    key, title, summary = picture.key, text(picture.title), text(picture.summary)
+    opening = f'<article class="picture" id="{key}" aria-labelledby="{key}-title">\n<h3 id="{key}-title">{title}</h3>'
     if not picture.figures:
-        return f'{head}\n<p class="empty">{summary}</p>\n</article>'
+        return f'{opening}\n<p class="empty">{summary}</p>\n</article>'
     panels = []
     # plotly writes <, > and / in its JSON as \u003c and so on: no text in it ends the script element
     for index, figure in enumerate(picture.figures):
@@ -150,10 +150,10 @@ def _picture(picture: Picture) -> str:
         )
     kind = "panels many" if len(picture.figures) > 2 else "panels"
     return (
-        f'{head}\n<p class="summary">{_prose(picture.summary)}</p>\n<div class="{kind}">\n'
+        f'{opening}\n<p class="summary">{prose(picture.summary)}</p>\n<div class="{kind}">\n'
         + "\n".join(panels)
         + "\n</div>\n"
-        f'<p class="reading">{_text(picture.reading)}</p>\n</article>'
+        f'<p class="reading">{text(picture.reading)}</p>\n</article>'
     )
 
 
@@ -161,35 +161,34 @@ def _trials(results: Results) -> str:
     if not results.runs:
         return '<p class="empty">No run has started.</p>'
     knobs = list(results.study.knobs)
-    columns = [("Run", "number"), ("What", ""), ("Asked by", ""), ("Outcome", ""), ("Final loss", "number")]
-    columns += [("Perplexity", "number"), *((knob, "number") for knob in knobs)]
+    columns = [("Run", "number"), ("What", ""), ("Phase", ""), ("Asked by", ""), ("Outcome", "")]
+    columns += [("Final loss", "number"), ("Perplexity", "number"), *((knob, "number") for knob in knobs)]
     columns += [("Seed", "number"), ("Tokens", "number"), ("Seconds", "number"), ("Remark", "")]
     status = '<p class="note" id="trials-status" role="status">Press a column’s name to sort by it.</p>'
     rows = [_trial(run, knobs) for run in results.runs]
     caption = "Losses are on the large set of validation windows, nats a token"
-    table = _table(
-        caption, _head(columns, sortable=True), rows, attributes='class="sortable" data-status="trials-status"'
-    )
-    return f"{status}\n{table}"
+    attributes = 'class="sortable" data-status="trials-status"'
+    return f"{status}\n{table(caption, head(columns, sortable=True), rows, attributes=attributes)}"
 
 
 def _trial(run: Run, knobs: Sequence[str]) -> str:
     config = run.config.as_dict()
     tokens = run.points[-1].tokens if run.points else 0
     loss = run.val_loss
-    return _row(
+    return row(
         [
-            _number(str(run.id), value=run.id),
-            _cell(run.label, "words"),
-            _cell(run.origin),
-            _cell(run.outcome),
-            _number("–" if loss is None else f"{loss:.4f}", value=loss),
-            _number("–" if loss is None else f"{perplexity(loss):.4g}", value=loss),
-            *(_number(show(config[knob]), value=config[knob]) for knob in knobs),
-            _number(str(run.seed), value=run.seed),
-            _number(f"{tokens:,}", value=tokens),
-            _number(f"{run.seconds:.0f}", value=run.seconds),
-            _cell(_remark(run), "words"),
+            number(str(run.id), value=run.id),
+            cell(run.label, "words"),
+            cell(run.phase),
+            cell(run.origin),
+            cell(run.outcome),
+            number("–" if loss is None else f"{loss:.4f}", value=loss),
+            number("–" if loss is None else f"{perplexity(loss):.4g}", value=loss),
+            *(number(show(config[knob]), value=config[knob]) for knob in knobs),
+            number(str(run.seed), value=run.seed),
+            number(f"{tokens:,}", value=tokens),
+            number(f"{run.seconds:.0f}", value=run.seconds),
+            cell(_remark(run), "words"),
         ]
     )
 
@@ -202,14 +201,13 @@ def _remark(run: Run) -> str:
 
 def _provenance(results: Results) -> str:
     data, reference = results.data, reference_config(results)
-    seeds = sorted({run.seed for run in results.runs})
     facts = {
         "data": data.path,
         "data fingerprint": data.fingerprint,
         "tokens": f"{data.train_tokens:,} to train on, {data.val_tokens:,} to validate on",
         "vocabulary": f"{data.vocab_size:,} tokens",
         "search seed": str(results.study.seed),
-        "seeds used": ", ".join(map(str, seeds)) or "–",
+        "seeds used": "; ".join(_seeds(results)) or "–",
         "trained on": ", ".join(sorted({run.device for run in results.runs})) or "–",
         "time": duration(results.seconds),
     }
@@ -218,39 +216,20 @@ def _provenance(results: Results) -> str:
         over = f"{units.epochs(reference, results):.2g} epochs of the training data"
         facts["a trial"] = f"{reference.max_iters:,} iterations, {tokens:,} tokens, {over}"
     facts |= dict(results.provenance)
-    items = "\n".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
-    return f"<dl>\n{items}\n</dl>"
+    commands = "\n".join(text(command) for command in _commands(results))
+    return f"{terms(facts.items())}\n<h3>Commands to repeat it</h3>\n<pre>{commands}</pre>"
 
 
-def _table(caption: str, head: str, rows: Iterable[str], *, attributes: str = "") -> str:
-    body = "\n".join(rows)
-    return (
-        f'<div class="box" tabindex="0" role="region" aria-label="{caption}"><table {attributes}>\n'
-        f"<caption>{caption}</caption>\n{head}\n<tbody>\n{body}\n</tbody>\n</table></div>"
-    )
+def _seeds(results: Results) -> Iterable[str]:
+    for phase in dict.fromkeys(run.phase for run in results.runs):
+        seeds = sorted({run.seed for run in results.runs if run.phase == phase})
+        yield f"{phase} {', '.join(map(str, seeds))}"
 
 
-def _head(columns: Sequence[tuple[str, str]], *, sortable: bool = False) -> str:
-    cells = []
-    for name, kind in columns:
-        shown = f'<button type="button">{_text(name)}</button>' if sortable else _text(name)
-        cells.append(f'<th scope="col" class="{kind}">{shown}</th>')
-    return f"<thead><tr>{''.join(cells)}</tr></thead>"
-
-
-def _row(cells: Iterable[str], *, changed: bool = False) -> str:
-    mark = ' class="changed"' if changed else ""
-    return f"<tr{mark}>{''.join(cells)}</tr>"
-
-
-def _row_head(inner: str) -> str:
-    return f'<th scope="row">{inner}</th>'
-
-
-def _cell(text: str, kind: str = "") -> str:
-    return f'<td class="{kind}" data-value="{_text(text)}">{_text(text)}</td>'
-
-
-def _number(text: str, kind: str = "", *, value: float | int | str | bool | None = None) -> str:
-    exact = "" if value is None else _text(str(value))
-    return f'<td class="number {kind}" data-value="{exact}">{_text(text)}</td>'
+def _commands(results: Results) -> Iterable[str]:
+    """What made the study, and what reads it; with the program by its name, wherever it lay."""
+    made = results.provenance.get("command", "")
+    program, _, rest = made.partition(" ")
+    if made:
+        yield f"sweep {rest}" if Path(program).name == "sweep" else made
+    yield from (f"sweep {command} {results.study.name}" for command in ("report", "verdict", "export"))

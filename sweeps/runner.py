@@ -1,8 +1,9 @@
 """The only loop: ask → start → points → report and prune → tell, until the study is finished or told to end.
 
-There is no barrier between phases: an idle worker gets the next of the baseline's seeds, the candidates, the star and
-the sampler's trials. Everything that a decision rests on is written down before the next one, in an order that lets
-another process go on from any moment this one is killed at: points before reports, our outcome before Optuna's.
+There is no barrier between phases before the last: an idle worker gets the next of the baseline's seeds, the
+candidates, the star and the sampler's trials; what confirms the best waits until it is known. Everything that a
+decision rests on is written down before the next one, in an order that lets another process go on from any moment this
+one is killed at: points before reports, our outcome before Optuna's.
 """
 
 from __future__ import annotations
@@ -105,10 +106,10 @@ class _Sweep:
                 f"trials: {self.study.trials} leave out {self.agenda.left_out} of the candidates and single-knob "
                 f"trials, and the sampler has none; raise trials"
             )
-        if self.runs and not self.ready and self.agenda.empty():
+        if self.runs and not self.ready and self.agenda.empty(self.runs.values()):
             self.observer.note(
                 f"study {self.study.name!r} is finished: {len(self.runs)} runs; raise trials (now {self.study.trials}) "
-                "or baseline_seeds to go on"
+                "or baseline_seeds, or confirm with more seeds, to go on"
             )
         while True:
             if self.interrupted() > 1:
@@ -135,7 +136,7 @@ class _Sweep:
     def _fill(self) -> None:
         """Give every idle worker a run: one to go on with, else the next."""
         for device in self.pool.idle():
-            flight = self.ready.popleft() if self.ready else self.agenda.next()
+            flight = self.ready.popleft() if self.ready else self.agenda.next(self.runs)
             if flight is None:
                 return
             self._launch(flight, device)
@@ -320,14 +321,15 @@ class _Sweep:
 
     def _watch(self) -> None:
         runs = tuple(self.runs.values())
+        planned = self.agenda.planned(runs)
         self.observer.progress(
             Progress(
                 in_flight=tuple(flight.run for flight in self.flights.values()),
                 best=progress.best(runs, search=self.study.name),
                 counts=progress.counts(runs),
-                planned=self.agenda.planned,
+                planned=planned,
                 seconds=self._seconds(),
-                remaining_seconds=progress.remaining(runs, planned=self.agenda.planned, workers=len(self.pool.devices)),
+                remaining_seconds=progress.remaining(runs, planned=planned, workers=len(self.pool.devices)),
             )
         )
 
@@ -339,7 +341,7 @@ class _Sweep:
         interrupted = self.interrupted() > 0
         left = (
             bool(self.ready)
-            or not self.agenda.empty()
+            or not self.agenda.empty(self.runs.values())
             or any(run.outcome in ("running", "truncated") for run in self.runs.values())
         )
         truncated = left and not interrupted and self._over()

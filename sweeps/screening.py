@@ -90,15 +90,18 @@ class Screening:
 
 
 def screen(results: Results) -> Screening:
-    """Hold every star run, every candidate and the best trial against the baseline."""
+    """Hold every star run, every candidate and the best trial against the baseline.
+
+    Runs on part of the data are no change to make, and judged apart (`more_data`).
+    """
     losses = [_loss(run) for run in baseline_runs(results)]
     baseline = noise_of(losses) if losses else None
-    star = [run for run in results.runs if run.origin == "star"]
+    star = [run for run in results.runs if run.origin == "star" and run.knob in results.study.sampled]
     candidates = sorted((run for run in results.runs if run.origin == "candidate"), key=lambda run: run.id)
     family = len(star) + len(candidates)
     knobs = (
         _knob_effect(knob, [_effect(run, baseline, family) for run in star if run.knob == knob], baseline)
-        for knob in results.study.knobs
+        for knob in results.study.sampled
     )
     return Screening(
         baseline=baseline,

@@ -1,4 +1,4 @@
-"""The sections of a study beside its baseline and knobs: data, tokenizer, horizon, sampler, pruner, workers."""
+"""The sections of a study beside its baseline and knobs: data, horizon, sampler, pruner, confirm, workers and so on."""
 
 from __future__ import annotations
 
@@ -203,6 +203,17 @@ class NoPruner(Model):
 
 
 Pruner = Annotated[PlateauPruner | MedianPruner | HyperbandPruner | NoPruner, Field(discriminator="type")]
+
+
+class Confirm(Model):
+    """Runs on fresh seeds after the search: what the verdict rests on."""
+
+    seeds: int = Field(5, ge=2, le=32)
+    """seeds of a comparison, where fewer don't decide it; up to 3 more where one hangs on them"""
+    max_trials: int = Field(60, ge=0, le=100_000)
+    """most runs of this phase, the most informative first; 0: none, and the verdict stays a screening"""
+    min_effect: float = Field(0.02, gt=0, le=10)
+    """nats by which a change must lower the loss to count; set beforehand, as it can't change later"""
 
 
 def _devices(value: Any) -> Any:

@@ -50,7 +50,7 @@ __all__ = [
 def distributions(study: Study) -> dict[str, BaseDistribution]:
     """The space, by parameter name."""
     space: dict[str, BaseDistribution] = {}
-    for name, knob in study.knobs.items():
+    for name, knob in study.sampled.items():
         param = PARAM.get(name, name)
         if isinstance(knob, ChoicesKnob):
             space[param] = CategoricalDistribution(knob.choices)

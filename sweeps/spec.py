@@ -25,6 +25,7 @@ __all__ = ["Study", "changes", "json_schema", "load"]
 _GROWING = ("trials", "baseline_seeds")
 _FREE = ("hours", "workers", "store", "notes")
 """What may change about a study that has begun: none of it changes what a trial is or which comes next."""
+_FREE_OF_CONFIRM = {"seeds", "max_trials"}
 
 
 def load(
@@ -143,7 +144,7 @@ def _edges(study: Study) -> Iterator[tuple[YamlPath, str, Number]]:
 def changes(stored: Study, new: Study) -> list[str]:
     """How `new` differs from the `stored` study in ways that make it another study, each in words.
 
-    trials and baseline_seeds may grow; hours, workers and the store's place may change. The rest
+    trials and baseline_seeds may grow; hours, workers, the store's place and confirm's budget may change. The rest
     decides what a trial is, or which one comes next.
     """
     found = []
@@ -153,7 +154,7 @@ def changes(stored: Study, new: Study) -> list[str]:
             found.append(
                 f"{name}: {before} → {after} (it can grow, not shrink: keep {before}, or give the study a new name)"
             )
-    left_out = {*_GROWING, *_FREE}
+    left_out: Any = {**dict.fromkeys((*_GROWING, *_FREE), True), "confirm": _FREE_OF_CONFIRM}
     before, after = (study.model_dump(mode="json", exclude=left_out) for study in (stored, new))
     return found + list(_differences("", before, after))
 

@@ -8,9 +8,10 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from sweeps.knobs import ChoicesKnob, Knobs, Model, Number, RangeKnob, check_knob, mistake, show
+from sweeps.knobs import DATA, ChoicesKnob, Knobs, Model, Number, RangeKnob, check_knob, mistake, show
 from sweeps.sections import (
     MIN_ITERS,
+    Confirm,
     Data,
     EmbeddedData,
     Gpt2Tokenizer,
@@ -66,6 +67,8 @@ class Study(Model):
     """who proposes the trials after the baseline, the candidates and the star"""
     pruner: Pruner = PlateauPruner(type="plateau")
     """who stops hopeless trials"""
+    confirm: Confirm = Confirm()
+    """runs on fresh seeds that prove, or refute, what the search has found"""
     store: str | None = None
     """sqlite:/// URL of the file that keeps everything; null: study.db in the study's folder"""
     workers: Workers = Workers()
@@ -90,7 +93,7 @@ class Study(Model):
     @field_validator("knobs")
     @classmethod
     def _check_knobs(cls, knobs: dict[str, RangeKnob | ChoicesKnob]) -> dict[str, RangeKnob | ChoicesKnob]:
-        if not knobs:
+        if not knobs.keys() - {DATA}:
             raise mistake("there is nothing to sweep; add a knob such as dropout: {low: 0, high: 0.3}")
         for name, knob in knobs.items():
             check_knob(name, knob)
@@ -174,6 +177,11 @@ class Study(Model):
         if isinstance(self.horizon, IterHorizon):
             return self.horizon.iters
         return self.horizon.tokens // self.tokens_per_iter
+
+    @property
+    def sampled(self) -> dict[str, RangeKnob | ChoicesKnob]:
+        """The knobs that the sampler varies, and that a better config may change: all but data_fraction."""
+        return {name: knob for name, knob in self.knobs.items() if name != DATA}
 
     @property
     def head_unit(self) -> int:

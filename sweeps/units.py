@@ -12,8 +12,8 @@ MANY_EPOCHS = 4.0
 
 
 def epochs(config: TrainConfig, results: Results) -> float:
-    """Times that a whole run goes over the training tokens."""
-    return config.max_iters * config.tokens_per_iter / results.data.train_tokens
+    """Times that a whole run goes over the training tokens that it has."""
+    return config.max_iters * config.tokens_per_iter / (config.data_fraction * results.data.train_tokens)
 
 
 def perplexity(loss: float) -> float:
@@ -25,3 +25,12 @@ def bits_per_byte(loss: float, results: Results) -> float | None:
     """A loss in nats a token as bits a byte of text, comparable across tokenizers; None: bytes unknown."""
     size = results.data.bytes_per_token
     return None if size is None else loss / math.log(2) / size
+
+
+def in_other_units(loss: float, reference: float, results: Results) -> str:
+    """A loss and what it is held against, in nats, as perplexities and bits a byte."""
+    text = f"perplexity {perplexity(loss):.4g} instead of {perplexity(reference):.4g}"
+    bits, reference_bits = bits_per_byte(loss, results), bits_per_byte(reference, results)
+    if bits is None or reference_bits is None:
+        return text
+    return f"{text}, {bits:.3f} bits a byte instead of {reference_bits:.3f}"

@@ -1,38 +1,22 @@
-"""The screening's result in plain sentences, for the terminal and the top of the report.
+"""The verdict in plain sentences, for the terminal and the top of the report.
 
-Each sentence says how large, how sure and on how many runs. The words "lowers" and "raises" come
-from `screening`, which gives them only outside the noise of the baseline's seeds; nothing here is
-called proven, because every change was run once.
+Where runs on fresh seeds have confirmed something, their words stand (`confirmed`); before that those of the screening
+(`screened`), which proves nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sweeps import pruning, screening, units
-from sweeps.noise import Noise, seeds_to_show
+from sweeps import confirmed, more_data, pruning, recommendation, screened, screening, units
+from sweeps.attribution import Attribution, attribute
+from sweeps.knobs import DATA
 from sweeps.results import Results, Run
-from sweeps.screening import Best, Effect, KnobEffect, Screening, Word
-from sweeps.words import advised, change, changes, count, joined, signed
+from sweeps.words import count, joined
 
-ADVICE = {
-    Word.LOWERS: "helped",
-    Word.RAISES: "hurt",
-    Word.NOISE: "no effect shown",
-    Word.UNKNOWN: "not enough evidence",
-    Word.NO_LOSS: "no final loss",
-}
-"""the word for a candidate"""
-_ENDED = {
-    "pruned": "was stopped early",
-    "diverged": "diverged",
-    "infeasible": "did not fit in memory",
-    "truncated": "was cut short",
-    "failed": "failed",
-    "running": "is still running",
-}
+_OUTCOMES = ("complete", "pruned", "diverged", "infeasible", "truncated", "failed", "running")
 _REASONS_SHOWN = 3
 
 
@@ -41,158 +25,84 @@ class Verdict:
     """What the study found, most important first."""
 
     headline: str
-    alone: tuple[str, ...]
-    """each knob changed alone"""
+    proof: tuple[str, ...] = ()
+    """what the headline rests on: plateau, gain, no head start"""
+    knobs: tuple[str, ...]
+    """each knob that the best config changes, the pair, the ablation path; before that each knob in single runs"""
     advice: tuple[str, ...]
     """each candidate"""
     best: tuple[str, ...]
-    """the search's winner"""
+    """what the best config ends with"""
+    next: tuple[str, ...]
+    """what to train next, or to run first"""
+    screening: tuple[str, ...] = ()
+    """beside what is confirmed: each knob alone at the ends of its range, one run each"""
+    data: tuple[str, ...] = ()
+    """what the baseline loses on part of its data"""
     cautions: tuple[str, ...]
-    """how far to trust it: seeds, runs without a result, repeated data"""
+    """how far to trust it: tests, seeds, runs without a result, repeated data"""
+
+    @property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """The sentences below the headline, by their heading; none is empty."""
+        found = {
+            "What it rests on": self.proof,
+            "Which knob": self.knobs,
+            "The advice": self.advice,
+            "The best config": self.best,
+            "What to train next": self.next,
+            "Each knob alone at the ends of its range, one run each": self.screening,
+            "Would more data help?": self.data,
+            "How far to trust it": self.cautions,
+        }
+        return {heading: sentences for heading, sentences in found.items() if sentences}
 
     @property
     def lines(self) -> tuple[str, ...]:
         """All sentences in order."""
-        return (self.headline, *self.alone, *self.advice, *self.best, *self.cautions)
+        return (self.headline, *(sentence for sentences in self.groups.values() for sentence in sentences))
 
 
-def screening_verdict(results: Results) -> Verdict:
-    """Put the study's screening into words."""
-    found = screening.screen(results)
+def verdict(results: Results) -> Verdict:
+    """Put what a study has found into words."""
+    return in_words(attribute(results), results)
+
+
+def in_words(found: Attribution | None, results: Results) -> Verdict:
+    """The confirmed verdict's words; None: those of the screening."""
+    single = screening.screen(results)
+    if found is None:
+        return Verdict(
+            headline=screened.headline(single),
+            knobs=tuple(screened.alone(single)),
+            advice=tuple(screened.advice(single)),
+            best=tuple(screened.best(single, results)),
+            next=tuple(screened.steps(single, results)),
+            data=tuple(more_data.sentences(results)),
+            cautions=(*screened.reading(single, results), *_fates(results)),
+        )
     return Verdict(
-        headline=_headline(found),
-        alone=(*_moved(found), *_within_noise(found), *_without_loss(found)),
-        advice=tuple(_advice(found)),
-        best=tuple(_best(found, results)),
-        cautions=tuple(_cautions(found, results)),
+        headline=confirmed.headline(found),
+        proof=tuple(confirmed.proof(found)),
+        knobs=tuple(confirmed.knobs(found)),
+        advice=tuple(confirmed.advice(found)),
+        best=tuple(recommendation.best(found, results)),
+        next=tuple(recommendation.steps(found, results)),
+        screening=tuple(screened.alone(single)),
+        data=tuple(more_data.sentences(results)),
+        cautions=(*confirmed.reading(found), *screened.reading(single, results), *_fates(results)),
     )
 
 
-def _headline(found: Screening) -> str:
-    if found.baseline is None:
-        return "No verdict yet: no run of the baseline is complete, so there is nothing to compare with."
-    if not any(effect.effect is not None for effect in _stars(found)):
-        return "No verdict on single knobs yet: no knob has a complete run of its own."
-    if found.baseline.sd is None:
-        return f"Not enough evidence: {_noise_unknown(found.baseline)}, so no difference can be told from luck."
-    lowering = _knobs(found, Word.LOWERS)
-    raising = [knob for knob in _knobs(found, Word.RAISES) if knob not in lowering]
-    seeds = count(found.baseline.seeds, "baseline seed")
-    if lowering:
-        verb = "lowers" if len(lowering) == 1 else "each lower"
-        return f"Changed alone, {joined(lowering)} {verb} the loss beyond the noise of {seeds}."
-    if raising:
-        verb = "moves" if len(raising) == 1 else "each move"
-        return f"No knob changed alone lowers the loss; {joined(raising)} {verb} it, for the worse."
-    return f"No knob changed alone moves the loss beyond the noise of {seeds}."
-
-
-def _moved(found: Screening) -> Iterator[str]:
-    """One sentence a star run outside the noise, the largest effect first."""
-    moved = [effect for effect in _stars(found) if effect.word in (Word.LOWERS, Word.RAISES)]
-    for effect in sorted(moved, key=lambda effect: -(effect.effect or 0.0)):
-        assert effect.effect is not None
-        size, half = abs(effect.effect), effect.family_half_width or 0.0
-        yield f"{_star(effect, found)} {effect.word} by {size:.3f} nats ({size - half:.3f} to {size + half:.3f})."
-
-
-def _within_noise(found: Screening) -> Iterator[str]:
-    quiet = [
-        knob
-        for knob in found.knobs
-        if any(effect.word is Word.NOISE for effect in knob.effects)
-        and not any(effect.word in (Word.LOWERS, Word.RAISES) for effect in knob.effects)
-    ]
-    if not quiet or found.baseline is None or found.baseline.sd is None:
-        return
-    half = found.baseline.half_width(looks=found.family)
-    verb = "is" if len(quiet) == 1 else "are"
-    names = joined(knob.knob for knob in quiet)
-    yield f"{names} {verb} {Word.NOISE} (under {half:.3f} nats either way): no effect shown, not proof of none."
-    top = max((knob.largest for knob in quiet if knob.largest), key=lambda effect: abs(effect.effect or 0.0))
-    assert top.effect is not None
-    needed = seeds_to_show(top.effect, found.baseline.sd, looks=found.family)
-    largest = f"The largest of these, {_star(top, found)} at {signed(top.effect)} nats,"
-    if needed is None:
-        yield f"{largest} is too small for single runs to show; it would need several seeds of its own."
-    else:
-        yield f"{largest} would be shown with {needed} baseline seeds, if the noise stays as it is."
-
-
-def _without_loss(found: Screening) -> Iterator[str]:
-    for effect in _stars(found):
-        if effect.run.outcome in ("diverged", "infeasible", "pruned", "truncated", "failed"):
-            yield f"{_star(effect, found)} {_ending(effect.run)}."
-
-
-def _ending(run: Run) -> str:
-    reason = f" ({run.reason.rstrip('.')})" if run.reason else ""
-    return _ENDED.get(run.outcome, run.outcome) + reason
-
-
-def _advice(found: Screening) -> Iterator[str]:
-    for effect in found.advice:
-        name = f"Advice {advised(effect.run.label)}"
-        if effect.effect is None:
-            unknown = "ended, but there is no baseline to hold it against"
-            yield f"{name} {_ending(effect.run) if effect.run.val_loss is None else unknown}."
-            continue
-        way = "lower" if effect.effect > 0 else "higher"
-        interval = "" if effect.family_half_width is None else f" ± {effect.family_half_width:.3f}"
-        yield f"{name}: {ADVICE[effect.word]} (ends {abs(effect.effect):.3f}{interval} nats {way})."
-
-
-def _best(found: Screening, results: Results) -> Iterator[str]:
-    best, baseline = found.best, found.baseline
-    if best is None or best.run.val_loss is None:
-        yield "No trial of the search is complete, so there is no best config yet."
-        return
-    if best.run.origin == "baseline":
-        yield f"The best of {count(best.trials, 'trial')} is the baseline itself: no change ended lower."
-        return
-    start = f"Best config: {best.run.label}, final loss {best.run.val_loss:.3f} nats"
-    if baseline is None or best.gain is None:
-        yield f"{start}; there is no baseline to hold it against yet."
-        return
-    way = "lower than" if best.gain > 0 else "above"
-    yield (
-        f"{start}, {abs(best.gain):.3f} {way} the baseline's {baseline.mean:.3f} "
-        f"({_other_units(best.run.val_loss, baseline.mean, results)})."
-    )
-    yield _winner(best)
-    if found.reference is not None and (changed := changes(best.run.config, found.reference)):
-        yield f"It changes {joined(f'{name} {values}' for name, values in changed.items())}."
-
-
-def _other_units(loss: float, reference: float, results: Results) -> str:
-    text = f"perplexity {units.perplexity(loss):.4g} instead of {units.perplexity(reference):.4g}"
-    bits, reference_bits = units.bits_per_byte(loss, results), units.bits_per_byte(reference, results)
-    if bits is None or reference_bits is None:
-        return text
-    return f"{text}, {bits:.3f} bits a byte instead of {reference_bits:.3f}"
-
-
-def _winner(best: Best) -> str:
-    start = f"It is the winner of {count(best.trials, 'trial')} on the search's own seed, so its gain is optimistic"
-    if best.luck is None or best.gain is None:
-        return f"{start}: screened, not yet proven."
-    compared = "though more" if best.gain > best.luck else "and no more"
-    luck = f"{best.luck:.3f} nats that the luckiest of {count(best.trials, 'baseline run')} could show"
-    return f"{start}, {compared} than the {luck}: screened, not yet proven."
-
-
-def _cautions(found: Screening, results: Results) -> Iterator[str]:
-    if found.baseline is not None:
-        yield _seeds(found.baseline, found.family)
-    if missing := [knob for knob in results.study.knobs if knob not in {tried.knob for tried in found.knobs}]:
-        yield f"Not tried alone: {joined(missing)}."
+def _fates(results: Results) -> Iterator[str]:
+    """How the runs ended, and how often they saw their data."""
     yield _outcomes(results.runs)
     if said := pruning.sentence(results):
         yield said
     for outcome in ("failed", "diverged", "infeasible"):
-        runs = [run for run in results.runs if run.outcome == outcome and run.origin == "sampler"]
+        runs = [run for run in results.runs if run.outcome == outcome and run.origin in ("sampler", "confirm")]
         yield from _reasons(outcome, runs)
-    longest = max((units.epochs(run.config, results) for run in results.runs), default=0.0)
+    longest = max((units.epochs(run.config, results) for run in results.runs if run.knob != DATA), default=0.0)
     if longest > units.MANY_EPOCHS:
         yield (
             f"A run goes over its training data {longest:.1f} times; beyond {units.MANY_EPOCHS:.0f} times "
@@ -201,29 +111,9 @@ def _cautions(found: Screening, results: Results) -> Iterator[str]:
         )
 
 
-def _seeds(baseline: Noise, family: int) -> str:
-    if baseline.sd is None:
-        return (
-            f"Baseline: final loss {baseline.mean:.3f} nats; {_noise_unknown(baseline)}. Run it with 3 seeds or more."
-        )
-    few = " More seeds would sharpen every comparison." if baseline.seeds < 5 else ""
-    together = "" if family < 2 else f", which hold for all {family} comparisons together,"
-    return (
-        f"Baseline: {baseline.seeds} seeds, mean {baseline.mean:.3f} nats, standard deviation {baseline.sd:.4f}. "
-        f"Each change was run once; the 95 % intervals{together} take seed noise to be normal and the same for "
-        f"every config.{few}"
-    )
-
-
-def _noise_unknown(baseline: Noise) -> str:
-    if baseline.seeds == 1:
-        return "only one baseline seed is complete, and the noise between seeds is unknown"
-    return f"all {baseline.seeds} baseline seeds ended with the same loss, and the noise between seeds is unknown"
-
-
 def _outcomes(runs: Sequence[Run]) -> str:
     counts = Counter(run.outcome for run in runs)
-    parts = [f"{counts[outcome]} {outcome}" for outcome in ("complete", *_ENDED) if counts[outcome]]
+    parts = [f"{counts[outcome]} {outcome}" for outcome in _OUTCOMES if counts[outcome]]
     return f"Of {count(len(runs), 'run')}: {joined(parts)}." if parts else "No run has started."
 
 
@@ -233,21 +123,3 @@ def _reasons(outcome: str, runs: Sequence[Run]) -> Iterator[str]:
     shown = [f"{run.label}{f' ({run.reason})' if run.reason else ''}" for run in runs[:_REASONS_SHOWN]]
     more = len(runs) - len(shown)
     yield f"{outcome.capitalize()}: {'; '.join(shown)}{f'; and {more} more' if more else ''}."
-
-
-def _stars(found: Screening) -> list[Effect]:
-    return [effect for knob in found.knobs for effect in knob.effects]
-
-
-def _knobs(found: Screening, word: Word) -> list[str]:
-    """Knobs with a star run of this word, the largest effect first."""
-    named = [knob for knob in found.knobs if any(effect.word is word for effect in knob.effects)]
-
-    def size(knob: KnobEffect) -> float:
-        return max(abs(effect.effect or 0.0) for effect in knob.effects if effect.word is word)
-
-    return [knob.knob for knob in sorted(named, key=size, reverse=True)]
-
-
-def _star(effect: Effect, found: Screening) -> str:
-    return change(effect.run.knob or "", effect.run.config, found.reference)

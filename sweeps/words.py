@@ -11,6 +11,19 @@ _WHERE = {"seed", "device", "dtype", "compile", "log_interval", "always_save_che
 _JUDGED = {"eval_interval", "eval_iters", "eval_windows", "final_windows", "eval_only"}
 NOT_TRAINED = frozenset(_WHERE | _JUDGED)
 """settings that say where a run trains and how it is judged, not what is trained"""
+_NAMES = {
+    "min_lr": "final learning rate",
+    "warmup_iters": "warm-up",
+    "n_embd": "width",
+    "n_layer": "depth",
+    "grad_clip": "gradient clipping",
+    "data_fraction": "amount of data",
+}
+
+
+def named(knob: str) -> str:
+    """A knob as one speaks of it: learning rate, width."""
+    return _NAMES.get(knob, knob.replace("_", " "))
 
 
 def show(value: float | int | str | bool | None) -> str:

@@ -20,7 +20,8 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"session", "summary", "locate", "preparing", "template", "live", "export", "dashboard", "plan", "report"},
-    {"runner", "verdict", "plots", "pruning_plots", "outlooks", "curves", "slices", "figure"},
+    {"runner", "verdict", "plots", "pruning_plots", "confirm_plots", "forest", "outlooks", "best_curve", "curves"}
+    | {"schedules", "slices", "figure"},
 ]
 """Uppermost first. A layer imports nothing of the layers above it; what isn't named lies below all of them."""
 OPTUNA = {"space", "pruner", "store", "sqlite", "schema", "trials", "runner", "importance", "dashboard"}

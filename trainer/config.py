@@ -1,7 +1,7 @@
 """What one training run is: nanoGPT's settings by nanoGPT's names and defaults, and a few of ours.
 
-Ours are `seed`, `sampling`, `label_smoothing`, `vocab_size` and the sizes of the evaluation window
-sets; `EXPORTABLE` says which of them a nanoGPT config can carry. `device` defaults to "auto" (nanoGPT:
+Ours are `seed`, `sampling`, `data_fraction`, `label_smoothing`, `vocab_size` and the sizes of the evaluation
+window sets; `EXPORTABLE` says which of them a nanoGPT config can carry. `device` defaults to "auto" (nanoGPT:
 'cuda'), because a run should start on the machine it is on.
 """
 
@@ -74,6 +74,12 @@ class TrainConfig:
         "step",
         "how batches are drawn: 'step' by (seed, step); 'nanogpt' from torch's global stream, as nanoGPT does",
         choices=("step", "nanogpt"),
+    )
+    data_fraction: float = _setting(
+        1.0,
+        "share of the training data to train on, a fixed set of documents; not in nanoGPT",
+        above=0.0,
+        high=1.0,
     )
     # evaluation
     eval_interval: int = _setting(2000, "iterations between evaluations", low=1)
@@ -228,6 +234,10 @@ def _check_together(config: TrainConfig) -> None:
     if config.sampling == "nanogpt" and config.label_smoothing:
         raise ConfigError(
             f"label_smoothing={config.label_smoothing:g} is not in nanoGPT: with sampling=nanogpt it must be 0"
+        )
+    if config.sampling == "nanogpt" and config.data_fraction < 1:
+        raise ConfigError(
+            f"data_fraction={config.data_fraction:g} is not in nanoGPT: with sampling=nanogpt it must be 1"
         )
     kind, _, index = config.device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):

@@ -76,6 +76,8 @@ class Dataset:
     """hex; the same tokens and vocabulary give the same one"""
     train: Split
     val: Split
+    eot: int | None = None
+    """the token after each document; None: documents aren't marked (nanoGPT's own folders don't say)"""
 
     def tokens(self, split: str) -> np.memmap[Any, np.dtype[Any]]:
         """The token ids of "train" or "val": read only, 1-D, mapped and not loaded. Raises DataError."""
@@ -146,7 +148,7 @@ def _open_prepared(folder: Path, meta: Mapping[str, Any]) -> Dataset:
             )
             for name in SPLITS
         }
-        fingerprint = str(meta["fingerprint"])
+        fingerprint, eot = str(meta["fingerprint"]), int(meta["tokenizer"]["eot"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{folder / META}: is not complete ({error!r}); delete the folder and prepare it again"
@@ -160,7 +162,7 @@ def _open_prepared(folder: Path, meta: Mapping[str, Any]) -> Dataset:
                 f"{folder / name}.bin: holds {found} tokens, {META} says {split.tokens}: it has changed since it was "
                 "prepared; delete the folder and prepare it again"
             )
-    return Dataset(path=folder, vocab_size=vocab_size, dtype=dtype, fingerprint=fingerprint, **splits)
+    return Dataset(path=folder, vocab_size=vocab_size, dtype=dtype, fingerprint=fingerprint, **splits, eot=eot)
 
 
 def _open_nanogpt(folder: Path) -> Dataset:
@@ -178,7 +180,9 @@ def _open_nanogpt(folder: Path) -> Dataset:
         text_bytes = _scan(path, vocab_size, lengths, said_by=pickled.name if pickled.exists() else "nanoGPT's default")
         splits[name] = Split(tokens=tokens, documents=None, bytes=text_bytes, sha256=None)
         total.update(f" {name} {tokens} {sampled_sha256(path)}".encode())
-    return Dataset(path=folder, vocab_size=vocab_size, dtype="uint16", fingerprint=total.hexdigest(), **splits)
+    return Dataset(
+        path=folder, vocab_size=vocab_size, dtype="uint16", fingerprint=total.hexdigest(), **splits, eot=None
+    )
 
 
 def _bin_size(folder: Path, split: str, dtype: str) -> int:

@@ -114,10 +114,11 @@ def set_generators(states: dict[str, Any]) -> None:
 
 
 def _differences(state: dict[str, Any], config: TrainConfig, data: Dataset) -> list[str]:
+    there = {**TrainConfig().as_dict(), **state["settings"]}  # what is newer than the checkpoint was as by default
     lines = [
-        f"{key}: {state['settings'].get(key)!r} there, {value!r} here"
+        f"{key}: {there[key]!r} there, {value!r} here"
         for key, value in config.as_dict().items()
-        if key not in MACHINE and state["settings"].get(key) != value
+        if key not in MACHINE and there[key] != value
     ]
     if state["data"] != data.fingerprint:
         lines.append(f"data: {state['data'][:12]} there, {data.fingerprint[:12]} here")

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from trainer.config import TrainConfig
-from trainer.data import Dataset
+from trainer.data import SPLITS, Dataset
 from trainer.errors import DataError
+from trainer.subset import Subset
 
 WINDOW_SEED = 20_240_229
 """Seed of the evaluation windows: one for all runs, so that their losses compare window by window."""
@@ -124,15 +125,21 @@ class NanogptFeed:
 
 
 class _Reader:
-    """Sequences of a split as a pair of int64 tensors (B, T) on the device, targets one token on."""
+    """Sequences of a split as a pair of int64 tensors (B, T) on the device, targets one token on.
+
+    With a `data_fraction` the training split is that part of it, for batches and evaluations alike.
+    """
 
     def __init__(self, config: TrainConfig, data: Dataset, device: torch.device) -> None:
-        self.tokens = {split: data.tokens(split) for split in ("train", "val")}
+        self.tokens: dict[str, np.ndarray[Any, Any] | Subset] = {split: data.tokens(split) for split in SPLITS}
+        if config.data_fraction < 1:
+            self.tokens["train"] = Subset(data.tokens("train"), fraction=config.data_fraction, eot=data.eot)
         self._block_size, self._device = config.block_size, device
         for split, tokens in self.tokens.items():
             if len(tokens) <= config.block_size + 1:
+                part = f"data_fraction={config.data_fraction:g} of " if isinstance(tokens, Subset) else ""
                 raise DataError(
-                    f"{data.path}: the {split} split holds {len(tokens)} tokens, which is not above "
+                    f"{data.path}: {part}the {split} split holds {len(tokens)} tokens, which is not above "
                     f"block_size={config.block_size} + 1; lower block_size or use more text"
                 )
 

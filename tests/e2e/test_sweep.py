@@ -124,7 +124,7 @@ class TestRun:
     """`sweep run`, start to end and again."""
 
     def test_it_ends_with_one_object(self, folder: Path, ran: dict[str, Any]) -> None:
-        assert set(ran) == {"study", "store", "report", "seconds", "trials", "baseline", "best"}
+        assert set(ran) == {"study", "store", "report", "seconds", "trials", "baseline", "best", "verdict"}
         assert ran["study"] == "tiny"
         assert ran["store"] == str(folder / "runs/tiny/study.db")
         assert ran["report"] == str(folder / "runs/tiny/report.html")

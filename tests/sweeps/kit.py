@@ -54,6 +54,7 @@ def study(**changes: Any) -> Study:
         "trials": 6,
         "sampler": {"type": "random"},
         "pruner": {"type": "none"},
+        "confirm": {"max_trials": 0},
     }
     return Study.model_validate({**given, **changes})
 

@@ -98,6 +98,15 @@ BROKEN = [
      "one"),
     ("{low: 0.0, high: 0.3}\n  n", "{choices: [0.1, 0.2], low: 0}\n  n", "22: knobs.dropout.low: low doesn't go with "
      "choices; drop one"),
+    ("  dropout: {low: 0.0, high: 0.3}", "  data_fraction: {choices: [0, 1]}", "22: knobs.data_fraction.choices: "
+     "data_fraction=0.0 must be above 0 (share of the training data to train on, a fixed set of documents; not in "
+     "nanoGPT)"),
+    ("  dropout: {low: 0.0, high: 0.3}", "  data_fraction: {choices: [1, 1.5]}", "22: knobs.data_fraction.choices: "
+     "data_fraction=1.5 must be at most 1 (share of the training data to train on, a fixed set of documents; not in "
+     "nanoGPT)"),
+    ("  dropout: {low: 0.0, high: 0.3}", "  data_fraction: {low: 0.25, high: 1}", "22: knobs.data_fraction: isn't "
+     "sampled, but tried at each of its values; write choices: [0.25, 0.5, 1.0]"),
+    ("n_layer: 2", "data_fraction: 0", "5: baseline.data_fraction: 0 must be above 0"),
     ("{ratio_of: learning_rate, low", "{low", "20: knobs.min_lr: is swept as a share of learning_rate, from 0 to 1: "
      "add "
      "ratio_of: learning_rate"),

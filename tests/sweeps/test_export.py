@@ -154,6 +154,7 @@ def configs(draw: st.DrawFn) -> TrainConfig:
         bias=draw(st.booleans()),
         dropout=draw(st.floats(0.0, 0.99)),
         label_smoothing=draw(st.sampled_from([0.0, 0.1])),
+        data_fraction=draw(st.sampled_from([1.0, 0.5])),
         vocab_size=draw(st.sampled_from([0, 257, 50304, 100_000])),
         learning_rate=rate,
         min_lr=draw(st.floats(0.0, rate)),
@@ -297,6 +298,7 @@ def test_a_run_on_a_cpu_is_exported_for_a_cpu():
         ({"sampling": "nanogpt", "seed": 7}, {}, "nanoGPT's seed is 1337, written in its train.py; the run's was 7"),
         ({"sampling": "nanogpt", "init_from": "resume"}, {}, "the checkpoint's optimizer"),
         ({"label_smoothing": 0.1}, {}, "the run had label_smoothing=0.1"),
+        ({"data_fraction": 0.25}, {}, "nanoGPT trains on all of them, about 4 times as many"),
         ({"sampling": "nanogpt"}, {"vocab_size": 257}, "257 tokens, but the data folder holds no meta.pkl"),
         ({"vocab_size": 300}, {"vocab_size": 257}, "the run's vocabulary has 300 tokens, but"),
         ({}, {"vocab_size": 100_000}, "uint32"),
@@ -378,6 +380,14 @@ def test_both_answers_on_the_learning_rate_are_given_as_commands():
 def test_dropout_belongs_to_a_number_of_epochs(tokens, said):
     made = nanogpt_config(config(dropout=0.1), data=data(train_tokens=tokens), iters=6000)
     assert sum(said in note and "dropout=0.1" in note for note in made.notes) == 1
+
+
+def test_a_trial_on_part_of_the_data_made_more_epochs_than_the_run_will():
+    made = nanogpt_config(config(dropout=0.1, data_fraction=0.5), data=data(train_tokens=10_000), iters=600)
+    assert sum("of its data, this run makes" in note for note in made.notes) == 0  # the run's own length
+    made = nanogpt_config(config(dropout=0.1, data_fraction=0.5), data=data(train_tokens=10_000), iters=1200)
+    assert sum("the trial made 7.68 epochs of its data, this run makes 7.68" in note for note in made.notes) == 1
+    assert "data_fraction" not in made.settings
 
 
 def test_weight_decay_has_two_candidates():

@@ -248,6 +248,20 @@ def test_epochs_that_decide_the_outcome():
     assert "favours dropout, weight decay and narrow models" in said
 
 
+def test_epochs_of_runs_on_part_of_the_data():
+    tokens = 200 * 8 * 32
+    knobs = {**study().knobs, "data_fraction": {"choices": [0.25, 0.5, 1.0]}}
+    got = plan(study(knobs=knobs, trials=20), facts(train_tokens=tokens), CARD)
+    assert (got.epochs, got.epochs_on_part) == (1.0, {"0.25": 4.0, "0.5": 2.0})
+    assert {phase.name: phase.trials for phase in got.phases}["star"] == 3 + 4  # two amounts, each on two seeds
+    assert "epochs by data_fraction: 4 with 0.25 and 2 with 0.5" in list(got.lines())
+    assert got.warnings == ()  # a quarter's 4 epochs and more are what is asked about
+    part = study(baseline={**study().baseline, "data_fraction": 0.1})
+    assert plan(part, facts(train_tokens=tokens), CARD).epochs == pytest.approx(10)
+    assert "makes 10 epochs" in warnings(of=part, train_tokens=tokens)
+    assert not any("data_fraction" in line for line in plan(part, facts(), CARD).lines())
+
+
 def test_a_card_without_a_known_peak():
     unknown = Device(kind="cuda", name="GTX 1080", count=1, peak=None, memory=None)
     got = plan(study(), facts(), unknown)

@@ -19,7 +19,7 @@ from sweeps.outlooks import judged_curves, nearest, stopped_curves
 from sweeps.plateau import Word
 from sweeps.pruning import balance, exact_interval, rounded, rule_of, sentence
 from sweeps.results import Results, Run
-from sweeps.verdict import screening_verdict
+from sweeps.verdict import verdict
 from tests import synthetic
 
 CURVE = synthetic.points(synthetic.BASELINE, 3.5)
@@ -172,7 +172,7 @@ UNSEEN = " None that was to be stopped went on to its end: not enough evidence o
 def test_the_sentence(runs: list[Run], study: Any, text: str) -> None:
     results = synthetic.results(runs, study=study)
     assert sentence(results) == text
-    assert (text in screening_verdict(results).cautions) == bool(text)
+    assert (text in verdict(results).cautions) == bool(text)
 
 
 def test_rounded() -> None:

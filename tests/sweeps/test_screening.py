@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from sweeps.importance import importances
 from sweeps.noise import noise_of, prediction_factor, seeds_to_show
 from sweeps.screening import Word, screen
 from sweeps.units import bits_per_byte, epochs, perplexity
-from sweeps.verdict import screening_verdict
+from sweeps.verdict import verdict
 from tests import synthetic
 
 # Student's t, two-sided 95 %, as printed in tables, by degrees of freedom
@@ -87,7 +86,7 @@ def test_without_known_noise_nothing_is_claimed(baseline: list[float]) -> None:
     effects = screen(results).knobs[0].effects
     assert [effect.word for effect in effects] == [Word.UNKNOWN] * 2
     assert all(effect.half_width is None for effect in effects)
-    assert "lowers the loss" not in " ".join(screening_verdict(results).lines)
+    assert "lowers the loss" not in " ".join(verdict(results).lines)
 
 
 def test_pruned_runs_count_in_the_family() -> None:
@@ -166,7 +165,7 @@ def test_best_is_of_the_search_alone_and_owns_up_to_its_luck() -> None:
     noise = noise_of([3.49, 3.0, 3.51])
     assert found.gain == pytest.approx(noise.mean - 3.4)
     assert found.luck == pytest.approx((noise.sd or 0) * prediction_factor(3, looks=7))
-    text = " ".join(screening_verdict(results).best)
+    text = " ".join(verdict(results).best)
     assert "winner of 7 trials" in text
     assert "screened, not yet proven" in text
 
@@ -216,62 +215,4 @@ def test_repeated_data_is_warned_of_above_four_epochs(train_tokens: int, warned:
     results = synthetic.family([3.4, 3.5], [3.3])
     results = dataclasses.replace(results, data=dataclasses.replace(results.data, train_tokens=train_tokens))
     assert epochs(synthetic.BASELINE, results) == pytest.approx(600 * 16 * 256 / train_tokens)
-    assert any("repeated tokens" in line for line in screening_verdict(results).cautions) is warned
-
-
-@pytest.mark.parametrize(
-    ("baseline", "star", "headline"),
-    [
-        ([], [3.4], "No verdict yet"),
-        ([3.5], [3.4], "Not enough evidence: only one baseline seed"),
-        ([3.5, 3.5], [3.4], "Not enough evidence: all 2 baseline seeds ended with the same loss"),
-        ([3.49, 3.5, 3.51], [], "No verdict on single knobs yet"),
-        ([3.49, 3.5, 3.51], [3.2], "Changed alone, dropout lowers the loss beyond the noise of 3 baseline seeds."),
-        ([3.49, 3.5, 3.51], [3.9], "No knob changed alone lowers the loss; dropout moves it, for the worse."),
-        ([3.49, 3.5, 3.51], [3.49], "No knob changed alone moves the loss beyond the noise of 3 baseline seeds."),
-    ],
-)
-def test_headline(baseline: Sequence[float], star: Sequence[float], headline: str) -> None:
-    assert screening_verdict(synthetic.family(baseline, star)).headline.startswith(headline)
-
-
-def test_verdict_of_a_whole_study() -> None:
-    verdict = screening_verdict(synthetic.full())
-    text = "\n".join(verdict.lines)
-    assert verdict.headline.startswith("Changed alone, n_embd and learning_rate each lower the loss")
-    assert "dropout 0 → 0.3 raises the loss by" in text
-    assert "min_lr, warmup_iters and weight_decay are within the noise of seeds" in text
-    assert "Advice dropout 0.2, weight_decay 0.2: hurt" in text
-    assert "Advice warmup_iters 60: no effect shown" in text
-    assert "Of 47 runs: 37 complete, 8 pruned, 1 diverged and 1 infeasible." in text
-    assert "Diverged: trial 20 (loss 6.9 at iteration 160)." in text
-    assert "Baseline: 3 seeds" in text
-    assert "perplexity" in text
-    assert "bits a byte" in text
-
-
-def test_verdict_tells_how_single_runs_ended_and_what_was_not_tried() -> None:
-    results = synthetic.family([3.49, 3.5, 3.51], [3.2])
-    config = synthetic.BASELINE.replace(learning_rate=6e-3)
-    diverged = synthetic.run(
-        7, "star", knob="learning_rate", config=config, val_loss=None, outcome="diverged", reason="loss 11 at 40"
-    )
-    advice = synthetic.run(
-        8, "candidate", label="candidate: n_layer 24", val_loss=None, outcome="infeasible", reason="no memory"
-    )
-    lines = screening_verdict(dataclasses.replace(results, runs=(*results.runs, diverged, advice))).lines
-    assert "learning_rate 0.001 → 0.006 diverged (loss 11 at 40)." in lines
-    assert "Advice n_layer 24 did not fit in memory (no memory)." in lines
-    assert "Not tried alone: min_lr, warmup_iters, weight_decay and n_embd." in lines
-
-
-@pytest.mark.parametrize(
-    ("loss", "sentence"),
-    [
-        (3.499, "dropout 0 → 0.3 at +0.001 nats, is too small for single runs to show"),
-        (3.46, "dropout 0 → 0.3 at +0.040 nats, would be shown with 4 baseline seeds"),  # t(.975, 3) sqrt(5/4) = 3.56
-    ],
-)
-def test_verdict_says_what_would_decide(loss: float, sentence: str) -> None:
-    verdict = screening_verdict(synthetic.family([3.49, 3.5, 3.51], [loss]))
-    assert sentence in " ".join(verdict.alone)
+    assert any("repeated tokens" in line for line in verdict(results).cautions) is warned

@@ -395,6 +395,38 @@ def test_the_star_skips_what_is_the_baseline() -> None:
     assert keys == ["star:dropout:high", "star:batch_size:4", "star:batch_size:16"]
 
 
+def test_the_amount_of_data_is_tried_on_every_seed_of_the_baseline() -> None:
+    knobs = {"dropout": {"low": 0.1, "high": 0.3}, "data_fraction": {"choices": [0.25, 0.5, 1]}}
+    study = story(knobs=knobs, baseline_seeds=2)
+    found = space.star_proposals(study, vocab_size=0)
+    baseline = space.baseline_config(study, seed=1337, vocab_size=0)
+    assert {each.key: each.config for each in found[1:]} == {
+        f"star:data_fraction:{part}:{seed}": baseline.replace(data_fraction=part, seed=seed)
+        for part in (0.25, 0.5)
+        for seed in (1337, 1338)
+    }
+    assert {each.params for each in found[1:]} == {None}  # the sampler does not see them
+    assert found[2].label == "data_fraction 0.25, seed 1338"
+    assert list(space.distributions(study)) == ["dropout"]
+
+
+def test_a_baseline_on_part_of_the_data_may_be_tried_on_more() -> None:
+    knobs = {"dropout": {"low": 0.1, "high": 0.3}, "data_fraction": {"choices": [0.5, 1.0]}}
+    study = story(knobs=knobs, baseline={**STORY, "data_fraction": 0.5}, baseline_seeds=1)
+    assert space.baseline_config(study, seed=1337, vocab_size=0).data_fraction == 0.5
+    star = space.star_proposals(study, vocab_size=0)
+    assert [(each.key, each.config.data_fraction) for each in star] == [
+        ("star:dropout:high", 0.5),
+        ("star:data_fraction:1.0:1337", 1.0),
+    ]
+
+
+def test_a_candidate_on_part_of_the_data_is_outside_the_space() -> None:
+    knobs = {"dropout": {"low": 0.1, "high": 0.3}, "data_fraction": {"choices": [0.5, 1.0]}}
+    (found,) = space.candidate_proposals(story(knobs=knobs, candidates=[{"data_fraction": 0.5}]), vocab_size=0)
+    assert (found.params, found.config.data_fraction) == (None, 0.5)
+
+
 def test_without_a_knob_min_lr_stays_unless_the_rate_falls_below() -> None:
     study = story(knobs={"learning_rate": {"low": 5e-5, "high": 6e-3, "log": True}})
     low, high = space.star_proposals(study, vocab_size=0)
@@ -403,7 +435,7 @@ def test_without_a_knob_min_lr_stays_unless_the_rate_falls_below() -> None:
 
 
 FOLLOWERS = {"learning_rate": {"min_lr"}, "n_embd": {"n_head"}, "batch_size": {"max_iters", "lr_decay_iters",
-             "warmup_iters", "eval_interval"}}  # fmt: skip
+             "warmup_iters", "eval_interval"}, "data_fraction": {"seed"}}  # fmt: skip
 
 
 @st.composite
@@ -434,6 +466,9 @@ def studies(draw: st.DrawFn) -> Study:
         "n_layer": {"low": 2, "high": 24, "log": True},
     }
     names = draw(st.lists(st.sampled_from(sorted(knobs)), min_size=1, unique=True))
+    if draw(st.booleans()):
+        names.append("data_fraction")
+        knobs["data_fraction"] = {"choices": [0.25, 0.5, 1.0]}
     candidates = draw(
         st.lists(
             st.fixed_dictionaries(

@@ -156,10 +156,12 @@ def test_every_other_key_is_watched(tmp_path: Path) -> None:
         "seed": "1",
         "sampler": "{type: random}",
         "pruner": "{type: none}",
+        "confirm": "{min_effect: 0.03}",
     }
     assert free | set(watched) == set(Study.model_fields)
     for name, value in watched.items():
         assert changes(small(tmp_path), small(tmp_path, f"{name}={value}")), name
+    assert not changes(small(tmp_path), small(tmp_path, "confirm={seeds: 8, max_trials: 3}"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)

@@ -60,6 +60,18 @@ def test_it_is_frozen() -> None:
             {"sampling": "nanogpt", "label_smoothing": 0.1},
             "label_smoothing=0.1 is not in nanoGPT: with sampling=nanogpt it must be 0",
         ),
+        (
+            {"sampling": "nanogpt", "data_fraction": 0.5},
+            "data_fraction=0.5 is not in nanoGPT: with sampling=nanogpt it must be 1",
+        ),
+        *(
+            (
+                {"data_fraction": value},
+                f"data_fraction={value} must be {limit} (share of the training data to train on, a fixed set of "
+                "documents; not in nanoGPT)",
+            )
+            for value, limit in ((0.0, "above 0"), (1.5, "at most 1"))
+        ),
         ({"device": "gpu"}, "device='gpu' is none of auto, cpu, cuda, cuda:0, cuda:1, ..."),
         ({"device": "cpu:0"}, "device='cpu:0' is none of auto, cpu, cuda, cuda:0, cuda:1, ..."),
     ],

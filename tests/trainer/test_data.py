@@ -47,6 +47,7 @@ def prepared_folder(folder: Path, **changes: Any) -> Path:
         "vocab_size": 70000,
         "dtype": "uint32",
         "splits": splits,
+        "tokenizer": {"name": "gpt2", "eot": 9},
     }
     (folder / "meta.json").write_text(json.dumps(meta | changes))
     return folder
@@ -63,6 +64,7 @@ def test_a_prepared_folder_opens_with_what_its_meta_says(tmp_path: Path) -> None
     dataset = open_dataset(prepared_folder(tmp_path))
     assert (dataset.path, dataset.vocab_size, dataset.dtype, dataset.fingerprint) == (tmp_path, 70000, "uint32", "f00d")
     assert (dataset.train.tokens, dataset.train.documents, dataset.train.sha256) == (10, 2, "aa")
+    assert dataset.eot == 9
     assert dataset.bytes_per_token == 14 / 4
     assert dataset.tokens("train").tolist() == list(range(10))
     with pytest.raises(ValueError, match="read-only"):
@@ -82,7 +84,14 @@ def test_a_nanogpt_folder_without_meta_has_gpt2s_padded_vocabulary(tmp_path: Pat
     dataset = open_dataset(nanogpt_folder(tmp_path, train=[15496, 995, 50256], val=[50303]))
     assert (dataset.vocab_size, dataset.dtype) == (50304, "uint16")
     assert (dataset.train.tokens, dataset.val.tokens) == (3, 1)
-    assert dataset.train.documents is dataset.train.bytes is dataset.train.sha256 is dataset.bytes_per_token is None
+    assert (
+        dataset.eot
+        is dataset.train.documents
+        is dataset.train.bytes
+        is dataset.train.sha256
+        is dataset.bytes_per_token
+        is None
+    )
     assert dataset.tokens("train").tolist() == [15496, 995, 50256]
 
 
@@ -177,6 +186,7 @@ def write(name: str, content: str) -> Callable[[Path], object]:
         (write("meta.json", '{"format": "plateau-sweep/1", "dtype": "uint16"}'), r"is not complete.*vocab_size"),
         (lambda folder: prepared_folder(folder, dtype="float64"), r"dtype='float64' is none of"),
         (lambda folder: prepared_folder(folder, splits=[]), r"is not complete"),
+        (lambda folder: prepared_folder(folder, tokenizer={}), r"is not complete.*eot"),
     ],
 )
 def test_a_damaged_prepared_folder_is_refused(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:

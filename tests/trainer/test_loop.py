@@ -321,6 +321,25 @@ class TestResuming:
         with pytest.raises(CheckpointError, match=r"another run \(dropout: 0.1 there, 0.3 here\)"):
             watch(SMALL.replace(dropout=0.3), data, tmp_path)
 
+    def test_part_of_the_data(self, data: Dataset, tmp_path: Path) -> None:
+        half = SMALL.replace(data_fraction=0.5)
+        whole = watch(half, data)
+        assert whole.numbers() != watch(SMALL, data).numbers()
+        watch(half, data, tmp_path, stop_at=12)
+        with pytest.raises(CheckpointError, match=r"another run \(data_fraction: 0.5 there, 1.0 here\)"):
+            watch(SMALL, data, tmp_path)
+        assert watch(half, data, tmp_path).numbers() == whole.numbers()
+
+    def test_a_checkpoint_older_than_a_setting_had_its_default(self, data: Dataset, tmp_path: Path) -> None:
+        watch(SMALL, data, tmp_path, stop_at=12)
+        path = tmp_path / "state-12.pt"
+        state = torch.load(path)
+        del state["settings"]["data_fraction"]
+        torch.save(state, path)
+        with pytest.raises(CheckpointError, match=r"data_fraction: 1.0 there, 0.5 here"):
+            watch(SMALL.replace(data_fraction=0.5), data, tmp_path)
+        assert watch(SMALL, data, tmp_path).numbers() == watch(SMALL, data).numbers()
+
     def test_other_data_is_refused(self, data: Dataset, tmp_path: Path) -> None:
         watch(SMALL, data, tmp_path / "out", stop_at=8)
         other = random_walk_folder(tmp_path / "other", seed=5)

@@ -1,0 +1,156 @@
+"""Which runs would tell most: the order of the confirm phase, decided anew from the runs there are.
+
+First whether the best is better at all, on three fresh seeds; if it can't be, only the advice is left to judge. Then
+runs of half the length (a mere head start?), each knob alone and each reset on two seeds, the advice, the ablation
+path and the 2x2 of the top pair; then more seeds for what is still undecided: up to `confirm.seeds`, and three more for
+the verdict itself and its first knob. It ends when nothing is left that could change a word.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+from sweeps.arms import BASELINE, Arm
+from sweeps.attribution import AdviceWord, Attribution, KnobWord, judge, path_of, top_pair
+from sweeps.contrasts import Contrast, shown
+from sweeps.evidence import Evidence
+
+FIRST, KNOBS, EXTRA = 3, 2, 3
+"""seeds of the best at first, of each knob at first, and on top of confirm.seeds where the verdict hangs on them"""
+
+Wish = tuple[Arm, int]
+"""an arm and a seed"""
+
+
+def next_wish(evidence: Evidence) -> Wish | None:
+    """The most informative run that has not been begun; None: nothing is open, or it waits for runs in flight."""
+    return next(
+        (
+            (arm, seed)
+            for arm, seed in wanted(evidence)
+            if evidence.arms.config(arm) is not None and not evidence.run(arm, seed)
+        ),
+        None,
+    )
+
+
+def wanted(evidence: Evidence) -> Iterator[Wish]:
+    """Runs to make, the most informative first; those that exist, and mixtures that can't be run, are among them."""
+    found = judge(evidence)
+    if found is None:
+        return
+    seeds = list(itertools.islice(evidence.arms.seeds(), evidence.study.confirm.seeds + EXTRA))
+    most = evidence.study.confirm.seeds
+    winner = evidence.arms.winner
+    if not winner.knobs:
+        yield from _advice(found, seeds[:most], first=KNOBS)
+        return
+    yield from at((BASELINE, winner), seeds[: min(FIRST, most)])
+    if _no_gain(found):
+        yield from _advice(found, seeds[:most], first=KNOBS)
+        return
+    single = [Arm(frozenset([knob])) for knob in evidence.arms.changed]
+    reset = [evidence.arms.without(knob) for knob in evidence.arms.changed]
+    yield from at((Arm(half=True), Arm(winner.knobs, half=True)), seeds[:KNOBS])
+    yield from at([*single, *reset], seeds[:KNOBS])
+    yield from at([Arm(arm.knobs, half=True) for arm in _gaining(found)], seeds[:KNOBS])
+    yield from at([Arm(candidate=each.candidate) for each in found.advice if _open(each.word)], seeds[:1])
+    yield from _joint(found, seeds[:KNOBS])
+    yield from _path(evidence, found)
+    for number in range(KNOBS, most):
+        yield from at(_undecided(evidence, found), seeds[number : number + 1])
+    for number in range(most, most + EXTRA):
+        yield from at(_decisive(evidence, found), seeds[number : number + 1])
+
+
+def at(arms: Iterable[Arm], seeds: Iterable[int]) -> Iterator[Wish]:
+    """All arms at a seed, then at the next."""
+    arms = list(arms)
+    return ((arm, seed) for seed in seeds for arm in arms)
+
+
+def _no_gain(found: Attribution) -> bool:
+    """Whether the best is shown not to be better, or to diverge: no knob of it is worth a run."""
+    if found.effect is None or found.effect.upper is None:
+        return False
+    return found.diverged > 0 or found.effect.upper <= found.min_effect
+
+
+def _gaining(found: Attribution) -> list[Arm]:
+    """Knobs alone that seem to gain: they need runs of half the length to count."""
+    return [
+        Arm(frozenset([knob.knob]))
+        for knob in found.knobs
+        if knob.alone is not None and knob.alone.p is not None and knob.alone.p <= 0.2
+    ]
+
+
+def _advice(found: Attribution, seeds: list[int], *, first: int) -> Iterator[Wish]:
+    """The candidates on the first seeds, then those that are undecided on the rest; the baseline with them."""
+    arms = [Arm(candidate=each.candidate) for each in found.advice]
+    yield from at([BASELINE, *arms] if arms else [], seeds[:first])
+    left = [Arm(candidate=each.candidate) for each in found.advice if _open(each.word)]
+    yield from at([BASELINE, *left] if left else [], seeds[first:])
+
+
+def _open(word: AdviceWord) -> bool:
+    return word is AdviceWord.UNKNOWN
+
+
+def _joint(found: Attribution, seeds: list[int]) -> Iterator[Wish]:
+    """Both knobs of the top pair: at one seed, and at more where no knob does it alone."""
+    names = top_pair(found.knobs)
+    if names is None:
+        return
+    single = any(knob.word is KnobWord.ALONE for knob in found.knobs)
+    yield from at([Arm(frozenset(names))], seeds[:1] if single else seeds)
+
+
+def _path(evidence: Evidence, found: Attribution) -> Iterator[Wish]:
+    """The next step's alternatives at the path's seed; of a path that is complete the arms on it, at one more."""
+    path = path_of(evidence, found.knobs)
+    if path.seed is None:
+        return
+    yield from ((arm, path.seed) for arm in path.missing)
+    if not path.missing:
+        later = [seed for seed in found.seeds if seed > path.seed][:1]
+        yield from at(path.arms, later)
+
+
+def _undecided(evidence: Evidence, found: Attribution) -> list[Arm]:
+    """Arms of every question that is open, those of the verdict first."""
+    arms = _decisive(evidence, found)
+    for knob in found.knobs:
+        if knob.word is KnobWord.UNKNOWN:
+            alone = Arm(frozenset([knob.knob]))
+            arms.append(alone)
+            if knob.needed is None or knob.needed.upper is None or (not shown(knob.needed) and knob.needed.upper > 0):
+                arms.append(evidence.arms.without(knob.knob))
+            if _gained(knob.alone):
+                arms.append(Arm(alone.knobs, half=True))
+    if not any(knob.word is KnobWord.ALONE for knob in found.knobs) and (names := top_pair(found.knobs)):
+        arms.append(Arm(frozenset(names)))
+    arms += [Arm(candidate=each.candidate) for each in found.advice if _open(each.word)]
+    if arms:
+        arms = [BASELINE, evidence.arms.winner, *arms]
+    return list(dict.fromkeys(arms))
+
+
+def _decisive(evidence: Evidence, found: Attribution) -> list[Arm]:
+    """Arms that the verdict's own word hangs on, where more seeds could change it; else of its first knob."""
+    winner = evidence.arms.winner
+    if not found.decided:
+        arms = [BASELINE, winner]
+        if _gained(found.effect):
+            arms += [Arm(half=True), Arm(winner.knobs, half=True)]
+        return arms
+    first = next((knob for knob in found.knobs if knob.word is KnobWord.UNKNOWN and _gained(knob.alone)), None)
+    if not found.broken or first is None or any(knob.word is KnobWord.ALONE for knob in found.knobs):
+        return []
+    alone = frozenset([first.knob])
+    return [BASELINE, winner, Arm(alone), Arm(half=True), Arm(alone, half=True), evidence.arms.without(first.knob)]
+
+
+def _gained(effect: Contrast | None) -> bool:
+    return effect is not None and effect.mean > effect.threshold

@@ -1,0 +1,286 @@
+"""The confirmed verdict in plain sentences: what `attribution` found, with its size, interval and seeds.
+
+A claim is worded as strongly as its evidence and no stronger: "breaks the plateau" is said of Word.BREAKS alone, "not
+enough evidence" comes with the seeds that would decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from sweeps.attribution import Advice, AdviceWord, Attribution, KnobVerdict, KnobWord, Pair, Word
+from sweeps.contrasts import MOST_SEEDS, Contrast, shown
+from sweeps.words import count, joined, named, show, signed
+
+_SEEDS = {"layout": "paired seed", "paired": "paired seed"}
+_PERMUTED = {"permutation": ", by permutation", "unpaired": ", unpaired"}
+
+
+def headline(found: Attribution) -> str:
+    """The sentence on top, or two."""
+    if found.broken:
+        return _proven(found)
+    right = [each.label for each in found.advice if each.word is AdviceWord.RIGHT]
+    return _unproven(found) + (f" But of the advice, this is right: {'; '.join(right)}." if right else "")
+
+
+def _proven(found: Attribution) -> str:
+    does, do = _verbs(found)
+    changed = [knob.knob for knob in found.knobs]
+    alone = [knob.knob for knob in found.knobs if knob.word is KnobWord.ALONE]
+    others = [knob for knob in changed if knob not in alone]
+    whole = f"the loss by {_size(found.effect)}"
+    if alone:
+        also = f"the best config, which also changes {_names(others)}, lowers {whole}."
+        if len(alone) == 1:
+            start = f"{_capital(alone)} {does} alone"
+            first = next(knob.alone for knob in found.knobs if knob.knob == alone[0])
+            by = "" if first is None else f", by {_plain(first.mean)} nats"
+            return f"{start}{by}; {also}" if others else f"{start}: it lowers {whole}."
+        start = f"{_capital(alone)} each {do} alone"
+        return f"{start}; {also}" if others else f"{start}; together they lower {whole}."
+    if found.pair is not None and any(knob.word is KnobWord.JOINT for knob in found.knobs):
+        both = f"together they lower the loss by {_size(found.pair.both)}"
+        return f"{_capital(found.pair.knobs)} {do} only jointly: {both}."
+    start = f"The best config {does}: it lowers {whole}"
+    if needed := [knob.knob for knob in found.knobs if knob.necessary]:
+        verb = "is" if len(needed) == 1 else "are each"
+        return f"{start}; {_names(needed)} {verb} necessary for that, but no knob is shown to do it alone."
+    return f"{start}; no single knob is shown to do it alone."
+
+
+def _unproven(found: Attribution) -> str:
+    if not found.knobs:
+        return "No config is shown to be better: the best of the search is the baseline itself."
+    if found.diverged:
+        runs = count(found.diverged, "run")
+        return f"No config is shown to be better: {runs} of the best config on fresh seeds diverged."
+    effect = found.effect
+    if effect is None or effect.p is None:
+        return "Not enough evidence: the best config has too few runs on fresh seeds."
+    gains = f"gains {_signed(effect)} on fresh seeds"
+    if not shown(effect):
+        if found.decided:
+            return f"Nothing in this space is shown to beat the baseline by {_floor(found)}: the best config {gains}."
+        return f"Not enough evidence: the best config {gains}, which is not shown to exceed {_floor(found)}."
+    if found.decided:
+        return f"The best config has a head start only: it {gains}, but that shrinks by half or more in longer runs."
+    return f"Not enough evidence: the best config {gains}, but that may be a head start that longer runs would shrink."
+
+
+def proof(found: Attribution) -> Iterator[str]:
+    """What the headline rests on."""
+    yield from _plateau(found)
+    effect, lasting = found.effect, found.lasting
+    if effect is not None and effect.lower is not None:
+        compared = "above" if effect.lower > found.min_effect else "not above"
+        yield (
+            f"Best config against the baseline: {_signed(effect)}; the one-sided 95 % lower bound is "
+            f"{signed(effect.lower)}, {compared} the {_floor(found)} set beforehand{_share(effect)}."
+        )
+    if lasting is not None and lasting.lower is not None:
+        word = "No mere head start" if shown(lasting) else "A head start is not ruled out"
+        if found.decided and not shown(lasting) and not found.diverged:
+            word = "A head start"
+        yield (
+            f"{word}: the gain less half of the gain of runs half as long is {_signed(lasting)}, one-sided 95 % lower "
+            f"bound {signed(lasting.lower)}."
+        )
+    elif found.knobs and effect is not None and shown(effect) and not found.diverged:
+        yield "Runs of half the length are missing, so a head start is not ruled out."
+    if found.diverged:
+        yield f"{count(found.diverged, 'run')} of the best config diverged: one that may diverge is no improvement."
+
+
+def _plateau(found: Attribution) -> Iterator[str]:
+    stuck, n = found.plateaued
+    if found.word is Word.IMPROVES:
+        yield (
+            f"The short baseline runs were not on a plateau themselves ({stuck} of {n} ended on one), so the word is "
+            "“improves”, on the evidence that “breaks” would need."
+        )
+    elif n:
+        yield f"{stuck} of {count(n, 'baseline run')} ended on a plateau, by their own curves."
+
+
+def knobs(found: Attribution) -> Iterator[str]:
+    """Each knob that the best config changes, then the pair and the path."""
+    for knob in found.knobs:
+        yield f"{knob.knob} {show(knob.was)} → {show(knob.new)}: {'; '.join(_knob(knob, found))}."
+    if found.pair is not None:
+        yield _pair(found.pair)
+    yield from _path(found)
+
+
+def knob_words(found: Attribution) -> dict[str, str]:
+    """Each knob that the best config changes with its word, and what it gains alone."""
+    return {
+        knob.knob: _word(knob, found) + ("" if knob.alone is None else f"; alone {_signed(knob.alone)}")
+        for knob in found.knobs
+    }
+
+
+def _word(knob: KnobVerdict, found: Attribution) -> str:
+    does, _ = _verbs(found)
+    return {
+        KnobWord.ALONE: f"{does} alone{', and is necessary' if knob.necessary else ''}",
+        KnobWord.NECESSARY: "necessary, but not shown to do it alone",
+        KnobWord.JOINT: f"only jointly with {knob.partner}",
+    }.get(knob.word, knob.word.value)
+
+
+def _knob(knob: KnobVerdict, found: Attribution) -> Iterator[str]:
+    """The parts of a knob's sentence: its word, alone, reset, what would decide."""
+    yield _word(knob, found)
+    if knob.alone is None:
+        yield "no run of it alone on a fresh seed"
+    else:
+        tested = knob.word not in (KnobWord.NO_EFFECT, KnobWord.HURTS)
+        yield f"alone it gains {_signed(knob.alone, p=tested)}{_share(knob.alone)}"
+    if knob.reset is not None:
+        half = ", more than half of the whole gain" if knob.necessary else ""
+        yield f"without it the best config loses {_signed(knob.reset)}{half}"
+    if knob.word is KnobWord.UNKNOWN and (found.broken or not found.decided):
+        yield from _decided_by(knob.alone, knob.lasting, more=knob.more_seeds)
+
+
+def _decided_by(effect: Contrast | None, lasting: Contrast | None, *, more: int | None) -> Iterator[str]:
+    if effect is None or effect.se is None:
+        return
+    if shown(effect):
+        if lasting is None or not shown(lasting):
+            yield "a head start is not ruled out"
+    elif more is None:
+        yield f"over {MOST_SEEDS} more seeds would be needed to decide"
+    else:
+        yield f"about {count(more, 'more seed')} would decide"
+
+
+def _pair(pair: Pair) -> str:
+    together, apart = f"{_capital(pair.knobs)} together gain {_signed(pair.both)}", pair.interaction
+    than = f"than their gains alone add up to: interaction {_signed(apart)}"
+    if apart.low is not None and apart.low > 0:
+        return f"{together}, more {than}."
+    if apart.high is not None and apart.high < 0:
+        return f"{together}, less {than}."
+    return f"{together}; not shown to be more or less {than}."
+
+
+def _path(found: Attribution) -> Iterator[str]:
+    steps = found.path[1:]
+    if not steps:
+        return
+    drops = [step.drop for step in steps if step.drop is not None]
+    seeds = count(min((drop.n for drop in drops), default=0), "seed")
+    words = []
+    for step in steps:
+        what = named(step.knob) if step.knob else f"{_names(step.rest)} together"
+        words.append(f"{what} {signed(step.drop.mean) if step.drop else 'not measured'}")
+    yield f"Step by step from the baseline to the best config, nats gained (greedy; {seeds}): {', then '.join(words)}."
+
+
+def advice(found: Attribution) -> Iterator[str]:
+    """Each candidate, those with a word first."""
+    return (f"Advice {each.label}: {'; '.join(_answer(each))}." for each in by_word(found.advice))
+
+
+def by_word(answers: Iterable[Advice]) -> list[Advice]:
+    """Right ones first, then the wrong, those without an effect, and the open; each by size."""
+
+    def rank(each: Advice) -> tuple[int, float]:
+        return list(AdviceWord).index(each.word), -abs(each.effect.mean) if each.effect else 0.0
+
+    return sorted(answers, key=rank)
+
+
+def _answer(each: Advice) -> Iterator[str]:
+    yield str(each.word)
+    if each.diverged:
+        yield f"diverged or did not fit in memory at {count(each.diverged, 'seed')}"
+    if each.effect is not None:
+        tested = each.word in (AdviceWord.RIGHT, AdviceWord.UNKNOWN)
+        yield f"it gains {_signed(each.effect, p=tested)}{_share(each.effect)}"
+    elif not each.diverged:
+        yield "no run of it on a fresh seed"
+    if each.word is AdviceWord.UNKNOWN:
+        yield from _decided_by(each.effect, None, more=each.more_seeds)
+
+
+def reading(found: Attribution) -> Iterator[str]:
+    """How the sentences are to be read."""
+    seeds = f"seeds {_range(found.seeds)}" if found.seeds else "fresh seeds"
+    yield (
+        "Gains are the baseline's final loss less the change's, nats a token, above 0 better; runs with the best "
+        f"config's settings count on {seeds} alone, which the search has not seen. {count(found.runs, 'run')} of the "
+        "confirm phase ended."
+    )
+    yield (
+        "Intervals are two-sided 95 %, each for itself. The words are one-sided 5 % tests: breaks, improves, alone and "
+        f"right of a gain above {_floor(found)} (min_effect, set beforehand), necessary of a loss above half of the "
+        "whole gain; p is Holm's over the knobs, or over the advice, which isn't tested for a head start."
+    )
+    yield (
+        "Configs of one shape are paired by seed (same initial weights, same batches) and share one noise; where the "
+        "shape or the batch changes, seeds are unpaired."
+    )
+
+
+def _verbs(found: Attribution) -> tuple[str, str]:
+    """What it does, what they do."""
+    if found.word is Word.BREAKS:
+        return "breaks the plateau", "break the plateau"
+    return "improves on the baseline", "improve on the baseline"
+
+
+def _size(effect: Contrast | None) -> str:
+    return "" if effect is None else _with_interval(effect, _plain)
+
+
+def _signed(effect: Contrast, *, p: bool = False) -> str:
+    return _with_interval(effect, signed, p=p)
+
+
+def _with_interval(effect: Contrast, number: Callable[[float], str], *, p: bool = False) -> str:
+    seeds = f"{count(effect.n, _SEEDS.get(effect.method, 'seed'))}{_PERMUTED.get(effect.method, '')}"
+    if effect.low is None or effect.high is None:
+        return f"{number(effect.mean)} nats ({seeds}, noise unknown)"
+    interval = f"95 % interval {number(effect.low)} to {number(effect.high)}, {seeds}"
+    return f"{number(effect.mean)} nats ({interval}{_p(effect) if p else ''})"
+
+
+def _p(effect: Contrast) -> str:
+    if effect.p is None:
+        return ""
+    return ", p < 0.001" if effect.p < 0.001 else f", p = {effect.p:.3f}"
+
+
+def _share(effect: Contrast) -> str:
+    """Of outcomes that differ in kind between seeds, how many are of which."""
+    if effect.method != "permutation" and effect.share in (0, 1):
+        return ""
+    above, least = f"{round(effect.share * effect.n)} of {count(effect.n, 'seed')}", f"more than {effect.threshold:g}"
+    return (
+        f"; {above} broke through (gained {least})" if effect.mean > effect.threshold else f"; {above} gained {least}"
+    )
+
+
+def _plain(nats: float) -> str:
+    return f"{nats:.3f}".replace("-", "−")
+
+
+def _floor(found: Attribution) -> str:
+    return f"{found.min_effect:g} nats"
+
+
+def _names(knobs: Iterable[str]) -> str:
+    return joined(map(named, knobs))
+
+
+def _capital(knobs: Iterable[str]) -> str:
+    names = _names(knobs)
+    return names[:1].upper() + names[1:]
+
+
+def _range(seeds: tuple[int, ...]) -> str:
+    whole = len(seeds) > 2 and seeds == tuple(range(seeds[0], seeds[-1] + 1))
+    return f"{seeds[0]} to {seeds[-1]}" if whole else joined(map(str, seeds))
