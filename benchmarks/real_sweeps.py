@@ -22,9 +22,11 @@ ROOT = Path(__file__).parents[1]
 STUDY = "studies/smoke.yaml"
 PRUNERS = ("none", "median", "plateau")
 TRIALS = 28
-"""of the search, 12 of them with a single knob changed"""
+"""of the search"""
+SINGLE = 12
+"""of them with a single knob changed, which no pruner is asked about"""
 EVALUATIONS = 20
-_SET = (
+SET = (
     "horizon.iters=100",
     f"evaluations={EVALUATIONS}",
     f"trials={TRIALS}",
@@ -65,7 +67,7 @@ def sweeps(number: int, folder: Path, *, jobs: int) -> Iterator[Swept]:
 def swept(pruner: str, seed: int, *, data: str, folder: Path) -> Swept:
     """Run one sweep."""
     name = f"{pruner}-{seed}"
-    settings = (*_SET, f"name={name}", f"seed={seed}", f"pruner={{type: {pruner}}}")
+    settings = (*SET, f"name={name}", f"seed={seed}", f"pruner={{type: {pruner}}}")
     options = [word for setting in settings for word in ("--set", setting)]
     ended = _sweep("run", STUDY, *options, "--data", data, "--out", str(folder / name))
     with Reader(f"sqlite:///{ended['store']}") as reader:

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from sweeps.ablation import Path, ablation_path
-from sweeps.arms import BASELINE, Arm
+from sweeps.arms import BASELINE, PHASE, Arm
 from sweeps.chosen import reference_config
 from sweeps.contrasts import Contrast, harmful, holm, negligible, seeds_to_decide, shown
 from sweeps.evidence import Evidence
@@ -159,8 +159,7 @@ class Attribution:
 
 def attribute(results: Results) -> Attribution | None:
     """The verdict by the runs there are; None: nothing has been run to confirm it, or there is nothing to confirm."""
-    evidence = Evidence(results)
-    return judge(evidence) if evidence.confirm_runs else None
+    return judge(Evidence(results)) if any(run.phase == PHASE for run in results.runs) else None
 
 
 def judge(evidence: Evidence) -> Attribution | None:

@@ -264,6 +264,11 @@ def export(
     checkpoint: Annotated[
         Path | None, typer.Option(metavar="DIR", help="also write a ckpt.pt there that nanoGPT resumes from")
     ] = None,
+    ladder: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="also write configs of 1, 2 and 4 times the length, three rates each"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="also where the best is not shown to be better")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the best trial (or any) as a nanoGPT config, its evidence in comments."""
@@ -271,17 +276,23 @@ def export(
     from sweeps.summary import trial_of
 
     located, results = _results(study, out)
+    if trial is None and not force:
+        exporting.check_best(results)
     chosen = trial_of(results, trial)
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     made = exporting.export_run(results, chosen, date=today, iters=iters)
+    rungs = _ladder(results, chosen, today, ladder) if ladder else []
     written = exporting.write_config(made, file.absolute()) if file else None
     saved = (
         exporting.export_checkpoint(located.paths.run(chosen.id), made, checkpoint.absolute()) if checkpoint else None
     )
     if as_json:
         found = {"trial": chosen.trial, "config": dict(made.settings), "notes": list(made.notes)}
-        print(json.dumps({**found, "file": _text(written), "checkpoint": _text(saved), "text": made.text}))
+        paths = {"file": _text(written), "checkpoint": _text(saved)}
+        print(json.dumps({**found, **paths, "ladder": rungs, "text": made.text}))
         return
+    if rungs:
+        print(f"{ladder}: LADDER.txt and {len(rungs)} configs", file=sys.stderr)
     if written is None:
         print(made.text, end="")
     else:
@@ -290,6 +301,16 @@ def export(
         print(f"{saved}: nanoGPT goes on from it with --init_from=resume --out_dir={saved.parent}", file=sys.stderr)
     for note in made.notes:
         print(f"note: {note}", file=sys.stderr)
+
+
+def _ladder(results: Results, chosen: Any, today: str, folder: Path) -> list[str]:
+    """Write the ladder; the paths of its configs."""
+    from sweeps import export as exporting
+    from sweeps import ladder as climbing
+
+    said = exporting.evidence(results, chosen, date=today)
+    made = climbing.write_ladder(climbing.ladder(results, chosen), results, folder.absolute(), evidence=said)
+    return [str(folder.absolute() / name) for name in made]
 
 
 @app.command()

@@ -1,19 +1,45 @@
-"""Differences of final losses between arms, over seeds, with honest intervals."""
+"""Differences of final losses between arms, over seeds, with honest intervals.
+
+A seed moves every loss, and moves arms that start from the same weights and see the same batches alike. So what a
+contrast has to be measured against is what is left of a seed's luck once the arms are subtracted, and how it is
+measured is settled by which arms are compared and by the scatter about their means, never by the means themselves:
+
+- *layout*: the seeds' luck cancels (the weights sum to 0 over the arms of each shape), and other arms tell of what is
+  left too. With two seeds a contrast's own sums give Student's t one degree of freedom, and an interval of 13 standard
+  errors; but all the arms of one start are a table of arms by seeds, whose residuals about arm + seed effects measure
+  the same noise many times over (paired differences don't: they share the baseline's runs, and to pool them would count
+  these again and again). As arms need not be equally noisy, the others weigh no more than their agreement with each
+  other warrants, and nothing where the contrast's own sums scatter more than theirs.
+- *paired*: Student's t on the sums by seed alone.
+- *unpaired*: arms that start from different weights share no luck (measured: pairing by seed then narrows nothing), so
+  each start's own sums have a variance, over all seeds that it has, and Welch's formula adds them up.
+- *permutation*: some seeds have broken through and others have not, so that a mean and its standard error describe
+  neither. Flipping the signs of the sums gives p, and Hartigan's typical values the interval.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import fdtrc, stdtr, stdtrit
 
 LEVEL = 0.05
+"""one minus the confidence of every interval and bound"""
 MOST_SEEDS = 64
+"""further seeds that are worth naming"""
+_LOUDER = 0.1
+"""level of the F test by which a contrast is too noisy for the others' variance to speak of it"""
+_EXACT = 1e-9
+"""nats; noise below it is rounding"""
+_WITHIN = (0.00068, 0.0143, 0.0392, 0.0650, 0.0876, 0.1065, 0.1229, 0.1359, 0.1476, 0.1572, 0.1663, 0.1746)
+"""what two clusters leave of the variance of 3, 4, ... normal values, in one case of twenty (10**6 draws)"""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -26,6 +52,13 @@ class Sample:
     """by seed"""
     shape: Hashable
     """arms of one shape start from the same weights and see the same batches at a seed"""
+    start: Hashable = None
+    """arms of one start begin with the same weights, however long they run; None: the arms of this shape"""
+
+    @property
+    def origin(self) -> Hashable:
+        """Arms of different origin share no luck."""
+        return self.shape if self.start is None else self.start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +68,15 @@ class Contrast:
     differences: Mapping[int, float]
     """by seed: every one is to be shown"""
     mean: float
+    """of the differences; method unpaired: of each arm's losses at all its seeds"""
     se: float | None
     """standard error of the mean, nats; None: the noise isn't known (one seed, nothing to pool with)"""
     degrees: float | None
     low: float | None
-    """95 % interval, two-sided"""
+    """95 % interval, two-sided; None: no bound (noise unknown, or method permutation with under 6 seeds)"""
     high: float | None
     lower: float | None
-    """one-sided 95 % bounds"""
+    """one-sided 95 % bounds; None: no bound (noise unknown, or method permutation with under 5 seeds)"""
     upper: float | None
     threshold: float
     """what it is tested against, nats"""
@@ -63,72 +97,205 @@ class Contrast:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Part:
-    """What the arms of one shape contribute to a contrast."""
+class _Noise:
+    """What is known of the noise of a part's mean; a part is what the arms of one origin contribute to a contrast."""
 
-    mean: float
-    variance: float | None
-    """of the mean; None: not known"""
+    variance: float
     degrees: float
-    layout: bool
+    pooled: bool
+    """other arms speak of it, too"""
 
 
 def contrast(weights: Mapping[K, float], samples: Mapping[K, Sample], *, threshold: float = 0.0) -> Contrast | None:
-    """The sum of arms' losses by `weights`, which sum to 0; None where no seed has all of these arms.
+    """The sum of arms' mean losses by `weights`, which sum to 0.
 
-    `samples` holds every arm of the study: those outside of the contrast tell of the noise.
+    `samples` holds every arm of the study: those outside of the contrast tell of the noise. Arms of one origin count at
+    the seeds that they share; the differences are those of seeds that all arms share. None where there is no such seed.
     """
-    groups: dict[Hashable, list[K]] = defaultdict(list)
-    for arm, weight in weights.items():
-        if weight:
-            groups[samples[arm].shape].append(arm)
-    needed = [arm for arms in groups.values() for arm in arms]
-    shared = sorted(set.intersection(*(set(samples[arm].losses) for arm in needed)))
+    parts = _by_origin(weights, samples)
+    sums = [_sums(part, samples) for part in parts]
+    shared = sorted(set.intersection(*(set(each) for each in sums)))
     if not shared:
         return None
-    differences = {seed: sum(weights[arm] * samples[arm].losses[seed] for arm in needed) for seed in shared}
-    parts = [_part(arms, weights, samples) for arms in groups.values()]
-    method = "layout" if all(part.layout for part in parts) else "paired" if len(parts) == 1 else "unpaired"
-    mean = sum(part.mean for part in parts)
-    variances = [part.variance for part in parts]
-    known = [each for each in variances if each is not None]
-    if len(known) < len(variances) or sum(known) <= 0:
-        return _made(differences, mean, None, None, threshold, method)
-    degrees = sum(known) ** 2 / sum(part.variance**2 / part.degrees for part in parts if part.variance)
-    return _made(differences, mean, math.sqrt(sum(known)), degrees, threshold, method)
+    differences = {seed: math.fsum(each[seed] for each in sums) for seed in shared}
+    if any(two_modes(list(each.values())) for each in sums):
+        return _permuted(differences, threshold)
+    noises = [_noise(part, list(each.values()), samples) for part, each in zip(parts, sums, strict=True)]
+    mean = math.fsum(statistics.fmean(each.values()) for each in sums)
+    known = [noise for noise in noises if noise is not None]
+    if len(known) == len(parts) and all(noise.pooled for noise in known):
+        method = "layout"
+    else:
+        method = "paired" if len(parts) == 1 else "unpaired"
+    if len(known) < len(parts):
+        return _by_t(differences, mean, None, None, threshold, method)
+    variance = math.fsum(noise.variance for noise in known)
+    # Welch and Satterthwaite; of one part alone its own degrees
+    degrees = variance**2 / math.fsum(noise.variance**2 / noise.degrees for noise in known) if variance else None
+    return _by_t(differences, mean, math.sqrt(variance), degrees, threshold, method)
 
 
-def _part(arms: Sequence[K], weights: Mapping[K, float], samples: Mapping[K, Sample]) -> _Part:
-    seeds = sorted(set.intersection(*(set(samples[arm].losses) for arm in arms)))
-    sums = [sum(weights[arm] * samples[arm].losses[seed] for arm in arms) for seed in seeds]
-    mean, n = statistics.fmean(sums), len(sums)
-    if abs(sum(weights[arm] for arm in arms)) < 1e-9:
-        shape = samples[arms[0]].shape
-        variance, degrees = _residual([each.losses for each in samples.values() if each.shape == shape])
-        if degrees:
-            size = sum(weights[arm] ** 2 for arm in arms)
-            return _Part(mean=mean, variance=variance * size / n, degrees=degrees, layout=True)
-    if n < 2:
-        return _Part(mean=mean, variance=None, degrees=0, layout=False)
-    return _Part(mean=mean, variance=statistics.variance(sums) / n, degrees=n - 1, layout=False)
+def _by_origin(weights: Mapping[K, float], samples: Mapping[K, Sample]) -> list[dict[K, float]]:
+    parts: dict[Hashable, dict[K, float]] = defaultdict(dict)
+    for arm, weight in weights.items():
+        if weight:
+            parts[samples[arm].origin][arm] = weight
+    return list(parts.values())
 
 
-def _residual(table: Sequence[Mapping[int, float]]) -> tuple[float, int]:
-    """Residual variance of losses by arm and seed about arm + seed effects, and its degrees of freedom."""
+def _sums(part: Mapping[K, float], samples: Mapping[K, Sample]) -> dict[int, float]:
+    """Weighted sums of a part's losses at the seeds that its arms share."""
+    seeds = sorted(set.intersection(*(set(samples[arm].losses) for arm in part)))
+    return {seed: math.fsum(weight * samples[arm].losses[seed] for arm, weight in part.items()) for seed in seeds}
+
+
+def _noise(part: Mapping[K, float], sums: Sequence[float], samples: Mapping[K, Sample]) -> _Noise | None:
+    """None: not known."""
+    n, degrees = len(sums), len(sums) - 1
+    mean = math.fsum(sums) / n
+    own = math.fsum((each - mean) ** 2 for each in sums) / degrees if degrees else 0.0
+    alone = _Noise(variance=own / n, degrees=degrees, pooled=False) if degrees else None
+    if not _cancels(part, samples) or (degrees and max(map(abs, sums)) < _EXACT):
+        return alone
+    origin = samples[next(iter(part))].origin
+    others: dict[Hashable, list[Mapping[int, float]]] = defaultdict(list)
+    for arm, sample in samples.items():
+        if arm not in part and sample.losses and sample.origin == origin:
+            others[sample.shape].append(sample.losses)
+    found = _residual(list(others.values()))
+    size = math.fsum(weight**2 for weight in part.values())
+    if found is None or (degrees and fdtrc(degrees, found.degrees, own / size / found.variance) < _LOUDER):
+        return alone
+    weight = found.weight
+    variance = (degrees * own + weight * size * found.variance) / (degrees + weight)
+    return _Noise(variance=variance / n, degrees=degrees + weight, pooled=True)
+
+
+def _cancels(part: Mapping[K, float], samples: Mapping[K, Sample]) -> bool:
+    """Whether seeds' luck cancels: the weights sum to 0 over the arms of each shape."""
+    totals: dict[Hashable, float] = defaultdict(float)
+    for arm, weight in part.items():
+        totals[samples[arm].shape] += weight
+    return all(abs(total) < _EXACT for total in totals.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Residual:
+    """What arm and seed effects leave of the losses of some arms."""
+
+    variance: float
+    degrees: int
+    spread: float
+    """squared coefficient of variation of the variances of differences between two arms, their sampling apart; may be
+    negative by chance, as an unbiased estimate of 0 is"""
+
+    @property
+    def weight(self) -> float:
+        """Degrees of freedom that the variance is worth where it speaks of another contrast: a variance of k degrees is
+        known with a squared coefficient of variation of 2/k."""
+        return min(2 / self.spread, self.degrees) if self.spread > 0 else self.degrees
+
+
+def _residual(tables: Sequence[Sequence[Mapping[int, float]]]) -> _Residual | None:
+    """Of one table of losses by arm and seed for each shape; None: they leave no degree of freedom, or nothing."""
+    left = [_left(table) for table in tables]
+    degrees, squares = sum(each.degrees for each in left), math.fsum(each.squares for each in left)
+    if degrees == 0 or squares < _EXACT**2:
+        return None
+    variance = squares / degrees
+    # a variance of d degrees has a mean square of sigma**4 (1 + 2/d)
+    fourth, expected = math.fsum(each.fourth for each in left), math.fsum(each.expected for each in left)
+    spread = fourth / expected / (variance**2 / (1 + 2 / degrees)) - 1
+    return _Residual(variance=variance, degrees=degrees, spread=spread)
+
+
+class _Left(NamedTuple):
+    squares: float
+    """sum of squared residuals"""
+    degrees: int
+    fourth: float
+    """over pairs of arms: their degrees times the squared variance of their differences (halved)"""
+    expected: float
+    """`fourth`, were all variances 1"""
+
+
+def _left(table: Sequence[Mapping[int, float]]) -> _Left:
+    """Least squares of arm + seed effects, where not every arm has every seed."""
     seeds = sorted(set().union(*table))
-    rows = [
-        (i, len(table) + seeds.index(seed), loss) for i, losses in enumerate(table) for seed, loss in losses.items()
-    ]
-    design = np.zeros((len(rows), len(table) + len(seeds)))
-    for row, (arm, seed, _) in zip(design, rows, strict=True):
-        row[[arm, seed]] = 1
-    values = np.array([loss for *_, loss in rows])
-    fit, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
-    degrees = len(rows) - int(rank)
-    return (float(np.sum((values - design @ fit) ** 2)) / degrees, degrees) if degrees else (0.0, 0)
+    y = np.array([[losses.get(seed, math.nan) for seed in seeds] for losses in table])
+    has = (y == y).astype(float)
+    runs = has.sum(axis=1)
+    y = np.where(has, y, 0)
+    y = has * (y - (y.sum(axis=1) / runs)[:, None])
+    # normal equations of the seed effects, the arms' swept out
+    normal = np.diag(has.sum(axis=0)) - (has.T / runs) @ has
+    right = y.sum(axis=0)
+    effects, _, rank, _ = np.linalg.lstsq(normal, right)
+    y2 = y * y
+    squares = max(0.0, float(y2.sum() - right @ effects))
+    degrees = int(runs.sum()) - len(table) - int(rank)
+    # all pairs of arms, both ways round; y is the deviation from the arm's mean, which matters to no variance
+    both = np.maximum(has @ has.T, 1)
+    total = y @ has.T
+    square = y2 @ has.T - y @ y.T
+    freedom = both - 1
+    np.fill_diagonal(freedom, 0)
+    variances = (square + square.T - (total - total.T) ** 2 / both) / np.maximum(freedom, 1) / 2
+    expected = float((freedom + 2 * (freedom > 0)).sum())
+    return _Left(squares, degrees, float((freedom * variances**2).sum()) / 2, expected / 2)
 
 
-def _made(
+def two_modes(values: Sequence[float]) -> bool:
+    """Whether the values fall into two clusters, as where some runs broke through and others got stuck.
+
+    The share of their variance that the best split into two leaves within the clusters (Fisher 1958, "On Grouping for
+    Maximum Homogeneity", JASA 53) is less than in 95 % of normal samples. It says nothing of mean and variance, on
+    which in normal samples it doesn't depend (Basu's theorem): so to choose the method by it does an interval no harm.
+    """
+    n = len(values)
+    if not 3 <= n < 3 + len(_WITHIN):
+        return False
+    mean = math.fsum(values) / n
+    ordered = sorted(each - mean for each in values)
+    total = math.fsum(each * each for each in ordered)
+    # the sums of two clusters are each other's negative, as the mean is removed
+    between = max(low**2 * n / (i * (n - i)) for i, low in enumerate(itertools.accumulate(ordered[:-1]), 1))
+    return total > n * _EXACT**2 and 1 - between / total < _WITHIN[n - 3]
+
+
+def _permuted(differences: Mapping[int, float], threshold: float) -> Contrast:
+    """By all 2**n flips of signs: differences that are symmetric about their mean are as likely either way.
+
+    So p is at least 2**-n. The means of all subsets of the seeds cut the line into pieces that hold the true mean with
+    equal probability (Hartigan 1969, "Using Subsample Values as Typical Values", JASA 64): 5 seeds for a one-sided
+    bound, 6 for an interval.
+    """
+    values = np.array(list(differences.values()))
+    n, count = len(values), 2 ** len(values)
+    chosen = np.array(list(itertools.product((0, 1), repeat=n)))
+    flipped = (2 * chosen - 1) @ (values - threshold)
+    means = np.sort(chosen[1:] @ values / chosen[1:].sum(axis=1))
+
+    def bound(tail: float, sign: int) -> float | None:
+        index = math.floor(tail * count)
+        return None if index == 0 else float(means[index - 1] if sign < 0 else means[-index])
+
+    return Contrast(
+        differences=differences,
+        mean=float(values.mean()),
+        se=float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else None,
+        degrees=n - 1 if n > 1 else None,
+        low=bound(LEVEL / 2, -1),
+        high=bound(LEVEL / 2, 1),
+        lower=bound(LEVEL, -1),
+        upper=bound(LEVEL, 1),
+        threshold=threshold,
+        p=float(np.mean(flipped >= flipped[-1] - _EXACT)),
+        method="permutation",
+    )
+
+
+def _by_t(
     differences: Mapping[int, float],
     mean: float,
     se: float | None,
@@ -136,11 +303,16 @@ def _made(
     threshold: float,
     method: str,
 ) -> Contrast:
-    """A contrast by Student's t."""
+    """By Student's t. Runs that agree to the last digit tell that nothing changed, but not how sure another mean is."""
     two = one = p = None
-    if se is not None and degrees is not None:
+    if se is not None and se > _EXACT and degrees is not None:
         two, one = (se * float(stdtrit(degrees, 1 - tail)) for tail in (LEVEL / 2, LEVEL))
         p = float(stdtr(degrees, (threshold - mean) / se))
+    elif se is not None and abs(mean) < _EXACT:
+        two = one = 0.0
+        p = float(threshold >= 0)
+    else:
+        se = degrees = None
     return Contrast(
         differences=differences,
         mean=mean,
@@ -163,12 +335,8 @@ def shown(contrast: Contrast) -> bool:
 
 def negligible(contrast: Contrast, min_effect: float) -> bool:
     """Whether the interval lies inside ±min_effect."""
-    return (
-        contrast.low is not None
-        and contrast.high is not None
-        and -min_effect < contrast.low
-        and contrast.high < min_effect
-    )
+    low, high = contrast.low, contrast.high
+    return low is not None and high is not None and -min_effect < low and high < min_effect
 
 
 def harmful(contrast: Contrast, min_effect: float) -> bool:
@@ -177,26 +345,38 @@ def harmful(contrast: Contrast, min_effect: float) -> bool:
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p-values (1979), in place. None, a comparison not made yet, stays so and counts as one of the family."""
+    """Holm's adjusted p-values (1979, Scand. J. Statist. 6), in place.
+
+    None, a comparison that has no p yet, stays None and counts in the family, as if it were the least significant: so
+    p-values can only fall when it comes in with a low one, never rise because there are more of them.
+    """
     adjusted: list[float | None] = [None] * len(p)
-    known = sorted((value, index) for index, value in enumerate(p) if value is not None)
     highest = 0.0
-    for rank, (value, index) in enumerate(known):
-        highest = max(highest, min(1.0, value * (len(p) - rank)))
+    for rank, (value, index) in enumerate(sorted((each, i) for i, each in enumerate(p) if each is not None)):
+        highest = max(highest, min(1.0, (len(p) - rank) * value))
         adjusted[index] = highest
     return adjusted
 
 
 def seeds_to_decide(contrast: Contrast, *, min_effect: float) -> int | None:
-    """Further seeds with which the mean would be shown to be above min_effect, below -min_effect or within, were mean
-    and noise to stay; None: over 64, or the noise isn't known."""
-    if contrast.se is None or contrast.degrees is None:
+    """Further seeds with which the mean would be shown to exceed min_effect, to lie within ±min_effect or below
+    -min_effect, were mean and noise to stay.
+
+    An adjusted p counts as it stands to the contrast's own: in a family, more is needed. None: over 64, or the noise
+    isn't known.
+    """
+    if not contrast.se or contrast.degrees is None or contrast.p is None:
         return None
     n = contrast.n
+    raw = float(stdtr(contrast.degrees, (contrast.threshold - contrast.mean) / contrast.se))
+    family = max(1.0, contrast.p / raw) if raw and contrast.method != "permutation" else 1.0
     for more in range(1, MOST_SEEDS + 1):
+        if contrast.method == "permutation" and 2.0 ** -(n + more) > LEVEL / 2:
+            continue
         se = contrast.se * math.sqrt(n / (n + more))
         degrees = contrast.degrees * (n + more - 1) / max(1, n - 1)
+        p = float(stdtr(degrees, (min_effect - contrast.mean) / se))
         two, one = (se * float(stdtrit(degrees, 1 - tail)) for tail in (LEVEL / 2, LEVEL))
-        if abs(contrast.mean) - one > min_effect or abs(contrast.mean) + two < min_effect:
+        if p * family <= LEVEL or abs(contrast.mean) + two < min_effect or contrast.mean + one < -min_effect:
             return more
     return None

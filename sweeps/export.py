@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sweeps import confirmed
+from sweeps.attribution import attribute
 from sweeps.long_run import remarks, stretched
 from sweeps.paths import write_text
 from sweeps.results import DataFacts, Results, Run
@@ -40,6 +42,7 @@ _SECTIONS = {
 }
 _BESIDE = {"gradient_accumulation_steps": "with torchrun it must be divisible by the number of processes"}
 _COLUMNS = 110
+_ASCII = str.maketrans({"→": "->", "−": "-", "±": "+-", "×": "x", "÷": "/", "–": "-", "’": "'"})
 
 
 class ExportError(UserError):
@@ -74,9 +77,27 @@ def export_run(results: Results, run: Run, *, date: str, iters: int | None = Non
     )
 
 
+def check_best(results: Results) -> None:
+    """Raise ExportError where runs on fresh seeds don't show the search's best to be better than the baseline."""
+    found = attribute(results)
+    if found is None or found.broken:
+        return
+    raise ExportError(
+        f"no config of study {results.study.name!r} is best: {found.why}. Keep the baseline's, or: --force writes "
+        f"trial {found.best.trial} all the same, --trial N another; `sweep confirm {results.study.name}` adds seeds"
+    )
+
+
 def evidence(results: Results, run: Run, *, date: str) -> tuple[str, ...]:
     """What stands behind a run, a line a fact."""
     config, data = run.config, results.data
+    found = attribute(results)
+    if run.optuna_study != results.study.name or (found is not None and found.best.id != run.id):
+        verdict: tuple[str, ...] = ("verdict: of another trial; nothing was confirmed of this one",)
+    elif found is None:
+        verdict = ("verdict: screened on the search's own seed, not proven",)
+    else:
+        verdict = (f"verdict: {confirmed.headline(found)}", *confirmed.knobs(found))
     losses = [
         other.val_loss
         for other in results.runs
@@ -91,6 +112,7 @@ def evidence(results: Results, run: Run, *, date: str) -> tuple[str, ...]:
         f"data: {data.path}, fingerprint {data.fingerprint}, {data.train_tokens} training tokens",
         f"exported on {date}",
     ]
+    lines[1:1] = verdict
     return (*lines, *(f"{key}: {value}" for key, value in results.provenance.items()))
 
 
@@ -238,7 +260,7 @@ def _comment_block(title: str, lines: Sequence[str]) -> list[str]:
 
 def _printable(text: str) -> str:
     """`text` as one line of ASCII: a name from a study can't end the comment that it stands in."""
-    plain = text.encode("ascii", "backslashreplace").decode("ascii")
+    plain = text.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
     return re.sub(r"[\x00-\x20\x7f]+", " ", plain).strip()
 
 

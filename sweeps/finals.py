@@ -48,8 +48,8 @@ class Final:
 def finals(results: Results) -> tuple[Final, ...]:
     """Those of the search's trials that have one, in their order.
 
-    None have trials under way, those that did not fit or failed, and stopped ones that nothing can be predicted of. What
-    the pruner predicted stands; of trials stopped by rules that predict nothing (Optuna's), it is predicted here.
+    Trials under way have none, nor those that did not fit or failed, nor stopped ones that nothing can be predicted
+    of. What the pruner predicted stands; of trials stopped by Optuna's rules, which predict nothing, it is done here.
     """
     runs = search_runs(results)
     told = {run.id: final for run in runs if (final := _told(run)) is not None}

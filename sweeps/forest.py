@@ -172,7 +172,9 @@ def nats(value: float) -> str:
 
 def _forest(rows: Sequence[EffectRow], floor: float) -> go.Figure:
     marks = max(len(row.effects) for row in rows)
-    made = rows_with_remarks("nats better than the baseline", [(row.label, row.word) for row in rows], marks=marks)
+    made = rows_with_remarks(
+        "effect of the change (nats; right is better)", [(row.label, row.word) for row in rows], marks=marks
+    )
     made.add_vrect(x0=-floor, x1=floor, fillcolor=BAND, line_width=0, layer="below")
     made.add_vline(x=0, line={"color": BLACK, "width": 1})
     placed = [
@@ -200,7 +202,7 @@ def _forest(rows: Sequence[EffectRow], floor: float) -> go.Figure:
         )
     for index, row in enumerate(rows):
         if not row.effects:
-            made.add_annotation(x=0, y=index, text="no difference known yet", showarrow=False, bgcolor="white")
+            made.add_annotation(x=0, y=index, text="no final loss to compare", showarrow=False, bgcolor="white")
     return made.update_xaxes(range=padded(low, high, share=0.04))
 
 
@@ -249,16 +251,15 @@ def rows_with_remarks(x_title: str, texts: Sequence[tuple[str, str]], *, marks: 
     Lines of a remark end where it has them end, and where they'd meet the label on a phone.
     """
     made = rows_figure(x_title, ["" for _ in texts])
-    note = made.layout.annotations[0].to_plotly_json()
-    lines = 1
-    for row, (label, remark) in enumerate(texts):
+    side = {"x": 0.994, "xanchor": "right", "align": "right"}
+    notes, lines = [], 1
+    for note, (label, remark) in zip(made.layout.annotations, texts, strict=True):
         left = wrapped(label.replace(" → ", "→"), width=_LEFT).replace("→", " → ")  # a change stays on one line
         right = "<br>".join(wrapped(part, width=_RIGHT) for part in remark.splitlines())
-        made.layout.annotations[row].update(text=left, align="left")
-        made.add_annotation(
-            note | {"y": row, "text": f"<b>{right}</b>", "x": 0.994, "xanchor": "right", "align": "right"}
-        )
+        shared = note.to_plotly_json()
+        notes += [shared | {"text": left, "align": "left"}, shared | side | {"text": f"<b>{right}</b>"}]
         lines = max(lines, *(text.count("<br>") + 1 for text in (left, right)))
+    made.layout.annotations = notes
     return made.update_layout(height=124 + (12 + 16 * lines + 17 * marks) * len(texts))
 
 

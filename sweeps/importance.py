@@ -6,9 +6,8 @@ What is shown is what the trials' luck leaves: everything is worked out again fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import optuna
@@ -16,16 +15,12 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 
 from sweeps import space
 from sweeps.finals import Final, drawn, finals, without_final
-from sweeps.law import Floats
 from sweeps.results import Results
-from sweeps.words import count
 
-if TYPE_CHECKING:
-    from optuna.importance import BaseImportanceEvaluator
-
-FANOVA_TRIALS, PED_ANOVA_TRIALS = 20, 50
-"""complete trials below which fANOVA's forest says nothing reliable; trials with a final loss, imputed or not, below
-which PED-ANOVA's best tenth is under five"""
+FANOVA, PED_ANOVA = "fANOVA", "PED-ANOVA"
+LEAST = {FANOVA: 20, PED_ANOVA: 50}
+"""trials below which a method says nothing reliable: complete ones for fANOVA's forest; for PED-ANOVA, as long as there
+are those, any with a final loss or a predicted one, so that the best tenth has five"""
 LEVEL = 0.9
 """of the intervals"""
 _RESAMPLES, _TREES = 32, 6
@@ -58,6 +53,11 @@ class Importance:
         """Parameters whose whole interval is above the zero line."""
         return tuple(name for name, share in self.shares.items() if share.low > self.zero_line)
 
+    @property
+    def above(self) -> tuple[str, ...]:
+        """Further ones, whose median is."""
+        return tuple(name for name, share in self.shares.items() if share.low <= self.zero_line < share.middle)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Importances:
@@ -87,60 +87,82 @@ def importances(results: Results) -> Importances:
     ranges = space.distributions(results.study)
     every = finals(results)
     known = [final for final in every if ranges.keys() <= final.run.params.keys()]
-    diverged = sum(final.diverged for final in known)
-    imputed = sum(final.imputed for final in known)
+    imputed, diverged = sum(final.imputed for final in known), sum(final.diverged for final in known)
     complete = len(known) - imputed - diverged
-    methods, reasons = [], []
-    for method, least, there, what in (
-        ("fANOVA", FANOVA_TRIALS, complete, "complete trials"),
-        ("PED-ANOVA", PED_ANOVA_TRIALS, len(known) if complete >= FANOVA_TRIALS else complete, "trials"),
-    ):
-        if there < least:
-            reasons.append(f"{method} needs at least {least} {what} of the search, and there are {there}")
-        elif len({final.loss for final in known}) == 1:
-            reasons.append(f"{method} finds nothing to explain: all {there} {what} ended alike")
-        else:
-            methods.append(_importance(method, known, ranges))
+    having = {FANOVA: complete, PED_ANOVA: len(known) if complete >= LEAST[FANOVA] else complete}
+    methods = [method for method in LEAST if having[method] >= LEAST[method]]
+    reasons = [
+        f"{method} needs at least {least} trials of the search, and there are {having[method]}"
+        for method, least in LEAST.items()
+        if method not in methods
+    ]
+    if methods and len({final.loss for final in known}) == 1:
+        methods, reasons = [], [f"all {len(known)} trials ended alike"]
     return Importances(
-        methods=tuple(methods),
+        methods=_measured(methods, known, ranges) if methods else (),
         complete=complete,
         imputed=imputed,
         diverged=diverged,
-        left_out=len(without_final(results, every)) + len(every) - len(known),
+        left_out=len(every) - len(known) + len(without_final(results, every)),
         reasons=tuple(reasons),
     )
 
 
-def _importance(method: str, known: Sequence[Final], ranges: Mapping[str, BaseDistribution]) -> Importance:
-    rng = np.random.default_rng(0)  # the same results give the same page
-    names = [*ranges, _DUMMY]
-    found = np.array([_resampled(method, known, ranges, names, rng) for _ in range(_RESAMPLES)])
-    low, middle, high = np.quantile(found, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2], axis=0).tolist()
-    shares = [Share(middle=m, low=lo, high=hi) for m, lo, hi in zip(middle, low, high, strict=True)]
-    *own, dummy = zip(names, shares, strict=True)
-    ordered = dict(sorted(own, key=lambda item: -item[1].middle))
-    return Importance(method=method, shares=ordered, zero_line=dummy[1].high)
+def _measured(
+    methods: Sequence[str], known: Sequence[Final], ranges: Mapping[str, BaseDistribution]
+) -> tuple[Importance, ...]:
+    rng = np.random.default_rng(0)  # the same trials always say the same
+    found = np.array([_resampled(methods, known, ranges, rng) for _ in range(_RESAMPLES)])
+    quantiles = np.quantile(found, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2], axis=0)
+    made = []
+    for index, method in enumerate(methods):
+        *own, dummy = (Share(low=low, middle=middle, high=high) for low, middle, high in quantiles[:, index].T.tolist())
+        shares = sorted(zip(ranges, own, strict=True), key=lambda item: -item[1].middle)
+        made.append(Importance(method=method, shares=dict(shares), zero_line=dummy.high))
+    return tuple(made)
 
 
 def _resampled(
-    method: str,
-    known: Sequence[Final],
-    ranges: Mapping[str, BaseDistribution],
-    names: Sequence[str],
-    rng: np.random.Generator,
-) -> list[float]:
-    """The shares of `names` in one resample."""
-    losses, dummies = drawn(known, rng), rng.random(len(known))
-    chosen = rng.integers(len(known), size=len(known))
-    if np.ptp(losses[chosen]) == 0:
-        return [0.0] * len(names)
-    study = _study(known, ranges, losses, dummies, chosen)
+    methods: Sequence[str], known: Sequence[Final], ranges: Mapping[str, BaseDistribution], rng: np.random.Generator
+) -> list[list[float]]:
+    """(methods, d + 1): the shares of all parameters and of the dummy in one resample."""
+    losses, dummies = drawn(known, rng).tolist(), rng.random(len(known)).tolist()
+    chosen = rng.integers(len(known), size=len(known)).tolist()
+    spaces = {**ranges, _DUMMY: FloatDistribution(0.0, 1.0)}
+    study = _in_memory()
+    study.add_trials(
+        optuna.trial.create_trial(
+            params={name: known[i].run.params[name] for name in ranges} | {_DUMMY: dummies[i]},
+            distributions=spaces,
+            value=losses[i],
+        )
+        for i in chosen
+    )
+    seed = int(rng.integers(2**31))
+    found = [_evaluated(method, study, list(spaces), seed=seed) for method in methods]
+    return [[shares[name] for name in spaces] for shares in found]
+
+
+def _in_memory() -> optuna.Study:
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study in memory isn't news
+    try:
+        return optuna.create_study()
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def _evaluated(method: str, study: optuna.Study, names: list[str], *, seed: int) -> Mapping[str, float]:
     from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator  # load scikit-learn: seconds
 
-    if method == "PED-ANOVA":
-        found = PedAnovaImportanceEvaluator().evaluate(study, params=list(names))
-        whole = sum(found.values())
-    else:
-        seed = int(rng.integers(2**31))
-        found, whole = FanovaImportanceEvaluator(n_trees=_TREES, seed=seed).evaluate(study, params=list(names)), 1.0
-    return [found[name] / whole if whole else 0.0 for name in names]
+    nothing = dict.fromkeys(names, 0.0)
+    if len({trial.value for trial in study.get_trials(deepcopy=False)}) == 1:
+        return nothing
+    if method == PED_ANOVA:
+        divergences = PedAnovaImportanceEvaluator().evaluate(study, params=names)
+        whole = sum(divergences.values())
+        return {name: share / whole for name, share in divergences.items()} if whole else nothing
+    try:
+        return FanovaImportanceEvaluator(n_trees=_TREES, seed=seed).evaluate(study, params=names)
+    except RuntimeError:  # none of its trees has anything to explain
+        return nothing

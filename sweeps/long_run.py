@@ -70,8 +70,9 @@ def _learning_rate(config: TrainConfig, share: float) -> Iterator[str]:
     if share > TRUSTED:
         yield (
             f"WARNING: this run is {share:.3g} times as long as the trial that chose its learning_rate; beyond "
-            f"{TRUSTED} times that rate is a guess. Run a ladder instead of one config: {TRUSTED // 2} and {TRUSTED} "
-            "times the trial's length first, each with the rates below, and see which way the best one moves."
+            f"{TRUSTED} times that rate is a guess. Run a ladder instead of one config (sweep export --ladder DIR "
+            f"writes it): {TRUSTED // 2} and {TRUSTED} times the trial's length first, each with three rates, and see "
+            "which way the best one moves."
         )
     down, small, up = (_two_digits(config.learning_rate * share**power) for power in (BJORCK, BJORCK_SMALL, STEP_LAW))
     yield (

@@ -17,10 +17,21 @@ def text(plain: str) -> str:
     return html.escape(plain)
 
 
+def breakable(name: str) -> str:
+    """A name such as gradient_accumulation_steps, which may go over to the next line after a "_"."""
+    return text(name).replace("_", "_<wbr>")
+
+
 def prose(sentence: str) -> str:
     """A sentence: numbers such as 1e-4 and 95 % stay on one line, what is between backticks is code."""
     whole = _EXPONENT.sub(r'<span class="whole">\g<0></span>', text(sentence.replace(" %", f"{_NBSP}%")))
-    return _COMMAND.sub(r"<code>\1</code>", whole)
+    return _COMMAND.sub(_command, whole)
+
+
+def _command(found: re.Match[str]) -> str:
+    """A command, which breaks between its words alone: not after the hyphen of an option."""
+    words = " ".join(f'<span class="whole">{word}</span>' for word in found[1].split(" "))
+    return f"<code>{words}</code>"
 
 
 def items(sentences: Iterable[str]) -> str:
@@ -56,7 +67,8 @@ def head(columns: Sequence[tuple[str, str]], *, sortable: bool = False) -> str:
     """The head of a table: names of columns and their kinds (number, aside, words)."""
     cells = []
     for name, kind in columns:
-        shown = f'<button type="button">{text(name)}</button>' if sortable else text(name)
+        label = breakable(name)
+        shown = f'<button type="button">{label}</button>' if sortable else label
         cells.append(f'<th scope="col" class="{kind}">{shown}</th>')
     return f"<thead><tr>{''.join(cells)}</tr></thead>"
 

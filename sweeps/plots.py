@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from sweeps import best_curve, confirm_plots, curves, outlooks, pruning_plots, slices, units
+from sweeps import best_curve, confirm_plots, curves, maps, outlooks, pruning_plots, units
 from sweeps.chosen import baseline_runs, best_run
 from sweeps.figure import (
     BAND,
@@ -24,16 +24,16 @@ from sweeps.figure import (
     SYMBOLS,
     VERMILION,
     Picture,
-    axis_name,
     hover,
     nothing,
     plain,
     rows_figure,
 )
-from sweeps.importance import importances
-from sweeps.knobs import PARAM
+from sweeps.importance_plot import importance
+from sweeps.parallel import parallel
 from sweeps.results import Results, Run
 from sweeps.screening import Effect, Word, screen
+from sweeps.slices import slices
 from sweeps.units import perplexity
 from sweeps.words import advised, change, count, joined, signed
 
@@ -54,9 +54,10 @@ def pictures(results: Results) -> tuple[Picture, ...]:
         curves.candidate_differences(results),
         curves.all_curves(results),
         outlooks.stopped_curves(results),
-        slices.slices(results),
+        slices(results),
         importance(results),
-        slices.parallel(results),
+        *maps.pictures(results),
+        parallel(results),
         *pruning_plots.pictures(results),
         perplexities(results),
     )
@@ -173,45 +174,6 @@ def _with_interval(effect: Effect) -> str:
     return (
         f"{signed(effect.effect)} ± {effect.half_width:.3f} nats (95 %)"
         f"<br>± {effect.family_half_width:.3f} for all comparisons together"
-    )
-
-
-def importance(results: Results) -> Picture:
-    """fANOVA's shares, with the dummy knob's as the zero line."""
-    key, title = "importances", "Which knobs matter over the search space"
-    found = importances(results)
-    if not found.shares:
-        return nothing(key, title, f"Not shown: {found.reason}.")
-    axes = {param: axis_name(knob) for knob, param in PARAM.items()}
-    shares = list(found.shares.values())
-    made = rows_figure("share of the loss's variance", [axes.get(param, param) for param in found.shares])
-    made.add_trace(
-        go.Bar(
-            x=shares,
-            y=list(range(len(shares))),
-            orientation="h",
-            width=0.3,
-            marker={"color": [BLUE if share > found.zero_line else GREY for share in shares]},
-            hovertemplate="%{x:.1%}<extra></extra>",
-            showlegend=False,
-        )
-    )
-    for row, share in enumerate(shares):
-        clear = max(share, found.zero_line)
-        made.add_annotation(x=clear, y=row, text=f"{share:.0%}", showarrow=False, xanchor="left", xshift=4)
-    made.add_vline(x=found.zero_line, line={"color": BLACK, "width": 1, "dash": "dash"})
-    made.update_xaxes(tickformat=".0%", range=[0, max(*shares, found.zero_line) * 1.12])
-    above = [axes.get(param, param) for param, share in found.shares.items() if share > found.zero_line]
-    start = f"From {found.trials} complete trials, {joined(above)} stand above a knob without effect"
-    none = f"From {found.trials} complete trials, no knob stands above one without effect"
-    return Picture(
-        key=key,
-        title=title,
-        summary=f"{start if len(above) != 1 else start.replace(' stand ', ' stands ')}." if above else f"{none}.",
-        reading="fANOVA: how much of the loss's variance each knob explains by itself, anywhere in its range, which is "
-        "not how much it improves the baseline. Dashed line: the most that a dummy knob of random values got. Pruned "
-        "trials have no final loss and are left out.",
-        figures=(made,),
     )
 
 

@@ -19,7 +19,7 @@ from sweeps.attribution import Attribution, attribute
 from sweeps.chosen import best_run, reference_config
 from sweeps.confirmed import knob_words
 from sweeps.figure import Picture
-from sweeps.markup import cell, head, items, number, prose, row, row_head, table, terms, text
+from sweeps.markup import breakable, cell, head, items, number, prose, row, row_head, table, terms, text
 from sweeps.paths import write_text
 from sweeps.recommendation import ends
 from sweeps.results import Results, Run
@@ -82,8 +82,8 @@ def _next(verdict: Verdict, found: Attribution | None, results: Results) -> str:
     words = knob_words(found) if found is not None else {}
     columns = [("Setting", ""), ("Baseline", "number"), ("Best", "number"), ("What it is", "aside")]
     if words:
-        columns.insert(3, ("Verdict", "words"))
-    blank = [cell("")] if words else []
+        columns.insert(3, ("Verdict", "words aside"))
+    blank = [cell("", "aside")] if words else []
     rows = [*_losses(results, found, best, blank), *_settings(best.config, reference, words)]
     shown = "" if found is not None and found.broken else ", not shown to be better than the baseline"
     caption = f"{best.label}{shown}; what differs from the baseline is marked"
@@ -120,9 +120,10 @@ def _settings(best: TrainConfig, reference: TrainConfig | None, words: Mapping[s
     for name, value in best.as_dict().items():
         if name in _HIDDEN and name not in changed:
             continue
-        cells = [row_head(f"<code>{name}</code>"), number(show(old.get(name))), number(show(value), "new")]
+        heading = row_head(f"<code>{breakable(name)}</code>")
+        cells = [heading, number(show(old.get(name))), number(show(value), "new")]
         if words:
-            cells.append(cell(words.get(name, ""), "words"))
+            cells.append(cell(words.get(name, "follows from the knobs" if name in changed else ""), "words aside"))
         yield row([*cells, cell(_DOCS[name], "aside")], changed=name in changed)
 
 

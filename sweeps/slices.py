@@ -8,17 +8,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from sweeps import space
-from sweeps.chosen import baseline_runs, best_run, search_runs
+from sweeps.chosen import baseline_runs, best_run
 from sweeps.figure import (
     BAND,
     BLACK,
     BLUE,
     GREY,
+    INK,
+    SYMBOLS,
     VERMILION,
     Picture,
     axis_name,
@@ -26,13 +28,13 @@ from sweeps.figure import (
     hover,
     nothing,
     padded,
-    plain,
 )
 from sweeps.finals import Final, finals, without_final
 from sweeps.knobs import PARAM, ChoicesKnob, RangeKnob
-from sweeps.pruner import places
+from sweeps.law import Floats
+from sweeps.noise import noise_of
 from sweeps.results import Results, Run
-from sweeps.words import count, show
+from sweeps.words import count, joined, show
 
 BUCKETS = 5
 """equal parts of a knob's range, on its own scale"""
@@ -40,10 +42,10 @@ BUCKETS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Bucket:
-    """A part of a knob's range, or one choice."""
+    """A part of a knob's range, or one of its choices."""
 
     low: float
-    """in the knob's units; of a choice: its place in the order ∓ a half"""
+    """in the knob's units; a choice reaches half a place to both sides of its own"""
     high: float
     finals: tuple[Final, ...]
     """of the search's trials in it, those that diverged too"""
@@ -57,38 +59,35 @@ class Bucket:
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """One knob's values against final losses, over the search's trials."""
+    """One knob's values against the final losses of the search's trials."""
 
     knob: str
     param: str
     """its Optuna parameter"""
-    low: float
-    """ends of its range; of choices: of their order"""
-    high: float
     log: bool
     choices: tuple[float | int, ...]
-    """a knob of unordered values: all of them; empty for a range"""
+    """a knob of unordered values: all of them, the first at place 0; empty for a range"""
     buckets: tuple[Bucket, ...]
-    """from the range's low end to its high end; one a choice"""
+    """from the low end of its range to the high one; one a choice"""
     without: tuple[Run, ...]
     """trials that ended without anything that could stand for a final loss"""
-    baseline: float
-    """where the baseline's value lies"""
+    baseline: float | int
+    """the baseline's value"""
 
     @property
     def finals(self) -> tuple[Final, ...]:
-        """All of the buckets'."""
+        """All buckets'."""
         return tuple(final for bucket in self.buckets for final in bucket.finals)
 
     @property
-    def gap(self) -> float | None:
-        """What the worst bucket's best is above the best one's, nats; None: under two have one."""
+    def gap(self) -> float:
+        """What the worst bucket's best is above the best one's, nats; 0 where fewer than two have one."""
         losses = [bucket.best.loss for bucket in self.buckets if bucket.best is not None]
-        return max(losses) - min(losses) if len(losses) > 1 else None
+        return max(losses) - min(losses) if losses else 0.0
 
-    def at(self, value: float | int | str) -> float:
-        """Where a value lies on the axis: its own place, of unordered ones the number in their order."""
-        return float(self.choices.index(value)) if self.choices else float(value)  # type: ignore[arg-type]
+    def at(self, run: Run) -> float:
+        """Where a trial lies on the axis."""
+        return _at(self.choices, run.params[self.param])
 
 
 def slice_data(results: Results) -> tuple[Slice, ...]:
@@ -107,19 +106,153 @@ def _slice(
     held: list[list[Final]] = [[] for _ in edges[1:]]
     for final in known:
         if param in final.run.params:
-            held[_bucket(final.run.params[param], param, choices, results)].append(final)
-    made = Slice(
+            value = _at(choices, final.run.params[param])
+            held[int(np.searchsorted(edges[1:-1], value, side="right"))].append(final)
+    return Slice(
         knob=name,
         param=param,
-        low=edges[0],
-        high=edges[-1],
         log=isinstance(knob, RangeKnob) and knob.log,
         choices=choices,
         buckets=tuple(
-            Bucket(low=low, high=high, finals=tuple(inside))
-            for low, high, inside in zip(edges, edges[1:], held, strict=False)
+            Bucket(low=float(low), high=float(high), finals=tuple(inside))
+            for low, high, inside in zip(edges[:-1], edges[1:], held, strict=True)
         ),
         without=tuple(run for run in without if param in run.params),
-        baseline=0.0,
+        baseline=results.study.knob_value(name),
     )
-    return dataclasses.replace(made, baseline=made.at(results.study.knob_value(name)))
+
+
+def _edges(knob: RangeKnob | ChoicesKnob) -> Floats:
+    """The buckets' ends, ascending."""
+    if isinstance(knob, ChoicesKnob):
+        return np.arange(len(knob.choices) + 1) - 0.5
+    between = np.geomspace if knob.log else np.linspace
+    return np.asarray(between(float(knob.low), float(knob.high), BUCKETS + 1))
+
+
+def _at(choices: Sequence[float | int], value: float | int | str) -> float:
+    """A value's place on the axis: itself, of unordered ones the number in their order."""
+    return float(choices.index(value)) if choices else float(value)  # type: ignore[arg-type]
+
+
+def slices(results: Results) -> Picture:
+    """One panel a knob: the best final loss in each fifth of its range."""
+    key, title = "slices", "How low each knob lets the loss go"
+    data = slice_data(results)
+    known = [final for final in data[0].finals if not final.diverged]
+    if not known:
+        return nothing(key, title, "Nothing to draw yet: no trial of the search has a final loss.")
+    widest = max(data, key=lambda one: one.gap)
+    return Picture(
+        key=key,
+        title=title,
+        summary=f"Over its range, {axis_name(widest.knob)} changes the best loss the most: its worst part lets it fall "
+        f"to {widest.gap:.3f} nats above the best part's ({_counted(data[0])}).",
+        reading="Blue bars: the lowest loss of the trials in a fifth of the knob's range (of unordered values: with "
+        "each), whatever the other knobs were; under them how many trials that were, for many find a lower loss than "
+        "few. Open marks were stopped early and stand where they were predicted to end; crosses diverged, triangles "
+        "did not fit or failed, and losses far above the rest stand at the top edge too. Star: the best. Dashed, on "
+        f"grey: the baseline's mean and the range of its {count(len(baseline_runs(results)), 'seed')}; dotted: its "
+        "value of the knob.",
+        figures=tuple(_panel(one, results) for one in data),
+    )
+
+
+def _counted(one: Slice) -> str:
+    """How many trials there are of each kind."""
+    imputed, diverged = (sum(getattr(final, kind) for final in one.finals) for kind in ("imputed", "diverged"))
+    parts = [count(len(one.finals) - imputed - diverged, "complete trial")]
+    parts += [f"{n} {what}" for n, what in ((imputed, "stopped early"), (diverged, "diverged")) if n]
+    return joined([*parts, *([f"{len(one.without)} without a loss"] if one.without else [])])
+
+
+def _panel(one: Slice, results: Results) -> go.Figure:
+    seen = [final for final in one.finals if not final.diverged]
+    seeds = [run.val_loss for run in baseline_runs(results) if run.val_loss is not None]
+    low, top = fence([*(final.loss for final in seen), *seeds])
+    made = figure(axis_name(one.knob), "final loss (nats)", height=310, showlegend=False)
+    if seeds:
+        made.add_hrect(y0=min(seeds), y1=max(seeds), fillcolor=BAND, line_width=0, layer="below")
+        made.add_hline(y=noise_of(seeds).mean, line={"color": BLACK, "width": 1, "dash": "dash"})
+    made.add_vline(x=_at(one.choices, one.baseline), line={"color": GREY, "width": 1, "dash": "dot"})
+
+    def mark(finals: Sequence[Final], runs: Sequence[Run] = (), *, colour: str = GREY, **marker: Any) -> None:
+        ended = [*((final.run, min(final.loss, top), said(final)) for final in finals)]
+        ended += [(run, top, hover(run)) for run in runs]
+        made.add_trace(
+            go.Scatter(
+                x=[one.at(run) for run, _, _ in ended],
+                y=[loss for _, loss, _ in ended],
+                mode="markers",
+                marker={"color": colour, "size": 7, **marker},
+                text=[text for _, _, text in ended],
+                hovertemplate="%{text}<extra></extra>",
+                cliponaxis=False,
+            )
+        )
+
+    cross = {"symbol": "x-thin", "line": {"width": 1.5, "color": GREY}}
+    mark([final for final in seen if not final.imputed], opacity=0.5)
+    mark([final for final in seen if final.imputed], symbol="circle-open")
+    mark([final for final in one.finals if final.diverged], **cross)
+    mark([], one.without, symbol="triangle-down-open")
+    bests = [(bucket, best) for bucket in one.buckets if (best := bucket.best) is not None]
+    made.add_trace(
+        go.Scatter(
+            x=[x for bucket, _ in bests for x in (bucket.low, bucket.high, None)],
+            y=[y for _, best in bests for y in (*2 * (min(best.loss, top),), None)],
+            mode="lines",
+            line={"color": BLUE, "width": 3},
+            hoverinfo="skip",
+        )
+    )
+    mark([best for _, best in bests if not best.imputed], colour=BLUE)
+    mark([best for _, best in bests if best.imputed], colour=BLUE, symbol="circle-open", line={"width": 2})
+    winner = best_run(results)
+    mark([final for final in seen if final.run is winner], colour=VERMILION, symbol=SYMBOLS["best"], size=14)
+    made.add_trace(
+        go.Scatter(
+            x=[_middle(bucket, log=one.log) for bucket in one.buckets],
+            y=[low - 0.07 * (top - low)] * len(one.buckets),
+            mode="text",
+            text=[str(len(bucket.finals)) for bucket in one.buckets],
+            textfont={"size": 11, "color": INK},
+            hoverinfo="skip",
+        )
+    )
+    made.update_yaxes(range=(low - 0.14 * (top - low), top))
+    return made.update_xaxes(**_axis(one))
+
+
+def said(final: Final) -> str:
+    """A trial's hover text, with the loss predicted for one that was stopped early."""
+    predicted = f"<br>predicted final loss {final.loss:.4f}" if final.imputed else ""
+    return f"{hover(final.run)}{predicted}"
+
+
+def fence(losses: Sequence[float]) -> tuple[float, float]:
+    """A range from the lowest loss to Tukey's upper fence (Q3 + 1.5 IQR), or to the highest if below it."""
+    low, high = min(losses), max(losses)
+    first, third = np.quantile(losses, [0.25, 0.75])
+    return padded(low, min(high, float(third + 1.5 * (third - first)) or high))
+
+
+def _middle(bucket: Bucket, *, log: bool) -> float:
+    return math.sqrt(bucket.low * bucket.high) if log else (bucket.low + bucket.high) / 2
+
+
+def _axis(one: Slice) -> dict[str, Any]:
+    low, high = one.buckets[0].low, one.buckets[-1].high
+    if one.choices:
+        places, names = list(range(len(one.choices))), [show(value) for value in one.choices]
+        return {"range": (low, high), "tickvals": places, "ticktext": names}
+    return axis_of(low, high, log=one.log)
+
+
+def axis_of(low: float, high: float, *, log: bool) -> dict[str, Any]:
+    """Settings of an axis over a knob's whole range."""
+    if not log:
+        return {"range": padded(low, high)}
+    ends = math.log10(low), math.log10(high)
+    ticks = "D2" if ends[1] - ends[0] < 2 else 1
+    return {"type": "log", "range": padded(*ends), "dtick": ticks, "exponentformat": "power"}

@@ -19,7 +19,7 @@ FILES = {
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"session", "summary", "locate", "preparing", "template", "live", "export", "dashboard", "plan", "report"},
+    {"session", "summary", "locate", "preparing", "template", "live", "export", "ladder", "dashboard", "plan", "report"},
     {"runner", "verdict", "plots", "pruning_plots", "confirm_plots", "forest", "outlooks", "best_curve", "curves"}
     | {"schedules", "slices", "figure"},
 ]

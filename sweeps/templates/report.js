@@ -6,10 +6,16 @@ for (const source of document.querySelectorAll("script[data-plot]")) {
   Plotly.newPlot(source.dataset.plot, data, layout, config);
 }
 
-// paper has its own width: figures follow it there and back
-for (const event of ["beforeprint", "afterprint"]) {
-  window.addEventListener(event, () => document.querySelectorAll(".plot").forEach((plot) => Plotly.Plots.resize(plot)));
-}
+// a figure keeps its width on paper, and the browser would shrink all text until the widest fits
+const PAPER = 680, GAP = 12;
+window.addEventListener("beforeprint", () => {
+  for (const plot of document.querySelectorAll(".plot")) {
+    Plotly.relayout(plot, { width: plot.closest(".many") ? (PAPER - GAP) / 2 : PAPER });
+  }
+});
+window.addEventListener("afterprint", () => {
+  for (const plot of document.querySelectorAll(".plot")) Plotly.relayout(plot, { width: null, autosize: true });
+});
 
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];

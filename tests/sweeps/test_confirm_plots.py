@@ -1,4 +1,4 @@
-"""Pictures of the confirmed verdict: their data against cases by hand, and that figures show those data and no others."""
+"""Pictures of the confirmed verdict: their data against cases by hand, and that the figures show them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from sweeps import confirm_plots, forest
 from sweeps.arms import Arm, Arms
-from sweeps.attribution import AdviceWord, Attribution
+from sweeps.attribution import AdviceWord, Attribution, PathStep
 from sweeps.best_curve import best_curve, best_seeds, stuck_parts
 from sweeps.chosen import best_run
 from sweeps.confirm_plots import SeedPair, seed_pairs, stairs
@@ -23,6 +23,7 @@ from sweeps.contrasts import Contrast
 from sweeps.curves import curves
 from sweeps.figure import Picture, figure
 from sweeps.forest import advice_rows, knob_rows, reach
+from sweeps.proposals import config_of
 from sweeps.results import Results
 from sweeps.schedules import add_schedules, rates
 from tests import attributions, synthetic
@@ -204,7 +205,7 @@ def test_the_path_ends_where_a_drop_is_not_known() -> None:
 
 
 def test_the_waterfall_shows_drops_seeds_and_the_last_step_together() -> None:
-    worse = attributions.PathStep(
+    worse = PathStep(
         knob=None, rest=("n_embd", "dropout"), losses={1338: 3.45, 1339: 3.47}, drop=attributions.contrast(-0.04, n=2)
     )
     found = attributions.attribution(path=(*attributions.PATH[:2], worse))
@@ -226,43 +227,46 @@ def test_the_waterfall_shows_drops_seeds_and_the_last_step_together() -> None:
     )
 
 
-def _with_halves() -> Results:
-    """The study of `attributions`, with two half runs of the baseline and one of the best."""
-    results = attributions.results()
-    arms = Arms(results.study, best_run(results), vocab_size=results.data.vocab_size)
-    made = []
-    for index, (arm, seed, loss) in enumerate(
-        [
-            (Arm(half=True), SEED + 1, 4.0),
-            (Arm(half=True), SEED + 2, 4.1),
-            (Arm(arms.winner.knobs, half=True), SEED + 2, 3.7),
-        ]
-    ):
-        proposal = arms.proposal(arm, seed)
-        made.append(
-            synthetic.run(
-                200 + index,
-                "confirm",
-                phase="confirm",
-                seed=seed,
-                config=proposal.config,
-                params=proposal.params,
-                val_loss=loss,
-                optuna_study="plateau-confirm",
-            )
-        )
-    return dataclasses.replace(results, runs=(*results.runs, *made))
+def _confirmed() -> Results:
+    """Three seeds of the baseline, two of the best; at half the horizon two and one."""
+    study = synthetic.study()
+    winner = synthetic.run(17, params=synthetic.params_of(attributions.BEST), val_loss=3.3)
+    winner = dataclasses.replace(winner, config=config_of(study, winner.params, seed=SEED, vocab_size=2048))
+    arms = Arms(study, winner, vocab_size=2048)
+    runs = [winner]
+    for arm, losses in {
+        Arm(): (3.80, 3.81, 3.82),
+        arms.winner: (None, 3.31, 3.33),
+        Arm(half=True): (None, 4.0, 4.1),
+        Arm(arms.winner.knobs, half=True): (None, None, 3.7),
+    }.items():
+        for seed, loss in enumerate(losses, start=SEED):
+            if loss is not None:
+                proposal = arms.proposal(arm, seed)
+                kind = "baseline" if arm == Arm() and seed == SEED else "confirm"
+                runs.append(
+                    synthetic.run(
+                        100 + len(runs),
+                        kind,
+                        phase=kind,
+                        seed=seed,
+                        config=proposal.config,
+                        params=proposal.params,
+                        val_loss=loss,
+                        optuna_study="plateau" if kind == "baseline" else "plateau-confirm",
+                    )
+                )
+    return synthetic.results(runs, study=study)
 
 
 def test_pairs_are_of_fresh_seeds_the_half_horizon_first() -> None:
-    results = _with_halves()
-    found = {(pair.half, pair.seed): (pair.baseline, pair.best) for pair in seed_pairs(results)}
-    halves = {seed: losses for (half, seed), losses in found.items() if half}
-    assert halves == {SEED + 1: (4.0, None), SEED + 2: (4.1, 3.7)}
-    assert found[False, SEED][1] is None  # the search's own, on which the best was chosen
-    for index in range(1, 6):
-        assert found[False, SEED + index] == pytest.approx((3.80 + 0.01 * index, 3.29 + 0.01 * index))
-    assert [half for half, _ in found][:2] == [True, True]
+    assert [(pair.half, pair.seed, pair.baseline, pair.best) for pair in seed_pairs(_confirmed())] == [
+        (True, SEED + 1, 4.0, None),
+        (True, SEED + 2, 4.1, 3.7),
+        (False, SEED, 3.80, None),  # the search's own, on which the best was chosen
+        (False, SEED + 1, 3.81, 3.31),
+        (False, SEED + 2, 3.82, 3.33),
+    ]
 
 
 def test_a_seed_is_a_line_and_says_whether_it_broke_through() -> None:
@@ -294,7 +298,7 @@ def test_runs_that_diverged_are_said() -> None:
 
 def test_pictures_begin_with_the_confirm_phase() -> None:
     assert confirm_plots.pictures(synthetic.full()) == ()
-    made = confirm_plots.pictures(_with_halves())
+    made = confirm_plots.pictures(_confirmed())
     assert [picture.key for picture in made] == ["confirmed-effects", "ablation-path", "every-seed"]
     assert all(isinstance(picture, Picture) and picture.summary.endswith(".") for picture in made)
     assert made[-1].figures

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sweeps import export, long_run
 from sweeps.export import ExportError, evidence, export_checkpoint, export_run, nanogpt_config, write_config
 from sweeps.results import DataFacts, Results, Run
+from tests import synthetic
 from trainer import nanogpt
 from trainer.config import TrainConfig
 from trainer.errors import CheckpointError, ConfigError
@@ -77,7 +78,7 @@ def run(number: int = 7, **changes: Any) -> Run:
 
 
 def results(*runs: Run, **provenance: str) -> Results:
-    return Results(study=None, data=data(), runs=runs, provenance=provenance, seconds=1.0)  # type: ignore[arg-type]
+    return Results(study=synthetic.study(), data=data(), runs=runs, provenance=provenance, seconds=1.0)
 
 
 def nanogpt_configurator(text: str, *arguments: str) -> dict[str, Any]:

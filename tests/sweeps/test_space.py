@@ -417,7 +417,7 @@ def test_a_baseline_on_part_of_the_data_may_be_tried_on_more() -> None:
     star = space.star_proposals(study, vocab_size=0)
     assert [(each.key, each.config.data_fraction) for each in star] == [
         ("star:dropout:high", 0.5),
-        ("star:data_fraction:1.0:1337", 1.0),
+        ("star:data_fraction:1:1337", 1.0),
     ]
 
 

@@ -1,0 +1,400 @@
+"""Contrasts of arms: textbook tests where they apply, exchanges that must not matter, and coverage by simulation."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from sweeps.contrasts import (
+    Contrast,
+    Sample,
+    contrast,
+    harmful,
+    holm,
+    negligible,
+    seeds_to_decide,
+    shown,
+    two_modes,
+)
+
+GAIN = {"baseline": 1.0, "best": -1.0}
+BASELINE, BEST = [4.11, 4.02, 4.2, 4.06, 4.13], [4.05, 3.99, 4.1, 4.03, 4.01]
+
+
+def arm(losses: Sequence[float | None], *, shape: Any = "a", start: Any = None) -> Sample:
+    """One loss a seed, from seed 0 on; None: no run."""
+    return Sample(losses={seed: loss for seed, loss in enumerate(losses) if loss is not None}, shape=shape, start=start)
+
+
+def made(weights: dict[str, float], samples: dict[str, Sample], *, threshold: float = 0.0) -> Contrast:
+    found = contrast(weights, samples, threshold=threshold)
+    assert found is not None
+    return found
+
+
+def by_hand(**changes: Any) -> Contrast:
+    given: dict[str, Any] = {
+        "differences": {0: 0.1, 1: 0.1},
+        "mean": 0.1,
+        "se": 0.02,
+        "degrees": 4.0,
+        "low": 0.04,
+        "high": 0.16,
+        "lower": 0.06,
+        "upper": 0.14,
+        "threshold": 0.02,
+        "p": 0.01,
+        "method": "layout",
+    }
+    return Contrast(**{**given, **changes})
+
+
+def test_two_arms_alone_are_a_paired_t_test() -> None:
+    found = made(GAIN, {"baseline": arm(BASELINE), "best": arm(BEST)}, threshold=0.02)
+    differences = np.array(BASELINE) - BEST
+    test = stats.ttest_1samp(differences, 0.02, alternative="greater")
+    interval = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert found.method == "paired"
+    assert list(found.differences.values()) == pytest.approx(differences)
+    assert (found.p, found.degrees) == (pytest.approx(test.pvalue), 4)
+    assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert found.lower == pytest.approx(
+        stats.ttest_1samp(differences, 0, alternative="greater").confidence_interval().low
+    )
+    assert found.upper == pytest.approx(
+        stats.ttest_1samp(differences, 0, alternative="less").confidence_interval().high
+    )
+    assert (found.n, found.share) == (5, 0.8)
+
+
+def test_arms_that_start_from_other_weights_are_welchs_test_on_all_seeds() -> None:
+    found = made(GAIN, {"baseline": arm([*BASELINE, 4.3, 4.17]), "best": arm([None, *BEST], shape="b")}, threshold=0.02)
+    welch = stats.ttest_ind(np.array([*BASELINE, 4.3, 4.17]) - 0.02, BEST, equal_var=False, alternative="greater")
+    interval = stats.ttest_ind([*BASELINE, 4.3, 4.17], BEST, equal_var=False).confidence_interval(0.95)
+    assert found.method == "unpaired"
+    assert list(found.differences) == [1, 2, 3, 4, 5]
+    assert found.mean == pytest.approx(np.mean([*BASELINE, 4.3, 4.17]) - np.mean(BEST))
+    assert (found.p, found.degrees) == (pytest.approx(welch.pvalue), pytest.approx(welch.df))
+    assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+
+
+LUCK = np.array([0.1, -0.05, 0.02])
+EQUAL = {
+    # residuals about arm + seed effects whose three pairs of arms differ by the same variance
+    name: arm((4 + i + LUCK + 0.01 * np.roll([1, 0, -1], i)).tolist())
+    for i, name in enumerate("xyz")
+}
+
+
+def residual_variance(table: np.ndarray) -> float:
+    """Of a complete two-way layout."""
+    left = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+    return float((left**2).sum() / (len(table) - 1) / (table.shape[1] - 1))
+
+
+def test_other_arms_that_agree_share_their_variance() -> None:
+    """With a table of all arms' losses of equally noisy arms, the variance is that of the two-way layout."""
+    gaps = np.array([0.05, 0.06, 0.046])
+    pair = {"baseline": arm((5 + LUCK).tolist()), "best": arm((5 + LUCK - gaps).tolist())}
+    found = made(GAIN, {**pair, **EQUAL}, threshold=0.02)
+    others = residual_variance(np.array([list(sample.losses.values()) for sample in EQUAL.values()]))
+    variance = (2 * gaps.var(ddof=1) + 4 * 2 * others) / 6
+    test = stats.t(6, loc=gaps.mean(), scale=math.sqrt(variance / 3))
+    assert (found.method, found.degrees) == ("layout", pytest.approx(6))
+    assert (found.low, found.high) == (pytest.approx(test.ppf(0.025)), pytest.approx(test.ppf(0.975)))
+    assert found.p == pytest.approx(stats.t.sf((gaps.mean() - 0.02) / math.sqrt(variance / 3), 6))
+    single = {name: dataclasses.replace(each, losses={1: each.losses[1]}) for name, each in pair.items()}
+    alone = made(GAIN, {**single, **EQUAL})
+    assert (alone.n, alone.degrees, alone.se) == (1, pytest.approx(4), pytest.approx(math.sqrt(2 * others)))
+
+
+def test_other_arms_count_less_the_more_they_differ_and_nothing_where_the_contrast_is_louder() -> None:
+    rng = np.random.default_rng(3)
+    noise = rng.normal(0, 0.02, (8, 4))
+    pair = {"baseline": arm([4.0, 4.1, 4.05, 4.2]), "best": arm([3.93, 4.0, 3.94, 4.1])}
+    alike = {str(i): arm(row.tolist()) for i, row in enumerate(noise)}
+    apart = {str(i): arm(row.tolist()) for i, row in enumerate(noise * np.logspace(-1, 0.5, 8)[:, None])}
+    much, little = made(GAIN, pair | alike), made(GAIN, pair | apart)
+    assert much.method == little.method == "layout"
+    assert much.degrees is not None
+    assert little.degrees is not None
+    assert 3 < little.degrees < 6 < 15 < much.degrees <= 3 + 21
+    loud = {**pair, "best": arm([3.5, 4.0, 3.9, 4.1])}
+    assert made(GAIN, loud | alike) == made(GAIN, loud)
+    assert made(GAIN, loud).method == "paired"
+
+
+def test_a_table_with_holes_is_least_squares() -> None:
+    """Against the design matrix of arms and seeds, at a single seed where the variance is the others' alone."""
+    table = [[4.0, 4.1, None, 4.3], [3.9, None, 4.15, 4.18], [None, 4.03, 4.1, 4.22]]
+    rows = [(i, j, y) for i, row in enumerate(table) for j, y in enumerate(row) if y is not None]
+    design = np.zeros((len(rows), 7))
+    for row, (i, j, _) in zip(design, rows, strict=True):
+        row[i] = row[3 + j] = 1
+    values = np.array([y for *_, y in rows])
+    left = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    degrees = len(rows) - np.linalg.matrix_rank(design)
+    samples = {str(i): arm(row) for i, row in enumerate(table)} | {"baseline": arm([4.0]), "best": arm([3.9])}
+    found = made(GAIN, samples)
+    assert found.se == pytest.approx(math.sqrt(2 * left @ left / degrees))
+    assert found.degrees is not None
+    assert 0 < found.degrees <= degrees
+
+
+def test_seeds_luck_cancels_at_each_length_or_counts() -> None:
+    """Half as long, the luck is another; so the layout needs weights that sum to 0 at either length."""
+    long = {"baseline": arm([4.0, 4.2], start=1), "best": arm([3.9, 4.13], start=1)}
+    short = {"b2": arm([4.5, 4.6], shape="half", start=1), "c2": arm([4.45, 4.57], shape="half", start=1)}
+    others = {
+        str(i): arm(row.tolist(), start=1) for i, row in enumerate(np.random.default_rng(0).normal(4, 0.03, (9, 2)))
+    }
+    lasting = {"baseline": 1.0, "best": -1.0, "b2": -0.5, "c2": 0.5}
+    assert made(lasting, long | short | others).method == "layout"
+    mixed = {"baseline": 1.0, "c2": -1.0}
+    assert made(mixed, long | short | others).method == "paired"
+    apart = {name: dataclasses.replace(each, start=None) for name, each in (long | short | others).items()}
+    assert made(mixed, apart).method == "unpaired"
+
+
+def test_runs_of_one_start_are_summed_by_seed_before_they_are_compared() -> None:
+    samples = {
+        "b": arm([4.0, 4.1, 4.3], start="narrow"),
+        "b2": arm([4.5, 4.7, 4.8], shape="half", start="narrow"),
+        "c": arm([3.8, 3.7, 3.9], shape="wide", start="wide"),
+        "c2": arm([4.4, 4.2, 4.3], shape="wide, half", start="wide"),
+    }
+    found = made({"b": 1, "c": -1, "b2": -0.5, "c2": 0.5}, samples)
+    one, other = (
+        np.array([4.0, 4.1, 4.3]) - np.array([4.5, 4.7, 4.8]) / 2,
+        np.array([3.8, 3.7, 3.9]) - np.array([4.4, 4.2, 4.3]) / 2,
+    )
+    welch = stats.ttest_ind(one, other, equal_var=False).confidence_interval()
+    assert (found.low, found.high) == (pytest.approx(welch.low), pytest.approx(welch.high))
+
+
+def test_what_cannot_be_known() -> None:
+    assert contrast(GAIN, {"baseline": arm([4.0]), "best": arm([None, 3.9])}) is None
+    single = made(GAIN, {"baseline": arm([4.0]), "best": arm([3.9])})
+    assert (single.n, single.mean) == (1, pytest.approx(0.1))
+    assert {single.se, single.degrees, single.low, single.high, single.lower, single.upper, single.p} == {None}
+    wide = made(GAIN, {"baseline": arm([4.0, 4.1]), "best": arm([3.9], shape="b")})
+    assert wide.se is None
+    assert not shown(single)
+    assert not harmful(single, 0.02)
+    assert not negligible(single, 0.02)
+    assert seeds_to_decide(single, min_effect=0.02) is None
+
+
+def test_runs_that_agree_to_the_last_digit() -> None:
+    same = made(GAIN, {"baseline": arm([4.0, 4.1]), "best": arm([4.0, 4.1])}, threshold=0.02)
+    assert (same.low, same.high, same.p) == (0, 0, 1)
+    assert negligible(same, 0.02)
+    assert made(GAIN, {"baseline": arm([4.0]), "best": arm([4.0])}).p is None
+    assert made(GAIN, {"baseline": arm([4.0, 4.0]), "best": arm([3.5, 3.5])}).p is None
+    flat = {str(i): arm([4.0, 4.0, 4.0]) for i in range(4)}
+    assert made(GAIN, {**flat, "baseline": arm([4.0, 4.1]), "best": arm([3.9, 3.95])}).method == "paired"
+
+
+BIMODAL = [0.41, 0.4, 0.02, 0.43, 0.01, 0.39, 0.42]
+
+
+def by_sign(gains: Sequence[float], threshold: float) -> Contrast:
+    return made(
+        GAIN, {"baseline": arm([4 + each for each in gains]), "best": arm([4.0] * len(gains))}, threshold=threshold
+    )
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.02, 0.2, 0.5])
+def test_two_modes_are_tested_by_flipping_signs(threshold: float) -> None:
+    found = by_sign(BIMODAL, threshold)
+    test = stats.permutation_test(
+        (np.array(BIMODAL) - threshold,), np.mean, permutation_type="samples", alternative="greater", n_resamples=np.inf
+    )
+    assert (found.method, found.p) == ("permutation", pytest.approx(test.pvalue))
+
+
+@pytest.mark.parametrize(("bound", "tail"), [("lower", 0.05), ("low", 0.025)])
+def test_bounds_of_two_modes_are_where_the_test_turns(bound: str, tail: float) -> None:
+    edge = getattr(by_sign(BIMODAL, 0.0), bound)
+    below, above = by_sign(BIMODAL, edge - 1e-6).p, by_sign(BIMODAL, edge + 1e-6).p
+    assert below is not None
+    assert above is not None
+    assert below <= tail < above
+    mirrored = by_sign([-each for each in BIMODAL], 0.0)
+    assert {"lower": mirrored.upper, "low": mirrored.high}[bound] == pytest.approx(-edge)
+
+
+@pytest.mark.parametrize(("n", "sided"), [(3, 0), (4, 0), (5, 1), (6, 2), (7, 2)])
+def test_few_seeds_of_two_modes_bound_nothing(n: int, sided: int) -> None:
+    found = by_sign([0.4 + 0.0001 * i for i in range(n - 1)] + [0.9], 0.0)
+    assert found.method == "permutation"
+    assert found.p == 2**-n
+    assert (found.lower is not None, found.low is not None) == (sided > 0, sided > 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([], False),
+        ([1.0], False),
+        ([0.0, 1.0], False),
+        ([0.0, 0.01, 1.0], True),
+        ([0.0, 0.1, 1.0], False),
+        ([0.0, 0.02, 0.98, 1.0], True),
+        ([0.0, 0.3, 0.7, 1.0], False),
+        ([0.0, 0.05, 0.1, 0.9, 1.0], True),
+        ([0.0, 0.2, 0.5, 0.8, 1.0], False),
+        ([2.0, 2.0, 2.0, 2.0], False),
+        ([0.0] * 10 + [1.0] * 10, False),  # that many have a mean that is normal enough
+    ],
+)
+def test_two_modes(values: list[float], said: bool) -> None:
+    assert two_modes(values) is said
+    assert two_modes([7 - 3 * each for each in reversed(values)]) is said
+
+
+@pytest.mark.parametrize("n", range(3, 15))
+def test_one_in_twenty_normal_samples_seems_to_have_two_modes(n: int) -> None:
+    draws = np.random.default_rng(n).normal(size=(4000, n)).tolist()
+    assert sum(map(two_modes, draws)) / 4000 == pytest.approx(0.05, abs=0.0125)
+
+
+TABLE = st.lists(
+    st.lists(st.none() | st.floats(3, 5).map(lambda loss: round(loss, 3)), min_size=4, max_size=4),
+    min_size=3,
+    max_size=7,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(TABLE, st.floats(-1, 1), st.lists(st.floats(-1, 1), min_size=4, max_size=4), st.randoms())
+def test_luck_that_all_arms_share_changes_nothing(table: Any, shift: float, luck: list[float], random: Any) -> None:
+    names = ["baseline", "best", *map(str, range(len(table) - 2))]
+    samples = {name: arm(row) for name, row in zip(names, table, strict=True)}
+    moved = {
+        name: Sample(losses={seed: loss + shift + luck[seed] for seed, loss in each.losses.items()}, shape="a")
+        for name, each in samples.items()
+    }
+    items = list(moved.items())
+    random.shuffle(items)
+    one, other = contrast(GAIN, samples, threshold=0.02), contrast(GAIN, dict(items), threshold=0.02)
+    assert (one is None) == (other is None)
+    if one is None or other is None:
+        return
+    assert one.method == other.method
+    for field in ("mean", "se", "degrees", "low", "high", "lower", "upper", "p"):
+        mine, yours = getattr(one, field), getattr(other, field)
+        assert (mine is None) == (yours is None), field
+        assert mine is None or mine == pytest.approx(yours, rel=1e-4, abs=1e-7), field
+
+
+@settings(max_examples=60, deadline=None)
+@given(TABLE, st.floats(-0.1, 0.1))
+def test_the_other_way_round_is_the_mirror_image(table: Any, threshold: float) -> None:
+    names = ["baseline", "best", *map(str, range(len(table) - 2))]
+    samples = {name: arm(row, shape="ab"[i % 2]) for i, (name, row) in enumerate(zip(names, table, strict=True))}
+    one, other = contrast(GAIN, samples), contrast({"baseline": -1, "best": 1}, samples)
+    if one is None or other is None:
+        assert one is other is None
+        return
+    assert one.mean == -other.mean
+    assert (one.low, one.lower) == tuple(
+        None if each is None else pytest.approx(-each) for each in (other.high, other.upper)
+    )
+    if one.low is not None and one.high is not None and one.lower is not None and one.upper is not None:
+        assert one.low <= one.lower <= one.mean + 1e-12 <= one.upper + 2e-12 <= one.high + 3e-12
+    if one.p is not None and other.p is not None and one.method != "permutation" and one.se:
+        assert one.p + other.p == pytest.approx(1)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+@pytest.mark.parametrize("even", [True, False])
+def test_intervals_hold_the_truth(n: int, even: bool) -> None:
+    """95 % of those of 500 studies with 12 arms, of one noise or each of its own."""
+    rng = np.random.default_rng([n, even])
+    held = []
+    for _ in range(500):
+        sd = np.full((12, 1), 0.03) if even else np.exp(rng.uniform(math.log(0.004), math.log(0.05), (12, 1)))
+        losses = rng.normal(0, 0.06, n) + rng.normal(size=(12, n)) * sd
+        samples = {str(i): arm(row.tolist()) for i, row in enumerate(losses)}
+        found = made({"0": 1, "1": -1}, samples)
+        if found.low is not None and found.high is not None:
+            held.append(found.low <= 0 <= found.high)
+    assert 0.925 < np.mean(held) < 0.98
+
+
+def closed_testing(p: Sequence[float | None]) -> list[float | None]:
+    """Holm by its definition: a hypothesis is rejected if Bonferroni rejects all intersections that it is part of."""
+    known = [1.0 if each is None else each for each in p]
+    found: list[float | None] = []
+    for i, each in enumerate(p):
+        sets = (s for size in range(1, len(p) + 1) for s in itertools.combinations(range(len(p)), size) if i in s)
+        found.append(None if each is None else max(min(1, len(s) * min(known[j] for j in s)) for s in sets))
+    return found
+
+
+@given(st.lists(st.none() | st.floats(0, 1), max_size=6))
+def test_holm_is_closed_testing_and_what_is_missing_is_of_the_family(p: list[float | None]) -> None:
+    found = holm(p)
+    assert [each is None for each in found] == [each is None for each in p]
+    assert [each for each in found if each is not None] == pytest.approx(
+        [each for each in closed_testing(p) if each is not None]
+    )
+
+
+def test_holm_of_a_textbook() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.01, None]) == [0.02, None]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"p": 0.05}, {"shown"}),
+        ({"p": 0.051}, set()),
+        ({"p": None, "low": -0.019, "high": 0.019}, {"negligible"}),
+        ({"p": 0.4, "low": -0.02, "high": 0.019}, set()),
+        ({"p": 0.4, "low": -0.019, "high": 0.02}, set()),
+        ({"p": 0.999, "upper": -0.021}, {"harmful"}),
+        ({"p": 0.999, "upper": -0.02}, set()),
+        ({"p": None, "low": None, "high": None, "upper": None}, set()),
+    ],
+)
+def test_words(changes: dict[str, Any], words: set[str]) -> None:
+    each = by_hand(**changes)
+    said = {"shown": shown(each), "negligible": negligible(each, 0.02), "harmful": harmful(each, 0.02)}
+    assert {word for word, holds in said.items() if holds} == words
+
+
+def decided(mean: float, se: float, degrees: float) -> bool:
+    t = stats.t(degrees, loc=mean, scale=se)
+    return t.ppf(0.05) >= 0.02 or (t.ppf(0.025) > -0.02 and t.ppf(0.975) < 0.02) or t.ppf(0.95) < -0.02
+
+
+@pytest.mark.parametrize("mean", [0.05, 0.021, 0.0, -0.01, -0.05, -0.3])
+@pytest.mark.parametrize("degrees", [2.0, 14.0])
+def test_seeds_to_decide_is_the_first_number_that_would(mean: float, degrees: float) -> None:
+    p = float(stats.t.sf((mean - 0.02) / 0.04, degrees))
+    each = by_hand(mean=mean, se=0.04, degrees=degrees, p=p, differences={0: mean, 1: mean, 2: mean})
+    found = seeds_to_decide(each, min_effect=0.02)
+    first = (n - 3 for n in range(4, 68) if decided(mean, 0.04 * math.sqrt(3 / n), degrees * (n - 1) / 2))
+    assert found == next(first, None)
+    assert (found is None) == (mean == 0.021)
+    family = seeds_to_decide(dataclasses.replace(each, p=min(1.0, 6 * p)), min_effect=0.02)
+    assert (family or 65) >= (found or 65)
+    if mean == 0.05:
+        assert (family or 65) > (found or 65)
+
+
+def test_two_modes_need_seeds_enough_for_the_test() -> None:
+    found = by_sign([0.4, 0.4001, 0.9], 0.02)
+    assert seeds_to_decide(found, min_effect=0.02) == 3
