@@ -2,29 +2,31 @@
 
 Three things have to agree. Of the sampler's trials, the best tenth lies in the outer tenth of the range (on the knob's
 own scale) more often than values drawn evenly would (binomial; the other trials have their values from elsewhere, and
-the star sits at edges by design). The best trial of the whole search is among those at the edge. And no trial of the
-far half of the range comes within `min_effect` of it: a sampler that imitates what was good so far also crowds where
-nothing is to be had.
+the star sits at edges by design). The best trial of the whole search is at that edge too. And it is lower than every
+trial in the far half of the range, by `min_effect` and by more than seeds differ: a sampler that imitates what was good
+so far also crowds where nothing is to be had.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy.stats import binom
 
-from sweeps.chosen import best_run
-from sweeps.finals import Final, finals
+from sweeps.chosen import baseline_runs, best_run
+from sweeps.finals import finals
 from sweeps.knobs import PARAM, Number, RangeKnob
+from sweeps.law import Floats
+from sweeps.noise import noise_of
 from sweeps.prospects import BEST_SHARE
 from sweeps.results import Results, Run
 from sweeps.settings import WHOLE
 from sweeps.study import Study, tidy
-from sweeps.words import count, show
+from sweeps.words import show
 from trainer.config import TrainConfig
 
 OUTER = 0.1
@@ -36,6 +38,8 @@ _FACTOR, _SHARE = 3, 0.5
 """how far to widen: by a factor on a log scale, else by a share of the range"""
 
 Side = Literal["low", "high"]
+SIDES: tuple[Side, Side] = ("low", "high")
+_LIMITS = {spec.name: spec.metadata for spec in dataclasses.fields(TrainConfig)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,81 +58,129 @@ class BoundaryVerdict:
     edge: Number
     """the end of the range, in the study's units (of min_lr and warmup_iters a share)"""
     suggestion: Number
-    """an end that is further out, in the same units"""
+    """an end further out, in the same units"""
 
 
 def boundaries(results: Results) -> tuple[BoundaryVerdict, ...]:
     """The crowded edges that can be moved, in the order of the study's knobs."""
     known, best = finals(results), best_run(results)
     sampled = sorted((final for final in known if final.run.origin == "sampler"), key=lambda final: final.loss)
-    if best is None or len(sampled) < _LEAST_TRIALS:
+    if best is None or best.val_loss is None or len(sampled) < _LEAST_TRIALS:
         return ()
     top = [final.run for final in sampled[: max(_LEAST_BEST, math.ceil(BEST_SHARE * len(sampled)))]]
-    sides: tuple[Side, Side] = ("low", "high")
-    verdicts = (
-        _verdict(name, knob, side, top, best, known, results.study)
-        for name, knob in results.study.sampled.items()
-        if isinstance(knob, RangeKnob)
-        for side in sides
+    needed = best.val_loss + _clear_of_luck(results)
+    made = []
+    for edge in _edges(results.study):
+        at_edge = sum(edge.distance(run) <= OUTER for run in top)
+        p = min(1.0, 2 * float(binom.sf(at_edge - 1, len(top), edge.even_share())))
+        far = [final.loss for final in known if 0.5 < edge.distance(final.run) <= 1]
+        suggestion = edge.wider(results.study)
+        if suggestion is None or p >= LEVEL or edge.distance(best) > OUTER or min(far, default=needed) < needed:
+            continue
+        made.append(
+            BoundaryVerdict(
+                knob=edge.name,
+                side=edge.side,
+                share=at_edge / len(top),
+                n=len(top),
+                p=p,
+                edge=edge.knob.ends()[edge.side],
+                suggestion=suggestion,
+            )
+        )
+    return tuple(made)
+
+
+def _clear_of_luck(results: Results) -> float:
+    """The difference, nats, that is no luck of seeds, nor too small to count."""
+    losses = [run.val_loss for run in baseline_runs(results) if run.val_loss is not None]
+    half_width = noise_of(losses).half_width() if losses else None
+    return max(results.study.confirm.min_effect, half_width or 0.0)
+
+
+def _edges(study: Study) -> list[_Edge]:
+    ranges = [(name, knob) for name, knob in study.sampled.items() if isinstance(knob, RangeKnob)]
+    return [_Edge(name, knob, side) for name, knob in ranges for side in SIDES]
+
+
+@dataclass(frozen=True)
+class _Edge:
+    """One end of a knob's range."""
+
+    name: str
+    knob: RangeKnob
+    side: Side
+
+    @property
+    def way(self) -> int:
+        """1: outwards is up, -1: down."""
+        return 1 if self.side == "high" else -1
+
+    def distance(self, run: Run) -> float:
+        """How far inside a trial lies, as a share of the range on the knob's own scale; infinite without the knob."""
+        value = run.params.get(PARAM.get(self.name, self.name))
+        return math.inf if value is None else float(self._distances(np.array([value], dtype=float))[0])
+
+    def _distances(self, values: Floats) -> Floats:
+        ends = np.array([self.knob.low, self.knob.high], dtype=float)
+        if self.knob.log:
+            ends, values = np.log(ends), np.log(values)
+        places = (values - ends[0]) / (ends[1] - ends[0])
+        inside: Floats = np.round(places if self.side == "low" else 1 - places, 9)
+        return inside
+
+    def even_share(self) -> float:
+        """Probability of a value at this edge when they are drawn evenly: of steps and whole numbers there are few."""
+        if self.knob.step is None and not self._whole():
+            return OUTER
+        step = float(self.knob.step or 1)
+        values = np.arange(float(self.knob.low), float(self.knob.high) + step / 2, step)
+        weights = np.log((values + 0.5) / (values - 0.5)) if self.knob.log else np.ones(len(values))
+        return float(weights[self._distances(values) <= OUTER].sum() / weights.sum())
+
+    def _whole(self) -> bool:
+        return self.name in WHOLE and self.name not in PARAM
+
+    def wider(self, study: Study) -> Number | None:
+        """An end further out, in the study's units; None: the setting can't go further.
+
+        3 times as far on a log scale, else by half of the range, or half of the way to what the setting may be.
+        """
+        end, limit = float(self.knob.ends()[self.side]), self._limit(study)
+        span = float(self.knob.high) - float(self.knob.low)
+        wider = end * _FACTOR**self.way if self.knob.log else end + self.way * _SHARE * span
+        if self.way * (limit - wider) <= 0:
+            wider = (end + limit) / 2
+        if self._whole():
+            grain = int(self.knob.step or (study.head_unit if self.name == "n_embd" else 1))
+            whole = int(end) + self.way * grain * max(1, int(abs(wider - end) / grain))
+            return whole if self.way * (limit - whole) >= 0 else None
+        short = float(f"{wider:.2g}")
+        between = self.way * (short - end) > 0 and self.way * (limit - short) > 0
+        return None if wider == end else short if between else tidy(wider)
+
+    def _limit(self, study: Study) -> float:
+        """What the setting may be at most, or at least."""
+        if self.name in PARAM:
+            decay_ends = float(study.baseline["lr_decay_iters"]) / float(study.baseline["max_iters"])
+            highest = decay_ends if self.name == "warmup_iters" else 1.0
+            return highest if self.side == "high" else 0.0
+        allowed = _LIMITS[self.name]
+        names = ("high", "below") if self.side == "high" else ("low", "above")
+        return next((float(allowed[name]) for name in names if name in allowed), self.way * math.inf)
+
+
+def sentences(results: Results) -> list[str]:
+    """One a crowded edge: where the best trials are, and what a wider study would try."""
+    return [_sentence(found) for found in boundaries(results)]
+
+
+def _sentence(found: BoundaryVerdict) -> str:
+    way = "above" if found.side == "high" else "below"
+    whole = {"min_lr": " of learning_rate", "warmup_iters": " of max_iters"}.get(found.knob, "")
+    inside = round(found.share * found.n)
+    return (
+        f"The best trials crowd the {found.side} end of {found.knob}, {show(found.edge)}{whole} ({inside} of the best "
+        f"{found.n} are in that tenth of its range): better values may lie {way} it; a new study could go on to "
+        f"{show(found.suggestion)}{whole}."
     )
-    return tuple(verdict for verdict in verdicts if verdict is not None)
-
-
-def _verdict(
-    name: str, knob: RangeKnob, side: Side, top: Sequence[Run], best: Run, known: Sequence[Final], study: Study
-) -> BoundaryVerdict | None:
-    param = PARAM.get(name, name)
-
-    def depth(run: Run) -> float:
-        """How far inside a trial lies: 0 at this edge, 1 at the other."""
-        return float(_depths(knob, side, np.array([run.params[param]], dtype=float))[0])
-
-    suggestion = beyond(name, knob, side, study)
-    at_edge = sum(depth(run) <= OUTER for run in top)
-    p = min(1.0, 2 * float(binom.sf(at_edge - 1, len(top), _evenly(name, knob, side))))
-    far = [final.loss for final in known if param in final.run.params and depth(final.run) > 0.5]
-    falls = best.val_loss is not None and best.val_loss + study.confirm.min_effect < min(far, default=-math.inf)
-    if suggestion is None or p >= LEVEL or depth(best) > OUTER or not falls:
-        return None
-    edge = knob.ends()[side]
-    share = at_edge / len(top)
-    return BoundaryVerdict(knob=name, side=side, share=share, n=len(top), p=p, edge=edge, suggestion=suggestion)
-
-
-def _depths(knob: RangeKnob, side: Side, values: Floats) -> Floats:
-    """(n,) each value's distance from an edge, as a share of the range on the knob's own scale."""
-    low, high = float(knob.low), float(knob.high)
-    if knob.log:
-        low, high, values = math.log(low), math.log(high), np.log(values)
-    places = (values - low) / (high - low)
-    return np.round(places if side == "low" else 1 - places, 12)
-
-
-def _evenly(name: str, knob: RangeKnob, side: Side) -> float:
-    """The probability of a value at the edge when they are drawn evenly: of whole or stepped values there are few."""
-    whole = name in WHOLE and name not in PARAM
-    if not whole and knob.step is None:
-        return OUTER
-    step = float(knob.step or 1)
-    values = np.arange(float(knob.low), float(knob.high) + step / 2, step)
-    weights = np.log((values + 0.5) / (values - 0.5)) if knob.log else np.ones(len(values))
-    return float(weights[_depths(knob, side, values) <= OUTER].sum() / weights.sum())
-
-
-def beyond(name: str, knob: RangeKnob, side: Side, study: Study) -> Number | None:
-    """A wider end of the range in the study's units: 3 times as far on a log scale, else by half of the range.
-
-    Not beyond what the setting may be: at most half of the way there. None: it is there already.
-    """
-    way = 1 if side == "high" else -1
-    edge, limit = float(knob.ends()[side]), _limit(name, side, study)
-    wider = edge * _FACTOR**way if knob.log else edge + way * _SHARE * (float(knob.high) - float(knob.low))
-    if way * (limit - wider) <= 0:
-        wider = (edge + limit) / 2
-    if name in WHOLE and name not in PARAM:
-        grain = int(knob.step or (study.head_unit if name == "n_embd" else 1))
-        wider = edge + way * grain * max(1, int(abs(wider - edge) / grain))
-        return int(wider) if way * (limit - wider) >= 0 else None
-    short = float(f"{wider:.2g}")
-    wider = short if way * (short - edge) > 0 and way * (limit - short) > 0 else tidy(wider)
-    return wider if way * (wider - edge) > 0 else None

@@ -318,12 +318,21 @@ def dashboard(
     study: StudyName,
     out: Out = None,
     port: Annotated[int, typer.Option(metavar="N", help="0: any free port")] = 0,
+    browser: Annotated[bool, typer.Option(help="open it in the browser, where there is a terminal")] = True,
 ) -> None:
     """Browse a study with optuna-dashboard on 127.0.0.1, also while it runs."""
+    import webbrowser
+
     from sweeps.dashboard import serve
     from sweeps.locate import locate
 
-    serve(locate(study, out=out).url, port=port, announce=lambda url: print(f"{url} (Ctrl-C ends it)", flush=True))
+    def announce(url: str) -> None:
+        print(f"{url} (Ctrl-C ends it)", flush=True)
+        if browser and sys.stdout.isatty():
+            webbrowser.open(url)
+
+    located = locate(study, out=out)
+    serve(located.url, port=port, artifacts=located.paths.artifacts, announce=announce)
 
 
 @app.command()

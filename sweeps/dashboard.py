@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
 import optuna_dashboard
+from optuna.artifacts import FileSystemArtifactStore
 
 from sweeps.errors import StoreError
 from sweeps.sqlite import path_of
@@ -19,12 +21,13 @@ from trainer.errors import UserError
 HOST = "127.0.0.1"
 
 
-def serve(url: str, *, port: int = 0, announce: Callable[[str], None] = print) -> None:
+def serve(url: str, *, port: int = 0, artifacts: Path | None = None, announce: Callable[[str], None] = print) -> None:
     """Show the store `url` until Ctrl-C; `announce` is told the address. Port 0 is any free one.
 
-    A sweep may run meanwhile. Raises StoreError for a URL that is no store, UserError for a port that is taken.
+    `artifacts`: the folder of the files that trials have. A sweep may run meanwhile. Raises StoreError for a URL that
+    is no store, UserError for a port that is taken.
     """
-    with server(url, port=port) as running:
+    with server(url, port=port, artifacts=artifacts) as running:
         # requests are answered in a thread of their own: wsgiref swallows a Ctrl-C that comes in the middle of one
         answering = threading.Thread(target=running.serve_forever, daemon=True)
         answering.start()
@@ -36,7 +39,7 @@ def serve(url: str, *, port: int = 0, announce: Callable[[str], None] = print) -
 
 
 @contextlib.contextmanager
-def server(url: str, *, port: int = 0) -> Iterator[WSGIServer]:
+def server(url: str, *, port: int = 0, artifacts: Path | None = None) -> Iterator[WSGIServer]:
     """The dashboard's server, bound to 127.0.0.1 and not serving yet."""
     with Reader(url):  # a clear word where there is no store, instead of an empty one
         pass
@@ -47,7 +50,9 @@ def server(url: str, *, port: int = 0) -> Iterator[WSGIServer]:
     except RuntimeError as error:
         raise StoreError(f"{path_of(url)}: its Optuna tables are not those of Optuna {optuna.__version__}") from error
     try:
-        app = optuna_dashboard.wsgi(storage)
+        there = artifacts is not None and artifacts.is_dir()
+        files = FileSystemArtifactStore(str(artifacts)) if there else None
+        app = optuna_dashboard.wsgi(storage, artifact_store=files)
         try:
             running = make_server(HOST, port, app, handler_class=_Quiet)
         except OSError as error:

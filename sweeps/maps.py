@@ -105,8 +105,8 @@ def _picture(key: str, one: Map) -> Picture:
     )
     if one.timescales:
         tau = 1 / (float(one.best.params[_X]) * float(one.best.params[one.y]))
-        share = tau / one.best.config.max_iters
-        summary += f", where AdamW's weights are an average over τ = {tau:,.0f} iterations ({share:.2g} of its run)"
+        runs = show(float(f"{tau / one.best.config.max_iters:.2g}"))
+        summary += f", where AdamW's weights are an average over τ = {tau:,.0f} iterations, {runs} times its run"
         reading += " Grey lines: pairs of one τ = 1 ÷ (learning_rate × weight_decay), in iterations."
     return Picture(key=key, title=title, summary=f"{summary}.", reading=reading, figures=(_figure(one),))
 
@@ -125,7 +125,10 @@ def _figure(one: Map) -> go.Figure:
     ring = {"symbol": "circle-open", "size": 11, "line": {"width": 2.5}}
     for those, name, marker in ((imputed, "stopped early", ring), (complete, "complete", disc)):
         coloured = {**losses, **marker, "color": [final.loss for final in those]}
-        made.add_trace(_marks(one, [(final.run, said(final)) for final in those], name, coloured))
+        made.add_trace(_marks(one, [(final.run, said(final)) for final in those], "", coloured))
+        if those:  # its place in the legend, in no loss's colour
+            grey = {"symbol": marker["symbol"], "size": 10, "color": GREY}
+            made.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=grey, name=name))
     cross = {"symbol": "x-thin", "size": 8, "line": {"width": 1.5, "color": GREY}}
     diverged = [(final.run, said(final)) for final in one.finals if final.diverged]
     made.add_trace(_marks(one, diverged, "diverged", cross))
@@ -153,7 +156,7 @@ def _line(scale: Timescale) -> go.Scatter:
         mode="lines+text",
         line={"color": GREY, "width": 1},
         text=[f"τ {scale.iterations:,}", *[""] * (len(scale.x) - 1)],
-        textposition="bottom right",
+        textposition="top right",
         textfont={"size": 11, "color": INK},
         hoverinfo="skip",
         showlegend=False,
@@ -167,7 +170,7 @@ def _marks(one: Map, runs: Sequence[tuple[Run, str]], name: str, marker: dict[st
         mode="markers",
         marker=marker,
         name=name,
-        showlegend=bool(runs),
+        showlegend=bool(runs and name),
         text=[text for _, text in runs],
         hovertemplate="%{text}<extra></extra>",
         cliponaxis=False,

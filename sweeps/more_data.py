@@ -84,7 +84,7 @@ def _measured(amount: Amount, reference: TrainConfig, results: Results) -> str:
     text = f"{where} the baseline ends {abs(change):.3f} nats {'higher' if change > 0 else 'lower'}"
     seeds = f"{count(amount.seeds, 'seed')} against {len(baseline_runs(results))}"
     if amount.gain.low is None or amount.gain.high is None:
-        return f"{text} ({seeds}: the noise of seeds isn't known)."
+        return f"{text} ({seeds}, too few for an interval)."
     low, high = sorted(sign * end for end in (amount.gain.low, amount.gain.high))
     return f"{text} (95 % interval {signed(low)} to {signed(high)}, {seeds})."
 

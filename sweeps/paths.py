@@ -39,6 +39,11 @@ class StudyPaths:
         """What workers print outside of runs."""
         return self.root / "logs"
 
+    @property
+    def artifacts(self) -> Path:
+        """Files that optuna-dashboard shows beside trials."""
+        return self.root / "artifacts"
+
     def run(self, run: int) -> Path:
         """Folder of one run: its checkpoint (ckpt.pt, state-*.pt) and its log."""
         return self.root / "runs" / str(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from types import FrameType
 from sweeps import runner
 from sweeps.paths import StudyPaths
 from sweeps.progress import Observer, Summary
+from sweeps.publish import publish
 from sweeps.report import write_report
 from sweeps.results import Results
 from sweeps.sections import BinData, BpeTokenizer, Gpt2Tokenizer, ParquetData
@@ -70,6 +72,7 @@ def run(study: Study, paths: StudyPaths, dataset: Dataset, *, observer: Observer
             )
         results = store.results(study.name)
         report = write_report(results, paths.report)
+        publish(results, store.storage, paths, today=datetime.datetime.now(tz=datetime.UTC).date())
         return Ended(summary=summary, results=results, store=store.path, report=report)
 
 

@@ -6,7 +6,7 @@ After the Deep Learning Tuning Playbook (Godbole et al. 2023), "isolation plots"
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,12 +127,13 @@ def _edges(knob: RangeKnob | ChoicesKnob) -> Floats:
     if isinstance(knob, ChoicesKnob):
         return np.arange(len(knob.choices) + 1) - 0.5
     between = np.geomspace if knob.log else np.linspace
-    return np.asarray(between(float(knob.low), float(knob.high), BUCKETS + 1))
+    edges: Floats = between(float(knob.low), float(knob.high), BUCKETS + 1)
+    return edges
 
 
 def _at(choices: Sequence[float | int], value: float | int | str) -> float:
     """A value's place on the axis: itself, of unordered ones the number in their order."""
-    return float(choices.index(value)) if choices else float(value)  # type: ignore[arg-type]
+    return float(choices.index(value)) if choices else float(value)
 
 
 def slices(results: Results) -> Picture:
@@ -175,53 +176,58 @@ def _panel(one: Slice, results: Results) -> go.Figure:
         made.add_hrect(y0=min(seeds), y1=max(seeds), fillcolor=BAND, line_width=0, layer="below")
         made.add_hline(y=noise_of(seeds).mean, line={"color": BLACK, "width": 1, "dash": "dash"})
     made.add_vline(x=_at(one.choices, one.baseline), line={"color": GREY, "width": 1, "dash": "dot"})
-
-    def mark(finals: Sequence[Final], runs: Sequence[Run] = (), *, colour: str = GREY, **marker: Any) -> None:
-        ended = [*((final.run, min(final.loss, top), said(final)) for final in finals)]
-        ended += [(run, top, hover(run)) for run in runs]
-        made.add_trace(
-            go.Scatter(
-                x=[one.at(run) for run, _, _ in ended],
-                y=[loss for _, loss, _ in ended],
-                mode="markers",
-                marker={"color": colour, "size": 7, **marker},
-                text=[text for _, _, text in ended],
-                hovertemplate="%{text}<extra></extra>",
-                cliponaxis=False,
-            )
-        )
-
-    cross = {"symbol": "x-thin", "line": {"width": 1.5, "color": GREY}}
-    mark([final for final in seen if not final.imputed], opacity=0.5)
-    mark([final for final in seen if final.imputed], symbol="circle-open")
-    mark([final for final in one.finals if final.diverged], **cross)
-    mark([], one.without, symbol="triangle-down-open")
+    complete, imputed = ([final for final in seen if final.imputed is word] for word in (False, True))
     bests = [(bucket, best) for bucket in one.buckets if (best := bucket.best) is not None]
-    made.add_trace(
-        go.Scatter(
-            x=[x for bucket, _ in bests for x in (bucket.low, bucket.high, None)],
-            y=[y for _, best in bests for y in (*2 * (min(best.loss, top),), None)],
-            mode="lines",
-            line={"color": BLUE, "width": 3},
-            hoverinfo="skip",
-        )
+    bars = go.Scatter(
+        x=[x for bucket, _ in bests for x in (bucket.low, bucket.high, None)],
+        y=[y for _, best in bests for y in (min(best.loss, top), min(best.loss, top), None)],
+        mode="lines",
+        line={"color": BLUE, "width": 3},
+        hoverinfo="skip",
     )
-    mark([best for _, best in bests if not best.imputed], colour=BLUE)
-    mark([best for _, best in bests if best.imputed], colour=BLUE, symbol="circle-open", line={"width": 2})
-    winner = best_run(results)
-    mark([final for final in seen if final.run is winner], colour=VERMILION, symbol=SYMBOLS["best"], size=14)
-    made.add_trace(
-        go.Scatter(
-            x=[_middle(bucket, log=one.log) for bucket in one.buckets],
-            y=[low - 0.07 * (top - low)] * len(one.buckets),
-            mode="text",
-            text=[str(len(bucket.finals)) for bucket in one.buckets],
-            textfont={"size": 11, "color": INK},
-            hoverinfo="skip",
-        )
+    numbers = go.Scatter(
+        x=[_middle(bucket, log=one.log) for bucket in one.buckets],
+        y=[low - 0.07 * (top - low)] * len(one.buckets),
+        mode="text",
+        text=[str(len(bucket.finals)) for bucket in one.buckets],
+        textfont={"size": 11, "color": INK},
+        hoverinfo="skip",
+    )
+
+    def ended(finals: Iterable[Final]) -> list[tuple[float, float, str]]:
+        return [(one.at(final.run), min(final.loss, top), said(final)) for final in finals]
+
+    opened, star = {"symbol": "circle-open"}, {"symbol": SYMBOLS["best"], "color": VERMILION, "size": 14}
+    cross = {"symbol": "x-thin", "line": {"width": 1.5, "color": GREY}}
+    best = best_run(results)
+    made.add_traces(
+        [
+            _marks(ended(complete), opacity=0.5),
+            _marks(ended(imputed), **opened),
+            _marks(ended(final for final in one.finals if final.diverged), **cross),
+            _marks([(one.at(run), top, hover(run)) for run in one.without], symbol="triangle-down-open"),
+            bars,
+            _marks(ended(best for _, best in bests if not best.imputed), color=BLUE),
+            _marks(ended(best for _, best in bests if best.imputed), color=BLUE, **opened),
+            _marks(ended(final for final in complete if final.run is best), **star),
+            numbers,
+        ]
     )
     made.update_yaxes(range=(low - 0.14 * (top - low), top))
     return made.update_xaxes(**_axis(one))
+
+
+def _marks(marks: Sequence[tuple[float, float, str]], **marker: Any) -> go.Scatter:
+    """Marks at (x, y) with their hover text."""
+    return go.Scatter(
+        x=[x for x, _, _ in marks],
+        y=[y for _, y, _ in marks],
+        mode="markers",
+        marker={"color": GREY, "size": 7, **marker},
+        text=[text for _, _, text in marks],
+        hovertemplate="%{text}<extra></extra>",
+        cliponaxis=False,
+    )
 
 
 def said(final: Final) -> str:

@@ -19,12 +19,13 @@ FILES = {
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"session", "summary", "locate", "preparing", "template", "live", "export", "ladder", "dashboard", "plan", "report"},
+    {"session", "summary", "locate", "preparing", "template", "live", "export", "ladder", "dashboard", "plan", "report"}
+    | {"publish"},
     {"runner", "verdict", "plots", "pruning_plots", "confirm_plots", "forest", "outlooks", "best_curve", "curves"}
     | {"schedules", "slices", "figure"},
 ]
 """Uppermost first. A layer imports nothing of the layers above it; what isn't named lies below all of them."""
-OPTUNA = {"space", "pruner", "store", "sqlite", "schema", "trials", "runner", "importance", "dashboard"}
+OPTUNA = {"space", "pruner", "store", "sqlite", "schema", "trials", "runner", "importance", "dashboard", "publish"}
 PURE = {"law", "plateau", "gaussian_process", "prospects"}
 """The pruning rule: arrays in, decisions out."""
 

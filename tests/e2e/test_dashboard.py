@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import signal
 import subprocess
@@ -14,24 +15,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from sweeps.chosen import best_run
 from sweeps.dashboard import address_of, serve, server
 from sweeps.errors import StoreError
 from sweeps.paths import StudyPaths
+from sweeps.publish import figures, publish, study_note
+from sweeps.store import Store
+from sweeps.verdict import verdict
 from tests.sweeps import kit
 from trainer.errors import UserError
 
 
 @contextlib.contextmanager
-def dashboard(folder: Path) -> Iterator[Callable[[str], Any]]:
+def dashboard(folder: Path) -> Iterator[Callable[..., Any]]:
     """A dashboard at work; it answers paths with parsed JSON."""
-    with server(f"sqlite:///{StudyPaths(folder).store}") as running:
+    paths = StudyPaths(folder)
+    with server(f"sqlite:///{paths.store}", artifacts=paths.artifacts) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
 
-        def ask(path: str) -> Any:
+        def ask(path: str, parse: Callable[[str], Any] = json.loads) -> Any:
             with urllib.request.urlopen(address_of(running) + path, timeout=60) as response:  # noqa: S310  # our own
-                return json.loads(response.read())
+                return parse(response.read().decode())
 
         try:
             yield ask
@@ -67,6 +74,33 @@ def test_it_shows_a_sweep_while_it_runs_and_when_it_is_done(tmp_path: Path) -> N
         assert len(trials[0]["intermediate_values"]) == 21
         attrs = {attr["key"]: attr["value"] for attr in trials[1]["user_attrs"]}
         assert attrs["label"] == "dropout at its high, 0.4"
+
+
+def test_what_was_found_stands_in_the_dashboard(tmp_path: Path) -> None:
+    spec = kit.study(knobs={"dropout": {"low": 0.0, "high": 0.4}}, confirm={"seeds": 2, "max_trials": 4})
+    kit.sweep(tmp_path, spec)
+    paths, results = StudyPaths(tmp_path), kit.found(tmp_path)
+    with Store(f"sqlite:///{paths.store}") as store:
+        for _ in range(2):  # the second time replaces what the first has written
+            publish(results, store.storage, paths, today=datetime.date(2026, 11, 24))
+    with dashboard(tmp_path) as ask:
+        study = ask("/api/studies/1")
+        assert study["note"]["body"] == study_note(results)
+        assert verdict(results).headline in study["note"]["body"]
+        assert study["note"]["version"] == 1
+        drawn = {each["id"] for each in study["plotly_graph_objects"]}
+        assert drawn == set(figures(results))
+        assert drawn
+        assert [each["filename"] for each in study["artifacts"]] == ["small.yaml"]
+        best = best_run(results)
+        assert best is not None
+        files = {each["filename"]: each["artifact_id"] for each in study["trials"][best.trial]["artifacts"]}
+        assert set(files) >= {"config.yaml", "small-best.py"}
+        trial_id = study["trials"][best.trial]["trial_id"]
+        text = ask(f"/artifacts/1/{trial_id}/{files['config.yaml']}", parse=str)
+        assert yaml.safe_load(text) == best.config.as_dict()
+        assert "best trial" in study["trials"][best.trial]["note"]["body"]
+        assert "search has not seen" in ask("/api/studies/2")["note"]["body"]
 
 
 def test_it_listens_on_this_machine_only(tmp_path: Path) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
+from sweeps import plots
 from sweeps.report import write_report
-from tests import synthetic
+from sweeps.verdict import verdict
+from tests import attributions, synthetic
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -22,7 +26,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-FIGURES = 20
+STUDIES = {"searched": synthetic.full, "confirmed": attributions.swept}
 
 pytestmark = [
     pytest.mark.browser,
@@ -41,14 +45,17 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(synthetic.full(), tmp_path_factory.mktemp("report") / "report.html")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("reports")
+    return {name: write_report(study(), folder / f"{name}.html") for name, study in STUDIES.items()}
 
 
 class Visit:
     """A page opened offline, and everything that went wrong while it was."""
 
-    def __init__(self, browser: Browser, report: Path, *, width: int) -> None:
+    def __init__(self, browser: Browser, report: Path, *, study: str, width: int) -> None:
+        self.results = STUDIES[study]()
+        self.figures = sum(len(picture.figures) for picture in plots.pictures(self.results))
         self.context = browser.new_context(offline=True, viewport={"width": width, "height": 800})
         self.requests: list[str] = []
         self.errors: list[str] = []
@@ -58,7 +65,7 @@ class Visit:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", lambda said: self.errors.append(said.text) if said.type != "log" else None)
         self.page.goto(report.as_uri())
-        self.page.wait_for_function(f"document.querySelectorAll('.js-plotly-plot .xy').length >= {FIGURES}")
+        self.page.wait_for_function(f"document.querySelectorAll('.js-plotly-plot .xy').length >= {self.figures}")
 
     def _route(self, route: Route) -> None:
         if route.request.url.startswith(("file:", "data:", "blob:")):
@@ -68,9 +75,14 @@ class Visit:
             route.abort()
 
 
-@pytest.fixture(scope="module", params=[1280, 390], ids=["desktop", "phone"])
-def visit(request: pytest.FixtureRequest, browser: Browser, report: Path) -> Iterator[Visit]:
-    visit = Visit(browser, report, width=request.param)
+@pytest.fixture(
+    scope="module",
+    params=[("confirmed", 1280), ("confirmed", 375), ("searched", 375)],
+    ids=["desktop", "phone", "phone-unconfirmed"],
+)
+def visit(request: pytest.FixtureRequest, browser: Browser, reports: dict[str, Path]) -> Iterator[Visit]:
+    study, width = request.param
+    visit = Visit(browser, reports[study], study=study, width=width)
     yield visit
     visit.context.close()
     assert visit.requests == []
@@ -78,13 +90,31 @@ def visit(request: pytest.FixtureRequest, browser: Browser, report: Path) -> Ite
 
 
 def test_verdict_and_figures_are_there(visit: Visit) -> None:
-    assert visit.page.locator("#verdict").is_visible()
-    assert "n_embd" in visit.page.locator("#verdict .headline").inner_text()
-    plots = visit.page.locator(".plot")
-    assert plots.count() == FIGURES
-    for index in range(FIGURES):
-        assert plots.nth(index).locator("svg.main-svg").count() >= 1
-        assert plots.nth(index).locator(".trace, .shapelayer path").count() >= 1
+    said = verdict(visit.results)
+    for sentence in said.lines:
+        if sentence not in said.next:
+            found = visit.page.locator("#verdict").get_by_text(sentence.partition(": ")[2] or sentence)
+            assert found.first.is_visible(), sentence
+    assert visit.page.locator("#verdict .headline").inner_text().replace("\u00a0", " ") == said.headline
+    drawn = visit.page.locator(".plot")
+    assert drawn.count() == visit.figures
+    for index in range(visit.figures):
+        assert drawn.nth(index).locator("svg.main-svg").count() >= 1
+        assert drawn.nth(index).locator(".trace, .shapelayer path").count() >= 1
+
+
+def test_what_to_train_next_follows_the_verdict(visit: Visit) -> None:
+    place = visit.page.locator("#next")
+    for sentence in verdict(visit.results).next:
+        for command in re.findall(r"`([^`]+)`", sentence):
+            assert place.locator("code", has_text=command).first.is_visible()
+    settings = place.locator("details")
+    assert not settings.locator("pre").is_visible()
+    settings.locator("summary").focus()
+    visit.page.keyboard.press("Enter")
+    assert settings.locator("pre").is_visible()
+    assert "learning_rate = " in settings.locator("pre").inner_text()
+    visit.page.keyboard.press("Enter")
 
 
 def test_nothing_is_wider_than_the_screen(visit: Visit) -> None:
@@ -114,7 +144,7 @@ def test_tables_sort_by_keyboard(visit: Visit) -> None:
     losses = _column(page, "Final loss")
     known = [float(loss) for loss in losses if loss]
     assert known == sorted(known)
-    assert known[0] == min(run.val_loss for run in synthetic.full().runs if run.val_loss is not None)
+    assert known[0] == min(run.val_loss for run in visit.results.runs if run.val_loss is not None)
     assert losses == [*map(str, known), *[""] * (len(losses) - len(known))]  # runs without a loss go last
     page.keyboard.press("Space")
     assert header.get_attribute("aria-sort") == "descending"
@@ -146,8 +176,58 @@ def test_the_first_link_skips_to_the_content(visit: Visit) -> None:
     first.evaluate("(link) => link.blur()")
 
 
+def test_the_contents_lead_to_the_sections(visit: Visit) -> None:
+    links = visit.page.get_by_role("navigation").get_by_role("link")
+    for index in range(links.count()):
+        target = (links.nth(index).get_attribute("href") or "").removeprefix("#")
+        heading = visit.page.get_by_role("region", name=links.nth(index).inner_text(), exact=True)
+        assert heading.get_attribute("id") == target
+
+
+def test_focus_is_seen(visit: Visit) -> None:
+    page = visit.page
+    page.evaluate("document.activeElement.blur()")
+    seen = set()
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        name, width = page.evaluate(
+            "[document.activeElement.outerHTML.slice(0, 40), getComputedStyle(document.activeElement).outlineWidth]"
+        )
+        assert width == "3px", name
+        seen.add(name)
+    assert len(seen) == 8
+
+
 def test_it_prints(visit: Visit) -> None:
-    visit.page.emulate_media(media="print")
-    assert visit.page.locator("#verdict").is_visible()
-    assert not visit.page.locator(".modebar").first.is_visible()
-    visit.page.emulate_media(media="screen")
+    page = visit.page
+    pdf = page.pdf(format="A4", margin=dict.fromkeys(("top", "right", "bottom", "left"), "12mm"))
+    assert pdf.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type /Page\b", pdf)) > 3
+    # where something is wider than the paper the browser makes all of it smaller: 300 dots for 96 pixels are full size
+    assert set(_scales(pdf)) == {300 / 96}
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 703, "height": 1000})  # A4 less these margins
+    assert page.locator("#verdict").is_visible()
+    for hidden in (".modebar", "nav", "details", "#trials-status"):
+        assert not page.locator(hidden).first.is_visible()
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll(".box")]
+            .filter((box) => box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX !== "visible")
+            .map((box) => box.getAttribute("aria-label"))"""
+    )
+    assert cut == []
+    assert page.locator(".picture").first.evaluate("(one) => getComputedStyle(one).breakInside") == "avoid"
+    page.emulate_media(media="screen")
+
+
+def _scales(pdf: bytes) -> Iterator[float]:
+    """How large the text of each page is drawn."""
+    for start in re.finditer(rb"stream\r?\n", pdf):
+        try:
+            drawing = zlib.decompressobj().decompress(pdf[start.end() :])
+        except zlib.error:
+            continue
+        if drawing.startswith(b".23999"):  # a page: points for its dots
+            found = re.search(rb"\bq\n([\d.]+) 0 0 \1 [-\d. ]+ cm", drawing)
+            assert found is not None
+            yield float(found[1])

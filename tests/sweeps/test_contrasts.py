@@ -27,7 +27,7 @@ from sweeps.contrasts import (
 )
 
 GAIN = {"baseline": 1.0, "best": -1.0}
-BASELINE, BEST = [4.11, 4.02, 4.2, 4.06, 4.13], [4.05, 3.99, 4.1, 4.03, 4.01]
+BASELINE, BEST = [4.11, 4.02, 4.2, 4.06, 4.13], [4.05, 3.99, 4.1, 4.045, 4.01]
 
 
 def arm(losses: Sequence[float | None], *, shape: Any = "a", start: Any = None) -> Sample:
@@ -127,7 +127,7 @@ def test_other_arms_count_less_the_more_they_differ_and_nothing_where_the_contra
     assert much.method == little.method == "layout"
     assert much.degrees is not None
     assert little.degrees is not None
-    assert 3 < little.degrees < 6 < 15 < much.degrees <= 3 + 21
+    assert 3 < little.degrees < 8 < 15 < much.degrees <= 3 + 21
     loud = {**pair, "best": arm([3.5, 4.0, 3.9, 4.1])}
     assert made(GAIN, loud | alike) == made(GAIN, loud)
     assert made(GAIN, loud).method == "paired"
@@ -169,13 +169,13 @@ def test_runs_of_one_start_are_summed_by_seed_before_they_are_compared() -> None
     samples = {
         "b": arm([4.0, 4.1, 4.3], start="narrow"),
         "b2": arm([4.5, 4.7, 4.8], shape="half", start="narrow"),
-        "c": arm([3.8, 3.7, 3.9], shape="wide", start="wide"),
+        "c": arm([3.8, 3.65, 3.9], shape="wide", start="wide"),
         "c2": arm([4.4, 4.2, 4.3], shape="wide, half", start="wide"),
     }
     found = made({"b": 1, "c": -1, "b2": -0.5, "c2": 0.5}, samples)
     one, other = (
         np.array([4.0, 4.1, 4.3]) - np.array([4.5, 4.7, 4.8]) / 2,
-        np.array([3.8, 3.7, 3.9]) - np.array([4.4, 4.2, 4.3]) / 2,
+        np.array([3.8, 3.65, 3.9]) - np.array([4.4, 4.2, 4.3]) / 2,
     )
     welch = stats.ttest_ind(one, other, equal_var=False).confidence_interval()
     assert (found.low, found.high) == (pytest.approx(welch.low), pytest.approx(welch.high))
@@ -388,7 +388,7 @@ def test_seeds_to_decide_is_the_first_number_that_would(mean: float, degrees: fl
     found = seeds_to_decide(each, min_effect=0.02)
     first = (n - 3 for n in range(4, 68) if decided(mean, 0.04 * math.sqrt(3 / n), degrees * (n - 1) / 2))
     assert found == next(first, None)
-    assert (found is None) == (mean == 0.021)
+    assert (found is None) == (mean in (0.021, -0.01))
     family = seeds_to_decide(dataclasses.replace(each, p=min(1.0, 6 * p)), min_effect=0.02)
     assert (family or 65) >= (found or 65)
     if mean == 0.05:

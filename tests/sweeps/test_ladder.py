@@ -84,7 +84,8 @@ def test_a_best_that_is_shown_is_exported_with_its_verdict() -> None:
     check_best(found)
     run = best_run(found)
     assert run is not None
-    assert "verdict: Learning_rate" in export_run(found, run, date="d").text.replace("learning_rate", "Learning_rate")
+    assert "# - verdict: " in export_run(found, run, date="d").text
+    assert "not proven" not in export_run(found, run, date="d").text
 
 
 def test_noise_is_not_called_best() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy import stats
@@ -70,6 +70,7 @@ def test_the_cost_is_welchs_difference(whole: list[float], half: list[float]) ->
     (quarter, found) = sorted(amounts(results({1.0: whole, 0.5: half})), key=lambda each: each.fraction)
     assert (quarter.gain, quarter.seeds) == (None, 0)
     assert found.gain is not None
+    assume(found.gain.method == "unpaired")  # not where some seeds have broken through and others haven't
     expected = stats.ttest_ind(half, whole, equal_var=False)
     interval = expected.confidence_interval()
     assert found.gain.mean == pytest.approx(np.mean(half) - np.mean(whole))
@@ -116,7 +117,7 @@ def test_the_cost_is_welchs_difference(whole: list[float], half: list[float]) ->
             {1.0: [3.40], 0.5: [3.90]},
             [
                 "On half of the training data (epochs: 2 instead of 1) the baseline ends 0.500 nats higher (1 seed "
-                "against 1: the noise of seeds isn't known).",
+                "against 1, too few for an interval).",
                 "On a quarter of the training data (epochs: 4 instead of 1) the baseline has no final loss to compare "
                 "yet.",
                 "So more data isn't shown to help by over 0.02 nats.",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +15,11 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.distributions import FloatDistribution
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from sweeps import pruner as module
-from sweeps.prospects import chance_among_best
+from sweeps.prospects import Decision, chance_among_best
 from sweeps.pruner import PlateauPruner
 
 E = 20
@@ -52,6 +54,7 @@ def test_it_saves_work_and_keeps_the_best(known: bool) -> None:
     for trial in pruned:
         noted = trial.user_attrs["pruned"]
         assert noted["evaluation"] == trial.last_step
+        assert noted["val_loss"] == trial.intermediate_values[noted["evaluation"]]
         assert noted["schedule_known"] is known
         assert noted["chance"] < noted["epsilon"]
         assert noted["low"] < noted["predicted"]["mean"] < noted["high"]
@@ -70,8 +73,42 @@ def test_sentinels_go_on_and_are_noted_once() -> None:
     assert made.trials[first.number].user_attrs["sentinel"]["evaluation"] == first.last_step
 
 
+def test_one_in_so_many_is_spared_by_its_number() -> None:
+    made = study(sentinel=0.4)
+    made.optimize(objective, n_trials=40)
+    spared = [trial.number for trial in made.trials if "sentinel" in trial.user_attrs]
+    stopped = [trial.number for trial in made.trials if trial.state is TrialState.PRUNED]
+    assert spared
+    assert stopped
+    for number in (*spared, *stopped):
+        assert (zlib.crc32(str(number).encode()) / 2**32 < 0.4) is (number in spared)
+    assert sum(zlib.crc32(str(number).encode()) / 2**32 < 0.4 for number in range(1000)) == pytest.approx(400, abs=50)
+
+
+def test_it_compares_with_all_that_have_ended_in_a_loss_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, seen = study(), list[int]()
+
+    def noted(self: PlateauPruner, trial: FrozenTrial, others: Sequence[FrozenTrial]) -> Decision:
+        seen[:] = [other.number for other in others]
+        return Decision(evaluation=0)
+
+    monkeypatch.setattr(PlateauPruner, "decide", noted)
+    trials = [made.ask() for _ in range(5)]
+    assert not trials[0].should_prune()  # nothing was reported: nothing to decide
+    assert seen == []
+    for trial in trials:
+        trial.report(1.0, step=0)
+    made.tell(trials[0], 1.0)
+    made.tell(trials[1], state=TrialState.PRUNED)
+    made.tell(trials[2], state=TrialState.FAIL)
+    assert not trials[3].should_prune()
+    assert seen == [0, 1]
+    made.pruner.prune(made, made.trials[0])  # asked after its end
+    assert seen == [1]
+
+
 def test_two_losses_that_are_no_numbers_end_a_trial_and_one_does_not() -> None:
-    made = study()
+    made = study(sentinel=1.0)  # which spares none of these
     for losses, ends in (([7.0, math.nan], False), ([7.0, math.nan, math.nan], True), ([7.0, 9.0, 9.5], True)):
         trial = made.ask()
         for step, loss in enumerate(losses):
@@ -120,28 +157,37 @@ def frozen(losses: Sequence[float], state: TrialState, *, knob: float = 0.5, **c
     return optuna.trial.create_trial(state=state, **{**given, **changes})
 
 
+PREDICTED = {"pruned": {"reason": "dominated", "predicted": {"mean": 4.5, "scale": 0.1, "degrees": 9.0}}}
+DIVERGED = {"pruned": {"reason": "diverged", "predicted": None}}
+
+
 @pytest.mark.parametrize(
-    ("losses", "counts"),
+    ("losses", "attrs", "counts"),
     [
-        ([7.0, 9.0, 9.5], True),
-        ([7.0, 6.0, math.nan], True),
-        ([7.0, math.inf, math.inf], True),
-        ([7.0, 6.0, 9.0], False),  # stopped by someone else at a spike: nobody knows where it would have ended
-        ([7.0, 6.0, 5.0], False),
+        ([7.0, 9.0, 9.5], {}, [math.inf]),  # the trainer says so
+        ([7.0, 9.0, 9.5], DIVERGED, [math.inf]),
+        ([7.0, 6.0, math.nan], {}, [math.inf]),
+        ([7.0, math.inf, math.inf], {}, [math.inf]),
+        ([7.0, 6.0, 5.0], PREDICTED, [4.5]),
+        ([7.0, 6.0, 9.0], {}, []),  # stopped by someone else at a spike: nobody knows where it would have ended
+        ([7.0, 6.0, 5.0], {}, []),
     ],
 )
-def test_a_diverged_trial_is_a_worse_one_however_it_ended(losses: list[float], counts: bool) -> None:
+def test_a_trial_that_was_stopped_counts_as_predicted_and_a_diverged_one_as_worse(
+    losses: list[float], attrs: dict[str, Any], counts: list[float]
+) -> None:
     pruner = PlateauPruner(trials=20)
     finals = [3 + 0.2 * i for i in range(8)]
     complete = [frozen(falling(final), TrialState.COMPLETE) for final in finals]
     trial = frozen(falling(3.3)[:7], TrialState.RUNNING)
     without = pruner.decide(trial, complete)
-    found = pruner.decide(trial, [*complete, frozen(losses, TrialState.PRUNED)])
+    stopped = frozen(losses, TrialState.PRUNED, user_attrs={"lr": RATES, **attrs})
+    found = pruner.decide(trial, [*complete, stopped])
     assert without.prediction is not None
     assert found.prediction == without.prediction
-    known = [*finals, *[math.inf] * counts]
-    assert found.chance == chance_among_best(without.prediction, np.array(known), best=3.0, margin=0.03, trials=20)
-    assert (found.chance > (without.chance or 1.0)) is counts
+    known = np.array([*finals, *counts])
+    assert found.chance == chance_among_best(without.prediction, known, best=3.0, margin=0.03, trials=20)
+    assert (found.chance > (without.chance or 1.0)) is bool(counts)
     assert (found.best, found.completed) == (3.0, 8)
 
 
@@ -178,6 +224,37 @@ def test_what_it_keeps_changes_no_decision(ended: list[Any], anew: bool) -> None
             trial = made(3.5, ("width",), parts[2], E, TrialState.RUNNING)
             others = [copy.copy(other) for other in others] if anew else list(others)
             assert kept.decide(trial, others) == PlateauPruner(min_completed=2).decide(trial, others)
+
+
+def test_without_a_schedule_the_complete_trials_say_where_the_horizon_is() -> None:
+    """The first look is at a tenth of it, however far a trial went that did not complete."""
+    complete = [frozen(falling(3 + 0.1 * i), TrialState.COMPLETE, user_attrs={}) for i in range(8)]
+    longer = frozen([7.0] * (2 * E + 1), TrialState.PRUNED, user_attrs={})
+    for seen, looks in ((2, False), (3, True)):
+        trial = frozen(falling(3.3)[:seen], TrialState.RUNNING, user_attrs={})
+        assert (PlateauPruner().decide(trial, [*complete, longer]).prediction is not None) is looks
+
+
+@pytest.mark.parametrize(
+    ("value", "distribution", "place"),
+    [
+        (0.5, FloatDistribution(-1, 2), 0.5),
+        (-1.0, FloatDistribution(-1, 2), 0.0),
+        (10.0, FloatDistribution(1, 10_000, log=True), 0.25),
+        (8, IntDistribution(4, 64, log=True), 0.25),
+        (5, IntDistribution(4, 8), 0.25),
+        (3.0, FloatDistribution(3, 3), 0.5),
+    ],
+)
+def test_a_place_is_a_share_of_the_range(value: float, distribution: Any, place: float) -> None:
+    assert module.places(value, distribution) == pytest.approx([place])
+
+
+def test_choices_are_as_far_apart_as_ends_of_a_range() -> None:
+    choices = CategoricalDistribution([32, 64, "wide"])
+    at = [module.places(choice, choices) for choice in choices.choices]
+    for one, other in itertools.combinations(at, 2):
+        assert math.dist(one, other) == pytest.approx(1.0)
 
 
 def test_a_finished_trials_curve_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from sweeps import plots
 from sweeps.report import render, write_report
 from sweeps.results import Run
+from sweeps.verdict import verdict
 from sweeps.words import why_pruned
-from tests import synthetic
+from tests import attributions, synthetic
 
 EVIL = "<script>alert('x')</script> \"&amp; </title><img src=http://x.test/y onerror=alert(1)>"
 
@@ -41,6 +43,11 @@ class Page(HTMLParser):
         else:
             self.texts.append(data)
 
+    @property
+    def text(self) -> str:
+        """What is to be read, with spaces as one types them."""
+        return " ".join("".join(self.texts).replace("\u00a0", " ").split())
+
     def named(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
 
@@ -50,8 +57,19 @@ def full() -> str:
     return render(synthetic.full())
 
 
-def test_nothing_is_loaded_from_anywhere(full: str) -> None:
-    page = Page(full)
+@pytest.fixture(scope="module")
+def swept() -> str:
+    """Of a study whose verdict is confirmed."""
+    return render(attributions.swept())
+
+
+@pytest.fixture(scope="module", params=["full", "swept"])
+def either(request: pytest.FixtureRequest) -> str:
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+
+
+def test_nothing_is_loaded_from_anywhere(either: str) -> None:
+    page = Page(either)
     for tag, attributes in page.elements:
         for name in ("src", "href", "srcset", "action", "data", "poster"):
             target = attributes.get(name)
@@ -60,22 +78,31 @@ def test_nothing_is_loaded_from_anywhere(full: str) -> None:
     assert policy is not None
     assert policy.startswith("default-src 'none';")
     assert "http" not in policy
-    assert "@import" not in full.partition("</style>")[0]
-    assert "url(" not in full.partition("</style>")[0]
-    assert full.count("plotly.js v") == 1
+    assert "@import" not in either.partition("</style>")[0]
+    assert "url(" not in either.partition("</style>")[0]
+    assert either.count("plotly.js v") == 1
 
 
-def test_structure(full: str) -> None:
-    page = Page(full)
+def test_structure(either: str) -> None:
+    page = Page(either)
     assert page.named("html")[0]["lang"] == "en"
     headings = [int(tag[1]) for tag, _ in page.elements if tag in ("h1", "h2", "h3", "h4")]
     assert headings[0] == 1
     assert headings.count(1) == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(headings))
     assert headings.count(2) == len(page.named("section")) == 5
+    assert [section["id"] for section in page.named("section")] == [
+        "verdict",
+        "next",
+        "evidence",
+        "trials",
+        "provenance",
+    ]
+    assert [len(page.named(tag)) for tag in ("header", "nav", "main")] == [1, 1, 1]
+    inner = {(link["href"] or "").removeprefix("#") for link in page.named("a")}
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    assert "verdict" in ids
+    assert inner <= set(ids)
     labelled = [attributes["aria-labelledby"] for _, attributes in page.elements if "aria-labelledby" in attributes]
     assert set(labelled) <= set(ids)
     skip = next(link for link in page.named("a") if link.get("class") == "skip")
@@ -84,14 +111,90 @@ def test_structure(full: str) -> None:
 
 def test_every_figure_is_json_with_a_place_and_a_description(full: str) -> None:
     page = Page(full)
-    plots = {a["id"]: a for a in page.named("div") if a.get("class") == "plot"}
+    drawn = {a["id"]: a for a in page.named("div") if a.get("class") == "plot"}
     scripts = [a for a in page.named("script") if a.get("type") == "application/json"]
-    assert len(plots) == len(scripts) == 20
+    assert len(drawn) == len(scripts) == sum(len(each.figures) for each in plots.pictures(synthetic.full()))
     for attributes, text in zip(page.named("script"), page.scripts, strict=True):
         if attributes.get("type") == "application/json":
-            assert plots[attributes["data-plot"]]["aria-label"]
-            assert plots[attributes["data-plot"]]["role"] == "img"
+            assert drawn[attributes["data-plot"]]["aria-label"]
+            assert drawn[attributes["data-plot"]]["role"] == "img"
             assert set(json.loads(text)) == {"data", "layout"}
+
+
+def test_every_sentence_of_the_verdict_is_there_to_read(either: str, request: pytest.FixtureRequest) -> None:
+    results = attributions.swept() if "swept" in request.node.name else synthetic.full()
+    text = Page(either).text
+    for line in verdict(results).lines:
+        assert " ".join(line.replace("`", "").split()) in text
+
+
+def test_the_verdict_comes_first_then_what_to_train_next(swept: str) -> None:
+    text = Page(swept).text
+    order = ["Learning rate and width each break the plateau alone", "sweep export plateau --iters 600 -o"]
+    order += ["As nanoGPT settings", "Evidence", "What each knob does", "Every run", "Commands to repeat it"]
+    places = [text.index(each, text.index("Verdict Learning")) for each in order]
+    assert places == sorted(places)
+
+
+def test_tables_are_named(either: str) -> None:
+    page = Page(either)
+    assert len(page.named("table")) == len(page.named("caption")) == 2
+    boxes = [a for a in page.named("div") if a.get("class") == "box"]
+    assert [(a["role"], a["tabindex"]) for a in boxes] == [("region", "0")] * 2
+    assert all(a["aria-label"] for a in boxes)
+    buttons = [a for tag, a in page.elements if tag == "button"]
+    assert all(a["type"] == "button" for a in buttons)
+    knobs = len(synthetic.KNOBS)
+    assert len(buttons) == 11 + knobs
+
+
+def test_each_changed_setting_has_its_verdict(swept: str) -> None:
+    cells = [cell.get("data-value") for cell in Page(swept).named("td")]
+    assert any(
+        (cell or "").startswith("breaks the plateau alone, and is necessary; alone +0.086 nats (95") for cell in cells
+    )
+    assert any((cell or "").startswith("no effect shown; alone ") for cell in cells)
+    assert cells.count("follows from the knobs") == 2  # n_head with the width, min_lr with the rate
+
+
+def test_a_best_config_is_not_offered_as_one_before_it_is_shown_to_be(full: str, swept: str) -> None:
+    said = "not shown to be better than the baseline; what differs"
+    assert said in Page(full).text
+    assert said not in Page(swept).text
+
+
+def test_what_it_ends_with_is_of_fresh_seeds(swept: str) -> None:
+    results = attributions.swept()
+    fresh = [run for run in results.runs if run.label.startswith("best (trial 15), seed")]
+    assert len(fresh) == 5
+    mean = sum(run.val_loss or 0.0 for run in fresh) / 5
+    assert f"{mean:.4f}" in Page(swept).text
+
+
+def test_confirm_runs_are_in_the_table_with_their_phase(swept: str) -> None:
+    values = [cell.get("data-value") for cell in Page(swept).named("td")]
+    runs = attributions.swept().runs
+    # once in the column of phases, once in that of who asked
+    assert values.count("confirm") == 2 * sum(run.phase == "confirm" for run in runs) > 100
+    assert values.count("baseline") == 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("/home/me/.venv/bin/sweep run studies/plateau.yaml --profile cpu", "sweep run studies/plateau.yaml --profile"),
+        ("/usr/lib/sweeps/__main__.py run a.yaml", "/usr/lib/sweeps/__main__.py run a.yaml sweep report plateau"),
+        ("", "Commands to repeat it sweep report plateau sweep verdict plateau sweep export plateau"),
+    ],
+)
+def test_commands_to_repeat_it(command: str, shown: str) -> None:
+    text = Page(render(synthetic.results([], provenance={"command": command}))).text
+    assert shown in text[text.index("Commands to repeat it") :]
+
+
+def test_seeds_are_told_by_phase(swept: str) -> None:
+    text = Page(swept).text
+    assert "baseline 1337, 1338, 1339; search 1337; confirm 1338, 1339, 1340, 1341, 1342" in text
 
 
 def test_every_run_is_in_the_table_with_its_full_loss(full: str) -> None:

@@ -1,0 +1,148 @@
+"""What a study has found, written into its Optuna study, where optuna-dashboard shows it.
+
+The verdict as the study's note, a note for every trial that is more than one of many, the report's figures, and as
+artifacts the best trial's config for nanoGPT, its log and the study itself. Publishing again replaces what was there.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import mimetypes
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import plotly.graph_objects as go
+import yaml
+from optuna.artifacts import FileSystemArtifactStore
+from optuna.storages import BaseStorage
+from optuna_dashboard import get_note, save_note, save_plotly_graph_object
+
+from sweeps import export, plots
+from sweeps.chosen import best_run, reference_config
+from sweeps.paths import StudyPaths, log_of
+from sweeps.results import Results, Run
+from sweeps.study import CONFIRM
+from sweeps.verdict import verdict
+from sweeps.words import changes, joined, why_pruned
+from trainer.errors import UserError
+
+_ARTIFACTS = uuid.UUID("6b0c4a53-7d7e-4c3f-9d1e-2f6a0f8a9d11")
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A finished trial, as far as its note needs one."""
+
+    study: optuna.Study
+    storage: BaseStorage
+    _trial_id: int
+
+
+def publish(results: Results, storage: BaseStorage, paths: StudyPaths, *, today: datetime.date) -> None:
+    """Write notes, figures and artifacts of `results` into their studies in `storage`."""
+    for name in (results.study.name, results.study.name + CONFIRM):
+        study = optuna.load_study(study_name=name, storage=storage)
+        _note(study, study_note(results) if name == results.study.name else confirm_note(results))
+        ids = {trial.number: trial._trial_id for trial in study.get_trials(deepcopy=False)}
+        for run in results.runs:
+            if run.optuna_study == name and (text := trial_note(run, results)):
+                _note(_Trial(study, storage, ids[run.trial]), text)
+    study = optuna.load_study(study_name=results.study.name, storage=storage)
+    for name, figure in figures(results).items():
+        save_plotly_graph_object(study, figure, graph_object_id=name)
+    _keep(study, artifacts(results, paths, today=today), paths.artifacts)
+
+
+def study_note(results: Results) -> str:
+    """The verdict, as Markdown."""
+    found = verdict(results)
+    parts = [f"## {found.headline}"]
+    for heading, sentences in found.groups.items():
+        parts.append(f"### {heading}\n\n" + "\n".join(f"- {sentence}" for sentence in sentences))
+    return "\n\n".join(parts)
+
+
+def confirm_note(results: Results) -> str:
+    """What the study of further seeds is for."""
+    return (
+        f"Runs of `{results.study.name}` on seeds that its search has not seen, and candidates outside of its space: "
+        "neither its sampler nor its pruner sees them. The verdict that they lead to is the note of that study."
+    )
+
+
+def trial_note(run: Run, results: Results) -> str:
+    """Why a trial is remarkable and what it differs in, as Markdown; empty for one that merely completed."""
+    best = best_run(results)
+    is_best = best is not None and best.id == run.id
+    if run.origin == "sampler" and run.outcome == "complete" and run.pruning is None and not is_best:
+        return ""
+    reference = reference_config(results)
+    changed = {} if reference is None else changes(run.config, reference)
+    lines = [f"**{'The best trial: ' if is_best else ''}{run.label}** (run {run.id}, seed {run.seed})"]
+    if changed:
+        lines.append("Differs from the baseline in " + joined(f"{name} {values}" for name, values in changed.items()))
+    if run.pruning is not None:
+        lines.append(f"{'A sentinel, which went on' if run.pruning.sentinel else 'Stopped'}: {why_pruned(run.pruning)}")
+    elif run.outcome != "complete":
+        lines.append(f"{run.outcome.capitalize()}{f': {run.reason}' if run.reason else ''}")
+    if run.val_loss is not None:
+        lines.append(f"Final loss {run.val_loss:.4f} nats")
+    return "\n\n".join(lines)
+
+
+def figures(results: Results) -> Mapping[str, go.Figure]:
+    """The report's figures by id, each with its title, which the dashboard has no other place for."""
+    found = {}
+    for picture in plots.pictures(results):
+        for index, figure in enumerate(picture.figures):
+            titled = go.Figure(figure)
+            title = picture.title if index == 0 else f"{picture.title} ({index + 1})"
+            titled.update_layout(title={"text": title, "x": 0, "font": {"size": 15}}, margin_t=64)
+            found[f"{picture.key}-{index}"] = titled
+    return found
+
+
+def artifacts(results: Results, paths: StudyPaths, *, today: datetime.date) -> Iterator[tuple[str, str, Run | None]]:
+    """Files to keep with the study, or with the trial of a run: (name, text, run)."""
+    study = results.study
+    resolved = yaml.safe_dump(study.model_dump(mode="json", exclude={"notes"}), sort_keys=False)
+    yield f"{study.name}.yaml", resolved, None
+    best = best_run(results)
+    if best is None:
+        return
+    yield "config.yaml", yaml.safe_dump(best.config.as_dict(), sort_keys=False), best
+    try:
+        exported = export.export_run(results, best, date=today.isoformat())
+    except UserError:  # a config that nanoGPT can't express
+        exported = None
+    if exported is not None:
+        yield f"{study.name}-best.py", exported.text, best
+    log = log_of(paths.run(best.id))
+    if log.exists():
+        yield "log.txt", log.read_text(encoding="utf-8", errors="replace"), best
+
+
+def _note(place: optuna.Study | _Trial, text: str) -> None:
+    if get_note(place) != text:
+        save_note(place, text)
+
+
+def _keep(study: optuna.Study, files: Iterator[tuple[str, str, Run | None]], folder: Path) -> None:
+    """Under ids that are the same each time. Optuna takes nothing more for a finished trial: its study holds them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    store = FileSystemArtifactStore(str(folder))
+    ids = {trial.number: trial._trial_id for trial in study.get_trials(deepcopy=False)}
+    kept = study._storage.get_study_system_attrs(study._study_id)
+    for name, text, run in files:
+        prefix = "artifacts:" if run is None else f"dashboard:artifacts:{ids[run.trial]}:"
+        number = str(uuid.uuid5(_ARTIFACTS, f"{study.study_name}/{prefix}{name}"))
+        store.write(number, io.BytesIO(text.encode("utf-8")))
+        kind = mimetypes.guess_type(name)[0] or "text/plain"
+        meta = json.dumps({"artifact_id": number, "filename": name, "mimetype": kind, "encoding": None})
+        if kept.get(prefix + number) != meta:
+            study._storage.set_study_system_attr(study._study_id, prefix + number, meta)
