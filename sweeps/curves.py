@@ -168,7 +168,7 @@ def all_curves(results: Results) -> Picture:
     return Picture(
         key=key,
         title=title,
-        summary=f"{complete} of {count(len(shown), 'curve')} reached the horizon{lowest}.",
+        summary=f"{complete} of {count(len(shown), 'curve')} reached their horizon{lowest}.",
         reading="Evaluations are on fixed validation windows, the same for all runs. Dotted lines ended early, at "
         "the cross. The picture opens after the first tenth; a double click shows everything.",
         figures=(made,),
@@ -188,6 +188,7 @@ def drawn(one: Curve, *, named: bool) -> go.Scatter:
             "dash": "dot" if one.run.outcome in _STOPPED else "solid",
         },
         marker={"color": KIND_COLOURS[one.kind]},
+        opacity=0.5 if one.kind == "confirm" else 1,
         name=KIND_NAMES[one.kind],
         legendgroup=one.kind,
         legendrank=1000 + list(KIND_NAMES).index(one.kind),

@@ -33,8 +33,8 @@ KIND_NAMES = {
     "baseline": "baseline",
     "candidate": "advice",
     "star": "one knob changed",
-    "confirm": "confirm phase",
     "sampler": "search",
+    "confirm": "confirm phase",
 }
 """origin of a run (or best) → its name in a legend, in the order of drawing from the front"""
 SYMBOLS = {"sampler": "circle", "baseline": "square", "candidate": "diamond", "star": "triangle-up", "best": "star"}

@@ -23,7 +23,7 @@ LEAST = {FANOVA: 20, PED_ANOVA: 50}
 are those, any with a final loss or a predicted one, so that the best tenth has five"""
 LEVEL = 0.9
 """of the intervals"""
-_RESAMPLES, _TREES = 32, 6
+_RESAMPLES, _TREES = 30, 4
 """trees: of a resample's forest"""
 _DUMMY = "(dummy)"
 

@@ -25,16 +25,15 @@ def importance(results: Results) -> Picture:
     found = importances(results)
     if not found.methods:
         return nothing(key, title, f"Not shown: {'; '.join(found.reasons)}.")
-    missing = f" {'; '.join(found.reasons)}." if found.reasons else ""
     return Picture(
         key=key,
         title=title,
-        summary=f"From {_trials(found)}: {' '.join(map(_sentence, found.methods))}{missing}",
+        summary=" ".join([*map(_sentence, found.methods), _trials(found), *(f"{why}." for why in found.reasons)]),
         reading="fANOVA: how much of the loss's variance a knob explains by itself, anywhere in its range; PED-ANOVA: "
         "how much it sets the best tenth of trials apart. Neither is how much the knob improves the baseline. Points "
         "and bars: median and 90 % interval over trials drawn anew, those stopped early each time with another "
         "likely loss. Dashed line: what a dummy knob of random values may get from these trials. Filled: the whole "
-        "interval is beyond that line; grey: not even the point is.",
+        "interval is beyond that line; open: only the point; grey: not even that.",
         figures=tuple(_figure(method) for method in found.methods),
     )
 
@@ -42,22 +41,23 @@ def importance(results: Results) -> Picture:
 def _trials(found: Importances) -> str:
     parts = [count(found.complete, "complete trial")]
     parts += [f"{n} {what}" for n, what in ((found.imputed, "stopped early"), (found.diverged, "diverged")) if n]
-    left = f" ({found.left_out} without a loss left out)" if found.left_out else ""
-    return joined(parts) + left
+    left = f"; {found.left_out} without a loss left out" if found.left_out else ""
+    return f"Trials: {joined(parts)}{left}."
 
 
 def _sentence(method: Importance) -> str:
     """What stands out, by one method."""
     clear, above = ([_NAMES.get(param, param) for param in params] for params in (method.clear, method.above))
-    if not clear and not above:
-        return f"by {method.method} no knob stands above one without effect."
-    stand = f"{joined(clear)} {_verb(clear)} clear of a knob without effect" if clear else ""
-    doubtful = f"{joined(above)} {_verb(above)} above {'it' if clear else 'a knob without effect'}, though not surely"
-    return f"by {method.method} {'; '.join([*([stand] if clear else []), *([doubtful] if above else [])])}."
+    if clear:
+        more = f"; {_stand(above)} above it, though not surely" if above else ""
+        return f"By {method.method}, {_stand(clear)} clear of a knob without effect{more}."
+    if above:
+        return f"By {method.method}, {_stand(above)} above a knob without effect, though not surely."
+    return f"By {method.method}, no knob stands above one without effect."
 
 
-def _verb(names: Sequence[str]) -> str:
-    return "stands" if len(names) == 1 else "stand"
+def _stand(names: Sequence[str]) -> str:
+    return f"{joined(names)} {'stands' if len(names) == 1 else 'stand'}"
 
 
 def _figure(method: Importance) -> go.Figure:

@@ -106,7 +106,7 @@ def _picture(key: str, one: Map) -> Picture:
     if one.timescales:
         tau = 1 / (float(one.best.params[_X]) * float(one.best.params[one.y]))
         runs = show(float(f"{tau / one.best.config.max_iters:.2g}"))
-        summary += f", where AdamW's weights are an average over τ = {tau:,.0f} iterations, {runs} times its run"
+        summary += f", where AdamW's weights average over τ = {tau:,.0f} iterations, {runs} times the length of its run"
         reading += " Grey lines: pairs of one τ = 1 ÷ (learning_rate × weight_decay), in iterations."
     return Picture(key=key, title=title, summary=f"{summary}.", reading=reading, figures=(_figure(one),))
 

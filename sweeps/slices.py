@@ -125,10 +125,9 @@ def _slice(
 def _edges(knob: RangeKnob | ChoicesKnob) -> Floats:
     """The buckets' ends, ascending."""
     if isinstance(knob, ChoicesKnob):
-        return np.arange(len(knob.choices) + 1) - 0.5
+        return np.linspace(-0.5, len(knob.choices) - 0.5, len(knob.choices) + 1)
     between = np.geomspace if knob.log else np.linspace
-    edges: Floats = between(float(knob.low), float(knob.high), BUCKETS + 1)
-    return edges
+    return between(float(knob.low), float(knob.high), BUCKETS + 1)
 
 
 def _at(choices: Sequence[float | int], value: float | int | str) -> float:
@@ -199,7 +198,7 @@ def _panel(one: Slice, results: Results) -> go.Figure:
 
     opened, star = {"symbol": "circle-open"}, {"symbol": SYMBOLS["best"], "color": VERMILION, "size": 14}
     cross = {"symbol": "x-thin", "line": {"width": 1.5, "color": GREY}}
-    best = best_run(results)
+    winner = best_run(results)
     made.add_traces(
         [
             _marks(ended(complete), opacity=0.5),
@@ -209,7 +208,7 @@ def _panel(one: Slice, results: Results) -> go.Figure:
             bars,
             _marks(ended(best for _, best in bests if not best.imputed), color=BLUE),
             _marks(ended(best for _, best in bests if best.imputed), color=BLUE, **opened),
-            _marks(ended(final for final in complete if final.run is best), **star),
+            _marks(ended(final for final in complete if final.run is winner), **star),
             numbers,
         ]
     )

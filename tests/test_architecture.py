@@ -22,7 +22,7 @@ LAYERS = [
     {"session", "summary", "locate", "preparing", "template", "live", "export", "ladder", "dashboard", "plan", "report"}
     | {"publish"},
     {"runner", "verdict", "plots", "pruning_plots", "confirm_plots", "forest", "outlooks", "best_curve", "curves"}
-    | {"schedules", "slices", "figure"},
+    | {"schedules", "slices", "parallel", "maps", "importance_plot", "figure"},
 ]
 """Uppermost first. A layer imports nothing of the layers above it; what isn't named lies below all of them."""
 OPTUNA = {"space", "pruner", "store", "sqlite", "schema", "trials", "runner", "importance", "dashboard", "publish"}

@@ -3,7 +3,15 @@
 for (const source of document.querySelectorAll("script[data-plot]")) {
   const { data, layout } = JSON.parse(source.textContent);
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
-  Plotly.newPlot(source.dataset.plot, data, layout, config);
+  const plot = document.getElementById(source.dataset.plot);
+  Plotly.newPlot(plot, data, layout, config);
+  plot.on("plotly_afterplot", () => untabbed(plot));
+  untabbed(plot);
+}
+
+// a figure is an image with its words beside it: its dozen tools, which only a pointer can use, are no stops of Tab
+function untabbed(plot) {
+  for (const tool of plot.querySelectorAll(".modebar-btn")) tool.tabIndex = -1;
 }
 
 // a figure keeps its width on paper, and the browser would shrink all text until the widest fits

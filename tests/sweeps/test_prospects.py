@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import betabinom, t
 
 from sweeps.gaussian_process import Prediction, predict
 from sweeps.law import Schedule
 from sweeps.plateau import Word, verdict
-from sweeps.prospects import MOST, Curve, Rule, chance_among_best, decide, forecast
+from sweeps.prospects import MOST, Curve, Decision, Rule, chance_among_best, decide, forecast
 
 END = 20
 X = np.arange(END + 1) / END
@@ -57,6 +57,14 @@ def test_no_decision_without_a_look_or_something_to_compare(rule: Rule, seen: in
     assert found.prediction is None
 
 
+@pytest.mark.parametrize("last", [math.nan, math.inf])
+def test_no_decision_where_there_is_no_loss(last: float) -> None:
+    hopeless = curve(9.0, seen=8, complete=False)
+    gap = dataclasses.replace(hopeless, losses=np.append(hopeless.losses, last))
+    assert decide(Rule(), hopeless, OTHERS).prune
+    assert decide(Rule(), gap, OTHERS) == Decision(evaluation=9)
+
+
 def test_never_in_the_warm_up() -> None:
     slow = Schedule.of(np.concatenate([np.linspace(0, 1, 11), np.linspace(1, 0, 10)]))
     hopeless = curve(9.0, seen=8, complete=False)
@@ -70,6 +78,7 @@ def test_never_in_the_warm_up() -> None:
     peak=st.integers(0, 60),
     looks=st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda shares: (min(shares), max(shares))),
 )
+@example(end=20, peak=0, looks=(0.0, 1.0))
 def test_looks_lie_between_two_shares_after_the_warm_up_and_before_the_end(
     end: int, peak: int, looks: tuple[float, float]
 ) -> None:
