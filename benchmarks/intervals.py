@@ -3,28 +3,28 @@
     python -m benchmarks.intervals [--studies 2000] [--seed 0] [--json]
 
 A study has a baseline, a best config that changes six knobs, each knob alone, the best with each knob reset, seven
-candidates, and runs half as long of the baseline, the best and each knob alone; all on 2, 3, 5 and 8 seeds, those of a
-smaller number among those of a larger one, and the baseline on one more. A seed's luck has sd .06 nats; arms that start
-from the same weights share it, as runs half as long do at a correlation of .9. What is left is each arm's own:
+candidates, and runs half as long of the baseline, the best and two knobs alone; all on 2, 3, 5 and 8 seeds, those of a
+smaller number among those of a larger one, and the baseline on one more. A seed's luck has sd .06 nats; arms of one
+width share it. What is left is each arm's own. Runs half as long share either with the whole ones at a correlation of
+.9 and .7 (within recorded runs, their middle against their end, both have a median of about .9). An arm's own noise:
 
 - even: sd .03 for every arm;
 - uneven: an sd for each arm, between .004 and .05 (log-uniform), as was measured for gentle changes;
 - two widths: uneven, and the best's third knob changes the width, so that its arms have luck of their own;
-- factors: the best's arms feel the seed half as much as the baseline's, the others by .6 to 1.2; sd .01 beside it;
-- bimodal: uneven, but all arms are stuck .3 nats above at half of the seeds, each at its own.
+- bimodal: uneven, but every arm is stuck .3 nats above at half of the seeds, each at its own;
+- factors: sd .01, but arms feel the luck by factors: those with the best's knobs by .5, the others by .6 to 1.2.
 
 Effects are nil, or planted: the first knob lowers the loss by .1 nats, and nothing else does anything. Printed are, by
 kind of contrast and seeds, the share of two-sided 95 % intervals that hold the truth (of those that have bounds; in
 JSON also the share that have none and the median half width), and how often the whole verdict claims something false:
-that the best breaks the plateau, that a knob does it alone or is necessary, that a candidate is right or wrong. The
-last column is of a reader who looks at all four numbers of seeds and believes whatever is said once. Power is the share
-of planted studies where the first knob is named. Four minutes on two idle cores.
+that the best breaks the plateau, that a knob does it alone, is necessary or hurts, that a candidate is right or wrong.
+The last column is of a reader who looks at all four numbers of seeds and believes whatever is said once. Power is the
+share of planted studies where the first knob is said to break it alone. Ten minutes on two idle cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import statistics
 from collections import defaultdict
@@ -37,19 +37,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.progress import watched
-from sweeps.contrasts import Contrast, Sample, contrast, harmful, holm, shown
+from sweeps.contrasts import LEVEL, Contrast, Sample, contrast, holm, p_of_harm, shown
 
 Floats = NDArray[np.float64]
 
 SEEDS = (2, 3, 5, 8)
 KNOBS, CANDIDATES, WIDTH = 6, 7, 2
 LUCK, EFFECT, MIN_EFFECT, STUCK = 0.06, 0.1, 0.02, 0.3
+OWN = (0.004, 0.05)
+EXTRA = max(SEEDS)
+"""the baseline's extra seed"""
 
 ALONE = tuple(f"alone {knob}" for knob in range(KNOBS))
 RESET = tuple(f"reset {knob}" for knob in range(KNOBS))
 ADVICE = tuple(f"advice {index}" for index in range(CANDIDATES))
 FULL = ("baseline", "best", *ALONE, *RESET, *ADVICE)
-HALF = ("baseline", "best", *ALONE)
+HALF = ("baseline", "best", *ALONE[:2])
 WIDER = ("best", ALONE[WIDTH], *(RESET[knob] for knob in range(KNOBS) if knob != WIDTH))
 """arms of the best's width, where a knob changes it"""
 NAMED = ("best", ALONE[0], *RESET[1:])
@@ -78,8 +81,7 @@ SCENARIOS = (
     Scenario(name="factors", factors=True),
 )
 
-Arm = tuple[str, bool]
-"""name, and whether it runs half as long"""
+Samples = Mapping[str, Sample]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,29 +89,26 @@ class Question:
     """A contrast that the verdict asks for."""
 
     kind: str
-    weights: Mapping[Arm, float]
+    weights: Mapping[str, float]
     threshold: float = 0.0
+    late: bool = False
+    """of losses at the horizon less half of those at half of it"""
 
 
-def gain(name: str) -> dict[Arm, float]:
-    return {("baseline", False): 1, (name, False): -1}
-
-
-def lasting(name: str) -> dict[Arm, float]:
-    return {**gain(name), ("baseline", True): -0.5, (name, True): 0.5}
+def gain(name: str) -> dict[str, float]:
+    return {"baseline": 1, name: -1}
 
 
 def questions() -> Iterator[Question]:
     """The verdict's: the best, then each knob, then the candidates."""
     yield Question(kind="effect", weights=gain("best"), threshold=MIN_EFFECT)
-    yield Question(kind="lasting", weights=lasting("best"))
-    for knob in range(KNOBS):
-        reset = (RESET[knob], False)
-        best, baseline = ("best", False), ("baseline", False)
-        yield Question(kind="alone", weights=gain(ALONE[knob]), threshold=MIN_EFFECT)
-        yield Question(kind="alone lasting", weights=lasting(ALONE[knob]))
-        yield Question(kind="reset", weights={reset: 1, best: -1})
-        yield Question(kind="needed", weights={reset: 1, best: -0.5, baseline: -0.5})
+    yield Question(kind="lasting", weights=gain("best"), late=True)
+    for alone, reset in zip(ALONE, RESET, strict=True):
+        yield Question(kind="alone", weights=gain(alone), threshold=MIN_EFFECT)
+        if alone in HALF:
+            yield Question(kind="alone, lasting", weights=gain(alone), late=True)
+        yield Question(kind="reset", weights={reset: 1, "best": -1})
+        yield Question(kind="needed", weights={reset: 1, "best": -0.5, "baseline": -0.5})
     for name in ADVICE:
         yield Question(kind="advice", weights=gain(name), threshold=MIN_EFFECT)
 
@@ -118,75 +117,85 @@ QUESTIONS = tuple(questions())
 KINDS = tuple(dict.fromkeys(question.kind for question in QUESTIONS))
 
 
-def study(scenario: Scenario, rng: np.random.Generator) -> tuple[dict[Arm, Sample], dict[Arm, float]]:
-    """Losses by arm at all seeds (the baseline's last is its extra one), and the arms' true means."""
-    seeds = max(SEEDS) + 1
-    widths = {name: scenario.two_widths and name in WIDER for name in FULL}
-    luck = {wide: correlated(rng, seeds, 0.9) * LUCK for wide in (False, True)}
-    samples, truth = {}, {}
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Losses by arm at all seeds (the baseline's last is its extra one), at the horizon and half of it."""
+
+    full: Samples
+    half: Samples
+    means: Mapping[str, float]
+    """true ones at the horizon"""
+    half_means: Mapping[str, float]
+
+    def seen(self, n: int) -> tuple[Samples, Samples]:
+        """What there is of n seeds (the baseline has one more): losses at the horizon, and these less half of those at
+        half of it."""
+        full, half = (
+            {
+                name: Sample(
+                    losses={seed: loss for seed, loss in sample.losses.items() if seed < n or seed == EXTRA},
+                    shape=sample.shape,
+                )
+                for name, sample in samples.items()
+            }
+            for samples in (self.full, self.half)
+        )
+        return full, {name: full[name].less(0.5, sample) for name, sample in half.items()}
+
+    def truth(self, question: Question) -> float:
+        """The true value of what a contrast estimates."""
+        means = {name: mean - 0.5 * self.half_means[name] for name, mean in self.means.items() if name in HALF}
+        return sum(weight * (means if question.late else self.means)[name] for name, weight in question.weights.items())
+
+
+def simulated(scenario: Scenario, rng: np.random.Generator) -> Study:
+    """One study of a scenario."""
+    luck = {width: LUCK * correlated(rng, 0.9) for width in ("narrow", "wide")}
+    samples: tuple[dict[str, Sample], dict[str, Sample]] = {}, {}
+    means: tuple[dict[str, float], dict[str, float]] = {}, {}
     for name in FULL:
+        width = "wide" if scenario.two_widths and name in WIDER else "narrow"
+        sd, factor = float(np.exp(rng.uniform(*np.log(OWN)))), 1.0
         if scenario.even:
             sd = 0.03
-        elif scenario.factors:
-            sd = 0.01
-        else:
-            sd = float(np.exp(rng.uniform(np.log(0.004), np.log(0.05))))
-        factor = 1.0
-        if scenario.factors and name != "baseline":
-            factor = 0.5 if name == "best" or name in RESET else rng.uniform(0.6, 1.2)
-        own = correlated(rng, seeds, 0.5) * sd
-        for half in (False, True) if name in HALF else (False,):
-            losses = 4 + 0.3 * half + factor * luck[widths[name]][int(half)] + own[int(half)]
-            mean = 4 + 0.3 * half
-            if scenario.planted and name in NAMED:
-                losses, mean = losses - EFFECT, mean - EFFECT
-            if scenario.bimodal:
-                losses, mean = losses + STUCK * (rng.random(seeds) < 0.5), mean + STUCK / 2
-            upto = seeds if name == "baseline" and not half else seeds - 1
-            samples[name, half] = Sample(
-                losses=dict(enumerate(losses[:upto].tolist())), shape=(widths[name], half), start=widths[name]
-            )
-            truth[name, half] = mean
-    return samples, truth
+        if scenario.factors:
+            sd, factor = 0.01, 0.5 if name in ("best", *RESET) else rng.uniform(0.6, 1.2)
+        losses = factor * luck[width] + sd * correlated(rng, 0.7)
+        mean = -EFFECT if scenario.planted and name in NAMED else 0.0
+        if scenario.bimodal:
+            losses, mean = losses + STUCK * (rng.random(losses.shape) < 0.5), mean + STUCK / 2
+        for half in (0, 1) if name in HALF else (0,):
+            last = EXTRA if name == "baseline" and not half else EXTRA - 1
+            values = {seed: 4 + mean + loss for seed, loss in enumerate(losses[half].tolist()) if seed <= last}
+            samples[half][name] = Sample(losses=values, shape=width)
+            means[half][name] = 4 + mean
+    return Study(full=samples[0], half=samples[1], means=means[0], half_means=means[1])
 
 
-def correlated(rng: np.random.Generator, n: int, correlation: float) -> Floats:
-    """Two rows of n standard normal values, for the whole horizon and for half of it."""
-    one, other = rng.standard_normal((2, n))
+def correlated(rng: np.random.Generator, correlation: float) -> Floats:
+    """Standard normal values by length (whole, half) and seed."""
+    one, other = rng.standard_normal((2, EXTRA + 1))
     return np.array([one, correlation * one + np.sqrt(1 - correlation**2) * other])
-
-
-def first(samples: Mapping[Arm, Sample], n: int) -> dict[Arm, Sample]:
-    """The study when it has n seeds, and the baseline one more."""
-    extra = max(SEEDS)
-    return {
-        arm: dataclasses.replace(
-            sample, losses={seed: loss for seed, loss in sample.losses.items() if seed < n or seed == extra}
-        )
-        for arm, sample in samples.items()
-    }
 
 
 def claims(found: Mapping[str, list[Contrast]]) -> set[str]:
     """What the verdict says, by the contrasts of each kind."""
 
-    def adjusted(kind: str) -> list[Contrast]:
-        p = holm([each.p for each in found[kind]])
-        return [dataclasses.replace(each, p=value) for each, value in zip(found[kind], p, strict=True)]
+    def named(names: Iterable[str], p: Iterable[float | None]) -> set[str]:
+        return {name for name, each in zip(names, p, strict=True) if each is not None and each <= LEVEL}
 
-    said = set()
+    def gains(kind: str) -> list[float | None]:
+        return holm([each.p for each in found[kind]])
+
+    def harms(kind: str) -> list[float | None]:
+        return holm([p_of_harm(each, MIN_EFFECT) for each in found[kind]])
+
+    said = named((f"right: {name}" for name in ADVICE), gains("advice"))
+    said |= named((f"harmful: {name}" for name in ADVICE), harms("advice"))
+    said |= named((f"harmful: {name}" for name in ALONE), harms("alone"))
     if shown(found["effect"][0]) and shown(found["lasting"][0]):
-        said.add("broken")
-        for knob, (each, late, need) in enumerate(
-            zip(adjusted("alone"), found["alone lasting"], adjusted("needed"), strict=True)
-        ):
-            if shown(each) and shown(late):
-                said.add(ALONE[knob])
-            if shown(need):
-                said.add(RESET[knob])
-    for name, each in zip(ADVICE, adjusted("advice"), strict=True):
-        if shown(each) or harmful(each, MIN_EFFECT):
-            said.add(name)
+        late = {name for name, each in zip(ALONE, found["alone, lasting"], strict=False) if shown(each)}
+        said |= {"broken"} | (named(ALONE, gains("alone")) & late) | named(RESET, gains("needed"))
     return said
 
 
@@ -206,19 +215,18 @@ class Seen:
 
 def look(scenario: Scenario, rng: np.random.Generator) -> list[Seen]:
     """One study at every number of seeds."""
-    samples, truth = study(scenario, rng)
-    seen = []
+    study, seen = simulated(scenario, rng), []
     for n in SEEDS:
-        now, held, found = first(samples, n), [], defaultdict(list)
+        full, late = study.seen(n)
+        held, found = [], defaultdict(list)
         for question in QUESTIONS:
-            each = contrast(question.weights, now, threshold=question.threshold)
+            each = contrast(question.weights, late if question.late else full, threshold=question.threshold)
             assert each is not None
             found[question.kind].append(each)
-            true = sum(weight * truth[arm] for arm, weight in question.weights.items())
-            if each.low is None or each.high is None:
-                held.append((question.kind, None, None))
-            else:
-                held.append((question.kind, each.low <= true <= each.high, (each.high - each.low) / 2))
+            hit = width = None
+            if each.low is not None and each.high is not None:
+                hit, width = each.low <= study.truth(question) <= each.high, (each.high - each.low) / 2
+            held.append((question.kind, hit, width))
         seen.append(Seen(n=n, held=tuple(held), said=frozenset(claims(found))))
     return seen
 

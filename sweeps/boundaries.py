@@ -73,9 +73,9 @@ def boundaries(results: Results) -> tuple[BoundaryVerdict, ...]:
     for edge in _edges(results.study):
         at_edge = sum(edge.distance(run) <= OUTER for run in top)
         p = min(1.0, 2 * float(binom.sf(at_edge - 1, len(top), edge.even_share())))
-        far = [final.loss for final in known if 0.5 < edge.distance(final.run) <= 1]
+        far = min((final.loss for final in known if 0.5 < edge.distance(final.run) <= 1), default=-math.inf)
         suggestion = edge.wider(results.study)
-        if suggestion is None or p >= LEVEL or edge.distance(best) > OUTER or min(far, default=needed) < needed:
+        if suggestion is None or p >= LEVEL or edge.distance(best) > OUTER or far < needed:
             continue
         made.append(
             BoundaryVerdict(

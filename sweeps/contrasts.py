@@ -25,10 +25,12 @@ import statistics
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from scipy.special import fdtrc, stdtr, stdtrit
+
+from sweeps.residuals import residual
 
 LEVEL = 0.05
 """one minus the confidence of every interval and bound"""
@@ -52,13 +54,13 @@ class Sample:
     """by seed"""
     shape: Hashable
     """arms of one shape start from the same weights and see the same batches at a seed"""
-    start: Hashable = None
-    """arms of one start begin with the same weights, however long they run; None: the arms of this shape"""
 
-    @property
-    def origin(self) -> Hashable:
-        """Arms of different origin share no luck."""
-        return self.shape if self.start is None else self.start
+    def less(self, share: float, other: Sample) -> Sample:
+        """This arm's losses less a share of another's at the seeds that both have: an arm like any other."""
+        shared = self.losses.keys() & other.losses.keys()
+        return Sample(
+            losses={seed: self.losses[seed] - share * other.losses[seed] for seed in shared}, shape=self.shape
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,57 +98,42 @@ class Contrast:
         return sum(each > self.threshold for each in self.differences.values()) / max(1, self.n)
 
 
+def contrast(weights: Mapping[K, float], samples: Mapping[K, Sample], *, threshold: float = 0.0) -> Contrast | None:
+    """The sum of arms' mean losses by `weights`, which sum to 0.
+
+    `samples` holds every arm of the study: those outside of the contrast tell of the noise. Arms of one shape count at
+    the seeds that they share; the differences are those of seeds that all arms share. None where there is no such seed.
+    """
+    parts: dict[Hashable, dict[K, float]] = defaultdict(dict)
+    for arm, weight in weights.items():
+        if weight:
+            parts[samples[arm].shape][arm] = weight
+    sums = {shape: _sums(part, samples) for shape, part in parts.items()}
+    shared = sorted(set.intersection(*(set(each) for each in sums.values())))
+    if not shared:
+        return None
+    differences = {seed: math.fsum(each[seed] for each in sums.values()) for seed in shared}
+    if any(two_modes(list(each.values())) for each in sums.values()):
+        return _permuted(differences, threshold)
+    noises = [_noise(part, list(sums[shape].values()), samples) for shape, part in parts.items()]
+    mean = math.fsum(statistics.fmean(each.values()) for each in sums.values())
+    return _by_t(differences, mean, noises, threshold)
+
+
+def _sums(part: Mapping[K, float], samples: Mapping[K, Sample]) -> dict[int, float]:
+    """Weighted sums of losses at the seeds that the arms of a part share."""
+    seeds = sorted(set.intersection(*(set(samples[arm].losses) for arm in part)))
+    return {seed: math.fsum(weight * samples[arm].losses[seed] for arm, weight in part.items()) for seed in seeds}
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Noise:
-    """What is known of the noise of a part's mean; a part is what the arms of one origin contribute to a contrast."""
+    """Of the mean of a part: of what the arms of one shape contribute to a contrast."""
 
     variance: float
     degrees: float
     pooled: bool
     """other arms speak of it, too"""
-
-
-def contrast(weights: Mapping[K, float], samples: Mapping[K, Sample], *, threshold: float = 0.0) -> Contrast | None:
-    """The sum of arms' mean losses by `weights`, which sum to 0.
-
-    `samples` holds every arm of the study: those outside of the contrast tell of the noise. Arms of one origin count at
-    the seeds that they share; the differences are those of seeds that all arms share. None where there is no such seed.
-    """
-    parts = _by_origin(weights, samples)
-    sums = [_sums(part, samples) for part in parts]
-    shared = sorted(set.intersection(*(set(each) for each in sums)))
-    if not shared:
-        return None
-    differences = {seed: math.fsum(each[seed] for each in sums) for seed in shared}
-    if any(two_modes(list(each.values())) for each in sums):
-        return _permuted(differences, threshold)
-    noises = [_noise(part, list(each.values()), samples) for part, each in zip(parts, sums, strict=True)]
-    mean = math.fsum(statistics.fmean(each.values()) for each in sums)
-    known = [noise for noise in noises if noise is not None]
-    if len(known) == len(parts) and all(noise.pooled for noise in known):
-        method = "layout"
-    else:
-        method = "paired" if len(parts) == 1 else "unpaired"
-    if len(known) < len(parts):
-        return _by_t(differences, mean, None, None, threshold, method)
-    variance = math.fsum(noise.variance for noise in known)
-    # Welch and Satterthwaite; of one part alone its own degrees
-    degrees = variance**2 / math.fsum(noise.variance**2 / noise.degrees for noise in known) if variance else None
-    return _by_t(differences, mean, math.sqrt(variance), degrees, threshold, method)
-
-
-def _by_origin(weights: Mapping[K, float], samples: Mapping[K, Sample]) -> list[dict[K, float]]:
-    parts: dict[Hashable, dict[K, float]] = defaultdict(dict)
-    for arm, weight in weights.items():
-        if weight:
-            parts[samples[arm].origin][arm] = weight
-    return list(parts.values())
-
-
-def _sums(part: Mapping[K, float], samples: Mapping[K, Sample]) -> dict[int, float]:
-    """Weighted sums of a part's losses at the seeds that its arms share."""
-    seeds = sorted(set.intersection(*(set(samples[arm].losses) for arm in part)))
-    return {seed: math.fsum(weight * samples[arm].losses[seed] for arm, weight in part.items()) for seed in seeds}
 
 
 def _noise(part: Mapping[K, float], sums: Sequence[float], samples: Mapping[K, Sample]) -> _Noise | None:
@@ -155,94 +142,17 @@ def _noise(part: Mapping[K, float], sums: Sequence[float], samples: Mapping[K, S
     mean = math.fsum(sums) / n
     own = math.fsum((each - mean) ** 2 for each in sums) / degrees if degrees else 0.0
     alone = _Noise(variance=own / n, degrees=degrees, pooled=False) if degrees else None
-    if not _cancels(part, samples) or (degrees and max(map(abs, sums)) < _EXACT):
+    if abs(math.fsum(part.values())) > _EXACT or (degrees and max(map(abs, sums)) < _EXACT):
         return alone
-    origin = samples[next(iter(part))].origin
-    others: dict[Hashable, list[Mapping[int, float]]] = defaultdict(list)
-    for arm, sample in samples.items():
-        if arm not in part and sample.losses and sample.origin == origin:
-            others[sample.shape].append(sample.losses)
-    found = _residual(list(others.values()))
+    shape = samples[next(iter(part))].shape
+    rest = (each for arm, each in samples.items() if arm not in part and each.shape == shape and each.losses)
+    others = residual([each.losses for each in rest])
     size = math.fsum(weight**2 for weight in part.values())
-    if found is None or (degrees and fdtrc(degrees, found.degrees, own / size / found.variance) < _LOUDER):
+    if others is None or (degrees and fdtrc(degrees, others.degrees, own / size / others.variance) < _LOUDER):
         return alone
-    weight = found.weight
-    variance = (degrees * own + weight * size * found.variance) / (degrees + weight)
-    return _Noise(variance=variance / n, degrees=degrees + weight, pooled=True)
-
-
-def _cancels(part: Mapping[K, float], samples: Mapping[K, Sample]) -> bool:
-    """Whether seeds' luck cancels: the weights sum to 0 over the arms of each shape."""
-    totals: dict[Hashable, float] = defaultdict(float)
-    for arm, weight in part.items():
-        totals[samples[arm].shape] += weight
-    return all(abs(total) < _EXACT for total in totals.values())
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Residual:
-    """What arm and seed effects leave of the losses of some arms."""
-
-    variance: float
-    degrees: int
-    spread: float
-    """squared coefficient of variation of the variances of differences between two arms, their sampling apart; may be
-    negative by chance, as an unbiased estimate of 0 is"""
-
-    @property
-    def weight(self) -> float:
-        """Degrees of freedom that the variance is worth where it speaks of another contrast: a variance of k degrees is
-        known with a squared coefficient of variation of 2/k."""
-        return min(2 / self.spread, self.degrees) if self.spread > 0 else self.degrees
-
-
-def _residual(tables: Sequence[Sequence[Mapping[int, float]]]) -> _Residual | None:
-    """Of one table of losses by arm and seed for each shape; None: they leave no degree of freedom, or nothing."""
-    left = [_left(table) for table in tables]
-    degrees, squares = sum(each.degrees for each in left), math.fsum(each.squares for each in left)
-    if degrees == 0 or squares < _EXACT**2:
-        return None
-    variance = squares / degrees
-    # a variance of d degrees has a mean square of sigma**4 (1 + 2/d)
-    fourth, expected = math.fsum(each.fourth for each in left), math.fsum(each.expected for each in left)
-    spread = fourth / expected / (variance**2 / (1 + 2 / degrees)) - 1
-    return _Residual(variance=variance, degrees=degrees, spread=spread)
-
-
-class _Left(NamedTuple):
-    squares: float
-    """sum of squared residuals"""
-    degrees: int
-    fourth: float
-    """over pairs of arms: their degrees times the squared variance of their differences (halved)"""
-    expected: float
-    """`fourth`, were all variances 1"""
-
-
-def _left(table: Sequence[Mapping[int, float]]) -> _Left:
-    """Least squares of arm + seed effects, where not every arm has every seed."""
-    seeds = sorted(set().union(*table))
-    y = np.array([[losses.get(seed, math.nan) for seed in seeds] for losses in table])
-    has = (y == y).astype(float)
-    runs = has.sum(axis=1)
-    y = np.where(has, y, 0)
-    y = has * (y - (y.sum(axis=1) / runs)[:, None])
-    # normal equations of the seed effects, the arms' swept out
-    normal = np.diag(has.sum(axis=0)) - (has.T / runs) @ has
-    right = y.sum(axis=0)
-    effects, _, rank, _ = np.linalg.lstsq(normal, right)
-    y2 = y * y
-    squares = max(0.0, float(y2.sum() - right @ effects))
-    degrees = int(runs.sum()) - len(table) - int(rank)
-    # all pairs of arms, both ways round; y is the deviation from the arm's mean, which matters to no variance
-    both = np.maximum(has @ has.T, 1)
-    total = y @ has.T
-    square = y2 @ has.T - y @ y.T
-    freedom = both - 1
-    np.fill_diagonal(freedom, 0)
-    variances = (square + square.T - (total - total.T) ** 2 / both) / np.maximum(freedom, 1) / 2
-    expected = float((freedom + 2 * (freedom > 0)).sum())
-    return _Left(squares, degrees, float((freedom * variances**2).sum()) / 2, expected / 2)
+    total = degrees + others.weight
+    variance = (degrees * own + others.weight * size * others.variance) / total
+    return _Noise(variance=variance / n, degrees=total, pooled=True)
 
 
 def two_modes(values: Sequence[float]) -> bool:
@@ -295,24 +205,26 @@ def _permuted(differences: Mapping[int, float], threshold: float) -> Contrast:
     )
 
 
-def _by_t(
-    differences: Mapping[int, float],
-    mean: float,
-    se: float | None,
-    degrees: float | None,
-    threshold: float,
-    method: str,
-) -> Contrast:
+def _by_t(differences: Mapping[int, float], mean: float, noises: Sequence[_Noise | None], threshold: float) -> Contrast:
     """By Student's t. Runs that agree to the last digit tell that nothing changed, but not how sure another mean is."""
-    two = one = p = None
-    if se is not None and se > _EXACT and degrees is not None:
-        two, one = (se * float(stdtrit(degrees, 1 - tail)) for tail in (LEVEL / 2, LEVEL))
-        p = float(stdtr(degrees, (threshold - mean) / se))
-    elif se is not None and abs(mean) < _EXACT:
-        two = one = 0.0
-        p = float(threshold >= 0)
+    known = [noise for noise in noises if noise is not None]
+    se = degrees = two = one = p = None
+    if len(known) == len(noises):
+        variance = math.fsum(noise.variance for noise in known)
+        if variance > _EXACT**2:
+            # Welch and Satterthwaite; a single part keeps its degrees
+            degrees = variance**2 / math.fsum(noise.variance**2 / noise.degrees for noise in known)
+            se = math.sqrt(variance)
+            two, one = (se * float(stdtrit(degrees, 1 - tail)) for tail in (LEVEL / 2, LEVEL))
+            p = float(stdtr(degrees, (threshold - mean) / se))
+        elif abs(mean) < _EXACT:
+            se = two = one = 0.0
+            degrees = math.fsum(noise.degrees for noise in known)
+            p = float(threshold >= 0)
+    if len(known) == len(noises) and all(noise.pooled for noise in known):
+        method = "layout"
     else:
-        se = degrees = None
+        method = "paired" if len(noises) == 1 else "unpaired"
     return Contrast(
         differences=differences,
         mean=mean,
@@ -337,6 +249,19 @@ def negligible(contrast: Contrast, min_effect: float) -> bool:
     """Whether the interval lies inside ±min_effect."""
     low, high = contrast.low, contrast.high
     return low is not None and high is not None and -min_effect < low and high < min_effect
+
+
+def p_of_harm(contrast: Contrast, min_effect: float) -> float | None:
+    """One-sided p of a true mean of at least -min_effect: low where the mean is shown to be below. For Holm, where
+    several are asked: `harmful` is of one contrast."""
+    mirrored = {seed: -each for seed, each in contrast.differences.items()}
+    if contrast.method == "permutation":
+        return _permuted(mirrored, min_effect).p
+    if contrast.se is None or contrast.degrees is None:
+        return None
+    if not contrast.se:
+        return float(min_effect >= 0)
+    return float(stdtr(contrast.degrees, (contrast.mean + min_effect) / contrast.se))
 
 
 def harmful(contrast: Contrast, min_effect: float) -> bool:

@@ -74,8 +74,14 @@ class Evidence:
 
     def lasting(self, arm: Arm) -> Contrast | None:
         """The arm's gain less half of its gain at half the horizon, nats: at most 0 where it is a mere head start."""
-        early = Arm(half=True), Arm(arm.knobs, arm.candidate, half=True)
-        return self.contrast((1, BASELINE), (-1, arm), (-0.5, early[0]), (0.5, early[1]))
+        late = {each: self._late(each) for each in self._samples if not each.half}
+        return contrast({BASELINE: 1, arm: -1}, late) if BASELINE in late and arm in late else None
+
+    def _late(self, arm: Arm) -> Sample:
+        """Losses at the horizon less half of those at half of it: an arm's noise at both is much the same, so that of
+        the whole is told by other arms' whole."""
+        half = self._samples.get(dataclasses.replace(arm, half=True))
+        return self._samples[arm].less(0.5, half or Sample(losses={}, shape=None))
 
     def plateaued(self) -> tuple[int, int]:
         """Baseline runs that end on a plateau, of how many."""

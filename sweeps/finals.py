@@ -85,7 +85,7 @@ def _predicted(stopped: Sequence[Run], runs: Sequence[Run], results: Results) ->
     for run, curve in zip(stopped, curves[len(complete) :], strict=True):
         if not math.isfinite(curve.losses[-1]):
             continue
-        prediction = forecast(curve, curves[: len(complete)], min_completed=Rule.min_completed)
+        prediction = forecast(curve, curves, min_completed=Rule.min_completed)
         if prediction is not None:
             yield Final(run=run, loss=prediction.mean, prediction=prediction)
 

@@ -6,21 +6,24 @@ What is shown is what the trials' luck leaves: everything is worked out again fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from typing_extensions import TypeIs
 
 from sweeps import space
 from sweeps.finals import Final, drawn, finals, without_final
+from sweeps.proposals import ParamValue
 from sweeps.results import Results
 
 FANOVA, PED_ANOVA = "fANOVA", "PED-ANOVA"
-LEAST = {FANOVA: 20, PED_ANOVA: 50}
-"""trials below which a method says nothing reliable: complete ones for fANOVA's forest; for PED-ANOVA, as long as there
-are those, any with a final loss or a predicted one, so that the best tenth has five"""
+FANOVA_TRIALS, PED_ANOVA_TRIALS = 20, 50
+"""complete trials below which a forest says nothing reliable; trials, complete or stopped, below which the best tenth,
+which is all that PED-ANOVA looks at, is under five"""
 LEVEL = 0.9
 """of the intervals"""
 _RESAMPLES, _TREES = 30, 4
@@ -72,40 +75,43 @@ class Importances:
     """those that count as the worst of the others"""
     left_out: int
     """those that ended without anything that could stand for a final loss"""
-    reasons: tuple[str, ...]
-    """why a method is missing"""
+    reason: str
+    """why a method is missing; empty: none is"""
 
 
 def importances(results: Results) -> Importances:
     """fANOVA (Hutter et al. 2014) and PED-ANOVA (Watanabe et al. 2023) over the search's trials.
 
-    fANOVA's shares are of the loss's variance over the whole space that a knob explains by itself; PED-ANOVA's are of
-    what sets the best tenth of trials apart from all of them, and sum to 1. Every trial counts once: those that were
-    stopped are there, with imputed losses, so the sentinels stand for themselves alone and need no weights (as they do
-    where they stand for the stopped ones, in sweeps.pruning).
+    fANOVA's shares are of the loss's variance over the space (each range on its own scale) that a knob explains by
+    itself; PED-ANOVA's are of what sets the best tenth of trials apart from all of them, and sum to 1 with the dummy's.
+    Every trial counts once: those that were stopped are there, with imputed losses, so a sentinel stands for itself
+    alone and needs no weight (as it has where it stands for the stopped ones, in sweeps.pruning).
     """
     ranges = space.distributions(results.study)
     every = finals(results)
     known = [final for final in every if ranges.keys() <= final.run.params.keys()]
     imputed, diverged = sum(final.imputed for final in known), sum(final.diverged for final in known)
     complete = len(known) - imputed - diverged
-    having = {FANOVA: complete, PED_ANOVA: len(known) if complete >= LEAST[FANOVA] else complete}
-    methods = [method for method in LEAST if having[method] >= LEAST[method]]
-    reasons = [
-        f"{method} needs at least {least} trials of the search, and there are {having[method]}"
-        for method, least in LEAST.items()
-        if method not in methods
-    ]
-    if methods and len({final.loss for final in known}) == 1:
-        methods, reasons = [], [f"all {len(known)} trials ended alike"]
+    methods, reason = _methods(known, complete)
     return Importances(
         methods=_measured(methods, known, ranges) if methods else (),
         complete=complete,
         imputed=imputed,
         diverged=diverged,
         left_out=len(every) - len(known) + len(without_final(results, every)),
-        reasons=tuple(reasons),
+        reason=reason,
     )
+
+
+def _methods(known: Sequence[Final], complete: int) -> tuple[list[str], str]:
+    """Those that these trials are enough for, and why others are missing."""
+    if complete < FANOVA_TRIALS:
+        return [], f"at least {FANOVA_TRIALS} complete trials of the search are needed, and there are {complete}"
+    if len({final.loss for final in known}) == 1:
+        return [], f"all {len(known)} trials ended alike"
+    if len(known) < PED_ANOVA_TRIALS:
+        return [FANOVA], f"PED-ANOVA needs at least {PED_ANOVA_TRIALS} trials of the search, and there are {len(known)}"
+    return [FANOVA, PED_ANOVA], ""
 
 
 def _measured(
@@ -128,11 +134,12 @@ def _resampled(
     """(methods, d + 1): the shares of all parameters and of the dummy in one resample."""
     losses, dummies = drawn(known, rng).tolist(), rng.random(len(known)).tolist()
     chosen = rng.integers(len(known), size=len(known)).tolist()
-    spaces = {**ranges, _DUMMY: FloatDistribution(0.0, 1.0)}
+    spaces = {**{name: _level(each) for name, each in ranges.items()}, _DUMMY: FloatDistribution(0.0, 1.0)}
     study = _in_memory()
     study.add_trials(
         optuna.trial.create_trial(
-            params={name: known[i].run.params[name] for name in ranges} | {_DUMMY: dummies[i]},
+            params={name: _levelled(known[i].run.params[name], each) for name, each in ranges.items()}
+            | {_DUMMY: dummies[i]},
             distributions=spaces,
             value=losses[i],
         )
@@ -141,6 +148,21 @@ def _resampled(
     seed = int(rng.integers(2**31))
     found = [_evaluated(method, study, list(spaces), seed=seed) for method in methods]
     return [[shares[name] for name in spaces] for shares in found]
+
+
+def _level(distribution: BaseDistribution) -> BaseDistribution:
+    """A range on its own scale: Optuna's fANOVA takes all for linear, and would see little but a log one's top."""
+    if _is_log(distribution):
+        return FloatDistribution(math.log(distribution.low), math.log(distribution.high))
+    return distribution
+
+
+def _levelled(value: ParamValue, distribution: BaseDistribution) -> ParamValue:
+    return math.log(float(value)) if _is_log(distribution) else value
+
+
+def _is_log(distribution: BaseDistribution) -> TypeIs[FloatDistribution | IntDistribution]:
+    return isinstance(distribution, FloatDistribution | IntDistribution) and distribution.log
 
 
 def _in_memory() -> optuna.Study:

@@ -24,11 +24,13 @@ def importance(results: Results) -> Picture:
     key, title = "importances", "Which knobs matter over the search space"
     found = importances(results)
     if not found.methods:
-        return nothing(key, title, f"Not shown: {'; '.join(found.reasons)}.")
+        return nothing(key, title, f"Not shown: {found.reason}.")
     return Picture(
         key=key,
         title=title,
-        summary=" ".join([*map(_sentence, found.methods), _trials(found), *(f"{why}." for why in found.reasons)]),
+        summary=" ".join(
+            [*map(_sentence, found.methods), _trials(found), *([f"{found.reason}."] if found.reason else [])]
+        ),
         reading="fANOVA: how much of the loss's variance a knob explains by itself, anywhere in its range; PED-ANOVA: "
         "how much it sets the best tenth of trials apart. Neither is how much the knob improves the baseline. Points "
         "and bars: median and 90 % interval over trials drawn anew, those stopped early each time with another "

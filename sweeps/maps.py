@@ -113,7 +113,7 @@ def _picture(key: str, one: Map) -> Picture:
 
 def _figure(one: Map) -> go.Figure:
     made = figure(_X, axis_name(one.y), height=440)
-    made.update_layout(legend={"font": {"size": 12}, "itemsizing": "constant"})
+    made.update_layout(legend={"y": -0.2, "yanchor": "top"})  # below: it may take several rows
     for scale in one.timescales:
         made.add_trace(_line(scale))
     seen = [final for final in one.finals if not final.diverged]
@@ -133,7 +133,7 @@ def _figure(one: Map) -> go.Figure:
     diverged = [(final.run, said(final)) for final in one.finals if final.diverged]
     made.add_trace(_marks(one, diverged, "diverged", cross))
     without = {"symbol": "triangle-down-open", "size": 8, "color": GREY}
-    made.add_trace(_marks(one, [(run, hover(run)) for run in one.without], "did not fit, or failed", without))
+    made.add_trace(_marks(one, [(run, hover(run)) for run in one.without], "no loss", without))
     square = {"symbol": "square-open", "size": 18, "color": BLACK, "line": {"width": 2}}
     made.add_trace(
         go.Scatter(

@@ -60,7 +60,7 @@ def parallel(results: Results) -> Picture:
     if len(told) < 2:
         return nothing(key, title, "Nothing to draw yet: it takes two complete trials of the search.")
     axes = parallel_axes(results, known)
-    made = figure("", "", height=60 + 62 * len(axes), showlegend=False)
+    made = figure("", "", height=60 + 54 * len(axes), showlegend=False)
     losses, best = axes[-1].positions, best_run(results)
     ranks = np.argsort(np.argsort(losses)) / (len(known) - 1)
     colours = sample_colorscale("Cividis", [float(rank) * 0.85 for rank in ranks])

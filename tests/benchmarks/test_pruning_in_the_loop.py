@@ -132,12 +132,16 @@ def test_a_bank_of_another_space_is_refused() -> None:
         Surrogate.fit(bank_of(), {**SPACE, "a": FloatDistribution(0, 0.5)})
 
 
+@pytest.fixture(scope="module")
+def simulated() -> Surrogate:
+    """Of the space of benchmarks/bank.yaml."""
+    return Surrogate.fit(banks.simulated("settles-early", trials=24), space.distributions(SETTINGS))
+
+
 @pytest.mark.parametrize("warmup", [0.0, 0.01, 0.3])
-def test_learning_rates_are_the_trainers(warmup: float) -> None:
-    bank = banks.simulated("settles-early", trials=12)
-    surrogate = Surrogate.fit(bank, space.distributions(SETTINGS))
+def test_learning_rates_are_the_trainers(simulated: Surrogate, warmup: float) -> None:
     params = {"learning_rate": 3e-3, "min_lr_ratio": 0.2, "warmup_fraction": warmup, "n_embd": 64}
-    iters = 100 * bank.evaluations
+    iters = 100 * simulated.evaluations
     config = TrainConfig(
         max_iters=iters,
         lr_decay_iters=iters,
@@ -146,9 +150,11 @@ def test_learning_rates_are_the_trainers(warmup: float) -> None:
         min_lr=6e-4,
         vocab_size=64,
     )
-    rates = surrogate.rates(params)
-    np.testing.assert_allclose(rates, [lr_at(step, config) for step in range(0, iters + 1, 100)])
-    assert Surrogate.fit(bank_of(), SPACE).rates({"a": 1.0, "b": 1.0}) is None
+    np.testing.assert_allclose(simulated.rates(params), [lr_at(step, config) for step in range(0, iters + 1, 100)])
+
+
+def test_a_space_without_schedules_has_no_rates() -> None:
+    assert Surrogate.fit(bank_of(trials=10), SPACE).rates({"a": 1.0, "b": 1.0}) is None
 
 
 def test_quality_is_that_of_the_left_out() -> None:
@@ -259,17 +265,18 @@ def test_pruners_share_a_seeds_first_trials(monkeypatch: pytest.MonkeyPatch, sam
         monkeypatch.setitem(studies.PRUNERS, "script", lambda _, script=script: script)
         outcome(landscape, SETTINGS, Cell(sampler, "script", 3), trials=20)
         asked.append(landscape.asked[:20])
+    other = Scripted(range(9, 0, -1))
+    outcome(other, SETTINGS, Cell(sampler, "none", 4), trials=4)
+    assert other.asked[0][0] != asked[0][0][0]
     assert asked[0][:10] == asked[1][:10]
     assert (asked[0] == asked[1]) == (sampler == "random")
 
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband", "sha", "plateau"])
-def test_pruners_save_compute(pruner: str) -> None:
-    bank = banks.simulated("settles-early", trials=40)
-    surrogate = Surrogate.fit(bank, space.distributions(SETTINGS))
-    ended = outcome(surrogate, SETTINGS, Cell("random", pruner, 0), trials=20)
+def test_pruners_save_compute(simulated: Surrogate, pruner: str) -> None:
+    ended = outcome(simulated, SETTINGS, Cell("random", pruner, 0), trials=12)
     assert ended.compute < 0.9
-    assert ended.trials > 20
+    assert ended.trials > 12
 
 
 def test_our_pruner_is_told_the_trials_and_spares_none() -> None:
@@ -335,7 +342,7 @@ def test_a_row_by_hand() -> None:
 def test_workers_change_nothing() -> None:
     surrogate = Surrogate.fit(bank_of(noise=0.1), SPACE)
     found = [
-        pruning_in_the_loop.compare(surrogate, SETTINGS, pruners=["median"], studies=2, trials=12, jobs=jobs)
+        pruning_in_the_loop.compare(surrogate, SETTINGS, pruners=["median"], studies=2, trials=8, jobs=jobs)
         for jobs in (1, 2)
     ]
     assert found[0] == found[1]
@@ -370,7 +377,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-SMALL = ("--studies", "2", "--trials", "12", "--jobs", "1", "--samplers", "random", "--pruners", "sha,plateau")
+SMALL = ("--studies", "2", "--trials", "8", "--jobs", "1", "--samplers", "random", "--pruners", "sha,plateau")
 
 
 def test_the_command_prints_one_json_object(
@@ -382,7 +389,7 @@ def test_the_command_prints_one_json_object(
     assert found["surrogate"]["r2"] > 0.8
     assert found["surrogate"]["trials"] == 32
     assert [row["pruner"] for row in found["rows"]] == ["none", "sha", "plateau"]
-    assert (found["studies"], found["trials"], found["evaluations"]) == (2, 12, 40)
+    assert (found["studies"], found["trials"], found["evaluations"]) == (2, 8, 40)
     assert "fitting a surrogate" in err
     text = pruning_in_the_loop.table(found)
     assert "random: expected loss of the incumbent less none's" in text
@@ -491,10 +498,14 @@ def test_a_sweep_is_started_and_read(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert {"seed=1337", "pruner={type: plateau}", "/data"} <= set(commands[3])
 
 
-def test_a_sweep_that_fails_shows_why(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_that_fails_shows_why(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(*_: Any, **given: Any) -> None:
+        raise subprocess.CalledProcessError(2, ["sweep"], stderr="error: the reason")
+
+    monkeypatch.setattr(real_sweeps.subprocess, "run", fails)
     with pytest.raises(subprocess.CalledProcessError):
-        real_sweeps._sweep("run", "no-such-study.yaml")
-    assert "no-such-study.yaml" in capfd.readouterr().err
+        real_sweeps._sweep("run", "study.yaml")
+    assert capsys.readouterr().err == "error: the reason\n"
 
 
 def swept(pruner: str, seed: int, best: float) -> real_sweeps.Swept:

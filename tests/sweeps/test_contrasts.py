@@ -21,6 +21,7 @@ from sweeps.contrasts import (
     harmful,
     holm,
     negligible,
+    p_of_harm,
     seeds_to_decide,
     shown,
     two_modes,
@@ -30,9 +31,9 @@ GAIN = {"baseline": 1.0, "best": -1.0}
 BASELINE, BEST = [4.11, 4.02, 4.2, 4.06, 4.13], [4.05, 3.99, 4.1, 4.045, 4.01]
 
 
-def arm(losses: Sequence[float | None], *, shape: Any = "a", start: Any = None) -> Sample:
+def arm(losses: Sequence[float | None], *, shape: str = "a") -> Sample:
     """One loss a seed, from seed 0 on; None: no run."""
-    return Sample(losses={seed: loss for seed, loss in enumerate(losses) if loss is not None}, shape=shape, start=start)
+    return Sample(losses={seed: loss for seed, loss in enumerate(losses) if loss is not None}, shape=shape)
 
 
 def made(weights: dict[str, float], samples: dict[str, Sample], *, threshold: float = 0.0) -> Contrast:
@@ -127,7 +128,7 @@ def test_other_arms_count_less_the_more_they_differ_and_nothing_where_the_contra
     assert much.method == little.method == "layout"
     assert much.degrees is not None
     assert little.degrees is not None
-    assert 3 < little.degrees < 8 < 15 < much.degrees <= 3 + 21
+    assert 3 < little.degrees < 8 < 10 < much.degrees <= 3 + 21
     loud = {**pair, "best": arm([3.5, 4.0, 3.9, 4.1])}
     assert made(GAIN, loud | alike) == made(GAIN, loud)
     assert made(GAIN, loud).method == "paired"
@@ -150,35 +151,24 @@ def test_a_table_with_holes_is_least_squares() -> None:
     assert 0 < found.degrees <= degrees
 
 
-def test_seeds_luck_cancels_at_each_length_or_counts() -> None:
-    """Half as long, the luck is another; so the layout needs weights that sum to 0 at either length."""
-    long = {"baseline": arm([4.0, 4.2], start=1), "best": arm([3.9, 4.13], start=1)}
-    short = {"b2": arm([4.5, 4.6], shape="half", start=1), "c2": arm([4.45, 4.57], shape="half", start=1)}
-    others = {
-        str(i): arm(row.tolist(), start=1) for i, row in enumerate(np.random.default_rng(0).normal(4, 0.03, (9, 2)))
-    }
-    lasting = {"baseline": 1.0, "best": -1.0, "b2": -0.5, "c2": 0.5}
-    assert made(lasting, long | short | others).method == "layout"
-    mixed = {"baseline": 1.0, "c2": -1.0}
-    assert made(mixed, long | short | others).method == "paired"
-    apart = {name: dataclasses.replace(each, start=None) for name, each in (long | short | others).items()}
-    assert made(mixed, apart).method == "unpaired"
-
-
-def test_runs_of_one_start_are_summed_by_seed_before_they_are_compared() -> None:
+def test_luck_that_does_not_cancel_is_the_arms_own() -> None:
+    """Two of the three arms start from the same weights, but their weights don't sum to 0."""
     samples = {
-        "b": arm([4.0, 4.1, 4.3], start="narrow"),
-        "b2": arm([4.5, 4.7, 4.8], shape="half", start="narrow"),
-        "c": arm([3.8, 3.65, 3.9], shape="wide", start="wide"),
-        "c2": arm([4.4, 4.2, 4.3], shape="wide, half", start="wide"),
+        "reset": arm([4.0, 4.15, 4.3]),
+        "baseline": arm([4.5, 4.7, 4.85]),
+        "best": arm([3.8, 3.65, 3.95], shape="wide"),
+        **{str(i): arm(row.tolist()) for i, row in enumerate(np.random.default_rng(0).normal(4, 0.03, (9, 3)))},
     }
-    found = made({"b": 1, "c": -1, "b2": -0.5, "c2": 0.5}, samples)
-    one, other = (
-        np.array([4.0, 4.1, 4.3]) - np.array([4.5, 4.7, 4.8]) / 2,
-        np.array([3.8, 3.65, 3.9]) - np.array([4.4, 4.2, 4.3]) / 2,
-    )
-    welch = stats.ttest_ind(one, other, equal_var=False).confidence_interval()
+    found = made({"reset": 1, "baseline": -0.5, "best": -0.5}, samples)
+    one = np.array([4.0, 4.15, 4.3]) - np.array([4.5, 4.7, 4.85]) / 2
+    welch = stats.ttest_ind(one, np.array([3.8, 3.65, 3.95]) / 2, equal_var=False).confidence_interval()
+    assert found.method == "unpaired"
     assert (found.low, found.high) == (pytest.approx(welch.low), pytest.approx(welch.high))
+
+
+def test_one_sample_less_a_share_of_another() -> None:
+    found = arm([4.0, 4.1, None, 4.3]).less(0.5, arm([3.0, None, 3.0, 3.2], shape="b"))
+    assert (dict(found.losses), found.shape) == ({0: 2.5, 3: pytest.approx(2.7)}, "a")
 
 
 def test_what_cannot_be_known() -> None:
@@ -373,6 +363,22 @@ def test_words(changes: dict[str, Any], words: set[str]) -> None:
     each = by_hand(**changes)
     said = {"shown": shown(each), "negligible": negligible(each, 0.02), "harmful": harmful(each, 0.02)}
     assert {word for word, holds in said.items() if holds} == words
+
+
+@pytest.mark.parametrize("min_effect", [0.0, 0.02, 0.5])
+def test_p_of_harm_is_that_of_a_mean_above(min_effect: float) -> None:
+    gains = -np.array([0.41, 0.2, 0.02, 0.33, 0.11])
+    one = by_sign(gains.tolist(), 0.02)
+    assert p_of_harm(one, min_effect) == pytest.approx(stats.ttest_1samp(gains, -min_effect, alternative="less").pvalue)
+    modes = by_sign([-each for each in BIMODAL], 0.02)
+    assert modes.method == "permutation"
+    assert p_of_harm(modes, min_effect) == by_sign(BIMODAL, min_effect).p
+    for each in (one, modes):
+        p = p_of_harm(each, min_effect)
+        assert p is not None
+        assert harmful(each, min_effect) == (p <= 0.05)
+    assert p_of_harm(made(GAIN, {"baseline": arm([4.0]), "best": arm([3.9])}), min_effect) is None
+    assert p_of_harm(made(GAIN, {"baseline": arm([4.0, 4.1]), "best": arm([4.0, 4.1])}), min_effect) == 1
 
 
 def decided(mean: float, se: float, degrees: float) -> bool:

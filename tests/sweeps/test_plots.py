@@ -13,7 +13,6 @@ from sweeps.curves import curve, curves, difference, zoom
 from sweeps.noise import prediction_factor
 from sweeps.plots import effect_rows, perplexity_rows, pictures
 from sweeps.results import Results, Run
-from sweeps.slices import parallel_axes, slice_data
 from tests import synthetic
 
 FULL = synthetic.full()
@@ -77,45 +76,6 @@ def test_effect_rows_begin_with_the_knob_that_moves_most_and_end_with_advice() -
     ]
 
 
-def test_slices_hold_the_searchs_trials_by_optunas_parameter() -> None:
-    data = {one.knob: one for one in slice_data(FULL)}
-    assert list(data) == list(synthetic.KNOBS)
-    assert data["min_lr"].param == "min_lr_ratio"
-    assert data["min_lr"].baseline == pytest.approx(0.1)
-    assert data["warmup_iters"].baseline == pytest.approx(0.025)
-    assert data["learning_rate"].log
-    assert not data["dropout"].log
-    assert len(data["dropout"].runs) == 35  # complete, without the baseline's two further seeds
-    assert {run.outcome for run in data["dropout"].ended_early} == {"pruned", "diverged", "infeasible"}
-
-
-def test_choices_are_drawn_by_name() -> None:
-    knobs = {"batch_size": {"choices": [16, 8, 32]}}
-    runs = [
-        synthetic.run(i, val_loss=3.5 + i / 10, params={"batch_size": size}, config=synthetic.BASELINE)
-        for i, size in enumerate((16, 32, 8))
-    ]
-    results = synthetic.results(runs, study=synthetic.study(knobs=knobs))
-    assert slice_data(results)[0].choices == (16, 8, 32)
-    drawn = {picture.key: picture for picture in pictures(results)}["slices"].figures[0]
-    assert drawn.layout.xaxis.type == "category"
-    assert [x for trace in drawn.data for x in trace.x or ()] == ["32", "8", "16"]
-
-
-def test_parallel_axes_go_from_each_knobs_lowest_to_its_highest() -> None:
-    params = {"min_lr_ratio": 0.1, "warmup_fraction": 0.1, "weight_decay": 0.1, "n_embd": 384, "dropout": 0.1}
-    runs = [
-        synthetic.run(i, val_loss=loss, params={**params, "learning_rate": rate})
-        for i, (rate, loss) in enumerate([(1e-4, 4.0), (1e-3, 3.0), (1e-2, 3.5)])
-    ]
-    axes = parallel_axes(synthetic.results(runs), runs)
-    assert axes[0].positions == pytest.approx((0, 0.5, 1))  # log
-    assert (axes[0].low, axes[0].high) == ("1e-4", "0.01")
-    assert axes[-1].name == "final loss"
-    assert axes[-1].positions == pytest.approx((1, 0, 0.5))
-    assert axes[1].positions == (0, 0, 0)
-
-
 def test_perplexity_rows() -> None:
     rows = perplexity_rows(FULL)
     assert [row.kind for row in rows] == ["baseline", "best", "candidate", "candidate", "candidate"]
@@ -125,7 +85,7 @@ def test_perplexity_rows() -> None:
 
 def test_every_picture_of_a_whole_study_is_drawn_and_said() -> None:
     made = pictures(FULL)
-    assert len({picture.key for picture in made}) == len(made) == 11
+    assert len({picture.key for picture in made}) == len(made) == 13
     for picture in made:
         assert picture.figures, picture.key
         assert picture.summary.endswith(".")

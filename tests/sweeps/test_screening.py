@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sweeps.chosen import best_run, reference_config
-from sweeps.importance import importances
 from sweeps.noise import noise_of, prediction_factor, seeds_to_show
 from sweeps.screening import Word, screen
 from sweeps.units import bits_per_byte, epochs, perplexity
@@ -178,26 +177,6 @@ def test_reference_is_the_searchs_own_seed() -> None:
     ]
     assert reference_config(synthetic.results(runs)) is runs[1].config
     assert reference_config(synthetic.results([])) is None
-
-
-def test_importances_name_the_planted_knob_and_not_the_idle_ones() -> None:
-    results = synthetic.full(trials=20)
-    found = importances(results)
-    assert next(iter(found.shares)) == "learning_rate"
-    assert 0 < found.zero_line < found.shares["learning_rate"]
-    idle = [found.shares[name] for name in ("weight_decay", "warmup_fraction")]
-    assert max(idle) < 0.1 < found.shares["learning_rate"]
-    assert sum(found.shares.values()) <= 1 + 1e-9
-    assert importances(results) == found
-
-
-def test_importances_need_twenty_complete_trials() -> None:
-    runs = [synthetic.run(i, val_loss=3.5 + i / 100) for i in range(19)]
-    runs.append(synthetic.run(19, val_loss=None, outcome="pruned"))
-    found = importances(synthetic.results(runs))
-    assert not found.shares
-    assert "at least 20" in found.reason
-    assert "19" in found.reason
 
 
 def test_units() -> None:

@@ -116,6 +116,10 @@ def test_claims_are_made_where_they_are_due_and_nowhere_else(case: str) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_sentences_are_whole(case: str) -> None:
     said = words(CASES[case]())
+    fields = dataclasses.asdict(said)
+    assert sorted(said.lines) == sorted(
+        [fields.pop("headline"), *(line for group in fields.values() for line in group)]
+    )
     assert said.lines == (said.headline, *(line for group in said.groups.values() for line in group))
     for line in said.lines:
         assert line.endswith(".")
@@ -140,7 +144,8 @@ def test_the_proof_has_one_sided_bounds() -> None:
     _, effect, lasting = words(CASES["head start?"]()).proof
     assert lasting.startswith("A head start is not ruled out: ")
     assert words(CASES["head start"]()).proof[2].startswith("A head start: ")
-    assert ", not above the 0.02 nats set beforehand" in words(CASES["nothing"]()).proof[1]
+    # 0.05 - t(.95, 2) * 0.02 = 0.05 - 0.058
+    assert "lower bound is −0.008, not above the 0.02 nats set beforehand" in words(CASES["undecided"]()).proof[1]
     missing = words(attribution(word=Word.NONE, decided=False, lasting=None)).proof[-1]
     assert missing == "Runs of half the length are missing, so a head start is not ruled out."
 
@@ -199,6 +204,11 @@ def test_a_knobs_sentence() -> None:
 def test_what_would_decide_a_knob(changes: dict[str, object], said: str) -> None:
     one = dataclasses.replace(knob("n_embd", KnobWord.UNKNOWN, None), **changes)
     assert words(attribution(knobs=(KNOBS[0], one), pair=None)).knobs[1].endswith(said)
+
+
+@pytest.mark.parametrize(("case", "open_"), [("undecided", True), ("nothing", False), ("diverged", False)])
+def test_a_knob_of_a_config_that_is_not_better_is_left_at_that(case: str, open_: bool) -> None:
+    assert all(("would decide" in sentence) == open_ for sentence in words(CASES[case]()).knobs)
 
 
 def test_pair_and_path() -> None:
