@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.progress import watched
-from sweeps.contrasts import LEVEL, Contrast, Sample, contrast, holm, p_of_harm, shown
+from sweeps.contrasts import LEVEL, Contrast, Sample, contrast, harmful_among, holm, shown
 
 Floats = NDArray[np.float64]
 
@@ -187,12 +187,12 @@ def claims(found: Mapping[str, list[Contrast]]) -> set[str]:
     def gains(kind: str) -> list[float | None]:
         return holm([each.p for each in found[kind]])
 
-    def harms(kind: str) -> list[float | None]:
-        return holm([p_of_harm(each, MIN_EFFECT) for each in found[kind]])
+    def harms(kind: str, names: Iterable[str]) -> set[str]:
+        hit = harmful_among(found[kind], MIN_EFFECT)
+        return {f"harmful: {name}" for name, each in zip(names, hit, strict=True) if each}
 
     said = named((f"right: {name}" for name in ADVICE), gains("advice"))
-    said |= named((f"harmful: {name}" for name in ADVICE), harms("advice"))
-    said |= named((f"harmful: {name}" for name in ALONE), harms("alone"))
+    said |= harms("advice", ADVICE) | harms("alone", ALONE)
     if shown(found["effect"][0]) and shown(found["lasting"][0]):
         late = {name for name, each in zip(ALONE, found["alone, lasting"], strict=False) if shown(each)}
         said |= {"broken"} | (named(ALONE, gains("alone")) & late) | named(RESET, gains("needed"))

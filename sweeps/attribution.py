@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from sweeps.ablation import Path, ablation_path
 from sweeps.arms import BASELINE, PHASE, Arm
 from sweeps.chosen import reference_config
-from sweeps.contrasts import Contrast, harmful, holm, negligible, seeds_to_decide, shown
+from sweeps.contrasts import Contrast, harmful_among, holm, negligible, seeds_to_decide, shown
 from sweeps.evidence import Evidence
 from sweeps.results import Results, Run
 from sweeps.settings import Value
@@ -244,8 +244,9 @@ def _knobs(evidence: Evidence, reference: TrainConfig, *, broken: bool) -> tuple
         ]
     )
     was, new = reference.as_dict(), arms.best.config.as_dict()
+    harmful = harmful_among(alone, floor)
     made = []
-    for knob, arm, gain, need in zip(arms.changed, single, alone, needed, strict=True):
+    for knob, arm, gain, need, hurts in zip(arms.changed, single, alone, needed, harmful, strict=True):
         lasting = evidence.lasting(arm)
         reset = evidence.contrast((1, arms.without(knob)), (-1, arms.winner))
         necessary = broken and need is not None and shown(need)
@@ -255,7 +256,7 @@ def _knobs(evidence: Evidence, reference: TrainConfig, *, broken: bool) -> tuple
             word = KnobWord.ALONE
         elif necessary:
             word = KnobWord.NECESSARY
-        elif gain is not None and harmful(gain, floor):
+        elif hurts:
             word = KnobWord.HURTS
         elif gain is not None and negligible(gain, floor) and not (reset and reset.lower and reset.lower > floor):
             word = KnobWord.NO_EFFECT
@@ -350,9 +351,9 @@ def _advice(evidence: Evidence, *, floor: float) -> tuple[Advice, ...]:
     arms = [Arm(candidate=index) for index in range(len(evidence.study.candidates))]
     effects = _adjusted([evidence.gain(arm, threshold=floor) for arm in arms])
     made = []
-    for index, (arm, effect) in enumerate(zip(arms, effects, strict=True)):
+    for index, (arm, effect, harmful) in enumerate(zip(arms, effects, harmful_among(effects, floor), strict=True)):
         lost = evidence.without_loss(arm)
-        word = _advice_word(effect, lost=lost, floor=floor)
+        word = _advice_word(effect, wrong=harmful or lost > 0, floor=floor)
         unknown = effect is not None and word is AdviceWord.UNKNOWN
         made.append(
             Advice(
@@ -367,8 +368,8 @@ def _advice(evidence: Evidence, *, floor: float) -> tuple[Advice, ...]:
     return tuple(made)
 
 
-def _advice_word(effect: Contrast | None, *, lost: int, floor: float) -> AdviceWord:
-    if lost or (effect is not None and harmful(effect, floor)):
+def _advice_word(effect: Contrast | None, *, wrong: bool, floor: float) -> AdviceWord:
+    if wrong:
         return AdviceWord.WRONG
     if effect is None:
         return AdviceWord.UNKNOWN

@@ -6,14 +6,12 @@ enough evidence" comes with the seeds that would decide.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from sweeps.attribution import Advice, AdviceWord, Attribution, KnobVerdict, KnobWord, Pair, Word
 from sweeps.contrasts import MOST_SEEDS, Contrast, shown
+from sweeps.intervals import bound, gain, plain, share, size
 from sweeps.words import count, joined, named, show, signed
-
-_SEEDS = {"layout": "paired seed", "paired": "paired seed"}
-_PERMUTED = {"permutation": ", by permutation", "unpaired": ", unpaired"}
 
 
 def headline(found: Attribution) -> str:
@@ -25,22 +23,23 @@ def headline(found: Attribution) -> str:
 
 
 def _proven(found: Attribution) -> str:
+    assert found.effect is not None
     does, do = _verbs(found)
     changed = [knob.knob for knob in found.knobs]
     alone = [knob.knob for knob in found.knobs if knob.word is KnobWord.ALONE]
     others = [knob for knob in changed if knob not in alone]
-    whole = f"the loss by {_size(found.effect)}"
+    whole = f"the loss by {size(found.effect)}"
     if alone:
         also = f"the best config, which also changes {_names(others)}, lowers {whole}."
         if len(alone) == 1:
             start = f"{_capital(alone)} {does} alone"
             first = next(knob.alone for knob in found.knobs if knob.knob == alone[0])
-            by = "" if first is None else f", by {_plain(first.mean)} nats"
+            by = "" if first is None else f", by {plain(first.mean)} nats"
             return f"{start}{by}; {also}" if others else f"{start}: it lowers {whole}."
         start = f"{_capital(alone)} each {do} alone"
         return f"{start}; {also}" if others else f"{start}; together they lower {whole}."
     if found.pair is not None and any(knob.word is KnobWord.JOINT for knob in found.knobs):
-        both = f"together they lower the loss by {_size(found.pair.both)}"
+        both = f"together they lower the loss by {size(found.pair.both)}"
         return f"{_capital(found.pair.knobs)} {do} only jointly: {both}."
     start = f"The best config {does}: it lowers {whole}"
     if needed := [knob.knob for knob in found.knobs if knob.necessary]:
@@ -58,7 +57,7 @@ def _unproven(found: Attribution) -> str:
     effect = found.effect
     if effect is None or effect.p is None:
         return "Not enough evidence: the best config has too few runs on fresh seeds."
-    gains = f"gains {_signed(effect)} on fresh seeds"
+    gains = f"gains {gain(effect)} on fresh seeds"
     if not shown(effect):
         if found.decided:
             return f"Nothing in this space is shown to beat the baseline by {_floor(found)}: the best config {gains}."
@@ -72,20 +71,17 @@ def proof(found: Attribution) -> Iterator[str]:
     """What the headline rests on."""
     yield from _plateau(found)
     effect, lasting = found.effect, found.lasting
-    if effect is not None and effect.lower is not None:
-        compared = "above" if effect.lower > found.min_effect else "not above"
+    if effect is not None and effect.p is not None:
+        compared = "above" if shown(effect) else "not above"
         yield (
-            f"Best config against the baseline: {_signed(effect)}; the one-sided 95 % lower bound is "
-            f"{signed(effect.lower)}, {compared} the {_floor(found)} set beforehand{_share(effect)}."
+            f"Best config against the baseline: {gain(effect)}; {bound(effect)}, {compared} the {_floor(found)} "
+            f"set beforehand{share(effect)}."
         )
-    if lasting is not None and lasting.lower is not None:
+    if lasting is not None and lasting.p is not None:
         word = "No mere head start" if shown(lasting) else "A head start is not ruled out"
         if found.decided and not shown(lasting) and not found.diverged:
             word = "A head start"
-        yield (
-            f"{word}: the gain less half of the gain of runs half as long is {_signed(lasting)}, one-sided 95 % lower "
-            f"bound {signed(lasting.lower)}."
-        )
+        yield f"{word}: the gain less half of the gain of runs half as long is {gain(lasting)}; {bound(lasting)}."
     elif found.knobs and effect is not None and shown(effect) and not found.diverged:
         yield "Runs of half the length are missing, so a head start is not ruled out."
     if found.diverged:
@@ -95,9 +91,10 @@ def proof(found: Attribution) -> Iterator[str]:
 def _plateau(found: Attribution) -> Iterator[str]:
     stuck, n = found.plateaued
     if found.word is Word.IMPROVES:
+        which = "Half of the" if 2 * stuck == n else "Most of the" if stuck else "The"
         yield (
-            f"The short baseline runs were not on a plateau themselves ({stuck} of {n} ended on one), so the word is "
-            "“improves”, on the evidence that “breaks” would need."
+            f"{which} short baseline runs were not on a plateau themselves ({stuck} of {n} ended on one), so the "
+            "word is “improves”, on the evidence that “breaks” would need."
         )
     elif n:
         yield f"{stuck} of {count(n, 'baseline run')} ended on a plateau, by their own curves."
@@ -115,7 +112,7 @@ def knobs(found: Attribution) -> Iterator[str]:
 def knob_words(found: Attribution) -> dict[str, str]:
     """Each knob that the best config changes with its word, and what it gains alone."""
     return {
-        knob.knob: _word(knob, found) + ("" if knob.alone is None else f"; alone {_signed(knob.alone)}")
+        knob.knob: _word(knob, found) + ("" if knob.alone is None else f"; alone {gain(knob.alone)}")
         for knob in found.knobs
     }
 
@@ -136,10 +133,10 @@ def _knob(knob: KnobVerdict, found: Attribution) -> Iterator[str]:
         yield "no run of it alone on a fresh seed"
     else:
         tested = knob.word not in (KnobWord.NO_EFFECT, KnobWord.HURTS)
-        yield f"alone it gains {_signed(knob.alone, p=tested)}{_share(knob.alone)}"
+        yield f"alone it gains {gain(knob.alone, p=tested)}{share(knob.alone)}"
     if knob.reset is not None:
         half = ", more than half of the whole gain" if knob.necessary else ""
-        yield f"without it the best config loses {_signed(knob.reset)}{half}"
+        yield f"without it the best config loses {gain(knob.reset)}{half}"
     if knob.word is KnobWord.UNKNOWN and (found.broken or not found.decided):
         yield from _decided_by(knob.alone, knob.lasting, more=knob.more_seeds)
 
@@ -157,8 +154,8 @@ def _decided_by(effect: Contrast | None, lasting: Contrast | None, *, more: int 
 
 
 def _pair(pair: Pair) -> str:
-    together, apart = f"{_capital(pair.knobs)} together gain {_signed(pair.both)}", pair.interaction
-    than = f"than their gains alone add up to: interaction {_signed(apart)}"
+    together, apart = f"{_capital(pair.knobs)} together gain {gain(pair.both)}", pair.interaction
+    than = f"than their gains alone add up to: interaction {gain(apart)}"
     if apart.low is not None and apart.low > 0:
         return f"{together}, more {than}."
     if apart.high is not None and apart.high < 0:
@@ -199,7 +196,7 @@ def _answer(each: Advice) -> Iterator[str]:
         yield f"diverged or did not fit in memory at {count(each.diverged, 'seed')}"
     if each.effect is not None:
         tested = each.word in (AdviceWord.RIGHT, AdviceWord.UNKNOWN)
-        yield f"it gains {_signed(each.effect, p=tested)}{_share(each.effect)}"
+        yield f"it gains {gain(each.effect, p=tested)}{share(each.effect)}"
     elif not each.diverged:
         yield "no run of it on a fresh seed"
     if each.word is AdviceWord.UNKNOWN:
@@ -219,10 +216,25 @@ def reading(found: Attribution) -> Iterator[str]:
         f"right of a gain above {_floor(found)} (min_effect, set beforehand), necessary of a loss above half of the "
         "whole gain; p is Holm's over the knobs, or over the advice, which isn't tested for a head start."
     )
-    yield (
-        "Configs of one shape are paired by seed (same initial weights, same batches) and share one noise; where the "
-        "shape or the batch changes, seeds are unpaired."
-    )
+    yield from _methods(found)
+
+
+def _methods(found: Attribution) -> Iterator[str]:
+    """How the intervals came about that there are."""
+    contrasts = [found.effect, found.lasting, *(each.effect for each in found.advice)]
+    contrasts += [each for knob in found.knobs for each in (knob.alone, knob.lasting, knob.reset)]
+    methods = {each.method for each in contrasts if each is not None}
+    said = []
+    if methods & {"layout", "paired"}:
+        said.append("configs of one shape are paired by seed, which gives them the same initial weights and batches")
+    if "layout" in methods:
+        said.append("others of that shape tell of their noise, too")
+    if "unpaired" in methods:
+        said.append("where a change makes other weights or batches, seeds are unpaired")
+    if "permutation" in methods:
+        said.append("where some seeds broke through and others did not, the interval is by permutation")
+    if said:
+        yield f"{'; '.join(said)}.".capitalize()
 
 
 def _verbs(found: Attribution) -> tuple[str, str]:
@@ -230,42 +242,6 @@ def _verbs(found: Attribution) -> tuple[str, str]:
     if found.word is Word.BREAKS:
         return "breaks the plateau", "break the plateau"
     return "improves on the baseline", "improve on the baseline"
-
-
-def _size(effect: Contrast | None) -> str:
-    return "" if effect is None else _with_interval(effect, _plain)
-
-
-def _signed(effect: Contrast, *, p: bool = False) -> str:
-    return _with_interval(effect, signed, p=p)
-
-
-def _with_interval(effect: Contrast, number: Callable[[float], str], *, p: bool = False) -> str:
-    seeds = f"{count(effect.n, _SEEDS.get(effect.method, 'seed'))}{_PERMUTED.get(effect.method, '')}"
-    if effect.low is None or effect.high is None:
-        return f"{number(effect.mean)} nats ({seeds}, noise unknown)"
-    interval = f"95 % interval {number(effect.low)} to {number(effect.high)}, {seeds}"
-    return f"{number(effect.mean)} nats ({interval}{_p(effect) if p else ''})"
-
-
-def _p(effect: Contrast) -> str:
-    if effect.p is None:
-        return ""
-    return ", p < 0.001" if effect.p < 0.001 else f", p = {effect.p:.3f}"
-
-
-def _share(effect: Contrast) -> str:
-    """Of outcomes that differ in kind between seeds, how many are of which."""
-    if effect.method != "permutation" and effect.share in (0, 1):
-        return ""
-    above, least = f"{round(effect.share * effect.n)} of {count(effect.n, 'seed')}", f"more than {effect.threshold:g}"
-    return (
-        f"; {above} broke through (gained {least})" if effect.mean > effect.threshold else f"; {above} gained {least}"
-    )
-
-
-def _plain(nats: float) -> str:
-    return f"{nats:.3f}".replace("-", "−")
 
 
 def _floor(found: Attribution) -> str:

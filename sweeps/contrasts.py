@@ -36,8 +36,9 @@ LEVEL = 0.05
 """one minus the confidence of every interval and bound"""
 MOST_SEEDS = 64
 """further seeds that are worth naming"""
-_LOUDER = 0.1
-"""level of the F test by which a contrast is too noisy for the others' variance to speak of it"""
+_LOUDER, _QUIETER = 0.1, 0.01
+"""levels of the F tests by which a contrast is too noisy, or too calm, for the others' variance to speak of it; to be
+taken for calm by chance costs coverage, to be taken for noisy only width"""
 _EXACT = 1e-9
 """nats; noise below it is rounding"""
 _WITHIN = (0.00068, 0.0143, 0.0392, 0.0650, 0.0876, 0.1065, 0.1229, 0.1359, 0.1476, 0.1572, 0.1663, 0.1746)
@@ -148,11 +149,17 @@ def _noise(part: Mapping[K, float], sums: Sequence[float], samples: Mapping[K, S
     rest = (each for arm, each in samples.items() if arm not in part and each.shape == shape and each.losses)
     others = residual([each.losses for each in rest])
     size = math.fsum(weight**2 for weight in part.values())
-    if others is None or (degrees and fdtrc(degrees, others.degrees, own / size / others.variance) < _LOUDER):
+    if others is None or (degrees and _differs(own / size / others.variance, degrees, others.degrees)):
         return alone
     total = degrees + others.weight
     variance = (degrees * own + others.weight * size * others.variance) / total
     return _Noise(variance=variance / n, degrees=total, pooled=True)
+
+
+def _differs(ratio: float, degrees: int, of_others: int) -> bool:
+    """Of two variances. Two seeds alone (one degree) can't tell calm from chance."""
+    louder = fdtrc(degrees, of_others, ratio)
+    return bool(louder < _LOUDER or (degrees > 1 and louder > 1 - _QUIETER))
 
 
 def two_modes(values: Sequence[float]) -> bool:
@@ -251,22 +258,24 @@ def negligible(contrast: Contrast, min_effect: float) -> bool:
     return low is not None and high is not None and -min_effect < low and high < min_effect
 
 
-def p_of_harm(contrast: Contrast, min_effect: float) -> float | None:
-    """One-sided p of a true mean of at least -min_effect: low where the mean is shown to be below. For Holm, where
-    several are asked: `harmful` is of one contrast."""
-    mirrored = {seed: -each for seed, each in contrast.differences.items()}
-    if contrast.method == "permutation":
-        return _permuted(mirrored, min_effect).p
-    if contrast.se is None or contrast.degrees is None:
-        return None
-    if not contrast.se:
-        return float(min_effect >= 0)
-    return float(stdtr(contrast.degrees, (contrast.mean + min_effect) / contrast.se))
-
-
 def harmful(contrast: Contrast, min_effect: float) -> bool:
     """Whether the mean is shown to be below -min_effect."""
     return contrast.upper is not None and contrast.upper < -min_effect
+
+
+def harmful_among(contrasts: Sequence[Contrast | None], min_effect: float) -> list[bool]:
+    """Which of a family of contrasts are shown, by Holm, to have a mean below -min_effect."""
+    found = holm([None if each is None else p_of_harm(each, min_effect) for each in contrasts])
+    return [p is not None and p <= LEVEL for p in found]
+
+
+def p_of_harm(contrast: Contrast, min_effect: float) -> float | None:
+    """One-sided, of a true mean of at least -min_effect."""
+    if contrast.method == "permutation":
+        return _permuted({seed: -each for seed, each in contrast.differences.items()}, min_effect).p
+    if contrast.se is None or contrast.degrees is None:
+        return None
+    return float(stdtr(contrast.degrees, (contrast.mean + min_effect) / contrast.se)) if contrast.se else 1.0
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:

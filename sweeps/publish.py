@@ -31,6 +31,8 @@ from sweeps.verdict import verdict
 from sweeps.words import changes, joined, why_pruned
 from trainer.errors import UserError
 
+_HEIGHT = 450
+"""pixels that the dashboard has for a figure"""
 _ARTIFACTS = uuid.UUID("6b0c4a53-7d7e-4c3f-9d1e-2f6a0f8a9d11")
 
 
@@ -102,7 +104,9 @@ def figures(results: Results) -> Mapping[str, go.Figure]:
         for index, figure in enumerate(picture.figures):
             titled = go.Figure(figure)
             title = picture.title if index == 0 else f"{picture.title} ({index + 1})"
-            titled.update_layout(title={"text": title, "x": 0, "font": {"size": 15}}, margin_t=64)
+            height = min(_HEIGHT, figure.layout.height or _HEIGHT)
+            titled.update_layout(title={"text": title, "x": 0, "font": {"size": 15}}, margin_t=48, height=height)
+            titled.update_layout(legend={"y": -0.18, "yanchor": "top"})  # above, it would meet the title
             found[f"{picture.key}-{index}"] = titled
     return found
 

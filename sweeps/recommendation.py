@@ -125,7 +125,7 @@ def left_open(found: Attribution) -> tuple[Open, ...]:
             made.append(_question(knob.knob, knob.alone, knob.lasting, knob.more_seeds))
     for each in found.advice:
         if each.word is AdviceWord.UNKNOWN:
-            made.append(_question(f"the advice {each.label}", each.effect, None, each.more_seeds))
+            made.append(_question(f"the advice “{each.label}”", each.effect, None, each.more_seeds))
     return tuple(each for each in made if each is not None)
 
 

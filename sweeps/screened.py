@@ -175,8 +175,8 @@ def _seeds(baseline: Noise, family: int) -> str:
     together = "" if family < 2 else f", which hold for all {family} comparisons together,"
     return (
         f"Baseline: {baseline.seeds} seeds, mean {baseline.mean:.3f} nats, standard deviation {baseline.sd:.4f}. "
-        f"Each change was run once; the 95 % intervals{together} take seed noise to be normal and the same for "
-        f"every config.{few}"
+        f"In the search each change was run once; the 95 % intervals of such single runs{together} take seed noise to "
+        f"be normal and the same for every config.{few}"
     )
 
 

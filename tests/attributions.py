@@ -77,10 +77,15 @@ def gain(mean: float, **changes: Any) -> Contrast:
 
 
 def bimodal(stuck: int, through: int, *, size: float = 0.5) -> Contrast:
-    """A gain whose seeds either stay stuck (0) or break through (`size` nats)."""
+    """A gain whose seeds either stay stuck (0) or break through (`size` nats): too few have no interval."""
     outcomes = [0.0] * stuck + [size] * through
     differences = {SEED + 1 + index: each for index, each in enumerate(outcomes)}
-    return gain(statistics.fmean(outcomes), se=0.1, n=len(outcomes), differences=differences, method="permutation")
+    n = len(outcomes)
+    bounds: dict[str, None] = {} if n > 5 else {"low": None, "high": None}
+    bounds |= {} if n > 4 else {"lower": None, "upper": None}
+    return gain(
+        statistics.fmean(outcomes), se=0.1, n=n, differences=differences, p=2.0**-n, method="permutation", **bounds
+    )
 
 
 def knob(name: str, word: KnobWord, alone: Contrast | None, **changes: Any) -> KnobVerdict:

@@ -14,6 +14,7 @@ from sweeps.attribution import AdviceWord, KnobWord, Word, attribute
 from sweeps.chosen import best_run
 from sweeps.evidence import Evidence
 from sweeps.results import Results
+from sweeps.trials import Trials
 from tests import confirming
 from tests.sweeps import kit
 
@@ -75,6 +76,41 @@ def test_keys_name_their_proposals(results: Results) -> None:
         made = arms.proposal(arm, 77)
         assert arms.proposed(made.key) == made
     assert arms.proposed("star:dropout:high") is None
+
+
+class Killed(BaseException):
+    """The end of a process, as far as a test can have it."""
+
+
+@pytest.mark.parametrize("method", ["ask", "tell"])
+def test_killed_in_the_middle_it_goes_on(results: Results, tmp_path: Path, method: str) -> None:
+    """Between the trial and its run, and between the run's end and what Optuna is told."""
+    left = sum(run.phase != PHASE for run in results.runs) + 4
+    original = getattr(Trials, method)
+
+    def deadly(*args: Any, **named: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left == 0 and method == "tell":
+            raise Killed
+        asked = original(*args, **named)
+        if left == 0:
+            raise Killed
+        return asked
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trials, method, deadly)
+        with pytest.raises(Killed):
+            swept(tmp_path)
+    assert kit.essence(swept(tmp_path)) == kit.essence(results)
+
+
+def test_more_seeds_go_on_from_what_there_is(results: Results, tmp_path: Path) -> None:
+    few = swept(tmp_path, confirm={"seeds": 2, "max_trials": 3})
+    assert sum(run.phase == PHASE for run in few.runs) == 3
+    more = swept(tmp_path)
+    assert kit.essence(more) == kit.essence(results)
+    assert more.runs[: len(few.runs)] == few.runs
 
 
 # In memory: a loss surface that is known

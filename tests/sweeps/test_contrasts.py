@@ -19,6 +19,7 @@ from sweeps.contrasts import (
     Sample,
     contrast,
     harmful,
+    harmful_among,
     holm,
     negligible,
     p_of_harm,
@@ -379,6 +380,15 @@ def test_p_of_harm_is_that_of_a_mean_above(min_effect: float) -> None:
         assert harmful(each, min_effect) == (p <= 0.05)
     assert p_of_harm(made(GAIN, {"baseline": arm([4.0]), "best": arm([3.9])}), min_effect) is None
     assert p_of_harm(made(GAIN, {"baseline": arm([4.0, 4.1]), "best": arm([4.0, 4.1])}), min_effect) == 1
+
+
+def test_harm_among_several_is_holms() -> None:
+    calm, worse = ([-0.05, -0.04, -0.051, -0.049], [-0.3, -0.31, -0.29, -0.33])
+    each: list[Contrast | None] = [by_sign(gains, 0.02) for gains in (calm, worse)]
+    assert harmful_among(each, 0.02) == [True, True]
+    assert harmful_among([*each, None], 0.02) == [True, True]
+    assert harmful_among([*each, *[None] * 9], 0.02) == [False, True]
+    assert harmful_among([None], 0.02) == [False]
 
 
 def decided(mean: float, se: float, degrees: float) -> bool:

@@ -61,7 +61,9 @@ def results(
     return dataclasses.replace(made, data=dataclasses.replace(made.data, train_tokens=round(TOKENS / epochs)))
 
 
-LOSSES = st.lists(st.floats(3.0, 4.0), min_size=2, max_size=6, unique=True)
+LOSSES = st.lists(st.integers(3000, 4000), min_size=2, max_size=6, unique=True).map(
+    lambda each: [loss / 1000 for loss in each]
+)
 
 
 @given(LOSSES, LOSSES)

@@ -191,37 +191,36 @@ def test_a_trial_that_was_stopped_counts_as_predicted_and_a_diverged_one_as_wors
 
 
 _ENDED = st.tuples(
-    st.integers(0, 1),  # which of two studies
+    st.sampled_from([0, 0, 0, 1]),  # which of two studies
     st.floats(3, 5),
-    st.sampled_from([(), ("width",), ("width", "depth")]),  # its parameters beside the knob
-    st.booleans(),  # whether its learning rates are known
+    st.sampled_from([("width",), ("width",), ("width", "depth"), ()]),  # parameters beside the knob
     st.sampled_from([E // 2, E]),
     st.sampled_from([TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED]),
 )
 
 
-@settings(deadline=None, max_examples=20)
-@given(ended=st.lists(_ENDED, min_size=4, max_size=8), anew=st.booleans())
-def test_what_it_keeps_changes_no_decision(ended: list[Any], anew: bool) -> None:
-    """One pruner for two studies of changing parameters and horizons, after each trial; copies of trials too."""
+@settings(deadline=None, max_examples=40)
+@given(ended=st.lists(_ENDED, min_size=4, max_size=10), known=st.booleans(), anew=st.booleans())
+def test_what_it_keeps_changes_no_decision(ended: list[Any], known: bool, anew: bool) -> None:
+    """One pruner for two studies whose parameters, ranges and horizons change, and for copies of their trials."""
     kept = PlateauPruner(min_completed=2)
     studies: tuple[list[FrozenTrial], list[FrozenTrial]] = ([], [])
 
-    def made(final: float, more: Sequence[str], known: bool, end: int, state: TrialState) -> FrozenTrial:
+    def made(final: float, more: Sequence[str], end: int, state: TrialState, *, high: float = 1.0) -> FrozenTrial:
         names = ("knob", *more)
         return frozen(
             falling(final, end=end)[: 7 if state is TrialState.RUNNING else None],
             state,
             params={name: (final - 3) / (2 + at) for at, name in enumerate(names)},
-            distributions=dict.fromkeys(names, KNOB),
+            distributions=dict.fromkeys(names, FloatDistribution(0, high)),
             user_attrs={"lr": RATES[: end + 1]} if known else {},
         )
 
     for which, *parts in ended:
         studies[which].append(made(*parts))
-        for others in studies:
-            trial = made(3.5, ("width",), parts[2], E, TrialState.RUNNING)
-            others = [copy.copy(other) for other in others] if anew else list(others)
+        others = [copy.copy(other) for other in studies[which]] if anew else list(studies[which])
+        for high in (1.0, 2.0):
+            trial = made(3.5, ("width",), E, TrialState.RUNNING, high=high)
             assert kept.decide(trial, others) == PlateauPruner(min_completed=2).decide(trial, others)
 
 

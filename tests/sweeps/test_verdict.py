@@ -128,10 +128,17 @@ def test_sentences_are_whole(case: str) -> None:
         assert line.count("(") == line.count(")")
 
 
-def test_an_improvement_says_that_the_baseline_was_on_no_plateau() -> None:
-    proof = words(CASES["improved"]()).proof
-    assert proof[0].startswith("The short baseline runs were not on a plateau themselves (1 of 5 ended on one)")
-    assert "“improves”" in proof[0]
+@pytest.mark.parametrize(
+    ("plateaued", "said"),
+    [
+        ((0, 4), "The short baseline runs were not on a plateau themselves (0 of 4 ended on one)"),
+        ((1, 5), "Most of the short baseline runs were not on a plateau themselves (1 of 5 ended on one)"),
+        ((2, 4), "Half of the short baseline runs were not on a plateau themselves (2 of 4 ended on one)"),
+    ],
+)
+def test_an_improvement_says_that_the_baseline_was_on_no_plateau(plateaued: tuple[int, int], said: str) -> None:
+    proof = words(attribution(word=Word.IMPROVES, plateaued=plateaued)).proof
+    assert proof[0].startswith(f"{said}, so the word is “improves”")
     assert words(attribution()).proof[0] == "4 of 5 baseline runs ended on a plateau, by their own curves."
 
 
@@ -140,7 +147,7 @@ def test_the_proof_has_one_sided_bounds() -> None:
     _, effect, lasting = words(attribution()).proof
     assert effect.endswith("the one-sided 95 % lower bound is +0.489, above the 0.02 nats set beforehand.")
     assert lasting.startswith("No mere head start: ")
-    assert lasting.endswith("one-sided 95 % lower bound +0.229.")
+    assert lasting.endswith("; the one-sided 95 % lower bound is +0.229.")
     _, effect, lasting = words(CASES["head start?"]()).proof
     assert lasting.startswith("A head start is not ruled out: ")
     assert words(CASES["head start"]()).proof[2].startswith("A head start: ")
@@ -166,9 +173,40 @@ def test_outcomes_that_differ_in_kind_are_counted(effect: Contrast, said: str) -
     sentence = words(attribution(knobs=(one,), pair=None)).knobs[0]
     assert (said in sentence) if said else ("seeds broke" not in sentence and "seeds gained" not in sentence)
     if effect.method == "permutation":
-        assert "5 seeds, by permutation" in sentence
+        assert "5 seeds, by permutation, too few for an interval, p = 0.031)" in sentence
+        assert any("is by permutation" in caution for caution in words(attribution(effect=effect)).cautions)
     proof = words(attribution(effect=effect)).proof[1]
     assert proof.endswith(f"{said}.") if said else not proof.endswith(").")
+
+
+@pytest.mark.parametrize(
+    ("stuck", "through", "said"),
+    [
+        (1, 3, "(4 seeds, by permutation, too few for an interval); one-sided p = 0.062, not above the 0.02 nats"),
+        (1, 4, "(5 seeds, by permutation, too few for an interval); the one-sided 95 % lower bound is "),
+        (1, 6, ", 7 seeds, by permutation); the one-sided 95 % lower bound is "),
+    ],
+)
+def test_few_seeds_have_no_interval_by_permutation(stuck: int, through: int, said: str) -> None:
+    found = attribution(effect=bimodal(stuck, through))
+    assert said in words(found).proof[1]
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        ({"paired"}, ["paired by seed"]),
+        ({"layout"}, ["paired by seed", "tell of their noise"]),
+        ({"unpaired"}, ["are unpaired"]),
+        ({"paired", "permutation"}, ["paired by seed", "by permutation"]),
+    ],
+)
+def test_how_intervals_were_made_is_said_of_those_there_are(methods: set[str], said: list[str]) -> None:
+    made = [gain(0.3, method=method) for method in sorted(methods)]
+    knobs = tuple(knob("dropout", KnobWord.ALONE, effect) for effect in made[1:])
+    cautions = words(attribution(effect=made[0], lasting=None, advice=(), knobs=knobs)).cautions
+    every = ["paired by seed", "tell of their noise", "are unpaired", "by permutation"]
+    assert [each for each in every if any(each in caution for caution in cautions)] == said
 
 
 def test_a_knobs_sentence() -> None:
