@@ -163,7 +163,7 @@ def simulated(scenario: Scenario, rng: np.random.Generator) -> Study:
         losses = factor * luck[width] + sd * correlated(rng, 0.7)
         mean = -EFFECT if scenario.planted and name in NAMED else 0.0
         if scenario.bimodal:
-            losses, mean = losses + STUCK * (rng.random(losses.shape) < 0.5), mean + STUCK / 2
+            losses, mean = losses + STUCK * ((rng.random(losses.shape) < 0.5) - 0.5), mean + STUCK / 2
         for half in (0, 1) if name in HALF else (0,):
             last = EXTRA if name == "baseline" and not half else EXTRA - 1
             values = {seed: 4 + mean + loss for seed, loss in enumerate(losses[half].tolist()) if seed <= last}

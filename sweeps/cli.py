@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shutil
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sweeps.paths import StudyPaths
     from sweeps.results import Results
     from sweeps.study import Study
+    from sweeps.verdict import Verdict
 
 app = typer.Typer(
     name="sweep",
@@ -126,8 +128,7 @@ def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
         print(json.dumps(shown))
     else:
         print()
-        for line in verdict(ended.results).lines:
-            print(line)
+        _print(verdict(ended.results))
         print(f"\nreport: {ended.report}\nstore:  {ended.store}   (sweep dashboard {study.name} shows it)")
     if ended.summary.interrupted:
         say("interrupted: run the same command to go on")
@@ -235,8 +236,7 @@ def verdict(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps({"study": results.study.name, "verdict": verdict_of(results)}))
         return
-    for line in in_words(results).lines:
-        print(line)
+    _print(in_words(results))
 
 
 @app.command()
@@ -411,6 +411,10 @@ def _yaml(study: Study) -> str:
     import yaml
 
     return yaml.safe_dump(study.model_dump(mode="json", exclude={"notes"}), sort_keys=False).rstrip()
+
+
+def _print(verdict: Verdict) -> None:
+    print(verdict.text(width=min(120, shutil.get_terminal_size((120, 24)).columns)))
 
 
 def _text(path: Path | None) -> str | None:

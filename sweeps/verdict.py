@@ -6,11 +6,12 @@ Where runs on fresh seeds have confirmed something, their words stand (`confirme
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sweeps import confirmed, more_data, pruning, recommendation, screened, screening, units
+from sweeps import boundaries, confirmed, more_data, pruning, recommendation, screened, screening, units
 from sweeps.attribution import Attribution, attribute
 from sweeps.knobs import DATA
 from sweeps.results import Results, Run
@@ -62,6 +63,19 @@ class Verdict:
         """All sentences in order."""
         return (self.headline, *(sentence for sentences in self.groups.values() for sentence in sentences))
 
+    def text(self, *, width: int) -> str:
+        """For a terminal of `width` columns: the headline, then each group under its heading."""
+
+        def wrapped(sentence: str, mark: str) -> str:
+            wrapper = textwrap.TextWrapper(width, initial_indent=mark, subsequent_indent=" " * len(mark))
+            wrapper.break_long_words = wrapper.break_on_hyphens = False
+            return wrapper.fill(sentence)
+
+        parts = [wrapped(self.headline, "")]
+        for heading, sentences in self.groups.items():
+            parts.append("\n".join(["", heading, *(wrapped(sentence, "- ") for sentence in sentences)]))
+        return "\n".join(parts)
+
 
 def verdict(results: Results) -> Verdict:
     """Put what a study has found into words."""
@@ -79,7 +93,7 @@ def in_words(found: Attribution | None, results: Results) -> Verdict:
             best=tuple(screened.best(single, results)),
             next=tuple(screened.steps(single, results)),
             data=tuple(more_data.sentences(results)),
-            cautions=(*screened.reading(single, results), *_fates(results)),
+            cautions=(*screened.reading(single, results), *boundaries.sentences(results), *_fates(results)),
         )
     return Verdict(
         headline=confirmed.headline(found),
@@ -90,7 +104,12 @@ def in_words(found: Attribution | None, results: Results) -> Verdict:
         next=tuple(recommendation.steps(found, results)),
         screening=tuple(screened.alone(single)),
         data=tuple(more_data.sentences(results)),
-        cautions=(*confirmed.reading(found), *screened.reading(single, results), *_fates(results)),
+        cautions=(
+            *confirmed.reading(found),
+            *screened.reading(single, results),
+            *boundaries.sentences(results),
+            *_fates(results),
+        ),
     )
 
 

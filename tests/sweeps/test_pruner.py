@@ -192,6 +192,7 @@ def test_a_trial_that_was_stopped_counts_as_predicted_and_a_diverged_one_as_wors
 
 _ENDED = st.tuples(
     st.sampled_from([0, 0, 0, 1]),  # which of two studies
+    st.sampled_from([(1.0,), (1.0,), (1.0, 2.0)]),  # upper ends of the ranges of those judged after it
     st.floats(3, 5),
     st.sampled_from([("width",), ("width",), ("width", "depth"), ()]),  # parameters beside the knob
     st.sampled_from([E // 2, E]),
@@ -216,10 +217,10 @@ def test_what_it_keeps_changes_no_decision(ended: list[Any], known: bool, anew: 
             user_attrs={"lr": RATES[: end + 1]} if known else {},
         )
 
-    for which, *parts in ended:
+    for which, highs, *parts in ended:
         studies[which].append(made(*parts))
         others = [copy.copy(other) for other in studies[which]] if anew else list(studies[which])
-        for high in (1.0, 2.0):
+        for high in highs:
             trial = made(3.5, ("width",), E, TrialState.RUNNING, high=high)
             assert kept.decide(trial, others) == PlateauPruner(min_completed=2).decide(trial, others)
 

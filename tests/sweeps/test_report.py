@@ -134,6 +134,7 @@ def test_the_verdict_comes_first_then_what_to_train_next(swept: str) -> None:
     order += ["As nanoGPT settings", "Evidence", "What each knob does", "Every run", "Commands to repeat it"]
     places = [text.index(each, text.index("Verdict Learning")) for each in order]
     assert places == sorted(places)
+    assert text.count("writes it as a nanoGPT config") == 1
 
 
 def test_tables_are_named(either: str) -> None:
@@ -159,6 +160,9 @@ def test_each_changed_setting_has_its_verdict(swept: str) -> None:
 
 def test_a_best_config_is_not_offered_as_one_before_it_is_shown_to_be(full: str, swept: str) -> None:
     said = "not shown to be better than the baseline; what differs"
+    once = Page(render(attributions.swept(seeds=1))).text
+    assert "Not enough evidence" in once
+    assert said in once
     assert said in Page(full).text
     assert said not in Page(swept).text
 
@@ -167,8 +171,12 @@ def test_what_it_ends_with_is_of_fresh_seeds(swept: str) -> None:
     results = attributions.swept()
     fresh = [run for run in results.runs if run.label.startswith("best (trial 15), seed")]
     assert len(fresh) == 5
-    mean = sum(run.val_loss or 0.0 for run in fresh) / 5
-    assert f"{mean:.4f}" in Page(swept).text
+    best = sum(run.val_loss or 0.0 for run in fresh) / 5
+    # the width changes, so seeds are unpaired, and the baseline counts with all it has
+    seeds = [run for run in results.runs if run.config == results.runs[0].config.replace(seed=run.seed)]
+    assert len(seeds) == 6
+    baseline = sum(run.val_loss or 0.0 for run in seeds) / 6
+    assert f"final loss{baseline:.4f}{best:.4f}" in Page(swept).text
 
 
 def test_confirm_runs_are_in_the_table_with_their_phase(swept: str) -> None:
@@ -177,6 +185,7 @@ def test_confirm_runs_are_in_the_table_with_their_phase(swept: str) -> None:
     # once in the column of phases, once in that of who asked
     assert values.count("confirm") == 2 * sum(run.phase == "confirm" for run in runs) > 100
     assert values.count("baseline") == 2 * 3
+    assert values.count("search") == sum(run.phase == "search" for run in runs) > 10
 
 
 @pytest.mark.parametrize(
