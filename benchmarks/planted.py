@@ -75,22 +75,49 @@ class Case:
     """knobs that mend it"""
     faults: Mapping[str, Value] = field(default_factory=dict)
     """the baseline's broken settings"""
-    cure: Mapping[str, Value] = field(default_factory=dict)
-    """what mends it, where that isn't the planted knobs' values in the study"""
+    mended: Mapping[str, Value] = field(default_factory=dict)
+    """them with the fault put right, where that isn't the study's own baseline"""
     also: tuple[str, ...] = ()
     """other changes to the study, KEY=VALUE"""
     seed: int = 1337
 
 
-CASES = (Case(name="lr-low", planted=("learning_rate",), faults={"learning_rate": 3e-4}),)
+_LOW = {"learning_rate": 7e-4, "min_lr": 1.05e-4}
+CASES = (
+    Case(name="lr-low", planted=("learning_rate",), faults=_LOW),
+    Case(name="lr-high", planted=("learning_rate",), faults={"learning_rate": 4e-2, "min_lr": 6e-3}),
+    Case(
+        name="decays-early",  # the rate is 0 in the second half
+        planted=("min_lr",),
+        faults={"lr_decay_iters": 150, "warmup_iters": 120, "min_lr": 0.0},
+        mended={"lr_decay_iters": 150, "warmup_iters": 120, "min_lr": 2.1e-3},
+        also=("knobs.warmup_iters.high=0.48",),  # it ends before the decay does
+    ),
+    Case(name="warmup-long", planted=("warmup_iters",), faults={"warmup_iters": 297}),
+    Case(name="dropout", planted=("dropout",), faults={"dropout": 0.5}),
+    Case(name="weight-decay", planted=("weight_decay",), faults={"weight_decay": 10.0}),
+    Case(name="narrow", planted=("n_embd",), faults={"n_embd": 16}),
+    Case(name="lr-low-and-dropout", planted=("learning_rate", "dropout"), faults={**_LOW, "dropout": 0.5}),
+    Case(
+        name="narrow-and-weight-decay",
+        planted=("n_embd", "weight_decay"),
+        faults={"n_embd": 16, "weight_decay": 10.0},
+    ),
+    Case(
+        name="no-warmup",  # a higher rate needs a warm-up, a warm-up is of no use to this rate: neither helps alone
+        planted=("learning_rate", "warmup_iters"),
+        faults={"learning_rate": 1.5e-3, "min_lr": 2.25e-4, "warmup_iters": 0},
+    ),
+    Case(name="null-1"),
+    Case(name="null-2", seed=2337),
+    Case(name="null-3", seed=3337),
+)
+"""Each of planted.yaml's settings is in nanoGPT's units, a trial being as long as the baseline's own run."""
 
 
 def settings(case: Case, *, mended: bool = False) -> tuple[str, ...]:
     """What makes the study the case's, as `--set` takes it; `mended`: with the fault put right."""
-    good = load(STUDY, devices_have_cuda=False).baseline
-    changes = dict(case.faults)
-    if mended:
-        changes |= {knob: good[knob] for knob in case.planted} | dict(case.cure)
+    changes = case.mended if mended else case.faults
     baseline = (f"baseline.{name}={value}" for name, value in changes.items())
     return f"name={case.name}", f"seed={case.seed}", *case.also, *baseline
 

@@ -1,6 +1,7 @@
 """Which runs would tell most: the order of the confirm phase, decided anew from the runs there are.
 
-First whether the best is better at all, on three fresh seeds; if it can't be, only the advice is left to judge. Then
+First whether the best is better at all, on three fresh seeds, more where these don't show it; if it can't be, only the
+advice is left to judge. Then
 runs of half the length (a mere head start?), each knob alone and each reset on two seeds, the advice, the ablation
 path and the 2x2 of the top pair; then more seeds for what is still undecided: up to `confirm.seeds`, and three more for
 the verdict itself and its first knob. It ends when nothing is left that could change a word.
@@ -47,14 +48,16 @@ def wanted(evidence: Evidence) -> Iterator[Wish]:
         yield from _advice(found, seeds[:most], first=KNOBS)
         return
     yield from at((BASELINE, winner), seeds[: min(FIRST, most)])
+    if found.effect is not None and found.effect.n >= FIRST and not shown(found.effect):
+        yield from at((BASELINE, winner), seeds[:most])
     if _no_gain(found):
         yield from _advice(found, seeds[:most], first=KNOBS)
         return
-    single = [Arm(frozenset([knob])) for knob in evidence.arms.changed]
-    reset = [evidence.arms.without(knob) for knob in evidence.arms.changed]
+    knobs = [knob.knob for knob in found.knobs]  # the one that gains most, as far as it is known, first
     yield from at((Arm(half=True), Arm(winner.knobs, half=True)), seeds[:KNOBS])
-    yield from at([*single, *reset], seeds[:KNOBS])
+    yield from at([Arm(frozenset([knob])) for knob in knobs], seeds[:KNOBS])
     yield from at([Arm(arm.knobs, half=True) for arm in _gaining(found)], seeds[:KNOBS])
+    yield from at([evidence.arms.without(knob) for knob in knobs], seeds[:KNOBS])
     yield from at([Arm(candidate=each.candidate) for each in found.advice if _open(each.word)], seeds[:1])
     yield from _joint(found, seeds[:KNOBS])
     yield from _path(evidence, found)

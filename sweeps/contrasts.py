@@ -213,7 +213,7 @@ def _permuted(differences: Mapping[int, float], threshold: float) -> Contrast:
 
 
 def _by_t(differences: Mapping[int, float], mean: float, noises: Sequence[_Noise | None], threshold: float) -> Contrast:
-    """By Student's t. Runs that agree to the last digit tell that nothing changed, but not how sure another mean is."""
+    """By Student's t; of several runs that agree to the last digit the mean is certain."""
     known = [noise for noise in noises if noise is not None]
     se = degrees = two = one = p = None
     if len(known) == len(noises):
@@ -224,10 +224,10 @@ def _by_t(differences: Mapping[int, float], mean: float, noises: Sequence[_Noise
             se = math.sqrt(variance)
             two, one = (se * float(stdtrit(degrees, 1 - tail)) for tail in (LEVEL / 2, LEVEL))
             p = float(stdtr(degrees, (threshold - mean) / se))
-        elif abs(mean) < _EXACT:
+        else:
             se = two = one = 0.0
             degrees = math.fsum(noise.degrees for noise in known)
-            p = float(threshold >= 0)
+            p = float(mean <= threshold + _EXACT)
     if len(known) == len(noises) and all(noise.pooled for noise in known):
         method = "layout"
     else:
@@ -275,7 +275,9 @@ def p_of_harm(contrast: Contrast, min_effect: float) -> float | None:
         return _permuted({seed: -each for seed, each in contrast.differences.items()}, min_effect).p
     if contrast.se is None or contrast.degrees is None:
         return None
-    return float(stdtr(contrast.degrees, (contrast.mean + min_effect) / contrast.se)) if contrast.se else 1.0
+    if not contrast.se:
+        return float(contrast.mean >= -min_effect - _EXACT)
+    return float(stdtr(contrast.degrees, (contrast.mean + min_effect) / contrast.se))
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:

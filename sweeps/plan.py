@@ -275,6 +275,8 @@ def _of_time(
     remedy = f"lower the horizon to about {math.floor(study.iters * (1 - over / total))} iterations"
     if fewer < sampled:
         remedy += f" or trials to about {study.trials - fewer}"
+    if fewer < study.confirm.max_trials:
+        remedy += f" or confirm.max_trials to about {study.confirm.max_trials - fewer}"
     yield (
         f"about {duration(total)} are needed and hours is {study.hours:g}: the sweep would end with what it has by "
         f"then; raise hours, {remedy}"

@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 _EXACT = 1e-18
 """nats squared; less is rounding"""
@@ -33,8 +36,8 @@ class Residual:
 
 
 def residual(table: Sequence[Mapping[int, float]]) -> Residual | None:
-    """Of losses by arm and seed, fitted by least squares where not every arm has every seed. None: no degree of freedom
-    is left, or no noise."""
+    """Of losses by arm and seed, fitted by least squares where not every arm has every seed. None: no noise, no degree
+    of freedom is left, or no two arms share two seeds, so that nothing says how far they agree."""
     if len(table) < 2:
         return None
     seeds = sorted(set().union(*table))
@@ -42,21 +45,25 @@ def residual(table: Sequence[Mapping[int, float]]) -> Residual | None:
     has = np.isfinite(y).astype(float)
     runs = has.sum(axis=1)
     y = np.where(has, y, 0)
-    y = has * (y - (y.sum(axis=1) / runs)[:, None])
+
+    def without_arms(values: Floats) -> Floats:
+        centred: Floats = has * (values - (values.sum(axis=1) / runs)[:, None])
+        return centred
+
+    y = without_arms(y)
     # normal equations of the seeds' effects, with the arms' swept out
-    right = y.sum(axis=0)
-    effects, _, rank, _ = np.linalg.lstsq(np.diag(has.sum(axis=0)) - (has.T / runs) @ has, right)
-    squared = y * y
+    effects, _, rank, _ = np.linalg.lstsq(np.diag(has.sum(axis=0)) - (has.T / runs) @ has, y.sum(axis=0))
+    left = without_arms(has * (y - effects))
+    squared = left * left
     degrees = int(runs.sum()) - len(table) - int(rank)
-    left = float(squared.sum() - right @ effects)
-    if degrees == 0 or left < _EXACT:
-        return None
-    variance = left / degrees
     # halved variances of the differences of all pairs of arms, both ways round
     both = np.maximum(has @ has.T, 1)
-    total, square = y @ has.T, squared @ has.T - y @ y.T
     freedom = both - 1
     np.fill_diagonal(freedom, 0)
+    if degrees == 0 or squared.sum() < _EXACT or not freedom.any():
+        return None
+    variance = float(squared.sum()) / degrees
+    total, square = left @ has.T, squared @ has.T - left @ left.T
     of_pairs = (square + square.T - (total - total.T) ** 2 / both) / np.maximum(freedom, 1) / 2
     # were all sigma**2: the mean square of one of k degrees is sigma**4 (1 + 2/k)
     expected = variance**2 / (1 + 2 / degrees) * float((freedom + 2 * (freedom > 0)).sum())

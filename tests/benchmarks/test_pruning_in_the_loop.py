@@ -349,8 +349,13 @@ def test_workers_change_nothing() -> None:
     assert [(row["sampler"], row["pruner"]) for row in found[0]] == [
         (sampler, pruner) for sampler in ("tpe", "random") for pruner in ("none", "median")
     ]
-    none = found[0][0]
+    none, median = found[0][:2]
     assert none["at_compute"]["1"]["found"]["mean"] == 0
+    at_quarter, nones = (row["at_compute"]["0.25"]["found"] for row in (median, none))
+    assert median["at_trials"]["compute"]["mean"] < 1
+    assert at_quarter["mean"] == pytest.approx(at_quarter["loss"] - nones["loss"])
+    at_end, nones = (row["at_trials"]["found"] for row in (median, none))
+    assert at_end["mean"] == pytest.approx(at_end["loss"] - nones["loss"])
     assert none["at_trials"]["compute"] == {"mean": 1, "low": 1, "high": 1}
 
 
@@ -449,6 +454,7 @@ def test_real_sweeps_are_studies(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (study.pruner.type, study.sampler.type) == (pruner, "tpe")
         assert (study.trials, study.evaluations) == (real_sweeps.TRIALS, real_sweeps.EVALUATIONS)
         assert study.iters % study.evaluations == 0
+        assert (study.candidates, study.baseline_seeds) == ((), 1)
         assert len(study.workers.devices) == 1
         assert len(space.star_proposals(study, vocab_size=512)) == real_sweeps.SINGLE
 

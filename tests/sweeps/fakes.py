@@ -16,8 +16,8 @@ from trainer.points import Answer, Point, Result
 
 
 def final_loss(config: TrainConfig) -> float:
-    """The closed form: best at a rate of 3e-3 and without dropout; each seed has its luck."""
-    luck = 0.01 * math.sin(config.seed)
+    """The closed form: best at a rate of 3e-3 and without dropout; each seed has its luck, much the same for all."""
+    luck = 0.01 * math.sin(config.seed) + 1e-3 * math.sin(config.seed * (1 + 1e3 * config.learning_rate))
     return 3.0 + 0.2 * (math.log10(config.learning_rate / 3e-3)) ** 2 + config.dropout + luck
 
 

@@ -53,7 +53,8 @@ def test_the_knob_is_named(results: Results) -> None:
     assert found.word is Word.IMPROVES
     assert found.effect is not None
     assert found.effect.mean == pytest.approx(
-        0.2 * (distance(2e-4) - distance(found.best.config.learning_rate)) - found.best.config.dropout
+        0.2 * (distance(2e-4) - distance(found.best.config.learning_rate)) - found.best.config.dropout,
+        abs=0.003,
     )
     words = {knob.knob: knob.word for knob in found.knobs}
     assert words["learning_rate"] is KnobWord.ALONE
@@ -152,12 +153,13 @@ def test_the_budget_is_kept_and_no_run_is_made_twice_in_memory(known: tuple[str,
     assert all(known[1].study.seed < run.seed <= most for run in runs)
 
 
-def test_a_best_that_is_no_better_costs_three_runs_and_the_advice() -> None:
+def test_a_best_that_is_no_better_costs_its_seeds_and_the_advice() -> None:
     found = confirming.confirmed(confirming.searched(confirming.flat, trials=12), confirming.flat)
     arms = Evidence(found).arms
-    labels = {run.label.partition(",")[0] for run in found.runs if run.phase == PHASE}
+    labels = {run.label for run in found.runs if run.phase == PHASE}
     assert not [label for label in labels if "alone" in label or "without" in label or "half" in label]
-    assert sum(run.label.startswith("best") for run in found.runs) == confirm.FIRST or not arms.all
+    runs = [run for run in found.runs if run.label.startswith("best")]
+    assert confirm.FIRST <= len(runs) <= found.study.confirm.seeds or not arms.all
 
 
 def test_the_path_falls_to_the_best(known: tuple[str, Results]) -> None:

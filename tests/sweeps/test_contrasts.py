@@ -190,7 +190,12 @@ def test_runs_that_agree_to_the_last_digit() -> None:
     assert (same.low, same.high, same.p) == (0, 0, 1)
     assert negligible(same, 0.02)
     assert made(GAIN, {"baseline": arm([4.0]), "best": arm([4.0])}).p is None
-    assert made(GAIN, {"baseline": arm([4.0, 4.0]), "best": arm([3.5, 3.5])}).p is None
+    better = made(GAIN, {"baseline": arm([4.0, 4.1]), "best": arm([3.5, 3.6])}, threshold=0.02)
+    assert (better.se, better.p, better.lower) == (0, 0, pytest.approx(0.5))
+    assert (p_of_harm(better, 0.02), p_of_harm(same, 0.02)) == (1, 1)
+    assert (
+        p_of_harm(made({"baseline": -1, "best": 1}, {"baseline": arm([4.0, 4.1]), "best": arm([3.5, 3.6])}), 0.02) == 0
+    )
     flat = {str(i): arm([4.0, 4.0, 4.0]) for i in range(4)}
     assert made(GAIN, {**flat, "baseline": arm([4.0, 4.1]), "best": arm([3.9, 3.95])}).method == "paired"
 
@@ -383,11 +388,11 @@ def test_p_of_harm_is_that_of_a_mean_above(min_effect: float) -> None:
 
 
 def test_harm_among_several_is_holms() -> None:
-    calm, worse = ([-0.05, -0.04, -0.051, -0.049], [-0.3, -0.31, -0.29, -0.33])
+    calm, worse = ([-0.05, -0.03, -0.06, -0.049], [-0.3, -0.31, -0.29, -0.33])
     each: list[Contrast | None] = [by_sign(gains, 0.02) for gains in (calm, worse)]
     assert harmful_among(each, 0.02) == [True, True]
-    assert harmful_among([*each, None], 0.02) == [True, True]
-    assert harmful_among([*each, *[None] * 9], 0.02) == [False, True]
+    assert harmful_among([*each, None], 0.02) == [True, True, False]
+    assert harmful_among([*each, *[None] * 19], 0.02) == [False, True, *[False] * 19]
     assert harmful_among([None], 0.02) == [False]
 
 

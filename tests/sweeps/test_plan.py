@@ -44,6 +44,7 @@ def study(**changes: Any) -> Study:
         "candidates": [{"learning_rate": 5e-4, "min_lr": 5e-5}],
         "baseline_seeds": 2,
         "trials": 9,
+        "confirm": {"max_trials": 0},
     }
     return Study.model_validate({**settings, **changes})
 
@@ -68,6 +69,7 @@ def test_what_runs():
         "candidates": 1,
         "star": 3,
         "sampler": 5,
+        "confirm": 0,
     }
     assert (got.trials, got.iters, got.workers) == (11, 200, 1)
     assert got.tokens_per_trial == 200 * 8 * 32
@@ -124,7 +126,8 @@ def test_a_cpu_reaches_a_larger_share_of_its_peak_with_a_larger_model():
 
 
 def test_on_a_cpu_the_sampler_pays_for_dropout():
-    per_run = {phase.name: phase.seconds / phase.trials for phase in plan(study(), facts(), LAPTOP).phases}
+    phases = plan(study(), facts(), LAPTOP).phases
+    per_run = {phase.name: phase.seconds / phase.trials for phase in phases if phase.trials}
     without = plan(study(knobs={"n_embd": {"low": 32, "high": 96, "step": 16}}), facts(), LAPTOP)
     (bare,) = (phase.seconds / phase.trials for phase in without.phases if phase.name == "sampler")
     assert per_run["sampler"] == pytest.approx(bare / 0.7)
@@ -218,6 +221,7 @@ def test_more_designed_runs_than_trials():
         "candidates": 1,
         "star": 1,
         "sampler": 0,
+        "confirm": 0,
     }
     assert "candidates and star are 4 runs, trials is 2: the last 2 are left out" in "\n".join(got.warnings)
     assert "are all 4 trials: the sampler gets none" in warnings(of=study(trials=4))
@@ -324,6 +328,16 @@ def test_the_default_sweep_ends_overnight_on_a_midrange_card():
     assert got.trials == 43
     assert 6.5 * 3600 < got.seconds < 8 * 3600
     assert got.warnings == ()
+
+
+def test_confirming_runs_are_planned_as_the_most_there_may_be():
+    got = plan(study(confirm={"max_trials": 7}), facts(), CARD)
+    (confirm,) = (phase for phase in got.phases if phase.name == "confirm")
+    (sampler,) = (phase for phase in got.phases if phase.name == "sampler")
+    assert (confirm.trials, got.trials) == (7, 18)
+    assert confirm.seconds / 7 == pytest.approx(sampler.seconds / 5)
+    hours = 0.9 * got.seconds / 3600
+    assert "or confirm.max_trials to about 5" in warnings(of=study(confirm={"max_trials": 7}, hours=hours))
 
 
 def test_the_average_is_over_all_combinations():

@@ -190,7 +190,7 @@ def test_a_trial_that_was_stopped_counts_as_predicted_and_a_diverged_one_as_wors
     assert (found.best, found.completed) == (3.0, 8)
 
 
-_ENDED = st.tuples(
+_STEP = st.tuples(
     st.sampled_from([0, 0, 0, 1]),  # which of two studies
     st.sampled_from([(1.0,), (1.0,), (1.0, 2.0)]),  # upper ends of the ranges of those judged after it
     st.floats(3, 5),
@@ -200,9 +200,9 @@ _ENDED = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=40)
-@given(ended=st.lists(_ENDED, min_size=4, max_size=10), known=st.booleans(), anew=st.booleans())
-def test_what_it_keeps_changes_no_decision(ended: list[Any], known: bool, anew: bool) -> None:
+@settings(deadline=None, max_examples=25)
+@given(steps=st.lists(_STEP, min_size=4, max_size=10), known=st.booleans(), anew=st.booleans())
+def test_what_it_keeps_changes_no_decision(steps: list[Any], known: bool, anew: bool) -> None:
     """One pruner for two studies whose parameters, ranges and horizons change, and for copies of their trials."""
     kept = PlateauPruner(min_completed=2)
     studies: tuple[list[FrozenTrial], list[FrozenTrial]] = ([], [])
@@ -217,10 +217,10 @@ def test_what_it_keeps_changes_no_decision(ended: list[Any], known: bool, anew: 
             user_attrs={"lr": RATES[: end + 1]} if known else {},
         )
 
-    for which, highs, *parts in ended:
+    for which, highs, *parts in steps:
         studies[which].append(made(*parts))
-        others = [copy.copy(other) for other in studies[which]] if anew else list(studies[which])
-        for high in highs:
+        ended = [copy.copy(other) for other in studies[which]] if anew else studies[which]
+        for high, others in itertools.product(highs, (ended[:], ended[1:], ended[:-1])):
             trial = made(3.5, ("width",), E, TrialState.RUNNING, high=high)
             assert kept.decide(trial, others) == PlateauPruner(min_completed=2).decide(trial, others)
 
@@ -232,6 +232,17 @@ def test_without_a_schedule_the_complete_trials_say_where_the_horizon_is() -> No
     for seen, looks in ((2, False), (3, True)):
         trial = frozen(falling(3.3)[:seen], TrialState.RUNNING, user_attrs={})
         assert (PlateauPruner().decide(trial, [*complete, longer]).prediction is not None) is looks
+
+
+def test_a_longer_trial_moves_the_horizon_of_those_before_it() -> None:
+    """All of them then speak for the next one."""
+    pruner = PlateauPruner()
+    short = [frozen(falling(3 + 0.1 * i, end=E // 2), TrialState.COMPLETE, user_attrs={}) for i in range(8)]
+    trial = frozen(falling(3.3)[:7], TrialState.RUNNING, user_attrs={})
+    for others in (short, [*short, frozen(falling(3.0), TrialState.COMPLETE, user_attrs={})]):
+        prediction = pruner.decide(trial, others).prediction
+        assert prediction is not None
+        assert prediction.degrees == 2 + len(others)
 
 
 @pytest.mark.parametrize(
