@@ -36,15 +36,17 @@ class Claim:
     knobs: tuple[str, ...]
     verdict: str
     effect: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     direct: Difference | None = None
     """the same difference on further seeds"""
 
     @property
     def held(self) -> bool | None:
         """Whether the interval holds the direct mean; None: it isn't known."""
-        return None if self.direct is None else self.low <= self.direct.mean <= self.high
+        if self.direct is None or self.low is None or self.high is None:
+            return None
+        return self.low <= self.direct.mean <= self.high
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +150,7 @@ def score(
         ),
         claims=tuple(found),
         mended=difference(losses[Arm()], mended) if mended else None,
-        best=difference(losses[Arm()], losses[changed]) if changed in losses else None,
+        best=difference(losses[Arm()], losses[changed]) if changed and changed in losses else None,
         shares=shares,
         runs=sum(shown["trials"].values()),
         seconds=shown["seconds"],
@@ -184,7 +186,7 @@ def claims(verdict: Mapping[str, Any]) -> Iterator[Claim]:
                 continue
         elif word == "necessary":
             found = knob["reset"]
-        low, high = found["ci"] or (-math.inf, math.inf)
+        low, high = found["ci"] or (None, None)
         yield Claim(knobs=knobs, verdict=word, effect=found["effect"], low=low, high=high)
 
 
@@ -195,7 +197,7 @@ def arms(claim: Claim, changed: Arm) -> tuple[Arm, ...]:
     return Arm(), Arm(claim.knobs), *(Arm([knob]) for knob in claim.knobs if len(claim.knobs) > 1)
 
 
-def measured(claim: Claim, losses: Losses, changed: Arm) -> Difference:
+def measured(claim: Claim, losses: Losses, changed: Arm) -> Difference | None:
     """The claim's own difference: what its knobs gain, or what the best loses without a necessary one."""
     if claim.verdict == "necessary":
         return difference(losses[changed - set(claim.knobs)], losses[changed])
@@ -208,18 +210,20 @@ def deserved(claim: Claim, knob: str, losses: Losses, changed: Arm, *, min_effec
     Alone: it gains more than min_effect. Joint: it adds more than that to the other. Necessary: the best loses more
     than half of its gain without it.
     """
+    found, bar = measured(claim, losses, changed), min_effect
     if claim.verdict == "necessary":
-        gain = difference(losses[Arm()], losses[changed]).mean
-        return measured(claim, losses, changed).mean > gain / 2
-    others = Arm(claim.knobs) - {knob}
-    return difference(losses[others], losses[Arm(claim.knobs)]).mean > min_effect
+        gain = difference(losses[Arm()], losses[changed])
+        bar = math.inf if gain is None else gain.mean / 2
+    elif claim.verdict == "joint":
+        found = difference(losses[Arm(claim.knobs) - {knob}], losses[Arm(claim.knobs)])
+    return found is not None and found.mean > bar
 
 
-def difference(one: Sequence[float], other: Sequence[float]) -> Difference:
-    """one - other, paired by seed, over the seeds at which neither diverged (is infinite)."""
+def difference(one: Sequence[float], other: Sequence[float]) -> Difference | None:
+    """one - other, paired by seed, over the seeds at which neither diverged (is infinite); None: fewer than two."""
     found = [a - b for a, b in zip(one, other, strict=True) if math.isfinite(a) and math.isfinite(b)]
     if len(found) < 2:
-        return Difference(mean=math.nan, low=-math.inf, high=math.inf, n=len(found))
+        return None
     mean = statistics.fmean(found)
     half = float(stats.t.ppf(0.975, len(found) - 1)) * statistics.stdev(found) / math.sqrt(len(found))
     return Difference(mean=mean, low=mean - half, high=mean + half, n=len(found))

@@ -1,10 +1,10 @@
 """Which runs would tell most: the order of the confirm phase, decided anew from the runs there are.
 
 First whether the best is better at all, on three fresh seeds, more where these don't show it; if it can't be, only the
-advice is left to judge. Then
-runs of half the length (a mere head start?), each knob alone and each reset on two seeds, the advice, the ablation
-path and the 2x2 of the top pair; then more seeds for what is still undecided: up to `confirm.seeds`, and three more for
-the verdict itself and its first knob. It ends when nothing is left that could change a word.
+advice is left to judge. Then runs of half the length (a mere head start?), each knob alone and each reset on two seeds,
+the advice, the ablation path and the 2x2 of the top pair; then more seeds for what is still undecided: up to
+`confirm.seeds`, and three more for the verdict itself and its first knob. It ends when nothing is left that could
+change a word.
 """
 
 from __future__ import annotations

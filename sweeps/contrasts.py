@@ -1,20 +1,21 @@
 """Differences of final losses between arms, over seeds, with honest intervals.
 
-A seed moves every loss, and moves arms that start from the same weights and see the same batches alike. So what a
-contrast has to be measured against is what is left of a seed's luck once the arms are subtracted, and how it is
-measured is settled by which arms are compared and by the scatter about their means, never by the means themselves:
+A seed moves every loss, and alike those of arms that start from the same weights and see the same batches (of one
+shape). A contrast's noise is what is left of that luck once arms are subtracted. How it is measured is settled by which
+arms are compared, and by the scatter about their means: never by the means themselves.
 
-- *layout*: the seeds' luck cancels (the weights sum to 0 over the arms of each shape), and other arms tell of what is
-  left too. With two seeds a contrast's own sums give Student's t one degree of freedom, and an interval of 13 standard
-  errors; but all the arms of one start are a table of arms by seeds, whose residuals about arm + seed effects measure
-  the same noise many times over (paired differences don't: they share the baseline's runs, and to pool them would count
-  these again and again). As arms need not be equally noisy, the others weigh no more than their agreement with each
-  other warrants, and nothing where the contrast's own sums scatter more than theirs.
+- *layout*: the luck cancels (the weights sum to 0 over the arms of each shape), and other arms of the shape tell of
+  what is left, too. On two seeds a contrast's own sums give Student's t one degree of freedom and an interval of 13
+  standard errors; the residuals of the other arms' table by arm and seed measure such noise many times over. As arms
+  need not be equally noisy, the others weigh no more than their agreement with each other warrants, and nothing where
+  the contrast's own sums scatter more than theirs, or clearly less.
 - *paired*: Student's t on the sums by seed alone.
-- *unpaired*: arms that start from different weights share no luck (measured: pairing by seed then narrows nothing), so
-  each start's own sums have a variance, over all seeds that it has, and Welch's formula adds them up.
+- *unpaired*: arms of different shape share no luck (measured: to pair them by seed narrows nothing), so each shape's
+  own sums have a variance, over all its seeds, and Welch's formula adds them up.
 - *permutation*: some seeds have broken through and others have not, so that a mean and its standard error describe
-  neither. Flipping the signs of the sums gives p, and Hartigan's typical values the interval.
+  neither. Flips of the sums' signs give p, and Hartigan's typical values the interval.
+
+How often the intervals hold the truth is measured by `benchmarks/intervals.py`.
 """
 
 from __future__ import annotations

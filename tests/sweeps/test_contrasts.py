@@ -27,6 +27,7 @@ from sweeps.contrasts import (
     shown,
     two_modes,
 )
+from sweeps.residuals import residual
 
 GAIN = {"baseline": 1.0, "best": -1.0}
 BASELINE, BEST = [4.11, 4.02, 4.2, 4.06, 4.13], [4.05, 3.99, 4.1, 4.045, 4.01]
@@ -135,6 +136,41 @@ def test_other_arms_count_less_the_more_they_differ_and_nothing_where_the_contra
     assert made(GAIN, loud).method == "paired"
 
 
+CALM = [0.05, 0.0503, 0.0498, 0.0501]
+
+
+@pytest.mark.parametrize(
+    ("gaps", "weights", "pooled"),
+    [
+        ([0.05, 0.07, 0.02, 0.06], GAIN, True),
+        (CALM, GAIN, False),
+        (CALM[:2], GAIN, True),  # two seeds may agree by chance
+        # sums of noise 1.37 times the others' in variance, and 12 degrees: too noisy only if the weights are forgotten
+        ([0.0, 0.082, 0.05, 0.02, 0.04], {"baseline": 10.0, "best": -10.0}, True),
+    ],
+)
+def test_other_arms_do_not_speak_of_a_contrast_that_is_calmer(
+    gaps: list[float], weights: dict[str, float], pooled: bool
+) -> None:
+    noise = np.random.default_rng(5).normal(0, 0.02, (7, len(gaps)))
+    others = {str(i): arm(row.tolist()) for i, row in enumerate(noise)}
+    found = made(weights, {"baseline": arm([4 + gap for gap in gaps]), "best": arm([4.0] * len(gaps)), **others})
+    assert found.method == ("layout" if pooled else "paired")
+
+
+def test_other_arms_of_another_start_say_nothing() -> None:
+    elsewhere = {name: dataclasses.replace(each, shape="b") for name, each in EQUAL.items()}
+    pair = {"baseline": arm(BASELINE[:3]), "best": arm(BEST[:3])}
+    assert made(GAIN, pair | elsewhere) == made(GAIN, pair)
+
+
+def test_arms_that_never_share_two_seeds_say_nothing_of_each_other() -> None:
+    """A ring: three runs on three seeds, each seed twice, leave a degree of freedom but no difference twice."""
+    ring = {"x": arm([4.0, 4.1, None]), "y": arm([None, 4.3, 4.2]), "z": arm([4.05, None, 4.0])}
+    pair = {"baseline": arm(BASELINE[:3]), "best": arm(BEST[:3])}
+    assert made(GAIN, pair | ring) == made(GAIN, pair)
+
+
 def test_a_table_with_holes_is_least_squares() -> None:
     """Against the design matrix of arms and seeds, at a single seed where the variance is the others' alone."""
     table = [[4.0, 4.1, None, 4.3], [3.9, None, 4.15, 4.18], [None, 4.03, 4.1, 4.22]]
@@ -152,16 +188,33 @@ def test_a_table_with_holes_is_least_squares() -> None:
     assert 0 < found.degrees <= degrees
 
 
+def test_agreement_is_that_of_all_pairs() -> None:
+    """Each pair's variance by itself, weighed by its degrees, against what equal noise would give."""
+    rng = np.random.default_rng(8)
+    table = [{seed: 4 + rng.normal(0, 0.03) for seed in range(6) if rng.random() < 0.8} for _ in range(7)]
+    found = residual(table)
+    assert found is not None
+    fourth = expected = 0.0
+    for one, other in itertools.combinations(table, 2):
+        gaps = [one[seed] - other[seed] for seed in one.keys() & other.keys()]
+        if len(gaps) > 1:
+            degrees = len(gaps) - 1
+            fourth += degrees * (np.var(gaps, ddof=1) / 2) ** 2
+            expected += degrees * (1 + 2 / degrees)
+    assert found.spread == pytest.approx(fourth / expected / (found.variance**2 / (1 + 2 / found.degrees)) - 1)
+
+
 def test_luck_that_does_not_cancel_is_the_arms_own() -> None:
     """Two of the three arms start from the same weights, but their weights don't sum to 0."""
     samples = {
-        "reset": arm([4.0, 4.15, 4.3]),
-        "baseline": arm([4.5, 4.7, 4.85]),
+        "reset": arm([4.0, 4.05, 4.02]),
+        "baseline": arm([4.5, 4.52, 4.55]),
         "best": arm([3.8, 3.65, 3.95], shape="wide"),
         **{str(i): arm(row.tolist()) for i, row in enumerate(np.random.default_rng(0).normal(4, 0.03, (9, 3)))},
     }
     found = made({"reset": 1, "baseline": -0.5, "best": -0.5}, samples)
-    one = np.array([4.0, 4.15, 4.3]) - np.array([4.5, 4.7, 4.85]) / 2
+    assert made({"reset": 1, "baseline": -0.5}, samples).method == "paired"
+    one = np.array([4.0, 4.05, 4.02]) - np.array([4.5, 4.52, 4.55]) / 2
     welch = stats.ttest_ind(one, np.array([3.8, 3.65, 3.95]) / 2, equal_var=False).confidence_interval()
     assert found.method == "unpaired"
     assert (found.low, found.high) == (pytest.approx(welch.low), pytest.approx(welch.high))
@@ -189,6 +242,8 @@ def test_runs_that_agree_to_the_last_digit() -> None:
     same = made(GAIN, {"baseline": arm([4.0, 4.1]), "best": arm([4.0, 4.1])}, threshold=0.02)
     assert (same.low, same.high, same.p) == (0, 0, 1)
     assert negligible(same, 0.02)
+    noisy = {str(i): arm(row.tolist()) for i, row in enumerate(np.random.default_rng(0).normal(4, 0.03, (9, 2)))}
+    assert made(GAIN, {"baseline": arm([4.0, 4.1]), "best": arm([4.0, 4.1]), **noisy}, threshold=0.02) == same
     assert made(GAIN, {"baseline": arm([4.0]), "best": arm([4.0])}).p is None
     better = made(GAIN, {"baseline": arm([4.0, 4.1]), "best": arm([3.5, 3.6])}, threshold=0.02)
     assert (better.se, better.p, better.lower) == (0, 0, pytest.approx(0.5))
@@ -216,6 +271,14 @@ def test_two_modes_are_tested_by_flipping_signs(threshold: float) -> None:
         (np.array(BIMODAL) - threshold,), np.mean, permutation_type="samples", alternative="greater", n_resamples=np.inf
     )
     assert (found.method, found.p) == ("permutation", pytest.approx(test.pvalue))
+
+
+def test_two_modes_of_one_arm_do_not_hide_in_the_others_luck() -> None:
+    luck = [4.1, 4.3, 4.0, 4.22, 4.17, 4.05, 4.35]
+    samples = {"baseline": arm(luck), "best": arm([3.5 + each for each in BIMODAL], shape="b")}
+    found = made(GAIN, samples)
+    assert not two_modes(list(found.differences.values()))
+    assert found.method == "permutation"
 
 
 @pytest.mark.parametrize(("bound", "tail"), [("lower", 0.05), ("low", 0.025)])
