@@ -45,7 +45,7 @@ BY_NAME = {case.name: case for case in CASES}
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_case_is_broken_where_it_says(case: Case) -> None:
     broken, mended = study_of(case), study_of(case, mended=True)
-    assert broken.name == case.name
+    assert (broken.name, broken.seed) == (case.name, case.seed)
     differ = {knob for knob in broken.knobs if broken.knob_value(knob) != mended.knob_value(knob)}
     assert differ == set(case.planted)
     # nothing else of the study differs, but what follows from the knobs
@@ -97,11 +97,11 @@ IDLE = [
 
 
 def test_claims_are_what_names_a_knob_each_with_its_own_interval() -> None:
-    found = list(claims(verdict(ALONE, *JOINT, NECESSARY, *IDLE, joint=BOTH)))
+    found = list(claims(verdict(ALONE, JOINT[0], NECESSARY, JOINT[1], *IDLE, joint=BOTH)))
     assert found == [
         Claim(knobs=("dropout",), verdict="alone", effect=0.3, low=0.25, high=0.35),
-        Claim(knobs=("learning_rate", "warmup_iters"), verdict="joint", effect=0.21, low=0.18, high=0.24),
         Claim(knobs=("n_embd",), verdict="necessary", effect=0.25, low=0.2, high=0.3),
+        Claim(knobs=("learning_rate", "warmup_iters"), verdict="joint", effect=0.21, low=0.18, high=0.24),
     ]
 
 
@@ -135,6 +135,7 @@ def test_no_verdict_claims_nothing() -> None:
     found = scored(None)
     assert (found.word, found.broken, found.named, found.claims_anything) == ("none", False, (), False)
     assert (found.runs, found.seconds, found.innocents) == (42, 61.5, 6)
+    assert scored(None, losses={B: [3.0, 3.1]}).best is None  # there is no best to be held against the baseline
 
 
 RIGHT = {"config": {"dropout": 0.2, "weight_decay": 0.5}, "verdict": "right"}
@@ -219,6 +220,8 @@ def test_an_innocent_is_excused_where_direct_runs_bear_out_what_is_said_of_it() 
     assert [claim.held for claim in excused.claims] == [True, True]
     assert [claim.held for claim in guilty.claims] == [True, False]
     assert scored(found, "dropout").claims[0].held is None
+    larger = scored(found, "dropout", losses={**losses, D: [2.6, 2.7, 2.8]})
+    assert [claim.held for claim in larger.claims] == [False, True]
 
 
 def test_the_best_is_measured_where_its_arm_was_run() -> None:
