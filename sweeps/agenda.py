@@ -97,10 +97,8 @@ class Agenda:
 
     def planned(self, runs: Iterable[Run]) -> int:
         """Runs of the study when it is finished; of the confirm phase the most that there may be, till it is over."""
-        runs = list(runs)
-        confirming = sum(run.phase == PHASE for run in runs)
-        over = confirming and not any(run.outcome in ("running", "truncated") for run in runs) and self.empty(runs)
-        return self._searching + (confirming if over else max(confirming, self._study.confirm.max_trials))
+        runs, most = list(runs), self._study.confirm.max_trials
+        return self._searching + confirm.planned(runs, most=most, over=lambda: self.empty(runs))
 
     def empty(self, runs: Iterable[Run]) -> bool:
         """Whether there is nothing new to run, as far as the runs of the study can tell."""
@@ -122,11 +120,14 @@ class Agenda:
         searching = any(run.phase != PHASE and run.outcome in ("running", "truncated") for run in runs)
         if searching or sum(run.phase == PHASE for run in runs) >= self._study.confirm.max_trials:
             return None
+        evidence = self._evidence(runs)
+        wish = confirm.next_wish(evidence)
+        return None if wish is None else evidence.arms.proposal(*wish)
+
+    def _evidence(self, runs: list[Run]) -> Evidence:
         facts = DataFacts.of(self._dataset)
         results = Results(study=self._study, data=facts, runs=tuple(runs), provenance={}, seconds=0.0)
-        arms = self._arms_of(progress.best(runs, search=self._study.name))
-        wish = confirm.next_wish(Evidence(results, arms))
-        return None if wish is None else arms.proposal(*wish)
+        return Evidence(results, self._arms_of(progress.best(runs, search=self._study.name)))
 
     def _arms_of(self, best: Run | None) -> Arms:
         """The best trial's arms, which are the same until another is the best."""

@@ -203,7 +203,10 @@ def prepare(
 @app.command()
 def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     """Show how far a study is, also while it runs."""
+    from sweeps import confirm
+    from sweeps.arms import PHASE
     from sweeps.chosen import best_run
+    from sweeps.evidence import Evidence
     from sweeps.live import outcome_line
     from sweeps.summary import summarize
 
@@ -211,7 +214,12 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     store = Path(located.url.removeprefix("sqlite:///"))
     report_path = located.paths.report
     shown = summarize(results, seconds=results.seconds, store=store, report=report_path)
-    planned = results.study.baseline_seeds + results.study.trials
+    searching = sum(run.phase != PHASE for run in results.runs)
+    planned = max(searching, results.study.baseline_seeds + results.study.trials) + confirm.planned(
+        results.runs,
+        most=results.study.confirm.max_trials,
+        over=lambda: confirm.next_wish(Evidence(results)) is None,
+    )
     if as_json:
         print(json.dumps({**shown, "planned": planned}))
         return

@@ -10,12 +10,13 @@ change a word.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from sweeps.arms import BASELINE, Arm
+from sweeps.arms import BASELINE, PHASE, Arm
 from sweeps.attribution import AdviceWord, Attribution, KnobWord, judge, path_of, top_pair
 from sweeps.contrasts import Contrast, shown
 from sweeps.evidence import Evidence
+from sweeps.results import Run
 
 FIRST, KNOBS, EXTRA = 3, 2, 3
 """seeds of the best at first, of each knob at first, and on top of confirm.seeds where the verdict hangs on them"""
@@ -34,6 +35,14 @@ def next_wish(evidence: Evidence) -> Wish | None:
         ),
         None,
     )
+
+
+def planned(runs: Iterable[Run], *, most: int, over: Callable[[], bool]) -> int:
+    """Runs of this phase when it is over: the most that there may be, till `over` says that nothing is left to run."""
+    runs = list(runs)
+    made = sum(run.phase == PHASE for run in runs)
+    unfinished = any(run.outcome in ("running", "truncated") for run in runs)
+    return made if made and not unfinished and over() else max(made, most)
 
 
 def wanted(evidence: Evidence) -> Iterator[Wish]:

@@ -7,7 +7,6 @@ Williams 2006, sections 2.7 and 5.4.1; the scale's inverse-gamma prior gives Stu
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +15,10 @@ from scipy.special import stdtr, stdtrit
 
 Array = NDArray[np.float64]
 
-_GRID = np.array(list(itertools.product((1.0, 3.0), (0.5, 1.25, np.inf), (0.05, 0.3), (0.0, 1.0))))
-"""(G, 4): length of the features, which are standardised; length of the place, which is 0..1; noise, as a share of the
-scale; weight of a straight line through the features"""
+_LENGTHS, _REACHES = (1.0, 3.0), (0.5, 1.25, np.inf)
+"""of the features, which are standardised, and of the place, which is 0..1"""
+_NOISES, _LINES = (0.05, 0.3), (0.0, 1.0)
+"""noise, as a share of the scale; weight of a straight line through the features"""
 _MEAN_SPREAD = 4.0
 """prior variance of the mean, in units of the scale"""
 _SHAPE = 1.0
@@ -57,13 +57,21 @@ def predict(
     share of their median that is expected before seeing any.
     """
     n = len(targets)
-    length, reach, noise, line = (_GRID[:, i, None, None] for i in range(4))
     x, p = np.vstack([features, feature]), np.vstack([places, place])
-    between = ((x[:, None] - x[None]) ** 2).sum(-1) / length**2 + ((p[:, None] - p[None]) ** 2).sum(-1) / reach**2
-    kernel = np.exp(-0.5 * between) + line * (x @ x.T)
     centre = float(np.median(targets))
-    root = np.linalg.inv(np.linalg.cholesky(kernel[:, :n, :n] + noise * np.eye(n)))  # (G, n, n)
-    ones, y, k = root.sum(2), root @ (targets - centre), np.einsum("gij,gj->gi", root, kernel[:, :n, n])
+    kernel = np.exp(-0.5 * _over(_squares(x), _LENGTHS)[:, None] - 0.5 * _over(_squares(p), _REACHES))
+    # below K's factor, that of [[K, b], [b', c]] has its inverse times b: b is the point asked for, ones, the targets
+    whole = np.zeros((len(_LINES), len(_NOISES), *kernel.shape[:2], n + 3, n + 3))
+    here, above = np.arange(n + 1), np.arange(n + 1, n + 3)
+    for line, part in zip(_LINES, whole, strict=True):
+        part[..., : n + 1, : n + 1] = kernel + line * (x @ x.T)
+    whole[..., here, here] += np.reshape(_NOISES, (-1, 1, 1, 1))
+    whole[..., n + 1, :n] = 1.0
+    whole[..., n + 2, :n] = targets - centre
+    whole[..., above, above] = 1 + (n + ((targets - centre) ** 2).sum()) / min(_NOISES)  # enough to be definite
+    root = np.linalg.cholesky(whole.reshape(-1, n + 3, n + 3))
+    k, ones, y = root[:, n:, :n].swapaxes(0, 1)
+    diagonal = np.diagonal(root, axis1=1, axis2=2)
 
     precision = (ones**2).sum(1) + 1 / _MEAN_SPREAD
     shift = (ones * y).sum(1) / precision
@@ -71,12 +79,22 @@ def predict(
     squares = (residual**2).sum(1) + shift**2 / _MEAN_SPREAD
     shape = _SHAPE + n / 2
     rate = _SHAPE * (relative_scale * abs(centre) + 1e-3) ** 2 + squares / 2
-    evidence = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(1) - np.log(precision) / 2 - shape * np.log(rate)
+    evidence = -np.log(diagonal[:, :n]).sum(1) - np.log(precision) / 2 - shape * np.log(rate)
     weights = np.exp(evidence - evidence.max())
     weights /= weights.sum()
 
     means = shift + (k * residual).sum(1)
-    spread = kernel[:, n, n] - (k**2).sum(1) + noise[:, 0, 0] + (1 - (k * ones).sum(1)) ** 2 / precision
+    spread = diagonal[:, n] ** 2 + (1 - (k * ones).sum(1)) ** 2 / precision
     mean = float(weights @ means)
     variance = float(weights @ (rate / shape * spread + (means - mean) ** 2))
     return Prediction(mean=centre + mean, scale=float(np.sqrt(variance)), degrees=2 * shape)
+
+
+def _squares(points: Array) -> Array:
+    """(m, m) squared distances between (m, c) points."""
+    return np.asarray(((points[:, None] - points) ** 2).sum(-1))
+
+
+def _over(squares: Array, lengths: tuple[float, ...]) -> Array:
+    """(l, m, m) in units of each length."""
+    return np.asarray(squares / np.reshape(lengths, (-1, 1, 1)) ** 2)

@@ -33,6 +33,7 @@ _MODELS: dict[str, type[Model]] = {
     "hyperband": sections.HyperbandPruner,
     "none": sections.NoPruner,
     "sampler": sections.Sampler,
+    "confirm": sections.Confirm,
     "workers": sections.Workers,
 }
 """Members of unions by their tags, the other sections by their keys."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -38,6 +39,7 @@ knobs:
 candidates: [{learning_rate: 5e-3}, {n_layer: 2}]
 baseline_seeds: 2
 trials: 8
+confirm: {max_trials: 0}
 """
 COMMAND = [sys.executable, "-m", "sweeps"]
 
@@ -220,6 +222,21 @@ class TestRun:
         again = sweep(tmp_path, "run", "tiny.yaml", "--json").last_object()
         assert sum(again["trials"].values()) == 10
         assert again["baseline"] == ran["baseline"]
+
+
+class TestConfirming:
+    def test_more_seeds_later_and_what_they_say(self, folder: Path, tmp_path: Path) -> None:
+        shutil.copytree(folder, tmp_path / "copy")
+        place = tmp_path / "copy"
+        assert sweep(place, "verdict", "tiny", "--json").last_object() == {"study": "tiny", "verdict": None}
+        more = sweep(place, "confirm", "tiny", "--max-trials", "3", "--json").last_object()
+        assert sum(more["trials"].values()) == 13
+        said = sweep(place, "verdict", "tiny", "--json").last_object()["verdict"]
+        assert said == more["verdict"]
+        assert said["word"] in ("breaks", "improves", "none")
+        assert {"name", "verdict", "effect", "ci", "p", "n", "from", "to"} <= said["knobs"][0].keys()
+        assert "tiny: 13 of " in sweep(place, "status", "tiny").stdout
+        assert "What it rests on" in sweep(place, "verdict", "tiny").stdout
 
 
 class TestBrowsing:
