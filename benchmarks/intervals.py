@@ -19,7 +19,7 @@ kind of contrast and seeds, the share of two-sided 95 % intervals that hold the 
 JSON also the share that have none and the median half width), and how often the whole verdict claims something false:
 that the best breaks the plateau, that a knob does it alone, is necessary or hurts, that a candidate is right or wrong.
 The last column is of a reader who looks at all four numbers of seeds and believes whatever is said once. Power is the
-share of planted studies where the first knob is said to break it alone. Ten minutes on two idle cores.
+share of planted studies where the first knob is said to break it alone. Ten minutes on two cores.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ SET = (
     f"trials={TRIALS}",
     "candidates=[]",
     "baseline_seeds=1",
+    "confirm.max_trials=0",
     "sampler.type=tpe",
     "workers.devices=[cpu]",
 )

@@ -115,7 +115,7 @@ def contrast(weights: Mapping[K, float], samples: Mapping[K, Sample], *, thresho
     if not shared:
         return None
     differences = {seed: math.fsum(each[seed] for each in sums.values()) for seed in shared}
-    if any(two_modes(list(each.values())) for each in sums.values()):
+    if any(two_modes([each[seed] for seed in shared]) for each in sums.values()):
         return _permuted(differences, threshold)
     noises = [_noise(part, list(sums[shape].values()), samples) for shape, part in parts.items()]
     mean = math.fsum(statistics.fmean(each.values()) for each in sums.values())
@@ -158,9 +158,9 @@ def _noise(part: Mapping[K, float], sums: Sequence[float], samples: Mapping[K, S
 
 
 def _differs(ratio: float, degrees: int, of_others: int) -> bool:
-    """Of two variances. Two seeds alone (one degree) can't tell calm from chance."""
+    """Of two variances. Under 5 seeds may be calm by chance: as where all have broken through that need not have."""
     louder = fdtrc(degrees, of_others, ratio)
-    return bool(louder < _LOUDER or (degrees > 1 and louder > 1 - _QUIETER))
+    return bool(louder < _LOUDER or (degrees > 3 and louder > 1 - _QUIETER))
 
 
 def two_modes(values: Sequence[float]) -> bool:

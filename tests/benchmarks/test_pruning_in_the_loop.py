@@ -454,7 +454,7 @@ def test_real_sweeps_are_studies(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (study.pruner.type, study.sampler.type) == (pruner, "tpe")
         assert (study.trials, study.evaluations) == (real_sweeps.TRIALS, real_sweeps.EVALUATIONS)
         assert study.iters % study.evaluations == 0
-        assert (study.candidates, study.baseline_seeds) == ((), 1)
+        assert (study.candidates, study.baseline_seeds, study.confirm.max_trials) == ((), 1, 0)
         assert len(study.workers.devices) == 1
         assert len(space.star_proposals(study, vocab_size=512)) == real_sweeps.SINGLE
 
