@@ -13,10 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shutil
-import sys
-import time
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,15 +22,15 @@ import pyarrow.parquet as pq
 from optuna.distributions import FloatDistribution, IntDistribution
 from scipy.stats import qmc
 
+from benchmarks.direct import trained
+from benchmarks.progress import watched
 from sweeps import space
-from sweeps.jobs import Crashed, Died, Finished, Job, PointMessage
 from sweeps.paths import StudyPaths, write_text
 from sweeps.session import prepare_data
 from sweeps.spec import load
 from sweeps.study import Study
-from sweeps.workers import ProcessPool, devices_for
-from trainer.device import cpu_cores, cuda_devices
-from trainer.points import Answer, Point
+from trainer.device import cuda_devices
+from trainer.points import Result
 
 WINDOWS = 64
 """fixed windows of each evaluation"""
@@ -101,46 +97,23 @@ def record(study: Study, rows: list[Row], folder: Path) -> None:
     """Train every run that has no file yet."""
     paths = StudyPaths(folder)
     dataset = prepare_data(study, paths, progress=lambda _: None)
-    todo = deque((number, row) for number, row in enumerate(rows) if not file_of(folder, row).exists())
-    devices = devices_for("auto", cuda_devices=cuda_devices(), cpu_cores=cpu_cores())
-    done, total, began = len(rows) - len(todo), len(rows), time.monotonic()
-    begun = done
-    points: dict[int, dict[int, Point]] = {}
-    with ProcessPool(devices, logs=paths.logs, cores=cpu_cores()) as pool:
-        flying = 0
-        while todo or flying:
-            for device in pool.idle():
-                if not todo:
-                    break
-                number, row = todo.popleft()
-                config = space.config_of(study, row.params, seed=row.seed, vocab_size=dataset.vocab_size)
-                config = config.replace(eval_windows=WINDOWS, final_windows=WINDOWS)
-                points[number] = {}
-                out = paths.run(number)
-                pool.start(Job(run=number, attempt=1, config=config, data=dataset.path, out=out, device=device))
-                flying += 1
-            for message in pool.wait(1.0):
-                match message:
-                    case PointMessage(run=number, point=point):
-                        points[number][point.step] = point
-                        pool.answer(number, Answer.GO)
-                    case Finished(run=number, result=result):
-                        flying, done = flying - 1, done + 1
-                        keep(file_of(folder, rows[number]), rows[number], points.pop(number), result.outcome)
-                        shutil.rmtree(paths.run(number), ignore_errors=True)
-                        left = (time.monotonic() - began) / (done - begun) * (total - done)
-                        print(f"{done} of {total}, about {left / 60:.0f} min left", file=sys.stderr, flush=True)
-                    case Crashed(text=text) | Died(text=text):
-                        raise SystemExit(text)
+    todo = [(number, row) for number, row in enumerate(rows) if not file_of(folder, row).exists()]
+    tasks = []
+    for number, row in todo:
+        config = space.config_of(study, row.params, seed=row.seed, vocab_size=dataset.vocab_size)
+        tasks.append((config.replace(eval_windows=WINDOWS, final_windows=WINDOWS), paths.run(number)))
+    for index, result in watched(trained(tasks, dataset, logs=paths.logs), len(tasks), noun="runs"):
+        row = todo[index][1]
+        keep(file_of(folder, row), row, result)
 
 
 def file_of(folder: Path, row: Row) -> Path:
     return folder / "done" / f"{row.name}.json"
 
 
-def keep(path: Path, row: Row, points: dict[int, Point], outcome: str) -> None:
-    found = [[p.step, p.train_loss, p.val_loss, p.val_se] for _, p in sorted(points.items())]
-    write_text(path, json.dumps({"params": row.params, "outcome": outcome, "points": found}))
+def keep(path: Path, row: Row, result: Result) -> None:
+    found = [[p.step, p.train_loss, p.val_loss, p.val_se] for p in result.points]
+    write_text(path, json.dumps({"params": row.params, "outcome": result.outcome, "points": found}))
 
 
 def write(rows: list[Row], folder: Path, out: Path) -> None:

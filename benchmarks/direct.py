@@ -22,18 +22,25 @@ from trainer.points import Answer, Result
 
 def final_losses(configs: Sequence[TrainConfig], dataset: Dataset, folder: Path) -> list[float]:
     """The final loss of each config, nats a token; infinite where it diverged. One that has a file in `folder` is not
-    trained again."""
+    trained again, and one that was cut off goes on."""
     todo = list(dict.fromkeys(config for config in configs if not file_of(folder, config).exists()))
-    for config, result in watched(_trained(todo, dataset, folder), len(todo), noun="direct runs"):
-        found = {"config": config.as_dict(), "outcome": result.outcome, "val_loss": result.val_loss}
-        write_text(file_of(folder, config), json.dumps(found))
+    tasks = [(config, folder / "runs" / name_of(config)) for config in todo]
+    ended = trained(tasks, dataset, logs=StudyPaths(folder).logs)
+    for number, result in watched(ended, len(tasks), noun="direct runs"):
+        found = {"config": todo[number].as_dict(), "outcome": result.outcome, "val_loss": result.val_loss}
+        write_text(file_of(folder, todo[number]), json.dumps(found))
     return [_loss(file_of(folder, config)) for config in configs]
 
 
 def file_of(folder: Path, config: TrainConfig) -> Path:
     """Where the result of a config is kept."""
+    return folder / "done" / f"{name_of(config)}.json"
+
+
+def name_of(config: TrainConfig) -> str:
+    """A name that no other config has."""
     text = json.dumps(config.as_dict(), sort_keys=True)
-    return folder / "done" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _loss(path: Path) -> float:
@@ -41,16 +48,17 @@ def _loss(path: Path) -> float:
     return math.inf if loss is None else float(loss)
 
 
-def _trained(configs: Sequence[TrainConfig], dataset: Dataset, folder: Path) -> Iterator[tuple[TrainConfig, Result]]:
-    """Each config with its result, in the order they end."""
-    paths, todo, flying = StudyPaths(folder), deque(enumerate(configs)), 0
+def trained(tasks: Sequence[tuple[TrainConfig, Path]], dataset: Dataset, *, logs: Path) -> Iterator[tuple[int, Result]]:
+    """The number of each task, a config and a folder of its own, with its result, in the order they end.
+
+    A run that was cut off goes on from the checkpoint in its folder; the folder goes when the run has ended.
+    """
+    todo, flying = deque(enumerate(tasks)), 0
     devices = devices_for("auto", cuda_devices=cuda_devices(), cpu_cores=cpu_cores())
-    with ProcessPool(devices, logs=paths.logs, cores=cpu_cores()) as pool:
+    with ProcessPool(devices, logs=logs, cores=cpu_cores()) as pool:
         while todo or flying:
             for device in pool.idle()[: len(todo)]:
-                number, config = todo.popleft()
-                out = paths.run(number)
-                shutil.rmtree(out, ignore_errors=True)  # of an earlier session that was cut off, under another number
+                number, (config, out) = todo.popleft()
                 pool.start(Job(run=number, attempt=1, config=config, data=dataset.path, out=out, device=device))
                 flying += 1
             for message in pool.wait(1.0):
@@ -59,7 +67,7 @@ def _trained(configs: Sequence[TrainConfig], dataset: Dataset, folder: Path) -> 
                         pool.answer(number, Answer.GO)
                     case Finished(run=number, result=result):
                         flying -= 1
-                        shutil.rmtree(paths.run(number), ignore_errors=True)
-                        yield configs[number], result
+                        shutil.rmtree(tasks[number][1], ignore_errors=True)
+                        yield number, result
                     case Crashed(text=text) | Died(text=text):
                         raise SystemExit(text)

@@ -37,7 +37,6 @@ import json
 import math
 import multiprocessing
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +49,7 @@ from scipy import special
 from benchmarks import banks, peers
 from benchmarks.banks import SCHEDULE, Bank
 from benchmarks.peers import Past, Policy, Stop
+from benchmarks.progress import watched
 
 OURS = "plateau"
 STRATA = {"all": 1.0, "best30": 0.3}
@@ -265,21 +265,6 @@ def outcomes_of(replays: Replays, tasks: Sequence[Task], *, jobs: int) -> Iterat
         yield from pool.imap(_run, tasks)
 
 
-def watched(outcomes: Iterable[Outcome], total: int) -> Iterator[Outcome]:
-    """The same, with a line of progress on stderr when it takes over 2 seconds."""
-    begun = shown = time.monotonic()
-    live = sys.stderr.isatty()
-    for done, outcome in enumerate(outcomes, 1):
-        yield outcome
-        now = time.monotonic()
-        if now - begun > 2 and now - shown > (0.5 if live else 10):
-            left = (now - begun) / done * (total - done)
-            print(f"{done:,} of {total:,} orders, about {left:.0f} s left", end="\r" if live else "\n", file=sys.stderr)
-            shown = now
-    if live and shown > begun:
-        print("\033[K", end="", file=sys.stderr)
-
-
 def compare(
     bank: Bank,
     policies: Mapping[str, Callable[[Bank], Policy]],
@@ -293,7 +278,8 @@ def compare(
     replays = Replays(bank, policies, orders=orders, seed=seed)
     tasks = replays.tasks(strata)
     grouped: dict[tuple[str, str, int | None], list[Outcome]] = {}
-    for task, outcome in zip(tasks, watched(outcomes_of(replays, tasks, jobs=jobs), len(tasks)), strict=True):
+    ended = watched(outcomes_of(replays, tasks, jobs=jobs), len(tasks), noun="orders")
+    for task, outcome in zip(tasks, ended, strict=True):
         grouped.setdefault(task[:3], []).append(outcome)
     measured = {key: measure(outcomes) for key, outcomes in grouped.items()}
     groups = range(len(replays.groups))

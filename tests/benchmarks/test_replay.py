@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from optuna.pruners import BasePruner
 from scipy import stats
 
-from benchmarks import banks, peers, replay
+from benchmarks import banks, peers, progress, replay
 from benchmarks.banks import Bank
 from benchmarks.peers import POLICIES, Past, Stop
 from trainer.config import TrainConfig
@@ -541,9 +541,9 @@ def test_progress_is_told_after_two_seconds(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = iter([0.0, 1.0, 11.0, 12.0, 22.0])
-    monkeypatch.setattr(replay.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     outcome = replay.replay(bank_of(LOSSES), Fixed({}), range(4))
-    assert len(list(replay.watched([outcome] * 4, 4))) == 4
+    assert len(list(progress.watched([outcome] * 4, 4, noun="orders"))) == 4
     assert capsys.readouterr().err.splitlines() == [
         "2 of 4 orders, about 11 s left",
         "4 of 4 orders, about 0 s left",
