@@ -12,22 +12,26 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy.stats import binom
 
+from sweeps import space
 from sweeps.chosen import baseline_runs, best_run
 from sweeps.finals import finals
 from sweeps.knobs import PARAM, Number, RangeKnob
-from sweeps.law import Floats
 from sweeps.noise import noise_of
 from sweeps.prospects import BEST_SHARE
+from sweeps.pruner import places
 from sweeps.results import Results, Run
 from sweeps.settings import WHOLE
 from sweeps.study import Study, tidy
 from sweeps.words import show
 from trainer.config import TrainConfig
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 OUTER = 0.1
 """of a range, on the knob's own scale: its edge"""
@@ -99,8 +103,9 @@ def _clear_of_luck(results: Results) -> float:
 
 
 def _edges(study: Study) -> list[_Edge]:
+    distributions = space.distributions(study)
     ranges = [(name, knob) for name, knob in study.sampled.items() if isinstance(knob, RangeKnob)]
-    return [_Edge(name, knob, side) for name, knob in ranges for side in SIDES]
+    return [_Edge(name, knob, distributions[PARAM.get(name, name)], side) for name, knob in ranges for side in SIDES]
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,8 @@ class _Edge:
 
     name: str
     knob: RangeKnob
+    distribution: BaseDistribution
+    """the knob's, in Optuna's terms"""
     side: Side
 
     @property
@@ -119,15 +126,11 @@ class _Edge:
     def distance(self, run: Run) -> float:
         """How far inside a trial lies, as a share of the range on the knob's own scale; infinite without the knob."""
         value = run.params.get(PARAM.get(self.name, self.name))
-        return math.inf if value is None else float(self._distances(np.array([value], dtype=float))[0])
+        return math.inf if value is None else self._inside(float(value))
 
-    def _distances(self, values: Floats) -> Floats:
-        ends = np.array([self.knob.low, self.knob.high], dtype=float)
-        if self.knob.log:
-            ends, values = np.log(ends), np.log(values)
-        places = (values - ends[0]) / (ends[1] - ends[0])
-        inside: Floats = np.round(places if self.side == "low" else 1 - places, 9)
-        return inside
+    def _inside(self, value: float) -> float:
+        (place,) = places(value, self.distribution)
+        return round(place if self.side == "low" else 1 - place, 9)
 
     def even_share(self) -> float:
         """Probability of a value at this edge when they are drawn evenly: of steps and whole numbers there are few."""
@@ -136,7 +139,8 @@ class _Edge:
         step = float(self.knob.step or 1)
         values = np.arange(float(self.knob.low), float(self.knob.high) + step / 2, step)
         weights = np.log((values + 0.5) / (values - 0.5)) if self.knob.log else np.ones(len(values))
-        return float(weights[self._distances(values) <= OUTER].sum() / weights.sum())
+        at_edge = np.array([self._inside(value) <= OUTER for value in values.tolist()])
+        return float(weights[at_edge].sum() / weights.sum())
 
     def _whole(self) -> bool:
         return self.name in WHOLE and self.name not in PARAM

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Hashable, Mapping
 
 from sweeps import plateau
@@ -60,10 +60,10 @@ class Evidence:
 
     def contrast(self, *terms: tuple[float, Arm], threshold: float = 0.0) -> Contrast | None:
         """The weighted sum of arms' losses; terms of one arm add up. None where no seed has them all."""
-        weights: Counter[Arm] = Counter()
+        weights: dict[Arm, float] = defaultdict(float)
         for weight, arm in terms:
-            weights[arm] += weight  # type: ignore[assignment]  # counts may be fractions
-        weighed: dict[Arm, float] = {arm: float(weight) for arm, weight in weights.items() if weight}
+            weights[arm] += weight
+        weighed = {arm: weight for arm, weight in weights.items() if weight}
         if not weighed or any(not self.losses(arm) for arm in weighed):
             return None
         return contrast(weighed, self._samples, threshold=threshold)

@@ -26,9 +26,9 @@ class Proposal:
     key: str
     """unique in its study and stable: baseline:0, candidate:2, star:dropout:high"""
     phase: str
-    """baseline or search"""
+    """baseline, search or confirm"""
     origin: str
-    """baseline, candidate or star"""
+    """baseline, candidate, star or confirm"""
     label: str
     """what it is, in a few words"""
     knob: str | None

@@ -17,6 +17,7 @@ from scipy.special import betaincinv
 
 from sweeps import space
 from sweeps.chosen import search_runs
+from sweeps.finals import Final, finals
 from sweeps.noise import CONFIDENCE
 from sweeps.prospects import BEST_SHARE, Rule
 from sweeps.pruner import PlateauPruner
@@ -80,7 +81,7 @@ def balance(results: Results) -> Balance:
     return Balance(
         trials=len(trials),
         stopped=stopped,
-        sentinels=() if rule is None else tuple(_sentinels(trials, search_runs(results), rule)),
+        sentinels=() if rule is None else tuple(_sentinels(trials, finals(results), rule)),
         saved=sum(1 - trained(run) for run in stopped) / max(1, len(trials)),
         expected=sum(chances) if chances else None,
     )
@@ -91,22 +92,15 @@ def trained(run: Run) -> float:
     return run.points[-1].step / run.config.max_iters if run.points else 0.0
 
 
-def _sentinels(trials: Sequence[Run], searched: Sequence[Run], rule: Rule) -> Iterator[Sentinel]:
-    finals = np.array([final for run in searched if (final := _final(run)) is not None])
+def _sentinels(trials: Sequence[Run], known: Sequence[Final], rule: Rule) -> Iterator[Sentinel]:
+    losses = np.array([final.loss for final in known])
     for run in trials:
         if run.pruning is None or not run.pruning.sentinel:
             continue
         final = math.inf if run.val_loss is None else run.val_loss
         near = run.pruning.best is not None and final < run.pruning.best + rule.margin
-        tenth = math.isfinite(final) and int((finals < final).sum()) < BEST_SHARE * len(finals)
+        tenth = math.isfinite(final) and int((losses < final).sum()) < BEST_SHARE * len(losses)
         yield Sentinel(run=run, pruning=run.pruning, final=final, among_best=near or tenth)
-
-
-def _final(run: Run) -> float | None:
-    """What a trial ended with, or was expected to when it was stopped; infinite where it diverged; None: unknown."""
-    if run.outcome == "diverged" or (run.pruning is not None and run.pruning.reason == "diverged"):
-        return math.inf
-    return run.pruning.predicted if run.outcome == "pruned" and run.pruning is not None else run.val_loss
 
 
 def exact_interval(successes: float, n: int) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import io
 import json
 import mimetypes
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +22,15 @@ from optuna.artifacts import FileSystemArtifactStore
 from optuna.storages import BaseStorage
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 
-from sweeps import export, plots
+from sweeps import export
 from sweeps.chosen import best_run, reference_config
+from sweeps.figure import Picture
 from sweeps.paths import StudyPaths, log_of
 from sweeps.results import Results, Run
 from sweeps.study import CONFIRM
 from sweeps.verdict import verdict
 from sweeps.words import changes, joined, why_pruned
+from trainer.config import TrainConfig
 from trainer.errors import UserError
 
 _HEIGHT = 450
@@ -45,17 +47,25 @@ class _Trial:
     _trial_id: int
 
 
-def publish(results: Results, storage: BaseStorage, paths: StudyPaths, *, today: datetime.date) -> None:
-    """Write notes, figures and artifacts of `results` into their studies in `storage`."""
+def publish(
+    results: Results,
+    storage: BaseStorage,
+    paths: StudyPaths,
+    *,
+    pictures: Sequence[Picture],
+    today: datetime.date,
+) -> None:
+    """Write notes, the figures of the `pictures` and artifacts of `results` into their studies in `storage`."""
+    best, reference = best_run(results), reference_config(results)
     for name in (results.study.name, results.study.name + CONFIRM):
         study = optuna.load_study(study_name=name, storage=storage)
         _note(study, study_note(results) if name == results.study.name else confirm_note(results))
         ids = {trial.number: trial._trial_id for trial in study.get_trials(deepcopy=False)}
         for run in results.runs:
-            if run.optuna_study == name and (text := trial_note(run, results)):
+            if run.optuna_study == name and (text := trial_note(run, best=best, reference=reference)):
                 _note(_Trial(study, storage, ids[run.trial]), text)
     study = optuna.load_study(study_name=results.study.name, storage=storage)
-    for name, figure in figures(results).items():
+    for name, figure in figures(pictures).items():
         save_plotly_graph_object(study, figure, graph_object_id=name)
     _keep(study, artifacts(results, paths, today=today), paths.artifacts)
 
@@ -77,13 +87,14 @@ def confirm_note(results: Results) -> str:
     )
 
 
-def trial_note(run: Run, results: Results) -> str:
-    """Why a trial is remarkable and what it differs in, as Markdown; empty for one that merely completed."""
-    best = best_run(results)
+def trial_note(run: Run, *, best: Run | None, reference: TrainConfig | None) -> str:
+    """Why a trial is remarkable and what it differs in, as Markdown; empty for one that merely completed.
+
+    `reference`: the baseline's config.
+    """
     is_best = best is not None and best.id == run.id
     if run.origin == "sampler" and run.outcome == "complete" and run.pruning is None and not is_best:
         return ""
-    reference = reference_config(results)
     changed = {} if reference is None else changes(run.config, reference)
     lines = [f"**{'The best trial: ' if is_best else ''}{run.label}** (run {run.id}, seed {run.seed})"]
     if changed:
@@ -97,10 +108,10 @@ def trial_note(run: Run, results: Results) -> str:
     return "\n\n".join(lines)
 
 
-def figures(results: Results) -> Mapping[str, go.Figure]:
-    """The report's figures by id, each with its title, which the dashboard has no other place for."""
+def figures(pictures: Iterable[Picture]) -> Mapping[str, go.Figure]:
+    """The pictures' figures by id, each with its title, which the dashboard has no other place for."""
     found = {}
-    for picture in plots.pictures(results):
+    for picture in pictures:
         for index, figure in enumerate(picture.figures):
             titled = go.Figure(figure)
             title = picture.title if index == 0 else f"{picture.title} ({index + 1})"

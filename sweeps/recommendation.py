@@ -11,11 +11,9 @@ from sweeps.chosen import baseline_runs, search_runs
 from sweeps.contrasts import Contrast, seeds_to_decide, shown
 from sweeps.results import Results
 from sweeps.screening import screen
+from sweeps.sections import MOST_SEEDS
 from sweeps.units import in_other_units
 from sweeps.words import advised, count, joined, show
-
-MOST_SEEDS = 32
-"""that `sweep confirm` takes"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,14 +33,15 @@ _HIDDEN = NOT_TRAINED | {"sampling", "vocab_size"}
 _DOCS = {spec.name: spec.metadata["doc"] for spec in dataclasses.fields(TrainConfig)}
 
 
-def write_report(results: Results, path: Path) -> Path:
+def write_report(results: Results, path: Path, *, pictures: Sequence[Picture] | None = None) -> Path:
     """Write the report to `path`, whole or not at all, and return it. Raises OSError where it can't be written."""
-    write_text(path, render(results))
+    write_text(path, render(results, pictures=pictures))
     return path
 
 
-def render(results: Results) -> str:
-    """The page's HTML; the same results give the same page."""
+def render(results: Results, *, pictures: Sequence[Picture] | None = None) -> str:
+    """The page's HTML; the same results give the same page. `pictures`: theirs, where they are drawn already."""
+    pictures = plots.pictures(results) if pictures is None else pictures
     runs, data = results.runs, results.data
     facts = [
         count(len(runs), "run"),
@@ -55,7 +56,7 @@ def render(results: Results) -> str:
         css=_template("report.css"),
         verdict=_verdict(verdict),
         next=_next(verdict, found, results),
-        figures="\n".join(_picture(picture) for picture in plots.pictures(results)),
+        figures="\n".join(_picture(picture) for picture in pictures),
         trials=_trials(results),
         provenance=_provenance(results),
         plotly=get_plotlyjs(),

@@ -68,9 +68,9 @@ class Run:
     """number of its trial in that Optuna study"""
     seed: int
     phase: str
-    """baseline or search"""
+    """baseline, search or confirm"""
     origin: str
-    """baseline, candidate, star or sampler: who asked for it"""
+    """baseline, candidate, star, sampler or confirm: who asked for it"""
     label: str
     """what it is, in a few words: 'baseline, seed 2', 'dropout at its high, 0.3'"""
     knob: str | None

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from sweeps.knobs import Model, mistake, show
 
 MIN_ITERS = 10
+MOST_SEEDS = 32
+"""of a comparison in the confirm phase"""
 _DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 
 
@@ -208,7 +210,7 @@ Pruner = Annotated[PlateauPruner | MedianPruner | HyperbandPruner | NoPruner, Fi
 class Confirm(Model):
     """Runs on fresh seeds after the search: what the verdict rests on."""
 
-    seeds: int = Field(5, ge=2, le=32)
+    seeds: int = Field(5, ge=2, le=MOST_SEEDS)
     """seeds of a comparison, where fewer don't decide it; up to 3 more where one hangs on them"""
     max_trials: int = Field(60, ge=0, le=100_000)
     """most runs of this phase, the most informative first; 0: none, and the verdict stays a screening"""

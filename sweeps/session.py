@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from sweeps import runner
+from sweeps import plots, runner
 from sweeps.paths import StudyPaths
 from sweeps.progress import Observer, Summary
 from sweeps.publish import publish
@@ -71,8 +71,10 @@ def run(study: Study, paths: StudyPaths, dataset: Dataset, *, observer: Observer
                 study, store, pool, paths=paths, dataset=dataset, observer=observer, interrupted=interrupted
             )
         results = store.results(study.name)
-        report = write_report(results, paths.report)
-        publish(results, store.storage, paths, today=datetime.datetime.now(tz=datetime.UTC).date())
+        pictures = plots.pictures(results)  # seconds: both show them
+        report = write_report(results, paths.report, pictures=pictures)
+        today = datetime.datetime.now(tz=datetime.UTC).date()
+        publish(results, store.storage, paths, pictures=pictures, today=today)
         return Ended(summary=summary, results=results, store=store.path, report=report)
 
 

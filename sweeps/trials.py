@@ -1,8 +1,8 @@
 """A study's trials in Optuna: asked, reported, pruned, told, and taken up again after a crash.
 
 Two Optuna studies in one store. `<name>` is the search: its sampler, its pruner and the dashboard's best value see
-only its trials. `<name>-confirm` holds what they must not see: further seeds of the baseline, and candidates that
-the space can't express.
+only its trials. `<name>-confirm` holds what they must not see: further seeds of the baseline, candidates that the space
+can't express, and the runs of the confirm phase.
 
 Pruning is decided on a copy of the histories in memory: Optuna's pruners read all trials at each decision, which
 SQLite answers 36 times a second. The search itself has no pruner, so its sampler learns from all trials; Optuna would

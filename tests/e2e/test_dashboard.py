@@ -21,6 +21,7 @@ from sweeps.chosen import best_run
 from sweeps.dashboard import address_of, serve, server
 from sweeps.errors import StoreError
 from sweeps.paths import StudyPaths
+from sweeps.plots import pictures
 from sweeps.publish import figures, publish, study_note
 from sweeps.store import Store
 from sweeps.verdict import verdict
@@ -82,14 +83,14 @@ def test_what_was_found_stands_in_the_dashboard(tmp_path: Path) -> None:
     paths, results = StudyPaths(tmp_path), kit.found(tmp_path)
     with Store(f"sqlite:///{paths.store}") as store:
         for _ in range(2):  # the second time replaces what the first has written
-            publish(results, store.storage, paths, today=datetime.date(2026, 11, 24))
+            publish(results, store.storage, paths, pictures=pictures(results), today=datetime.date(2026, 11, 24))
     with dashboard(tmp_path) as ask:
         study = ask("/api/studies/1")
         assert study["note"]["body"] == study_note(results)
         assert verdict(results).headline in study["note"]["body"]
         assert study["note"]["version"] == 1
         drawn = {each["id"] for each in study["plotly_graph_objects"]}
-        assert drawn == set(figures(results))
+        assert drawn == set(figures(pictures(results)))
         assert drawn
         assert [each["filename"] for each in study["artifacts"]] == ["small.yaml"]
         best = best_run(results)
