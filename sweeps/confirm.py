@@ -13,9 +13,10 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 from sweeps.arms import BASELINE, PHASE, Arm
-from sweeps.attribution import AdviceWord, Attribution, KnobWord, judge, path_of, top_pair
+from sweeps.attribution import AdviceWord, Attribution, KnobWord
 from sweeps.contrasts import Contrast, shown
 from sweeps.evidence import Evidence
+from sweeps.judgement import judge, path_of, top_pair
 from sweeps.results import Run
 
 FIRST, KNOBS, EXTRA = 3, 2, 3

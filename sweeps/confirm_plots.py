@@ -11,11 +11,12 @@ import plotly.graph_objects as go
 
 from sweeps import forest
 from sweeps.arms import Arm
-from sweeps.attribution import Attribution, PathStep, attribute
+from sweeps.attribution import Attribution, PathStep
 from sweeps.contrasts import Contrast
 from sweeps.evidence import Evidence
 from sweeps.figure import BLACK, BLUE, GREY, VERMILION, Picture, figure, nothing, padded, plain
 from sweeps.forest import bars, changed, interval, measured, nats, rows_with_remarks, ticks
+from sweeps.judgement import attribute
 from sweeps.results import Results
 from sweeps.words import count, joined, show, signed
 

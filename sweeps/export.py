@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweeps import confirmed
-from sweeps.attribution import attribute
+from sweeps.judgement import attribute
 from sweeps.long_run import remarks, stretched
 from sweeps.paths import write_text
 from sweeps.results import DataFacts, Results, Run

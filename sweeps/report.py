@@ -15,10 +15,11 @@ from string import Template
 from plotly.offline import get_plotlyjs
 
 from sweeps import plots, screening, units
-from sweeps.attribution import Attribution, attribute
+from sweeps.attribution import Attribution
 from sweeps.chosen import best_run, reference_config
 from sweeps.confirmed import knob_words
 from sweeps.figure import Picture
+from sweeps.judgement import attribute
 from sweeps.markup import breakable, cell, head, items, number, prose, row, row_head, table, terms, text
 from sweeps.paths import write_text
 from sweeps.recommendation import ends

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from sweeps import chosen, progress
-from sweeps.attribution import Advice, Attribution, KnobVerdict, KnobWord, attribute
+from sweeps.attribution import Advice, Attribution, KnobVerdict, KnobWord
 from sweeps.confirmed import by_word
 from sweeps.contrasts import Contrast
 from sweeps.errors import NotFound
+from sweeps.judgement import attribute
 from sweeps.noise import noise_of
 from sweeps.proposals import candidate_proposal
 from sweeps.results import Results, Run

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeps import boundaries, confirmed, more_data, pruning, recommendation, screened, screening, units
-from sweeps.attribution import Attribution, attribute
+from sweeps.attribution import Attribution
+from sweeps.judgement import attribute
 from sweeps.knobs import DATA
 from sweeps.results import Results, Run
 from sweeps.words import count, joined

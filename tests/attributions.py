@@ -14,16 +14,7 @@ import numpy as np
 from scipy import stats
 
 from sweeps.arms import Arm, Arms
-from sweeps.attribution import (
-    Advice,
-    AdviceWord,
-    Attribution,
-    KnobVerdict,
-    KnobWord,
-    Pair,
-    PathStep,
-    Word,
-)
+from sweeps.attribution import Advice, AdviceWord, Attribution, KnobVerdict, KnobWord, Pair, PathStep, Word
 from sweeps.contrasts import Contrast
 from sweeps.proposals import (
     Proposal,

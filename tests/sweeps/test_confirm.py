@@ -10,9 +10,10 @@ import pytest
 
 from sweeps import confirm
 from sweeps.arms import BASELINE, PHASE, Arm, Arms
-from sweeps.attribution import AdviceWord, KnobWord, Word, attribute
+from sweeps.attribution import AdviceWord, KnobWord, Word
 from sweeps.chosen import best_run
 from sweeps.evidence import Evidence
+from sweeps.judgement import attribute
 from sweeps.results import Results
 from sweeps.trials import Trials
 from tests import confirming

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.attribution import attribute
 from sweeps.chosen import best_run
 from sweeps.export import ExportError, check_best, export_run
+from sweeps.judgement import attribute
 from sweeps.ladder import RATES, SLACK, TIMES, ladder, lines, write_ladder
 from sweeps.results import Results
 from tests import confirming, synthetic

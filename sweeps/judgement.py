@@ -1,0 +1,240 @@
+"""From the runs there are to the verdict: the tests behind each word of `attribution`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+
+from sweeps.ablation import Path, ablation_path
+from sweeps.arms import BASELINE, PHASE, Arm
+from sweeps.attribution import (
+    Advice,
+    AdviceWord,
+    Attribution,
+    KnobVerdict,
+    KnobWord,
+    Pair,
+    PathStep,
+    Word,
+)
+from sweeps.chosen import reference_config
+from sweeps.contrasts import Contrast, harmful_among, holm, negligible, seeds_to_decide, shown
+from sweeps.evidence import Evidence
+from sweeps.results import Results
+from trainer.config import TrainConfig
+
+
+def attribute(results: Results) -> Attribution | None:
+    """The verdict by the runs there are; None: nothing has been run to confirm it, or there is nothing to confirm."""
+    return judge(Evidence(results)) if any(run.phase == PHASE for run in results.runs) else None
+
+
+def judge(evidence: Evidence) -> Attribution | None:
+    """The verdict, also before the first run of the confirm phase. None: no baseline, or no best trial."""
+    reference, arms = reference_config(evidence.results), evidence.arms
+    if reference is None or arms.best is None:
+        return None
+    floor, winner = evidence.study.confirm.min_effect, arms.winner
+    effect = evidence.gain(winner, threshold=floor) if winner.knobs else None
+    lasting = evidence.lasting(winner) if winner.knobs else None
+    diverged = sum(evidence.without_loss(Arm(winner.knobs, half=half)) for half in (False, True)) if winner.knobs else 0
+    plateaued = evidence.plateaued()
+    word, decided, why = _word(
+        effect, lasting, diverged=diverged, plateaued=plateaued, floor=floor, any_change=bool(winner.knobs)
+    )
+    knobs = _knobs(evidence, reference, broken=word is not Word.NONE)
+    pair = _pair(evidence, knobs, floor=floor)
+    if word is not Word.NONE and pair is not None:
+        knobs = tuple(_joint(knob, pair, knobs) for knob in knobs)
+    return Attribution(
+        word=word,
+        decided=decided,
+        why=why,
+        best=arms.best,
+        reference=reference,
+        effect=effect,
+        lasting=lasting,
+        plateaued=plateaued,
+        knobs=tuple(sorted(knobs, key=_telling)),
+        pair=pair,
+        path=_steps(evidence, path_of(evidence, knobs)),
+        advice=_advice(evidence, floor=floor),
+        min_effect=floor,
+        seeds=tuple(sorted(evidence.losses(winner))) if winner.knobs else (),
+        runs=sum(run.outcome != "running" for run in evidence.confirm_runs),
+        diverged=diverged,
+    )
+
+
+def _word(
+    effect: Contrast | None,
+    lasting: Contrast | None,
+    *,
+    diverged: int,
+    plateaued: tuple[int, int],
+    floor: float,
+    any_change: bool,
+) -> tuple[Word, bool, str]:
+    """The word, whether more seeds could change it, and what it lacks."""
+    if not any_change:
+        return Word.NONE, True, "no trial of the search ended lower than the baseline"
+    if diverged:
+        return Word.NONE, True, "runs of the best config diverged"
+    if effect is None or effect.p is None:
+        return Word.NONE, False, "the best config has too few runs on fresh seeds"
+    if not shown(effect):
+        over = effect.upper is not None and effect.upper <= floor
+        return Word.NONE, over, f"its gain on fresh seeds is {'below' if over else 'not shown to exceed'} min_effect"
+    if lasting is None or lasting.p is None:
+        return Word.NONE, False, "runs of half the length are missing, so it may be a head start"
+    if not shown(lasting):
+        if lasting.upper is not None and lasting.upper <= 0:
+            return Word.NONE, True, "a head start: the gain shrinks by half or more as runs get longer"
+        return Word.NONE, False, "the gain may be a head start that shrinks as runs get longer"
+    return Word.BREAKS if 2 * plateaued[0] > plateaued[1] else Word.IMPROVES, True, ""
+
+
+def _knobs(evidence: Evidence, reference: TrainConfig, *, broken: bool) -> tuple[KnobVerdict, ...]:
+    arms, floor = evidence.arms, evidence.study.confirm.min_effect
+    assert arms.best is not None
+    single = [Arm(frozenset([knob])) for knob in arms.changed]
+    alone = _adjusted([evidence.gain(arm, threshold=floor) for arm in single])
+    needed = _adjusted(
+        [
+            evidence.contrast((1, arms.without(knob)), (-1, arms.winner), (-0.5, BASELINE), (0.5, arms.winner))
+            for knob in arms.changed
+        ]
+    )
+    was, new = reference.as_dict(), arms.best.config.as_dict()
+    harmful = harmful_among(alone, floor)
+    made = []
+    for knob, arm, gain, need, hurts in zip(arms.changed, single, alone, needed, harmful, strict=True):
+        lasting = evidence.lasting(arm)
+        reset = evidence.contrast((1, arms.without(knob)), (-1, arms.winner))
+        necessary = broken and need is not None and shown(need)
+        sound = not any(evidence.without_loss(Arm(arm.knobs, half=half)) for half in (False, True))
+        by_itself = broken and sound and gain is not None and shown(gain) and lasting is not None and shown(lasting)
+        if by_itself:
+            word = KnobWord.ALONE
+        elif necessary:
+            word = KnobWord.NECESSARY
+        elif hurts:
+            word = KnobWord.HURTS
+        elif gain is not None and negligible(gain, floor) and not (reset and reset.lower and reset.lower > floor):
+            word = KnobWord.NO_EFFECT
+        else:
+            word = KnobWord.UNKNOWN
+        made.append(
+            KnobVerdict(
+                knob=knob,
+                was=was[knob],
+                new=new[knob],
+                word=word,
+                alone=gain,
+                lasting=lasting,
+                reset=reset,
+                needed=need,
+                necessary=necessary,
+                partner=None,
+                more_seeds=seeds_to_decide(gain, min_effect=floor) if gain and word is KnobWord.UNKNOWN else None,
+            )
+        )
+    return tuple(made)
+
+
+def _adjusted(contrasts: list[Contrast | None]) -> list[Contrast | None]:
+    """With Holm's p over the family, those without a run yet being of it."""
+    found = holm([None if each is None else each.p for each in contrasts])
+    return [None if each is None else dataclasses.replace(each, p=p) for each, p in zip(contrasts, found, strict=True)]
+
+
+def top_pair(knobs: Collection[KnobVerdict]) -> tuple[str, str] | None:
+    """The two knobs that seem to matter most, by what they gain alone or lose when reset; None: there are no two."""
+
+    def size(knob: KnobVerdict) -> float:
+        return max(each.mean if each else float("-inf") for each in (knob.alone, knob.reset))
+
+    ranked = sorted(knobs, key=size, reverse=True)[:2]
+    return (ranked[0].knob, ranked[1].knob) if len(ranked) == 2 else None
+
+
+def _pair(evidence: Evidence, knobs: Collection[KnobVerdict], *, floor: float) -> Pair | None:
+    names = top_pair(knobs)
+    if names is None:
+        return None
+    one, other, both = Arm(frozenset(names[:1])), Arm(frozenset(names[1:])), Arm(frozenset(names))
+    gain = evidence.gain(both, threshold=floor)
+    # (b - both) - (b - one) - (b - other)
+    interaction = evidence.contrast((-1, BASELINE), (1, one), (1, other), (-1, both))
+    return None if gain is None or interaction is None else Pair(knobs=names, both=gain, interaction=interaction)
+
+
+def _joint(knob: KnobVerdict, pair: Pair, knobs: Collection[KnobVerdict]) -> KnobVerdict:
+    """The knob with word JOINT where its pair passes and no single knob does."""
+    passes = knob.knob in pair.knobs and shown(pair.both) and shown(pair.interaction)
+    if not passes or any(each.word is KnobWord.ALONE for each in knobs):
+        return knob
+    partner = next(name for name in pair.knobs if name != knob.knob)
+    return dataclasses.replace(knob, word=KnobWord.JOINT, partner=partner, more_seeds=None)
+
+
+_ORDER = (KnobWord.ALONE, KnobWord.JOINT, KnobWord.NECESSARY)
+
+
+def _telling(knob: KnobVerdict) -> tuple[int, float]:
+    """Those with a claim first, then by what the knob alone is known to gain at least."""
+    rank = _ORDER.index(knob.word) if knob.word in _ORDER else len(_ORDER)
+    size = max(each.mean for each in (knob.alone, knob.reset) if each) if knob.alone or knob.reset else float("-inf")
+    return rank, -size
+
+
+def path_of(evidence: Evidence, knobs: Collection[KnobVerdict]) -> Path:
+    """The ablation path, without the knobs that are shown to matter little."""
+    idle = [knob.knob for knob in knobs if knob.word in (KnobWord.NO_EFFECT, KnobWord.HURTS)]
+    return ablation_path(evidence, idle=idle, reached=evidence.study.confirm.min_effect)
+
+
+def _steps(evidence: Evidence, path: Path) -> tuple[PathStep, ...]:
+    steps = []
+    for before, arm in zip((None, *path.arms), path.arms, strict=False):
+        added = evidence.arms.in_order(arm.knobs - before.knobs) if before is not None else []
+        steps.append(
+            PathStep(
+                knob=added[0] if len(added) == 1 else None,
+                rest=tuple(added) if len(added) > 1 else (),
+                losses=dict(evidence.losses(arm)),
+                drop=None if before is None else evidence.contrast((1, before), (-1, arm)),
+            )
+        )
+    return tuple(steps)
+
+
+def _advice(evidence: Evidence, *, floor: float) -> tuple[Advice, ...]:
+    arms = [Arm(candidate=index) for index in range(len(evidence.study.candidates))]
+    effects = _adjusted([evidence.gain(arm, threshold=floor) for arm in arms])
+    made = []
+    for index, (arm, effect, harmful) in enumerate(zip(arms, effects, harmful_among(effects, floor), strict=True)):
+        lost = evidence.without_loss(arm)
+        word = _advice_word(effect, wrong=harmful or lost > 0, floor=floor)
+        unknown = effect is not None and word is AdviceWord.UNKNOWN
+        made.append(
+            Advice(
+                candidate=index,
+                label=evidence.arms.label(arm).removeprefix("advice "),
+                word=word,
+                effect=effect,
+                diverged=lost,
+                more_seeds=seeds_to_decide(effect, min_effect=floor) if unknown and effect else None,
+            )
+        )
+    return tuple(made)
+
+
+def _advice_word(effect: Contrast | None, *, wrong: bool, floor: float) -> AdviceWord:
+    if wrong:
+        return AdviceWord.WRONG
+    if effect is None:
+        return AdviceWord.UNKNOWN
+    if shown(effect):
+        return AdviceWord.RIGHT
+    return AdviceWord.NO_EFFECT if negligible(effect, floor) else AdviceWord.UNKNOWN
