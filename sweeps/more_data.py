@@ -45,7 +45,7 @@ def amounts(results: Results) -> tuple[Amount, ...]:
     return tuple(
         Amount(
             fraction=fraction,
-            epochs=epochs(reference.replace(data_fraction=fraction), results),
+            epochs=epochs(reference.replace(data_fraction=fraction), results.data),
             seeds=len(samples[fraction].losses),
             gain=_gain(samples, less=min(fraction, base), more=max(fraction, base), floor=floor),
         )
@@ -75,7 +75,7 @@ def sentences(results: Results) -> list[str]:
 
 
 def _measured(amount: Amount, reference: TrainConfig, results: Results) -> str:
-    own = epochs(reference, results)
+    own = epochs(reference, results.data)
     where = f"On {_name(amount.fraction)} the training data (epochs: {amount.epochs:.2g} instead of {own:.2g})"
     if amount.gain is None:
         return f"{where} the baseline has no final loss to compare yet."
@@ -120,7 +120,7 @@ def _seeds_needed(gain: Contrast, floor: float) -> str:
 
 def _of_the_long_run(reference: TrainConfig, results: Results) -> Iterator[str]:
     iters = int(results.study.baseline["max_iters"])
-    own, long = epochs(reference, results), epochs(reference, results) * iters / reference.max_iters
+    own, long = epochs(reference, results.data), epochs(reference, results.data) * iters / reference.max_iters
     if iters > reference.max_iters and long > 1:
         yield (
             f"This is about runs of {own:.2g} epochs: the baseline's own {iters:,} iterations make {long:.2g}, and the "

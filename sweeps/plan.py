@@ -28,12 +28,11 @@ from sweeps.proposals import (
 from sweeps.results import DataFacts
 from sweeps.speed import CUDA_EFFICIENCY, Speed, makespan, share_of, windows
 from sweeps.study import Study
+from sweeps.units import MANY_EPOCHS, epochs
 from sweeps.words import count, duration, joined
 from trainer.config import TrainConfig
 from trainer.device import Device, parameters
 
-EPOCHS = 4
-"""Up to four epochs, repeated tokens are worth about as much as fresh ones (Muennighoff et al. 2023)."""
 HALF_LIFE = 15.39
 """R* of their law: repetitions after which another is worth 1/e of fresh data."""
 BYTES_A_PARAMETER = 12
@@ -186,9 +185,9 @@ def plan(study: Study, data: DataFacts, device: Device) -> Plan:
         ),
         iters=baseline.max_iters,
         tokens_per_trial=tokens_per_trial,
-        epochs=tokens_per_trial / (baseline.data_fraction * data.train_tokens),
+        epochs=epochs(baseline, data),
         epochs_on_part={
-            show(config.data_fraction): tokens_per_trial / (config.data_fraction * data.train_tokens)
+            show(config.data_fraction): epochs(config, data)
             for config in star
             if config.data_fraction != baseline.data_fraction
         },
@@ -250,11 +249,11 @@ def _of_evaluation(config: TrainConfig, data: DataFacts) -> Iterator[str]:
 def _of_epochs(tokens: int, unique: int) -> Iterator[str]:
     """Muennighoff et al. 2023, eq. 5: D' = U*(1 + R* * (1 - exp(-R/R*))) with R = D/U - 1 repetitions."""
     repetitions = tokens / unique - 1
-    if repetitions + 1 <= EPOCHS:
+    if repetitions + 1 <= MANY_EPOCHS:
         return
     worth = unique * (1 + HALF_LIFE * (1 - math.exp(-repetitions / HALF_LIFE)))
     yield (
-        f"a trial makes {repetitions + 1:.3g} epochs of its data; beyond {EPOCHS} repeated tokens are worth less "
+        f"a trial makes {repetitions + 1:.3g} epochs of its data; beyond {MANY_EPOCHS:.0f} repeated tokens are worth less "
         f"(Muennighoff et al. 2023: {_short(tokens)} here count like {_short(worth)} fresh ones). Which trial wins is "
         "then decided by how little it overfits, which favours dropout, weight decay and narrow models, and says "
         "little about training on fresh data; use more text or a shorter horizon"

@@ -216,7 +216,7 @@ def _provenance(results: Results) -> str:
     }
     if reference is not None:
         tokens = reference.max_iters * reference.tokens_per_iter
-        over = f"{units.epochs(reference, results):.2g} epochs of the training data"
+        over = f"{units.epochs(reference, data):.2g} epochs of the training data"
         facts["a trial"] = f"{reference.max_iters:,} iterations, {tokens:,} tokens, {over}"
     facts |= dict(results.provenance)
     commands = "\n".join(text(command) for command in _commands(results))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 
-from sweeps.results import Results
+from sweeps.results import DataFacts, Results
 from trainer.config import TrainConfig
 
 MANY_EPOCHS = 4.0
 """repetitions up to which repeated tokens are about as good as fresh ones (Muennighoff et al. 2023, 2305.16264)"""
 
 
-def epochs(config: TrainConfig, results: Results) -> float:
+def epochs(config: TrainConfig, data: DataFacts) -> float:
     """Times that a whole run goes over the training tokens that it has."""
-    return config.max_iters * config.tokens_per_iter / (config.data_fraction * results.data.train_tokens)
+    return config.max_iters * config.tokens_per_iter / (config.data_fraction * data.train_tokens)
 
 
 def perplexity(loss: float) -> float:

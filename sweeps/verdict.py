@@ -122,7 +122,7 @@ def _fates(results: Results) -> Iterator[str]:
     for outcome in ("failed", "diverged", "infeasible"):
         runs = [run for run in results.runs if run.outcome == outcome and run.origin in ("sampler", "confirm")]
         yield from _reasons(outcome, runs)
-    longest = max((units.epochs(run.config, results) for run in results.runs if run.knob != DATA), default=0.0)
+    longest = max((units.epochs(run.config, results.data) for run in results.runs if run.knob != DATA), default=0.0)
     if longest > units.MANY_EPOCHS:
         yield (
             f"A run goes over its training data {longest:.1f} times; beyond {units.MANY_EPOCHS:.0f} times "

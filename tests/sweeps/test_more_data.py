@@ -178,7 +178,7 @@ def test_nothing_where_it_is_not_asked() -> None:
 @pytest.mark.parametrize("fraction", [1.0, 0.25])
 def test_epochs_count_the_data_that_a_run_has(fraction: float) -> None:
     made = results({}, epochs=2.0)
-    assert units.epochs(synthetic.BASELINE.replace(data_fraction=fraction), made) == pytest.approx(2 / fraction)
+    assert units.epochs(synthetic.BASELINE.replace(data_fraction=fraction), made.data) == pytest.approx(2 / fraction)
 
 
 def test_less_data_is_neither_a_change_to_make_nor_a_reason_to_warn() -> None:

@@ -193,5 +193,5 @@ def test_units() -> None:
 def test_repeated_data_is_warned_of_above_four_epochs(train_tokens: int, warned: bool) -> None:
     results = synthetic.family([3.4, 3.5], [3.3])
     results = dataclasses.replace(results, data=dataclasses.replace(results.data, train_tokens=train_tokens))
-    assert epochs(synthetic.BASELINE, results) == pytest.approx(600 * 16 * 256 / train_tokens)
+    assert epochs(synthetic.BASELINE, results.data) == pytest.approx(600 * 16 * 256 / train_tokens)
     assert any("repeated tokens" in line for line in verdict(results).cautions) is warned
