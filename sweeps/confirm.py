@@ -85,9 +85,8 @@ def at(arms: Iterable[Arm], seeds: Iterable[int]) -> Iterator[Wish]:
 
 def _no_gain(found: Attribution) -> bool:
     """Whether the best is shown not to be better, or to diverge: no knob of it is worth a run."""
-    if found.effect is None or found.effect.upper is None:
-        return False
-    return found.diverged > 0 or found.effect.upper <= found.min_effect
+    effect = found.effect
+    return found.diverged > 0 or (effect is not None and effect.upper is not None and effect.upper <= found.min_effect)
 
 
 def _gaining(found: Attribution) -> list[Arm]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -185,3 +186,27 @@ def test_max_trials_is_the_most(max_trials: int) -> None:
     found = attribute(made)
     assert (found is None) is (max_trials == 0)
     assert max_trials > 1 or found is None or not found.decided
+
+
+def test_a_best_that_diverges_on_every_fresh_seed_costs_no_run_of_a_knob() -> None:
+    before = confirming.searched(confirming.slow, trials=12)
+    best = best_run(before)
+    assert best is not None
+    lost = [
+        dataclasses.replace(
+            best,
+            id=900 + i,
+            seed=1338 + i,
+            phase=PHASE,
+            origin=PHASE,
+            outcome="diverged",
+            val_loss=None,
+            config=best.config.replace(seed=1338 + i),
+        )
+        for i in range(confirm.FIRST)
+    ]
+    results = dataclasses.replace(before, runs=(*before.runs, *lost))
+    wishes = list(confirm.wanted(Evidence(results)))
+    knobs = {arm.knobs for arm, _ in wishes if arm.knobs} - {Evidence(results).arms.all}
+    assert not knobs
+    assert not any(arm.half for arm, _ in wishes)
