@@ -254,9 +254,9 @@ def _of_epochs(tokens: int, unique: int) -> Iterator[str]:
     worth = unique * (1 + HALF_LIFE * (1 - math.exp(-repetitions / HALF_LIFE)))
     yield (
         f"a trial makes {repetitions + 1:.3g} epochs of its data; beyond {MANY_EPOCHS:.0f} repeated tokens are worth "
-        f"less (Muennighoff et al. 2023: {_short(tokens)} here count like {_short(worth)} fresh ones). Which trial wins is "
-        "then decided by how little it overfits, which favours dropout, weight decay and narrow models, and says "
-        "little about training on fresh data; use more text or a shorter horizon"
+        f"less (Muennighoff et al. 2023: {_short(tokens)} here count like {_short(worth)} fresh ones). Which trial "
+        "wins is then decided by how little it overfits, which favours dropout, weight decay and narrow models, and "
+        "says little about training on fresh data; use more text or a shorter horizon"
     )
 
 
