@@ -69,6 +69,8 @@ class KnobVerdict:
     """also of a knob that breaks it alone"""
     partner: str | None
     """word JOINT: the other knob"""
+    diverged: int
+    """runs of the knob alone, of either length, that diverged or didn't fit: it can't break the plateau alone"""
     more_seeds: int | None
     """word UNKNOWN: further seeds that would decide, were the noise to stay; None: over 64, or not known"""
 

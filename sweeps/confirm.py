@@ -1,10 +1,11 @@
 """Which runs would tell most: the order of the confirm phase, decided anew from the runs there are.
 
 First whether the best is better at all, on three fresh seeds, more where these don't show it; if it can't be, only the
-advice is left to judge. Then runs of half the length (a mere head start?), each knob alone and each reset on two seeds,
-the advice, the ablation path and the 2x2 of the top pair; then more seeds for what is still undecided: up to
-`confirm.seeds`, and three more for the verdict itself and its first knob. It ends when nothing is left that could
-change a word.
+advice is left to judge. Then runs of half the length (a mere head start?), again more where two seeds don't show it;
+each knob alone on two seeds, the first of them on as many as it needs to be named; each knob reset, the advice, the 2x2
+of the top pair and the ablation path; then more seeds for what is still undecided: up to `confirm.seeds`, and three
+more for the verdict itself and its first knob. So a phase whose runs are few answers the first questions, and leaves
+the last open. It ends when nothing is left that could change a word.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 from sweeps.arms import BASELINE, PHASE, Arm
-from sweeps.attribution import AdviceWord, Attribution, KnobWord
+from sweeps.attribution import AdviceWord, Attribution, KnobVerdict, KnobWord
 from sweeps.contrasts import Contrast, shown
 from sweeps.evidence import Evidence
 from sweeps.judgement import judge, path_of, top_pair
@@ -63,11 +64,16 @@ def wanted(evidence: Evidence) -> Iterator[Wish]:
     if _no_gain(found):
         yield from _advice(found, seeds[:most], first=KNOBS)
         return
+    halves = (Arm(half=True), Arm(winner.knobs, half=True))
+    yield from at(halves, seeds[:KNOBS])
+    if found.effect is not None and shown(found.effect) and not found.decided:  # it may be a mere head start
+        yield from at((BASELINE, winner, *halves), seeds[:most])
     knobs = [knob.knob for knob in found.knobs]  # the one that gains most, as far as it is known, first
-    yield from at((Arm(half=True), Arm(winner.knobs, half=True)), seeds[:KNOBS])
     yield from at([Arm(frozenset([knob])) for knob in knobs], seeds[:KNOBS])
     yield from at([Arm(arm.knobs, half=True) for arm in _gaining(found)], seeds[:KNOBS])
-    yield from at([evidence.arms.without(knob) for knob in knobs], seeds[:KNOBS])
+    yield from at(_first(found), seeds[KNOBS:most])
+    yield from at([evidence.arms.without(knob) for knob in knobs], seeds[:1])
+    yield from at([evidence.arms.without(knob.knob) for knob in found.knobs if _may_be_needed(knob)], seeds[1:KNOBS])
     yield from at([Arm(candidate=each.candidate) for each in found.advice if _open(each.word)], seeds[:1])
     yield from _joint(found, seeds[:KNOBS])
     yield from _path(evidence, found)
@@ -137,7 +143,7 @@ def _undecided(evidence: Evidence, found: Attribution) -> list[Arm]:
         if knob.word is KnobWord.UNKNOWN:
             alone = Arm(frozenset([knob.knob]))
             arms.append(alone)
-            if knob.needed is None or knob.needed.upper is None or (not shown(knob.needed) and knob.needed.upper > 0):
+            if _may_be_needed(knob):
                 arms.append(evidence.arms.without(knob.knob))
             if _gained(knob.alone):
                 arms.append(Arm(alone.knobs, half=True))
@@ -157,11 +163,22 @@ def _decisive(evidence: Evidence, found: Attribution) -> list[Arm]:
         if _gained(found.effect):
             arms += [Arm(half=True), Arm(winner.knobs, half=True)]
         return arms
+    first = _first(found)
+    return [BASELINE, winner, Arm(half=True), *first, evidence.arms.without(*first[0].knobs)] if first else []
+
+
+def _first(found: Attribution) -> list[Arm]:
+    """The arms of the first knob that seems to gain, both lengths, where none is shown to do it alone yet."""
     first = next((knob for knob in found.knobs if knob.word is KnobWord.UNKNOWN and _gained(knob.alone)), None)
     if not found.broken or first is None or any(knob.word is KnobWord.ALONE for knob in found.knobs):
         return []
     alone = frozenset([first.knob])
-    return [BASELINE, winner, Arm(alone), Arm(half=True), Arm(alone, half=True), evidence.arms.without(first.knob)]
+    return [Arm(alone), Arm(alone, half=True)]
+
+
+def _may_be_needed(knob: KnobVerdict) -> bool:
+    needed = knob.needed
+    return needed is None or needed.upper is None or (not shown(needed) and needed.upper > 0)
 
 
 def _gained(effect: Contrast | None) -> bool:

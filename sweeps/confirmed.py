@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from sweeps.attribution import Advice, AdviceWord, Attribution, KnobVerdict, KnobWord, Pair, Word
 from sweeps.contrasts import MOST_SEEDS, Contrast, shown
+from sweeps.evidence import LOOKS
 from sweeps.intervals import bound, gain, plain, share, size
 from sweeps.words import count, joined, named, show, signed
 
@@ -123,14 +124,17 @@ def _word(knob: KnobVerdict, found: Attribution) -> str:
         KnobWord.ALONE: f"{does} alone{', and is necessary' if knob.necessary else ''}",
         KnobWord.NECESSARY: "necessary, but not shown to do it alone",
         KnobWord.JOINT: f"only jointly with {knob.partner}",
+        KnobWord.HURTS: "of no use alone" if knob.diverged else KnobWord.HURTS.value,
     }.get(knob.word, knob.word.value)
 
 
 def _knob(knob: KnobVerdict, found: Attribution) -> Iterator[str]:
     """The parts of a knob's sentence: its word, alone, reset, what would decide."""
     yield _word(knob, found)
+    if knob.diverged:
+        yield f"{count(knob.diverged, 'run')} of it alone diverged or did not fit"
     if knob.alone is None:
-        yield "no run of it alone on a fresh seed"
+        yield "no run of it alone ended with a loss" if knob.diverged else "no run of it alone on a fresh seed"
     else:
         tested = knob.word not in (KnobWord.NO_EFFECT, KnobWord.HURTS)
         yield f"alone it gains {gain(knob.alone, p=tested)}{share(knob.alone)}"
@@ -214,7 +218,8 @@ def reading(found: Attribution) -> Iterator[str]:
     yield (
         "Intervals are two-sided 95 %, each for itself. The words are one-sided 5 % tests: breaks, improves, alone and "
         f"right of a gain above {_floor(found)} (min_effect, set beforehand), necessary of a loss above half of the "
-        "whole gain; p is Holm's over the knobs, or over the advice, which isn't tested for a head start."
+        "whole gain; p is Holm's over the knobs, or over the advice, which isn't tested for a head start, and "
+        f"{LOOKS:g} times as large as for a single look, since seeds are added until something is shown."
     )
     yield from _methods(found)
 

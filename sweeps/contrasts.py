@@ -16,6 +16,11 @@ arms are compared, and by the scatter about their means: never by the means them
   neither. Flips of the sums' signs give p, and Hartigan's typical values the interval.
 
 How often the intervals hold the truth is measured by `benchmarks/intervals.py`.
+
+Two-sided intervals are of 95 % for the runs there are. Claims go by p and by the one-sided bounds, and the confirm
+phase looks at these after every run and adds seeds where no claim is made yet: who looks again and again, and believes
+what is shown once, errs more often. So p can be multiplied by `looks`, and the bounds be as much wider (Pocock 1977,
+"Group sequential methods in the design and analysis of clinical trials", Biometrika 64).
 """
 
 from __future__ import annotations
@@ -80,14 +85,16 @@ class Contrast:
     """95 % interval, two-sided; None: no bound (noise unknown, or method permutation with under 6 seeds)"""
     high: float | None
     lower: float | None
-    """one-sided 95 % bounds; None: no bound (noise unknown, or method permutation with under 5 seeds)"""
+    """one-sided 95 % bounds over all looks; None: no bound (noise unknown, or method permutation with few seeds)"""
     upper: float | None
     threshold: float
     """what it is tested against, nats"""
     p: float | None
-    """one-sided, of a true mean of at most `threshold`"""
+    """one-sided, of a true mean of at most `threshold`, over all looks"""
     method: str
     """layout, paired, unpaired or permutation: how the interval was made"""
+    looks: float = 1.0
+    """by which p is multiplied"""
 
     @property
     def n(self) -> int:
@@ -100,7 +107,9 @@ class Contrast:
         return sum(each > self.threshold for each in self.differences.values()) / max(1, self.n)
 
 
-def contrast(weights: Mapping[K, float], samples: Mapping[K, Sample], *, threshold: float = 0.0) -> Contrast | None:
+def contrast(
+    weights: Mapping[K, float], samples: Mapping[K, Sample], *, threshold: float = 0.0, looks: float = 1.0
+) -> Contrast | None:
     """The sum of arms' mean losses by `weights`, which sum to 0.
 
     `samples` holds every arm of the study: those outside of the contrast tell of the noise. Arms of one shape count at
@@ -116,10 +125,10 @@ def contrast(weights: Mapping[K, float], samples: Mapping[K, Sample], *, thresho
         return None
     differences = {seed: math.fsum(each[seed] for each in sums.values()) for seed in shared}
     if any(two_modes([each[seed] for seed in shared]) for each in sums.values()):
-        return _permuted(differences, threshold)
+        return _permuted(differences, threshold, looks)
     noises = [_noise(part, list(sums[shape].values()), samples) for shape, part in parts.items()]
     mean = math.fsum(statistics.fmean(each.values()) for each in sums.values())
-    return _by_t(differences, mean, noises, threshold)
+    return _by_t(differences, mean, noises, threshold, looks)
 
 
 def _sums(part: Mapping[K, float], samples: Mapping[K, Sample]) -> dict[int, float]:
@@ -181,12 +190,12 @@ def two_modes(values: Sequence[float]) -> bool:
     return total > n * _EXACT**2 and 1 - between / total < _WITHIN[n - 3]
 
 
-def _permuted(differences: Mapping[int, float], threshold: float) -> Contrast:
+def _permuted(differences: Mapping[int, float], threshold: float, looks: float) -> Contrast:
     """By all 2**n flips of signs: differences that are symmetric about their mean are as likely either way.
 
     So p is at least 2**-n. The means of all subsets of the seeds cut the line into pieces that hold the true mean with
-    equal probability (Hartigan 1969, "Using Subsample Values as Typical Values", JASA 64): 5 seeds for a one-sided
-    bound, 6 for an interval.
+    equal probability (Hartigan 1969, "Using Subsample Values as Typical Values", JASA 64): at one look 5
+    seeds for a one-sided bound, 6 for an interval.
     """
     values = np.array(list(differences.values()))
     n, count = len(values), 2 ** len(values)
@@ -205,15 +214,18 @@ def _permuted(differences: Mapping[int, float], threshold: float) -> Contrast:
         degrees=n - 1 if n > 1 else None,
         low=bound(LEVEL / 2, -1),
         high=bound(LEVEL / 2, 1),
-        lower=bound(LEVEL, -1),
-        upper=bound(LEVEL, 1),
+        lower=bound(LEVEL / looks, -1),
+        upper=bound(LEVEL / looks, 1),
         threshold=threshold,
-        p=float(np.mean(flipped >= flipped[-1] - _EXACT)),
+        p=min(1.0, looks * float(np.mean(flipped >= flipped[-1] - _EXACT))),
         method="permutation",
+        looks=looks,
     )
 
 
-def _by_t(differences: Mapping[int, float], mean: float, noises: Sequence[_Noise | None], threshold: float) -> Contrast:
+def _by_t(
+    differences: Mapping[int, float], mean: float, noises: Sequence[_Noise | None], threshold: float, looks: float
+) -> Contrast:
     """By Student's t; of several runs that agree to the last digit the mean is certain."""
     known = [noise for noise in noises if noise is not None]
     se = degrees = two = one = p = None
@@ -223,8 +235,8 @@ def _by_t(differences: Mapping[int, float], mean: float, noises: Sequence[_Noise
             # Welch and Satterthwaite; a single part keeps its degrees
             degrees = variance**2 / math.fsum(noise.variance**2 / noise.degrees for noise in known)
             se = math.sqrt(variance)
-            two, one = (se * float(stdtrit(degrees, 1 - tail)) for tail in (LEVEL / 2, LEVEL))
-            p = float(stdtr(degrees, (threshold - mean) / se))
+            two, one = (se * float(stdtrit(degrees, 1 - tail)) for tail in (LEVEL / 2, LEVEL / looks))
+            p = min(1.0, looks * float(stdtr(degrees, (threshold - mean) / se)))
         else:
             se = two = one = 0.0
             degrees = math.fsum(noise.degrees for noise in known)
@@ -245,6 +257,7 @@ def _by_t(differences: Mapping[int, float], mean: float, noises: Sequence[_Noise
         threshold=threshold,
         p=p,
         method=method,
+        looks=looks,
     )
 
 
@@ -271,14 +284,14 @@ def harmful_among(contrasts: Sequence[Contrast | None], min_effect: float) -> li
 
 
 def p_of_harm(contrast: Contrast, min_effect: float) -> float | None:
-    """One-sided, of a true mean of at least -min_effect."""
+    """One-sided, of a true mean of at least -min_effect, over all looks."""
     if contrast.method == "permutation":
-        return _permuted({seed: -each for seed, each in contrast.differences.items()}, min_effect).p
+        return _permuted({seed: -each for seed, each in contrast.differences.items()}, min_effect, contrast.looks).p
     if contrast.se is None or contrast.degrees is None:
         return None
     if not contrast.se:
         return float(contrast.mean >= -min_effect - _EXACT)
-    return float(stdtr(contrast.degrees, (contrast.mean + min_effect) / contrast.se))
+    return min(1.0, contrast.looks * float(stdtr(contrast.degrees, (contrast.mean + min_effect) / contrast.se)))
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
@@ -304,16 +317,16 @@ def seeds_to_decide(contrast: Contrast, *, min_effect: float) -> int | None:
     """
     if not contrast.se or contrast.degrees is None or contrast.p is None:
         return None
-    n = contrast.n
+    n, looks = contrast.n, contrast.looks
     raw = float(stdtr(contrast.degrees, (contrast.threshold - contrast.mean) / contrast.se))
-    family = max(1.0, contrast.p / raw) if raw and contrast.method != "permutation" else 1.0
+    family = max(looks, contrast.p / raw) if raw and contrast.method != "permutation" else looks
     for more in range(1, MOST_SEEDS + 1):
         if contrast.method == "permutation" and 2.0 ** -(n + more) > LEVEL / 2:
             continue
         se = contrast.se * math.sqrt(n / (n + more))
         degrees = contrast.degrees * (n + more - 1) / max(1, n - 1)
         p = float(stdtr(degrees, (min_effect - contrast.mean) / se))
-        two, one = (se * float(stdtrit(degrees, 1 - tail)) for tail in (LEVEL / 2, LEVEL))
+        two, one = (se * float(stdtrit(degrees, 1 - tail)) for tail in (LEVEL / 2, LEVEL / looks))
         if p * family <= LEVEL or abs(contrast.mean) + two < min_effect or contrast.mean + one < -min_effect:
             return more
     return None

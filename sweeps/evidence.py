@@ -14,6 +14,9 @@ from sweeps.histories import losses_of, schedule_of
 from sweeps.results import Results, Run
 from trainer.config import TrainConfig
 
+LOOKS = 2.5
+"""by which the p of a claim is multiplied, as seeds are added until something is shown: Pocock's factor is 2.5 for four
+looks at .05, and `benchmarks/phases.py` measures what is left of false claims"""
 ENDED = ("complete", "diverged", "infeasible", "failed")
 _SHAPE = ("n_layer", "n_head", "n_embd", "bias", "vocab_size", "block_size")
 _BATCHES = ("batch_size", "gradient_accumulation_steps", "max_iters", "data_fraction")
@@ -66,7 +69,7 @@ class Evidence:
         weighed = {arm: weight for arm, weight in weights.items() if weight}
         if not weighed or any(not self.losses(arm) for arm in weighed):
             return None
-        return contrast(weighed, self._samples, threshold=threshold)
+        return contrast(weighed, self._samples, threshold=threshold, looks=LOOKS)
 
     def gain(self, arm: Arm, *, threshold: float) -> Contrast | None:
         """How much lower than the baseline the arm ends."""
@@ -75,7 +78,7 @@ class Evidence:
     def lasting(self, arm: Arm) -> Contrast | None:
         """The arm's gain less half of its gain at half the horizon, nats: at most 0 where it is a mere head start."""
         late = {each: self._late(each) for each in self._samples if not each.half}
-        return contrast({BASELINE: 1, arm: -1}, late) if BASELINE in late and arm in late else None
+        return contrast({BASELINE: 1, arm: -1}, late, looks=LOOKS) if BASELINE in late and arm in late else None
 
     def _late(self, arm: Arm) -> Sample:
         """Losses at the horizon less half of those at half of it: an arm's noise at both is much the same, so that of

@@ -112,13 +112,14 @@ def _knobs(evidence: Evidence, reference: TrainConfig, *, broken: bool) -> tuple
         lasting = evidence.lasting(arm)
         reset = evidence.contrast((1, arms.without(knob)), (-1, arms.winner))
         necessary = broken and need is not None and shown(need)
-        sound = not any(evidence.without_loss(Arm(arm.knobs, half=half)) for half in (False, True))
-        by_itself = broken and sound and gain is not None and shown(gain) and lasting is not None and shown(lasting)
+        diverged = sum(evidence.without_loss(Arm(arm.knobs, half=half)) for half in (False, True))
+        gains = gain is not None and shown(gain) and lasting is not None and shown(lasting)
+        by_itself = broken and gains and not diverged
         if by_itself:
             word = KnobWord.ALONE
         elif necessary:
             word = KnobWord.NECESSARY
-        elif hurts:
+        elif hurts or diverged:
             word = KnobWord.HURTS
         elif gain is not None and negligible(gain, floor) and not (reset and reset.lower and reset.lower > floor):
             word = KnobWord.NO_EFFECT
@@ -136,6 +137,7 @@ def _knobs(evidence: Evidence, reference: TrainConfig, *, broken: bool) -> tuple
                 needed=need,
                 necessary=necessary,
                 partner=None,
+                diverged=diverged,
                 more_seeds=seeds_to_decide(gain, min_effect=floor) if gain and word is KnobWord.UNKNOWN else None,
             )
         )
@@ -189,9 +191,17 @@ def _telling(knob: KnobVerdict) -> tuple[int, float]:
 
 
 def path_of(evidence: Evidence, knobs: Collection[KnobVerdict]) -> Path:
-    """The ablation path, without the knobs that are shown to matter little."""
-    idle = [knob.knob for knob in knobs if knob.word in (KnobWord.NO_EFFECT, KnobWord.HURTS)]
-    return ablation_path(evidence, idle=idle, reached=evidence.study.confirm.min_effect)
+    """The ablation path, without the knobs that are shown, or seem, to matter little."""
+    floor = evidence.study.confirm.min_effect
+    idle = [
+        knob.knob for knob in knobs if knob.word in (KnobWord.NO_EFFECT, KnobWord.HURTS) or _seems_idle(knob, floor)
+    ]
+    return ablation_path(evidence, idle=idle, reached=floor)
+
+
+def _seems_idle(knob: KnobVerdict, floor: float) -> bool:
+    """Whether it neither gains alone nor is missed by the best, as far as their means tell."""
+    return all(each is not None and each.mean < floor for each in (knob.alone, knob.reset))
 
 
 def _steps(evidence: Evidence, path: Path) -> tuple[PathStep, ...]:

@@ -85,6 +85,7 @@ def _knob(knob: KnobVerdict) -> dict[str, Any]:
         "necessary": knob.necessary,
         "reset": _effect(knob.reset),
         "partner": knob.partner,
+        "diverged": knob.diverged,
         "more_seeds": knob.more_seeds,
     }
 

@@ -92,6 +92,7 @@ def knob(name: str, word: KnobWord, alone: Contrast | None, **changes: Any) -> K
         "needed": None,
         "necessary": word is KnobWord.NECESSARY,
         "partner": None,
+        "diverged": 0,
         "more_seeds": None,
     }
     return KnobVerdict(**{**given, **changes})

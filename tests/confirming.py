@@ -9,17 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from sweeps import confirm, space
-from sweeps.arms import PHASE
-from sweeps.evidence import Evidence
-from sweeps.proposals import Proposal
-from sweeps.results import Results, Run
-from sweeps.study import Study
+from benchmarks import phases
+from sweeps.results import Results
 from tests import synthetic
 from trainer.config import TrainConfig
 
 Surface = Callable[[TrainConfig], float]
-VOCABULARY = 2048
 
 
 def flat(config: TrainConfig) -> float:  # a surface
@@ -49,62 +44,13 @@ def searched(surface: Surface, *, luck: float = 0.03, noise: float = 0.01, trial
     """The study before its confirm phase: 3 seeds of the baseline, candidates, the star and random trials."""
     candidates = [{"learning_rate": 5e-4, "min_lr": 5e-5}, {"dropout": 0.2}]
     study = synthetic.study(**{"baseline_seeds": 3, "trials": 60, "candidates": candidates, **changes})
-    rng = np.random.default_rng(study.seed)
-    proposals = [
-        *space.baseline_proposals(study, vocab_size=VOCABULARY),
-        *space.candidate_proposals(study, vocab_size=VOCABULARY),
-        *space.star_proposals(study, vocab_size=VOCABULARY),
-        *(_trial(study, rng, number) for number in range(trials)),
-    ]
-    runs = [_run(i, proposal, surface, luck=luck, noise=noise, study=study) for i, proposal in enumerate(proposals)]
-    return synthetic.results(runs, study=study)
+    return phases.searched(study, _losses(surface, luck=luck, noise=noise), trials=trials)
 
 
 def confirmed(results: Results, surface: Surface, *, luck: float = 0.03, noise: float = 0.01) -> Results:
     """The study with every run that its confirm phase asks for, one after another."""
-    runs = list(results.runs)
-    while sum(run.phase == PHASE for run in runs) < results.study.confirm.max_trials:
-        evidence = Evidence(synthetic.results(runs, study=results.study))
-        wish = confirm.next_wish(evidence)
-        if wish is None:
-            break
-        made = _run(len(runs), evidence.arms.proposal(*wish), surface, luck=luck, noise=noise, study=results.study)
-        runs.append(made)
-    return synthetic.results(runs, study=results.study)
+    return phases.confirmed(results, _losses(surface, luck=luck, noise=noise))
 
 
-def _trial(study: Study, rng: np.random.Generator, number: int) -> Proposal:
-    params: dict[str, Any] = {}
-    for name, distribution in space.distributions(study).items():
-        low, high = float(distribution.low), float(distribution.high)  # type: ignore[attr-defined]  # all are ranges
-        log = distribution.log  # type: ignore[attr-defined]
-        value = math.exp(rng.uniform(math.log(low), math.log(high))) if log else float(rng.uniform(low, high))
-        params[name] = round(value / 64) * 64 if name == "n_embd" else value
-    config = space.config_of(study, params, seed=study.seed, vocab_size=VOCABULARY)
-    label = f"trial {number}"
-    return Proposal(
-        key=label,
-        phase="search",
-        origin="sampler",
-        label=label,
-        knob=None,
-        seed=study.seed,
-        params=params,
-        config=config,
-    )
-
-
-def _run(number: int, proposal: Proposal, surface: Surface, *, luck: float, noise: float, study: Study) -> Run:
-    return synthetic.run(
-        number,
-        proposal.origin,
-        phase=proposal.phase,
-        optuna_study=study.name if proposal.seed == study.seed and proposal.params else f"{study.name}-confirm",
-        seed=proposal.seed,
-        label=proposal.label,
-        knob=proposal.knob,
-        params=proposal.params or {},
-        config=proposal.config,
-        val_loss=noisy(proposal.config, surface, luck=luck, noise=noise),
-        points=(),
-    )
+def _losses(surface: Surface, *, luck: float, noise: float) -> phases.Loss:
+    return lambda config: noisy(config, surface, luck=luck, noise=noise)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats
 
 from sweeps import confirm
 from sweeps.arms import BASELINE, PHASE, Arm, Arms
@@ -15,7 +16,7 @@ from sweeps.attribution import AdviceWord, KnobWord, Word
 from sweeps.chosen import best_run
 from sweeps.evidence import Evidence
 from sweeps.judgement import attribute
-from sweeps.results import Results
+from sweeps.results import Results, Run
 from sweeps.trials import Trials
 from tests import confirming
 from tests.sweeps import kit
@@ -210,3 +211,68 @@ def test_a_best_that_diverges_on_every_fresh_seed_costs_no_run_of_a_knob() -> No
     knobs = {arm.knobs for arm, _ in wishes if arm.knobs} - {Evidence(results).arms.all}
     assert not knobs
     assert not any(arm.half for arm, _ in wishes)
+
+
+def test_a_knob_that_diverges_alone_is_of_no_use_alone_and_gets_no_more_seeds() -> None:
+    before = confirming.confirmed(confirming.searched(confirming.slow, trials=12), confirming.slow)
+    alone = Arm(frozenset(["learning_rate"]))
+    hit = {run.id for run in Evidence(before).runs(alone)[:1]}
+
+    def ended(run: Run) -> Run:
+        return dataclasses.replace(run, outcome="diverged", val_loss=None) if run.id in hit else run
+
+    results = dataclasses.replace(before, runs=tuple(ended(run) for run in before.runs))
+    found = attribute(results)
+    assert found is not None
+    knob = next(each for each in found.knobs if each.knob == "learning_rate")
+    assert (knob.word, knob.diverged) in ((KnobWord.NECESSARY, 1), (KnobWord.HURTS, 1))
+    other = next(each for each in found.knobs if each.knob != "learning_rate")
+    assert other.diverged == 0
+    assert alone not in confirm._undecided(Evidence(results), found)
+
+
+def test_half_is_half_and_keeps_its_schedule() -> None:
+    results = confirming.searched(confirming.slow, trials=12)
+    arms = Arms(results.study, best_run(results), vocab_size=results.data.vocab_size)
+    whole, half = arms.config(BASELINE), arms.config(Arm(half=True))
+    assert whole is not None
+    assert half is not None
+    assert half.max_iters == whole.max_iters / 2
+    assert half.lr_decay_iters == half.max_iters
+    assert half.learning_rate == whole.learning_rate
+
+
+def test_a_run_of_another_config_is_of_no_arm() -> None:
+    results = confirming.confirmed(confirming.searched(confirming.slow, trials=12), confirming.slow)
+    arms = Arms(results.study, best_run(results), vocab_size=results.data.vocab_size)
+    ours = [run for run in results.runs if run.phase == PHASE and arms.arm_of(run) is not None]
+    assert ours
+    for run in ours:
+        other = dataclasses.replace(run, config=run.config.replace(beta2=run.config.beta2 / 2))
+        assert arms.arm_of(other) is None
+
+
+def test_a_phase_that_looks_after_every_run_asks_more_of_a_claim() -> None:
+    """As much as Pocock's bound for four looks: one-sided .05 becomes .02."""
+    results = confirming.confirmed(confirming.searched(confirming.slow, trials=12), confirming.slow)
+    evidence = Evidence(results)
+    effect = evidence.gain(evidence.arms.winner, threshold=0.0)
+    assert effect is not None
+    assert effect.se is not None
+    assert effect.degrees is not None
+    raw = stats.t.sf(effect.mean / effect.se, effect.degrees)
+    assert effect.p == pytest.approx(min(1.0, 2.5 * raw))
+    assert effect.lower == pytest.approx(effect.mean - stats.t.isf(0.02, effect.degrees) * effect.se)
+    assert effect.low == pytest.approx(effect.mean - stats.t.isf(0.025, effect.degrees) * effect.se)
+
+
+def test_a_phase_of_few_runs_settles_the_verdict_and_names_the_knob_before_it_resets_any() -> None:
+    results = confirming.searched(confirming.slow, trials=12)
+    made = confirming.confirmed(results, confirming.slow, noise=0.03)
+    evidence = Evidence(made)
+    order = [evidence.arms.arm_of(run) for run in made.runs if run.phase == PHASE]
+    resets = [index for index, arm in enumerate(order) if arm and len(evidence.arms.all - arm.knobs) == 1]
+    named = [index for index, arm in enumerate(order) if arm and arm == Arm(frozenset(["learning_rate"]), half=True)]
+    assert resets
+    assert named
+    assert max(named[:2]) < min(resets)

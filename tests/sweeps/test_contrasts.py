@@ -482,3 +482,22 @@ def test_seeds_to_decide_is_the_first_number_that_would(mean: float, degrees: fl
 def test_two_modes_need_seeds_enough_for_the_test() -> None:
     found = by_sign([0.4, 0.4001, 0.9], 0.02)
     assert seeds_to_decide(found, min_effect=0.02) == 3
+
+
+@pytest.mark.parametrize("gains", [[0.41, 0.2, 0.02, 0.33, 0.11], [0.5, 0.49, 0.51, 0.5, 0.01, 0.02, 0.0]])
+def test_several_looks_multiply_p_and_widen_the_bounds_but_not_the_interval(gains: list[float]) -> None:
+    samples = {"baseline": arm([4.0] * len(gains)), "best": arm([4 - each for each in gains])}
+    one, more = made(GAIN, samples), contrast(GAIN, samples, looks=2.5)
+    assert more is not None
+    assert (more.mean, more.low, more.high, more.method) == (one.mean, one.low, one.high, one.method)
+    assert one.p is not None
+    assert more.p == pytest.approx(2.5 * one.p)
+    harm, harm_of_more = p_of_harm(one, 1.0), p_of_harm(more, 1.0)
+    assert harm is not None
+    assert harm_of_more == pytest.approx(min(1.0, 2.5 * harm))
+    for threshold in np.linspace(-0.2, 0.6, 41):  # the bound is where the test turns
+        tested = contrast(GAIN, samples, threshold=threshold, looks=2.5)
+        assert tested is not None
+        assert more.lower is not None
+        if abs(threshold - more.lower) > 1e-3:
+            assert shown(tested) == (threshold < more.lower)

@@ -33,7 +33,7 @@ def test_every_case_has_the_same_keys(case: str) -> None:
     for each in found["knobs"]:
         assert set(each) == {
             *("name", "verdict", "effect", "ci", "p", "n", "from", "to"),
-            *("necessary", "reset", "partner", "more_seeds"),
+            *("necessary", "reset", "partner", "diverged", "more_seeds"),
         }
         assert each["verdict"] in {"alone", "necessary", "joint", "hurts", "no effect shown", "not enough evidence"}
     for each in found["candidates"]:
@@ -79,6 +79,7 @@ def test_a_knob() -> None:
         "necessary": True,
         "reset": {"effect": pytest.approx(0.31), "ci": pytest.approx([0.31 - HALF, 0.31 + HALF], abs=1e-6)},
         "partner": None,
+        "diverged": 0,
         "more_seeds": None,
     }
     assert (width["from"], width["to"], width["necessary"]) == (384, 768, False)

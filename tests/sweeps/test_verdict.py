@@ -274,6 +274,14 @@ def test_advice() -> None:
     assert words(attribution(advice=(lost,))).advice == (
         "Advice dropout 0.2, weight_decay 0.2: wrong; diverged or did not fit in memory at 2 seeds.",
     )
+    lost_knob = attributions.knob("dropout", KnobWord.HURTS, None, diverged=2)
+    assert (
+        words(attribution(knobs=(lost_knob,)))
+        .knobs[0]
+        .endswith(
+            ": of no use alone; 2 runs of it alone diverged or did not fit; no run of it alone ended with a loss."
+        )
+    )
     bare = attributions.advice(1, AdviceWord.UNKNOWN, None)
     assert words(attribution(advice=(bare,))).advice[0].endswith("not enough evidence; no run of it on a fresh seed.")
 
@@ -385,7 +393,7 @@ def test_a_study_that_was_swept_and_confirmed_is_told_as_it_is() -> None:
         "Learning rate and width each break the plateau alone; the best config, which also "
     )
     assert [sentence.partition(";")[0] for sentence in said.knobs[:3]] == [
-        "learning_rate 0.001 → 0.003: breaks the plateau alone, and is necessary",
+        "learning_rate 0.001 → 0.003: breaks the plateau alone",
         "n_embd 384 → 768: breaks the plateau alone",
         "dropout 0 → 0.05: no effect shown",
     ]
