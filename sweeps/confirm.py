@@ -1,11 +1,12 @@
 """Which runs would tell most: the order of the confirm phase, decided anew from the runs there are.
 
 First whether the best is better at all, on three fresh seeds, more where these don't show it; if it can't be, only the
-advice is left to judge. Then runs of half the length (a mere head start?), again more where two seeds don't show it;
-each knob alone on two seeds, the first of them on as many as it needs to be named; each knob reset, the advice, the 2x2
-of the top pair and the ablation path; then more seeds for what is still undecided: up to `confirm.seeds`, and three
-more for the verdict itself and its first knob. So a phase whose runs are few answers the first questions, and leaves
-the last open. It ends when nothing is left that could change a word.
+advice is left to judge. Then runs of half the length (a mere head start?), again on more where two seeds don't show it,
+since without a verdict nothing is claimed of any knob. Each knob alone on two seeds, the first of them on as many as it
+needs to be named; each knob reset, the advice, the 2x2 of the top pair and the ablation path; then more seeds for what
+is still undecided. No question gets more than `confirm.seeds`, the verdict itself and its first knob three more. So a
+phase whose runs are few answers the first questions and leaves the last open. It ends when nothing is left that could
+change a word.
 """
 
 from __future__ import annotations
@@ -59,15 +60,15 @@ def wanted(evidence: Evidence) -> Iterator[Wish]:
         yield from _advice(found, seeds[:most], first=KNOBS)
         return
     yield from at((BASELINE, winner), seeds[: min(FIRST, most)])
-    if found.effect is not None and found.effect.n >= FIRST and not shown(found.effect):
-        yield from at((BASELINE, winner), seeds[:most])
+    if not found.decided and found.effect is not None and found.effect.n >= FIRST and not shown(found.effect):
+        yield from at((BASELINE, winner), seeds)
     if _no_gain(found):
         yield from _advice(found, seeds[:most], first=KNOBS)
         return
     halves = (Arm(half=True), Arm(winner.knobs, half=True))
     yield from at(halves, seeds[:KNOBS])
     if found.effect is not None and shown(found.effect) and not found.decided:  # it may be a mere head start
-        yield from at((BASELINE, winner, *halves), seeds[:most])
+        yield from at((BASELINE, winner, *halves), seeds)
     knobs = [knob.knob for knob in found.knobs]  # the one that gains most, as far as it is known, first
     yield from at([Arm(frozenset([knob])) for knob in knobs], seeds[:KNOBS])
     yield from at([Arm(arm.knobs, half=True) for arm in _gaining(found)], seeds[:KNOBS])
