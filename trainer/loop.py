@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # the first optimizer step would import it, two seconds in the middle of a run
 from torch import Tensor
 
 from trainer import checkpoint, device, resume
@@ -31,6 +32,9 @@ from trainer.schedule import lr_at
 EXPLODED = 1.0
 """Nats above the larger of ln(vocabulary) and the run's first evaluation at which a validation loss counts as
 exploded, if the evaluation after it is no better: worse than knowing nothing, by a factor e in perplexity."""
+
+MOST_GRAPHS = 1000
+"""compiled graphs a process; torch's own limit is 8, beyond which it runs uncompiled and says nothing"""
 
 Report = Callable[[Point], Answer]
 OnIter = Callable[[int, float], None]
@@ -113,7 +117,7 @@ class _Run:
         if state is not None:
             resume.set_generators(state["generators"])
         compiled = config.compile and self.device.type == "cuda"
-        self.forward: Callable[..., Tensor] = torch.compile(self.model) if compiled else self.model
+        self.forward: Callable[..., Tensor] = _compiled(self.model) if compiled else self.model
 
     # the loop
 
@@ -313,3 +317,10 @@ class _Run:
         if self.precision is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.precision)
+
+
+def _compiled(model: GPT) -> Callable[..., Tensor]:
+    """The model in a graph of static shapes. A process compiles a shape once, whatever the learning rate, weight decay
+    or seed; dropout and label smoothing are constants of a graph, so that each value of theirs makes another."""
+    torch._dynamo.config.recompile_limit = MOST_GRAPHS
+    return torch.compile(model, dynamic=False)

@@ -2,6 +2,9 @@
 
 Shapes: B sequences, T tokens of context, C width (n_embd), V vocabulary. Training returns only the loss: the
 logits of a batch are the largest thing in memory, and nothing needs to keep them.
+
+On a CPU in float32, training goes by parts of our own for dropout, attention and loss: the same function, up to
+rounding (and dropout's rate, to 1/256), in less time. Cards and parity mode have torch's.
 """
 
 from __future__ import annotations
@@ -13,9 +16,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer.attention import causal_attention
 from trainer.config import TrainConfig
+from trainer.dropout import dropout
+from trainer.loss import linear_cross_entropy, token_losses
 
 INIT_STD = 0.02
+
+_LONGEST_WRITTEN_OUT = 256
+"""Context up to which attention without dropout is written out: its weights, T*T a head, stay for the backward pass."""
+
+
+def _own_parts(config: TrainConfig, x: Tensor) -> bool:
+    on_cpu = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    return on_cpu and config.sampling != "nanogpt"
+
+
+class Dropout(nn.Module):
+    """Dropout while training; its rate on a CPU is the nearest 1/256 (`trainer.dropout`)."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, x: Tensor) -> Tensor:
+        p = self.config.dropout
+        if not self.training or p == 0.0:
+            return x
+        return dropout(x, p) if _own_parts(self.config, x) else F.dropout(x, p)
 
 
 class LayerNorm(nn.Module):
@@ -37,18 +65,22 @@ class Attention(nn.Module):
         super().__init__()
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
-        self.resid_dropout = nn.Dropout(config.dropout)
-        self.n_head = config.n_head
-        self.dropout = config.dropout
+        self.resid_dropout = Dropout(config)
+        self.config = config
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        B, T, C = x_BTC.shape
-        heads = (B, T, self.n_head, C // self.n_head)
-        q, k, v = (part.view(heads).transpose(1, 2) for part in self.c_attn(x_BTC).split(C, dim=2))
-        dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-        y = self.c_proj(y.transpose(1, 2).contiguous().view(B, T, C))
-        return cast(Tensor, self.resid_dropout(y))
+        return cast(Tensor, self.resid_dropout(self.c_proj(self._attend(self.c_attn(x_BTC)))))
+
+    def _attend(self, qkv_BTC3: Tensor) -> Tensor:
+        B, T, C3 = qkv_BTC3.shape
+        n_head, p = self.config.n_head, self.config.dropout if self.training else 0.0
+        written_out = p > 0.0 or (self.training and T <= _LONGEST_WRITTEN_OUT)
+        if written_out and _own_parts(self.config, qkv_BTC3):
+            return causal_attention(qkv_BTC3, n_head=n_head, dropout=p)
+        heads = (B, T, n_head, C3 // 3 // n_head)
+        q, k, v = (part.view(heads).transpose(1, 2) for part in torch.split(qkv_BTC3, C3 // 3, dim=2))
+        y = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
+        return y.transpose(1, 2).contiguous().view(B, T, C3 // 3)
 
 
 class MLP(nn.Module):
@@ -58,7 +90,7 @@ class MLP(nn.Module):
         super().__init__()
         self.c_fc = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         return cast(Tensor, self.dropout(self.c_proj(F.gelu(self.c_fc(x_BTC)))))
@@ -89,7 +121,7 @@ class GPT(nn.Module):
             {
                 "wte": nn.Embedding(config.vocab_size, config.n_embd),
                 "wpe": nn.Embedding(config.block_size, config.n_embd),
-                "drop": nn.Dropout(config.dropout),
+                "drop": Dropout(config),
                 "h": nn.ModuleList(Block(config) for _ in range(config.n_layer)),
                 "ln_f": LayerNorm(config.n_embd, bias=config.bias),
             }
@@ -103,22 +135,31 @@ class GPT(nn.Module):
 
     def forward(self, x_BT: Tensor, y_BT: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy of the targets, nats a token (a 0-dim tensor)."""
-        logits_BTV = self.logits(x_BT)
-        return F.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten(), label_smoothing=label_smoothing)
+        x_NC, y_N = self._hidden(x_BT).flatten(0, 1), y_BT.flatten()
+        if _own_parts(self.config, x_NC):
+            return linear_cross_entropy(x_NC, self.lm_head.weight, y_N, label_smoothing=label_smoothing)
+        return F.cross_entropy(self.lm_head(x_NC), y_N, label_smoothing=label_smoothing)
 
     def window_losses(self, x_BT: Tensor, y_BT: Tensor) -> Tensor:
-        """Mean cross-entropy of each sequence, nats a token: (B,)."""
-        logits_BTV = self.logits(x_BT)
-        losses = F.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten(), reduction="none")
+        """Mean cross-entropy of each sequence, nats a token: (B,). To be called under torch.no_grad()."""
+        x_NC, y_N = self._hidden(x_BT).flatten(0, 1), y_BT.flatten()
+        if self.config.sampling == "nanogpt":
+            losses = F.cross_entropy(self.lm_head(x_NC), y_N, reduction="none")
+        else:
+            losses = token_losses(x_NC, self.lm_head.weight, y_N)
         return losses.view(y_BT.shape).mean(dim=1)
 
     def logits(self, x_BT: Tensor) -> Tensor:
         """Scores of every next token: (B, T, V)."""
+        return cast(Tensor, self.lm_head(self._hidden(x_BT)))
+
+    def _hidden(self, x_BT: Tensor) -> Tensor:
+        """What the output layer sees: (B, T, C)."""
         positions = torch.arange(x_BT.shape[1], device=x_BT.device)
         x_BTC = self.transformer["drop"](self.transformer["wte"](x_BT) + self.transformer["wpe"](positions))
         for block in cast(nn.ModuleList, self.transformer["h"]):
             x_BTC = block(x_BTC)
-        return cast(Tensor, self.lm_head(self.transformer["ln_f"](x_BTC)))
+        return cast(Tensor, self.transformer["ln_f"](x_BTC))
 
 
 def _init_weights(module: nn.Module) -> None:
