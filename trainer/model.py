@@ -23,7 +23,7 @@ from trainer.loss import linear_cross_entropy, token_losses
 
 INIT_STD = 0.02
 
-_LONGEST_WRITTEN_OUT = 256
+LONGEST_WRITTEN_OUT = 256
 """Context up to which attention without dropout is written out: its weights, T*T a head, stay for the backward pass."""
 
 
@@ -74,7 +74,7 @@ class Attention(nn.Module):
     def _attend(self, qkv_BTC3: Tensor) -> Tensor:
         B, T, C3 = qkv_BTC3.shape
         n_head, p = self.config.n_head, self.config.dropout if self.training else 0.0
-        written_out = p > 0.0 or (self.training and T <= _LONGEST_WRITTEN_OUT)
+        written_out = p > 0.0 or (self.training and T <= LONGEST_WRITTEN_OUT)
         if written_out and _own_parts(self.config, qkv_BTC3):
             return causal_attention(qkv_BTC3, n_head=n_head, dropout=p)
         heads = (B, T, n_head, C3 // 3 // n_head)
