@@ -17,6 +17,7 @@ from sweeps.trials import Asked, Trials
 from trainer.config import TrainConfig
 from trainer.data import Dataset
 from trainer.errors import UserError
+from trainer.microbatch import shape_of
 from trainer.points import Point
 
 
@@ -46,6 +47,10 @@ class Flight:
         return evaluation_of(step, self.run.config)
 
 
+MOST_REFUSED = 50
+"""proposals in a row whose shape is known not to fit, before one is run all the same"""
+
+
 class Agenda:
     """The baseline's seeds, the candidates, the star, the sampler's trials until the search has enough.
 
@@ -71,6 +76,8 @@ class Agenda:
         self._searched = 0
         self._known: set[str] = set()
         self._arms: Arms | None = None
+        self._judged: tuple[tuple[int, str], ...] = ()
+        self._wish: Proposal | None = None
 
     def take_up(self, runs: dict[int, Run]) -> list[Flight]:
         """Flights for the trials that an earlier session left unfinished, from the runs that the store has."""
@@ -113,16 +120,41 @@ class Agenda:
                 return None
         if proposal is not None:
             self._known.add(proposal.key)
-        return self._begin(self.trials.ask(proposal), runs=runs)
+            return self._begin(self.trials.ask(proposal), runs=runs)
+        return self._begin(self._ask_for_one_that_fits(runs), runs=runs)
+
+    def _ask_for_one_that_fits(self, runs: Mapping[int, Run]) -> Asked:
+        """The sampler's next trial. One whose shape had no memory before is told so at once, and another asked for:
+        being told makes a sampler ask for such trials less often, not never."""
+        lost = {shape_of(run.config) for run in runs.values() if run.outcome == "infeasible"}
+        lost -= {shape_of(run.config) for run in runs.values() if run.outcome == "complete"}
+        for _ in range(MOST_REFUSED if lost else 0):
+            asked = self.trials.ask(None)
+            if asked.key is not None:
+                return asked
+            try:
+                config = self._config(asked)
+            except UserError:
+                return asked  # said where the run begins
+            if shape_of(config) not in lost:
+                return asked
+            reason = f"n_embd={config.n_embd}, n_layer={config.n_layer} had no memory in an earlier trial"
+            attrs = {"label": reason}
+            self.trials.tell(asked, outcome="infeasible", reason=reason, val_loss=None, index=0, attrs=attrs)
+        return self.trials.ask(None)
 
     def _to_confirm(self, runs: list[Run]) -> Proposal | None:
         """The next run of the confirm phase; None also while a run of the search is on its way: it may be the best."""
         searching = any(run.phase != PHASE and run.outcome in ("running", "truncated") for run in runs)
         if searching or sum(run.phase == PHASE for run in runs) >= self._study.confirm.max_trials:
             return None
-        evidence = self._evidence(runs)
-        wish = confirm.next_wish(evidence)
-        return None if wish is None else evidence.arms.proposal(*wish)
+        # what is asked twice a second changes only when a run is begun or ends
+        judged = tuple((run.id, run.outcome) for run in runs)
+        if judged != self._judged:
+            evidence = self._evidence(runs)
+            wish = confirm.next_wish(evidence)
+            self._judged, self._wish = judged, None if wish is None else evidence.arms.proposal(*wish)
+        return self._wish
 
     def _evidence(self, runs: list[Run]) -> Evidence:
         facts = DataFacts.of(self._dataset)

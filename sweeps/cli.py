@@ -148,24 +148,27 @@ def plan(
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help='plan for a card that is not here: "RTX 4070"')
     ] = None,
+    memory: Annotated[str | None, typer.Option(metavar="SIZE", help="plan for a card of so much memory: 12GiB")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a study will do and how long that takes; trains nothing."""
-    loaded = _load(study, profile, set_, data, baseline, for_a_card=device is not None)
+    elsewhere = device is not None or memory is not None
+    loaded = _load(study, profile, set_, data, baseline, for_a_card=elsewhere)
     from sweeps import session
     from sweeps.paths import paths_of
     from sweeps.plan import plan as make_plan
     from sweeps.results import DataFacts
-    from trainer.device import describe, named
+    from trainer.device import card_of, describe
 
     paths = paths_of(loaded.name, out=out)
+    listed = loaded.workers.devices
+    here = card_of(device, memory) if elsewhere else describe(listed if isinstance(listed, str) else listed[0])
     with _preparing(as_json) as progress:
         dataset = session.prepare_data(loaded, paths, progress=progress)
-    listed = loaded.workers.devices
-    here = named(device) if device else describe(listed if isinstance(listed, str) else listed[0])
-    made = make_plan(loaded, DataFacts.of(dataset), here)
+    seen = {} if elsewhere else session.seen_speeds(loaded, paths, here.kind)
+    made = make_plan(loaded, DataFacts.of(dataset), here, seen=seen)
     if as_json:
-        print(json.dumps({**made.as_json(), "resolved": loaded.model_dump(mode="json")}))
+        print(json.dumps({**made.as_json(), "resolved": loaded.as_written()}))
         return
     for note in loaded.notes:
         print(f"note: {note}")
@@ -418,7 +421,7 @@ def _preparing(as_json: bool) -> AbstractContextManager[Any]:
 def _yaml(study: Study) -> str:
     import yaml
 
-    return yaml.safe_dump(study.model_dump(mode="json", exclude={"notes"}), sort_keys=False).rstrip()
+    return yaml.safe_dump(study.as_written(), sort_keys=False).rstrip()
 
 
 def _print(verdict: Verdict) -> None:

@@ -1,16 +1,19 @@
 """A study's settings at the length of its trials: schedule, evaluations and batches of every trial.
 
 A baseline's schedule comes along by its fractions of max_iters (warm-up 500 of 20000 becomes 15 of
-600). All trials see the same tokens and are evaluated at the same shares of them, on the same windows.
+600). All trials see the same tokens, unless the horizon asks for equal FLOPs or equal time, and are evaluated at the
+same shares of them, on the same windows.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeps.knobs import RangeKnob
+from sweeps.sections import IterHorizon, MinuteHorizon, ShapeSpeed
 from sweeps.settings import Value, with_heads
 from sweeps.study import Study, tidy
 from trainer.config import TrainConfig
@@ -22,6 +25,9 @@ MOST_WINDOWS = 2048
 TOKEN_TOLERANCE = 0.02
 """Two per cent of the tokens move the loss by less than 0.01 nats: below the noise of seeds."""
 
+STAND_IN = 7_207_200
+"""iterations, for what is checked or built before the length is known: most numbers of evaluations divide it"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
@@ -32,6 +38,13 @@ class Grid:
     """iterations between them; the last evaluation is at the horizon, whatever the interval"""
 
 
+def provisional(study: Study) -> Study:
+    """The study itself, or one of another length in place of a horizon in minutes that isn't fitted yet."""
+    if not isinstance(study.horizon, MinuteHorizon) or study.fit is not None:
+        return study
+    return study.model_copy(update={"horizon": IterHorizon(iters=STAND_IN)})
+
+
 def grid(study: Study) -> Grid:
     """The evaluations, near the number that the study asks for, at iterations that divide its horizon if they can.
 
@@ -40,9 +53,11 @@ def grid(study: Study) -> Grid:
     tokens most equal is taken.
     """
     iters, wanted = study.iters, study.evaluations
+    if study.fit is not None:
+        return Grid(evaluations=study.fit.evaluations, interval=iters // study.fit.evaluations)
     if iters < FEWEST:
         return Grid(evaluations=iters, interval=1)
-    others = _other_batches(study)
+    others = other_batches(study)
     if others:
         divisors = [count for count in range(FEWEST, min(MOST, iters) + 1) if iters % count == 0]
         if divisors:
@@ -50,7 +65,7 @@ def grid(study: Study) -> Grid:
             best = min(
                 divisors,
                 key=lambda count: (
-                    round(max(_unequal(iters * base / other, count) for other in others), 6),
+                    round(max(unequal(iters * base / other, count) for other in others), 6),
                     abs(count - wanted),
                 ),
             )
@@ -61,7 +76,7 @@ def grid(study: Study) -> Grid:
     return Grid(evaluations=math.ceil(iters / interval), interval=interval)
 
 
-def _unequal(iters: float, evaluations: int) -> float:
+def unequal(iters: float, evaluations: int) -> float:
     """Share by which tokens differ when `iters` become the nearest multiple of `evaluations`."""
     return abs(_multiple(iters, evaluations) / iters - 1)
 
@@ -70,7 +85,7 @@ def _multiple(iters: float, of: int) -> int:
     return of * max(1, round(iters / of))
 
 
-def _other_batches(study: Study) -> list[int]:
+def other_batches(study: Study) -> list[int]:
     """Sequences an iteration, other than the baseline's, of trials that the study can make."""
     batch, accumulation = (int(study.baseline[name]) for name in ("batch_size", "gradient_accumulation_steps"))
     knob = study.knobs.get("batch_size")
@@ -111,8 +126,9 @@ def at_horizon(
 
     where = grid(study)
     iters, interval = study.iters, where.interval
-    if own.sequences_per_iter != study.sequences_per_iter:
-        iters, interval = _equal_tokens(study, own, where)
+    share = tokens_share(study, own)
+    if own.sequences_per_iter != study.sequences_per_iter or share != 1:
+        iters, interval = _of_equal_length(study, own, where, share=share)
     decay = max(1, round(own.lr_decay_iters / own.max_iters * iters))
     fraction = own.warmup_iters / own.max_iters if warmup_fraction is None else warmup_fraction
     warmup = max(1, round(fraction * iters)) if fraction > 0 else 0
@@ -127,10 +143,56 @@ def at_horizon(
     )
 
 
-def _equal_tokens(study: Study, config: TrainConfig, where: Grid) -> tuple[int, int]:
-    """Iterations and evaluation interval that give another batch the baseline's tokens."""
-    exact = study.iters * study.sequences_per_iter / config.sequences_per_iter
+def tokens_share(study: Study, config: TrainConfig) -> float:
+    """Tokens of a trial as a share of the baseline's: 1, unless FLOPs or time are equal instead.
+
+    Equal FLOPs are those of training. In equal time, evaluations are a part of it, at a third of a trained token's cost
+    (as the tokens that a shape evaluates are the same for all).
+    """
+    if study.equal == "tokens":
+        return 1.0
+    baseline = TrainConfig.from_mapping({**with_heads(study.baseline), "vocab_size": config.vocab_size})
+    if study.equal == "flops":
+        from trainer.device import flops_per_token  # torch comes with it, and only this mode needs it
+
+        return flops_per_token(baseline) / flops_per_token(config)
+    assert study.fit is not None
+    own, base = (speed_of(study.fit.speeds, each) for each in (config, baseline))
+    evaluated, trained = study.fit.evaluated / 3, study.iters * study.tokens_per_iter
+    return ((trained + evaluated) * (own / base) - evaluated) / trained
+
+
+def speed_of(speeds: Sequence[ShapeSpeed], config: TrainConfig) -> float:
+    """Tokens a second of the config's width and depth; between measured ones seconds a token are taken as linear.
+
+    Beyond what was measured the nearest holds.
+    """
+    cost = {(each.n_embd, each.n_layer): 1 / each.tokens_per_s for each in speeds}
+    if (config.n_embd, config.n_layer) in cost:
+        return 1 / cost[config.n_embd, config.n_layer]
+    depths = {width: sorted(depth for other, depth in cost if other == width) for width, _ in sorted(cost)}
+    around = {width: of for width, of in depths.items() if of[0] <= config.n_layer <= of[-1]} or depths
+    by_width = [
+        (width, _between(config.n_layer, [(each, cost[width, each]) for each in of])) for width, of in around.items()
+    ]
+    return 1 / _between(config.n_embd, by_width)
+
+
+def _between(x: int, points: Sequence[tuple[int, float]]) -> float:
+    """The line through `points`, sorted by the first of each, at `x`; level beyond the ends."""
+    right = bisect.bisect_left([each for each, _ in points], x)
+    if right in (0, len(points)):
+        return points[min(right, len(points) - 1)][1]
+    (x0, y0), (x1, y1) = points[right - 1 : right + 1]
+    return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+
+
+def _of_equal_length(study: Study, config: TrainConfig, where: Grid, *, share: float) -> tuple[int, int]:
+    """Iterations and evaluation interval that give another batch or shape `share` of the baseline's tokens."""
+    exact = study.iters * study.sequences_per_iter / config.sequences_per_iter * share
     iters = _multiple(exact, where.evaluations)
+    if study.equal != "tokens":  # a horizon is fitted so that these are near enough
+        return iters, iters // where.evaluations
     if study.iters % where.evaluations:
         good = study.iters - study.iters % FEWEST
         raise ConfigError(
@@ -154,5 +216,11 @@ def evaluation_windows(study: Study) -> int:
     evaluations, that is 2/3 x 0.12 = 8 % of the training; the evaluation at 0 and the larger final
     one take the rest of the tenth. Two windows at least, or there is no standard error.
     """
-    sequences = study.iters * study.sequences_per_iter
-    return min(MOST_WINDOWS, max(2, math.floor(0.12 * sequences / grid(study).evaluations)))
+    if study.fit is not None:
+        return study.fit.windows
+    return windows_of(study.iters * study.sequences_per_iter, grid(study).evaluations)
+
+
+def windows_of(sequences: float, evaluations: int) -> int:
+    """Windows a split of so many evaluations of a run over so many sequences."""
+    return min(MOST_WINDOWS, max(2, math.floor(0.12 * sequences / evaluations)))

@@ -25,6 +25,10 @@ class Job:
     out: Path
     """folder for checkpoints, resumed from where it has one, and for the log"""
     device: str
+    largest: int | None = None
+    """micro-batch that is still allowed, where larger ones ran out of memory; None: any"""
+    sharers: int = 1
+    """workers that the device's memory is for"""
 
 
 @dataclass(frozen=True, kw_only=True)

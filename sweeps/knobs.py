@@ -146,6 +146,16 @@ class RangeKnob(_Knob):
         """The values of a knob of whole numbers."""
         return range(int(self.low), int(self.high) + 1, int(self.step or 1))
 
+    def spread(self, most: int) -> list[int]:
+        """The values of a knob of whole numbers, or `most` of them, its ends among them, evenly on its scale."""
+        every = self.wholes()
+        if len(every) <= most:
+            return list(every)
+        low, high = every[0], every[-1]
+        shares = [index / (most - 1) for index in range(most)]
+        spaced = [low * (high / low) ** share if self.log else low + (high - low) * share for share in shares]
+        return sorted({every[round((value - every.start) / every.step)] for value in spaced})
+
 
 class ChoicesKnob(_Knob):
     """Unordered values."""
@@ -219,7 +229,7 @@ _EXTRA = {
     "min_lr": "; as a share of the learning rate (ratio_of: learning_rate)",
     "warmup_iters": "; as a share of the trial's iterations (fraction_of: max_iters)",
     "n_embd": "; the heads follow by the baseline's head_size",
-    "batch_size": "; iterations follow, so that every trial sees the same tokens",
+    "batch_size": "; iterations follow, so that tokens stay the same",
     DATA: "; tried alone on each of the baseline's seeds, never sampled: would more data help?",
 }
 

@@ -25,6 +25,7 @@ _MODELS: dict[str, type[Model]] = {
     "<bin>": sections.BinData,
     "<iters>": sections.IterHorizon,
     "<tokens>": sections.TokenHorizon,
+    "<minutes>": sections.MinuteHorizon,
     "gpt2": sections.Gpt2Tokenizer,
     "bpe": sections.BpeTokenizer,
     "bytes": sections.BytesTokenizer,
@@ -166,7 +167,7 @@ def _unknown(loc: Path) -> str:
         if key in NAMES or key in ELSEWHERE:
             return f"{key} can't be swept; the knobs are {_options(KNOBS)}"
         return name + (nearest(key, KNOBS) or f"; the knobs are {_options(KNOBS)}")
-    known = _MODELS[str(where)].model_fields
+    known = [name for name in _MODELS[str(where)].model_fields if name != sections.NOT_WRITTEN]
     others = {field for tag, model in _MODELS.items() if tag.startswith("<") for field in model.model_fields}
     if str(where).startswith("<") and key in others - set(known):
         return f"{key} doesn't go with {_options(_telling(str(where)))}; drop one"

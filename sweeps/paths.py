@@ -40,6 +40,11 @@ class StudyPaths:
         return self.root / "logs"
 
     @property
+    def measuring(self) -> Path:
+        """Where workers train while their speed is measured; gone afterwards."""
+        return self.root / "measuring"
+
+    @property
     def artifacts(self) -> Path:
         """Files that optuna-dashboard shows beside trials."""
         return self.root / "artifacts"

@@ -10,12 +10,13 @@ import dataclasses
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from sweeps import fitting
 from sweeps.knobs import ChoicesKnob, Number, RangeKnob, show
 from sweeps.proposals import (
     baseline_config,
@@ -26,12 +27,15 @@ from sweeps.proposals import (
     star_proposals,
 )
 from sweeps.results import DataFacts
-from sweeps.speed import CUDA_EFFICIENCY, Speed, makespan, share_of, windows
+from sweeps.speed import CUDA_EFFICIENCY, Speed, makespan, seconds_at, share_of, windows
 from sweeps.study import Study
 from sweeps.units import MANY_EPOCHS, epochs
 from sweeps.words import count, duration, joined
 from trainer.config import TrainConfig
 from trainer.device import Device, parameters
+from trainer.memory import needed
+from trainer.microbatch import MIB, Infeasible, as_asked, share, split
+from trainer.microbatch import fitting as fitting_splits
 
 HALF_LIFE = 15.39
 """R* of their law: repetitions after which another is worth 1/e of fresh data."""
@@ -54,15 +58,23 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class Width:
-    """The baseline at one width."""
+    """The baseline at one width, on one worker."""
 
     n_embd: int
-    parameters: int
+    n_params: int
     """position embeddings included"""
+    peak_bytes: int
+    """of its micro-batch, or of one sequence where none fits: the estimate of trainer.memory"""
+    micro_batch: int | None
+    """sequences: on a card the largest that fits (a trial tries out three), on a CPU the one asked for; None: none"""
+    accumulation: int | None
+    """micro-batches an iteration"""
     tokens_per_s: float | None
-    """of training, one worker"""
-    seconds: float | None
-    """a trial, evaluations included"""
+    """of training"""
+    measured: bool
+    """these tokens/s, by earlier runs of this study; else they are estimated"""
+    seconds_per_trial: float | None
+    """evaluations included"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +129,17 @@ class Plan:
             yield f"epochs by data_fraction: {made}"
         for phase in self.phases:
             yield f"  {phase.name:<12}{count(phase.trials, 'run'):>10}{_time(phase.seconds):>14}"
-        yield f"  {'n_embd':>6}{'parameters':>14}{'tokens/s':>12}{'a run':>14}"
+        yield (
+            f"  {'n_embd':>6}{'parameters':>12}{'memory':>12}{'micro-batch':>14}{'tokens/s':>12}{'':<10}{'a run':>10}"
+        )
         for width in self.widths:
             speed = "?" if width.tokens_per_s is None else _short(width.tokens_per_s)
-            yield f"  {width.n_embd:>6}{_short(width.parameters):>14}{speed:>12}{_time(width.seconds):>14}"
+            how = "" if width.tokens_per_s is None else " measured" if width.measured else " estimated"
+            split = f"{width.micro_batch} x {width.accumulation}" if width.micro_batch else "none fits"
+            yield (
+                f"  {width.n_embd:>6}{_short(width.n_params):>12}{f'{width.peak_bytes / MIB:,.0f} MiB':>12}{split:>14}"
+                f"{speed:>12}{how:<10}{_time(width.seconds_per_trial):>10}"
+            )
         if self.seconds is not None:
             assumed = (
                 f"{CUDA_EFFICIENCY:.0%} of the card's dense peak" if unit == "card" else "a share of the measured peak"
@@ -133,17 +152,20 @@ class Plan:
         yield from (f"warning: {warning}" for warning in self.warnings)
 
 
-def plan(study: Study, data: DataFacts, device: Device) -> Plan:
+def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[int, float] | None = None) -> Plan:
     """The plan of `study` on `data`, each worker on a `device`: one that is here, or one known by name.
 
+    `seen` are tokens/s by width that a worker reached in earlier runs of this study on this device (`speed.seen`).
     The sampler's trials are taken to cost what the study costs on average over the ranges of n_embd and n_layer,
     as if each value were as likely as another, and with dropout where that is a knob. Raises ConfigError for a
-    trial that can't be run.
+    trial that can't be run, SpecError where a horizon in minutes has no length for want of a speed.
     """
     vocab_size = data.vocab_size
-    baseline = baseline_config(study, seed=study.seed, vocab_size=vocab_size)
     workers = device.count if study.workers.devices == "auto" else len(study.workers.devices)
-    speed = Speed(device=device, share=share_of(study, device, workers), data=data, dtype=baseline.dtype)
+    dtype = str(study.baseline["dtype"])
+    speed = Speed(device=device, share=share_of(study, device, workers), data=data, dtype=dtype, fit=study.fit)
+    asked, study = study, fitting.estimated(study, data, speed.tokens_per_s)
+    baseline = baseline_config(study, seed=study.seed, vocab_size=vocab_size)
 
     seeds = [proposal.config for proposal in baseline_proposals(study, vocab_size=vocab_size)]
     candidates = [proposal.config for proposal in candidate_proposals(study, vocab_size=vocab_size)]
@@ -169,20 +191,17 @@ def plan(study: Study, data: DataFacts, device: Device) -> Plan:
     }
     largest = max(parameters(config) for config in (*seeds, *candidates, *star, *space))
     tokens_per_trial = baseline.max_iters * baseline.tokens_per_iter
+    sharers = workers if device.kind == "cpu" else 1
+    rows = tuple(
+        _width(config, speed, device, sharers=sharers, seen=seen or {}) for _, config in sorted(widths.items())
+    )
+    too_wide = [row.n_embd for row in rows if row.micro_batch is None]
     return Plan(
         study=study.name,
         device=device,
         workers=workers,
         phases=tuple(Phase(name=name, trials=len(costs[name]), seconds=_sum(costs[name])) for name in costs),
-        widths=tuple(
-            Width(
-                n_embd=width,
-                parameters=parameters(config),
-                tokens_per_s=speed.tokens_per_s(config),
-                seconds=speed.seconds(config),
-            )
-            for width, config in sorted(widths.items())
-        ),
+        widths=rows,
         iters=baseline.max_iters,
         tokens_per_trial=tokens_per_trial,
         epochs=epochs(baseline, data),
@@ -195,11 +214,35 @@ def plan(study: Study, data: DataFacts, device: Device) -> Plan:
         # a new checkpoint is whole before the one that it replaces goes
         disk_bytes=BYTES_A_PARAMETER * (len(seeds) * parameters(baseline) + (1 + 2 * workers) * largest),
         warnings=(
+            *(_of_length(study) if study is not asked else ()),
             *_of_design(study, designed),
             *_of_evaluation(baseline, data),
+            *_of_memory(too_wide, device),
             *_of_epochs(tokens_per_trial, round(baseline.data_fraction * data.train_tokens)),
             *_of_time(study, speed, total=total, expected=expected, sampled=sampled, workers=workers),
         ),
+    )
+
+
+def _width(config: TrainConfig, speed: Speed, device: Device, *, sharers: int, seen: Mapping[int, float]) -> Width:
+    kind, mixed = device.kind, device.kind == "cuda" and config.dtype != "float32"
+    free = math.inf if device.free is None or device.memory is None else share(device.free, device.memory, sharers)
+    try:
+        splits = fitting_splits(config, kind=kind, mixed=mixed, free=free)
+    except Infeasible:
+        chosen, peak_of = None, split(config, 1)
+    else:
+        chosen = peak_of = as_asked(splits, config) if kind == "cpu" or device.free is None else splits[0]
+    tokens_per_s = seen.get(config.n_embd) or speed.tokens_per_s(config)
+    return Width(
+        n_embd=config.n_embd,
+        n_params=parameters(config),
+        peak_bytes=needed(peak_of, kind=kind, mixed=mixed).total,
+        micro_batch=chosen.batch_size if chosen else None,
+        accumulation=chosen.gradient_accumulation_steps if chosen else None,
+        tokens_per_s=tokens_per_s,
+        measured=config.n_embd in seen or speed.fit is not None,
+        seconds_per_trial=None if tokens_per_s is None else seconds_at(tokens_per_s, config, speed.data),
     )
 
 
@@ -222,6 +265,19 @@ def _values(knob: RangeKnob | ChoicesKnob) -> list[Number]:
         return list(every)
     spaced = (np.geomspace if knob.log else np.linspace)(every[0], every[-1], MOST_VALUES)
     return sorted({every[round((value - every.start) / every.step)] for value in spaced.tolist()})
+
+
+def _of_length(study: Study) -> Iterator[str]:
+    length, _ = fitting.words(study)
+    yield f"horizon: {length}: estimated, as `sweep run` measures it before the first trial"
+
+
+def _of_memory(too_wide: Sequence[int], device: Device) -> Iterator[str]:
+    if too_wide:
+        yield (
+            f"{device.name}: not even one sequence at a time fits at {joined(str(width) for width in too_wide)} wide; "
+            "such trials end as infeasible, and the sampler learns to leave them; lower knobs.n_embd.high or block_size"
+        )
 
 
 def _of_design(study: Study, designed: int) -> Iterator[str]:

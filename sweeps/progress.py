@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -87,8 +88,8 @@ class Silent:
 
 def counts(runs: Iterable[Run]) -> dict[str, int]:
     """Ended runs by outcome, every outcome named."""
-    outcomes = [run.outcome for run in runs]
-    return {outcome: outcomes.count(outcome) for outcome in OUTCOMES}
+    counted = Counter(run.outcome for run in runs)
+    return {outcome: counted[outcome] for outcome in OUTCOMES}
 
 
 def best(runs: Iterable[Run], *, search: str) -> Run | None:
@@ -123,10 +124,10 @@ def stall_limit(longest_gap: float) -> float:
 
 def remaining(runs: Sequence[Run], *, planned: int, workers: int) -> float | None:
     """Seconds that the rest of the study takes, if its runs take what those that ended took."""
-    ended = [run for run in runs if run.outcome not in ("running", "truncated", "failed", "infeasible")]
+    ended = [run.seconds for run in runs if run.outcome not in ("running", "truncated", "failed", "infeasible")]
     if not ended:
         return None
-    each = sum(run.seconds for run in ended) / len(ended)
-    under_way = sum(min(run.seconds, each) for run in runs if run.outcome in ("running", "truncated"))
-    left = planned - sum(run.outcome not in ("running", "truncated") for run in runs)
-    return max(0.0, left * each - under_way) / max(1, workers)
+    each = sum(ended) / len(ended)
+    under_way = [min(run.seconds, each) for run in runs if run.outcome in ("running", "truncated")]
+    left = planned - (len(runs) - len(under_way))
+    return max(0.0, left * each - sum(under_way)) / max(1, workers)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+ESTIMATE = "estimated at the start"
+"""what the plan said that the sweep would take; beside it, the report shows what it took"""
 _PACKAGES = ("plateau-sweep", "torch", "optuna", "numpy")
 
 

@@ -125,7 +125,7 @@ def figures(pictures: Iterable[Picture]) -> Mapping[str, go.Figure]:
 def artifacts(results: Results, paths: StudyPaths, *, today: datetime.date) -> Iterator[tuple[str, str, Run | None]]:
     """Files to keep with the study, or with the trial of a run: (name, text, run)."""
     study = results.study
-    resolved = yaml.safe_dump(study.model_dump(mode="json", exclude={"notes"}), sort_keys=False)
+    resolved = yaml.safe_dump(study.as_written(), sort_keys=False)
     yield f"{study.name}.yaml", resolved, None
     best = best_run(results)
     if best is None:

@@ -8,20 +8,22 @@ forbids loading anything from anywhere.
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from string import Template
 
 from plotly.offline import get_plotlyjs
 
-from sweeps import plots, screening, units
+from sweeps import fitting, plots, screening, units
 from sweeps.attribution import Attribution
-from sweeps.chosen import best_run, reference_config
+from sweeps.chosen import baseline_runs, best_run, reference_config
 from sweeps.confirmed import knob_words
 from sweeps.figure import Picture
 from sweeps.judgement import attribute
 from sweeps.markup import breakable, cell, head, items, number, prose, row, row_head, table, terms, text
 from sweeps.paths import write_text
+from sweeps.provenance import ESTIMATE
 from sweeps.recommendation import ends
 from sweeps.results import Results, Run
 from sweeps.units import bits_per_byte, perplexity
@@ -212,15 +214,25 @@ def _provenance(results: Results) -> str:
         "search seed": str(results.study.seed),
         "seeds used": "; ".join(_seeds(results)) or "–",
         "trained on": ", ".join(sorted({run.device for run in results.runs})) or "–",
-        "time": duration(results.seconds),
+        "time": _time(results),
     }
     if reference is not None:
         tokens = reference.max_iters * reference.tokens_per_iter
         over = f"{units.epochs(reference, data):.2g} epochs of the training data"
         facts["a trial"] = f"{reference.max_iters:,} iterations, {tokens:,} tokens, {over}"
-    facts |= dict(results.provenance)
+    if results.study.fit is not None:
+        facts["horizon"] = "; ".join(fitting.words(results.study))
+    facts |= {name: said for name, said in results.provenance.items() if name != ESTIMATE}
     commands = "\n".join(text(command) for command in _commands(results))
     return f"{terms(facts.items())}\n<h3>Commands to repeat it</h3>\n<pre>{commands}</pre>"
+
+
+def _time(results: Results) -> str:
+    """What the sweep took and a whole run of its baseline, beside what was estimated of both."""
+    runs = [run.seconds for run in baseline_runs(results)]
+    each = f", {duration(statistics.fmean(runs))} a run of the baseline" if runs else ""
+    took, estimate = f"{duration(results.seconds)}{each}", results.provenance.get(ESTIMATE)
+    return took if estimate is None else f"estimated at the start: {estimate}; took: {took}"
 
 
 def _seeds(results: Results) -> Iterable[str]:

@@ -9,9 +9,10 @@ one is killed at: points before reports, our outcome before Optuna's.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sweeps import progress
 from sweeps.agenda import Agenda, Flight
@@ -19,12 +20,14 @@ from sweeps.jobs import Crashed, Died, Finished, Job, Message, PointMessage, Poo
 from sweeps.opening import open_study
 from sweeps.paths import StudyPaths
 from sweeps.progress import Observer, Progress, Summary
-from sweeps.results import Run
+from sweeps.results import Results, Run
 from sweeps.spec import Study
+from sweeps.stopwatch import fit_horizon
 from sweeps.store import Store
 from sweeps.words import why_pruned
 from trainer.data import Dataset
 from trainer.errors import UserError
+from trainer.microbatch import Limits
 from trainer.points import Answer, Point, Result
 
 TICK_SECONDS = 0.5
@@ -46,25 +49,32 @@ def run(
     paths: StudyPaths,
     dataset: Dataset,
     observer: Observer,
+    estimate: Callable[[Study], Mapping[str, str]] = lambda _: {},
     clock: Callable[[], float] = time.monotonic,
     interrupted: Callable[[], int] = lambda: 0,
 ) -> Summary:
     """Run the study, or go on with it, to its end, its deadline or an interrupt; the pool stays the caller's to close.
 
-    `clock` counts seconds; `interrupted` says how many interrupts there were: at one each run pauses at its next
-    evaluation, at two all stop now. Either way the study can be resumed by running it again.
+    `estimate` says what a new study will take, to be kept with it. `clock` counts seconds; `interrupted` says how many
+    interrupts there were: at one each run pauses at its next evaluation, at two all stop now. Either way the study can
+    be resumed by running it again.
 
-    Raises StoreBusy, StudyChanged, StoreError, and what a worker says is the user's mistake; WorkerError where
-    workers die before they train.
+    Raises StoreBusy, StudyChanged, StoreError, SpecError for a horizon of too few minutes, and what a worker says is
+    the user's mistake; WorkerError or MeasuringError where workers die before they train.
     """
     with store.lock(study.name):
-        return _Sweep(study, store, pool, paths, dataset, observer, clock, interrupted).go()
+        began = clock()
+        fit = functools.partial(
+            fit_horizon, pool=pool, dataset=dataset, folder=paths.measuring, say=observer.note, interrupted=interrupted
+        )
+        stored = open_study(study, store, dataset=dataset, devices=pool.devices, fit=fit, estimate=estimate)
+        return _Sweep(stored, store, pool, paths, dataset, observer, clock, interrupted, began).go()
 
 
 class _Sweep:
     def __init__(
         self,
-        study: Study,
+        stored: Results,
         store: Store,
         pool: Pool,
         paths: StudyPaths,
@@ -72,14 +82,16 @@ class _Sweep:
         observer: Observer,
         clock: Callable[[], float],
         interrupted: Callable[[], int],
+        began: float,
     ) -> None:
+        study = stored.study
         self.study, self.store, self.pool, self.paths = study, store, pool, paths
         self.dataset, self.observer, self.clock, self.interrupted = dataset, observer, clock, interrupted
-        self.began = self.noted = clock()
+        self.began = self.noted = began
         self.flights: dict[int, Flight] = {}
         self.ready: deque[Flight] = deque()
         self.started = 0
-        stored = open_study(study, store, dataset=dataset, devices=pool.devices)
+        self.limits = Limits()
         self.seconds_before = stored.seconds
         self.runs = {run.id: run for run in stored.runs}
         self.longest_gap = max((gap for run in stored.runs for gap in progress.gaps(run.points)), default=0.0)
@@ -155,6 +167,8 @@ class _Sweep:
             data=self.dataset.path,
             out=self.paths.run(flight.run.id),
             device=device,
+            largest=self.limits.of(flight.run.config, device),
+            sharers=self.pool.devices.count(device),
         )
         self.pool.start(job)
         self.observer.started(flight.run)
@@ -230,13 +244,27 @@ class _Sweep:
                 self.observer.ended(flight.run)
             return
         del self.flights[flight.run.id]
-        if result.outcome == "stopped":
+        if result.outcome == "oom":
+            self._split_further(flight, result)
+        elif result.outcome == "stopped":
             pruning = self.trials.pruning(flight.asked)
             assert pruning is not None
             self._update(flight, pruning=pruning)
             self._end(flight, "pruned", why_pruned(pruning), result)
         else:
             self._end(flight, result.outcome, result.reason, result)
+
+    def _split_further(self, flight: Flight, result: Result) -> None:
+        """Want of memory is not the trial's doing either: it goes on in smaller micro-batches, while there are any."""
+        run, size = flight.run, result.batch_size
+        assert size is not None
+        if not self.limits.ran_out(run.config, run.device, batch_size=size):
+            self._end(flight, "infeasible", f"{result.reason} (with a micro-batch of {size})", result)
+            return
+        less = self.limits.of(run.config, run.device)
+        self.store.add_event(self.study.name, "oom", f"micro-batch {size}: {result.reason}", run=run.id)
+        self.observer.note(f"{run.label}: no memory for micro-batches of {size}; it goes on with {less}")
+        self.ready.appendleft(flight)
 
     def _retry(self, flight: Flight, kind: str, text: str) -> None:
         """A crash is not the trial's doing: go on from its checkpoint, but not for ever."""

@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+from pydantic.json_schema import SkipJsonSchema
 
 from sweeps.knobs import Model, mistake, show
 
@@ -117,10 +118,50 @@ class TokenHorizon(Model):
     """tokens that a trial sees; iterations follow from the baseline's batch"""
 
 
+class ShapeSpeed(Model):
+    """How fast one worker trains the baseline at another width and depth."""
+
+    n_embd: int
+    n_layer: int
+    tokens_per_s: float = Field(gt=0)
+    """trained on, evaluations left out"""
+
+
+class Fit(Model):
+    """A length of trials that is so many minutes, fixed before the first of them."""
+
+    iters: int
+    """of the baseline"""
+    evaluations: int
+    """of every trial, after the first one"""
+    windows: int
+    """a split at each evaluation"""
+    evaluated: int
+    """tokens that a trial is evaluated on in all"""
+    speeds: tuple[ShapeSpeed, ...]
+    """what the length rests on"""
+
+
+class MinuteHorizon(Model):
+    """The length of a trial in minutes; how far it gets in them is measured before the first trial."""
+
+    minutes: float = Field(gt=0, le=100_000)
+    """minutes that the slowest trial takes, evaluations included"""
+    equal: Literal["tokens", "flops", "time"] = "tokens"
+    """what trials of every width and depth have alike: tokens, floating-point operations, or time"""
+    fit: SkipJsonSchema[Fit | None] = None
+    """what was measured, and the length that follows; not a key of the YAML"""
+
+
 Horizon = Annotated[
-    Annotated[IterHorizon, Tag("<iters>")] | Annotated[TokenHorizon, Tag("<tokens>")],
-    _by_key("horizon is {iters: 600} or {tokens: 50000000}", "iters", "tokens"),
+    Annotated[IterHorizon, Tag("<iters>")]
+    | Annotated[TokenHorizon, Tag("<tokens>")]
+    | Annotated[MinuteHorizon, Tag("<minutes>")],
+    _by_key("horizon is {iters: 600}, {tokens: 50000000} or {minutes: 5}", "iters", "tokens", "minutes"),
 ]
+
+NOT_WRITTEN = "fit"
+"""the one key of a section that a study file doesn't have"""
 
 
 class Sampler(Model):

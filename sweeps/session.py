@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import functools
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,18 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from sweeps import plots, runner
+from sweeps import plots, provenance, runner
+from sweeps.errors import NotFound
 from sweeps.paths import StudyPaths
+from sweeps.plan import plan
 from sweeps.progress import Observer, Summary
+from sweeps.proposals import baseline_config
 from sweeps.publish import publish
 from sweeps.report import write_report
-from sweeps.results import Results
+from sweeps.results import DataFacts, Results
 from sweeps.sections import BinData, BpeTokenizer, Gpt2Tokenizer, ParquetData
-from sweeps.store import Store
+from sweeps.speed import seen
+from sweeps.store import Reader, Store
 from sweeps.study import Study
+from sweeps.words import duration
 from sweeps.workers import ProcessPool, devices_for
 from trainer.data import Dataset, open_dataset
-from trainer.device import cpu_cores, cuda_devices
+from trainer.device import Device, cpu_cores, cuda_devices, describe, named
+from trainer.errors import ConfigError
 from trainer.prepare import EmbeddedSource, Options, ParquetSource, Progress, TokenizerChoice, prepare
 
 
@@ -68,7 +76,14 @@ def run(study: Study, paths: StudyPaths, dataset: Dataset, *, observer: Observer
             _interrupts(observer.note) as interrupted,
         ):
             summary = runner.run(
-                study, store, pool, paths=paths, dataset=dataset, observer=observer, interrupted=interrupted
+                study,
+                store,
+                pool,
+                paths=paths,
+                dataset=dataset,
+                observer=observer,
+                estimate=functools.partial(estimate, data=DataFacts.of(dataset), device=devices[0]),
+                interrupted=interrupted,
             )
         results = store.results(study.name)
         pictures = plots.pictures(results)  # seconds: both show them
@@ -76,6 +91,46 @@ def run(study: Study, paths: StudyPaths, dataset: Dataset, *, observer: Observer
         today = datetime.datetime.now(tz=datetime.UTC).date()
         publish(results, store.storage, paths, pictures=pictures, today=today)
         return Ended(summary=summary, results=results, store=store.path, report=report)
+
+
+def seen_speeds(study: Study, paths: StudyPaths, kind: str) -> dict[int, float]:
+    """Tokens/s by width that the study's earlier runs reached on a device of this kind; nothing without a store."""
+    url = store_url(study, paths)
+    if not Path(url.removeprefix("sqlite:///")).is_file():
+        return {}
+    with Reader(url) as reader:
+        try:
+            results = reader.results(study.name)
+        except NotFound:
+            return {}
+    vocab_size = results.data.vocab_size
+    return seen(results.runs, baseline_config(results.study, seed=0, vocab_size=vocab_size), device=kind)
+
+
+def estimate(study: Study, *, data: DataFacts, device: str) -> dict[str, str]:
+    """What the sweep will take by its plan, to be kept with it and held against what it took; nothing if unknown."""
+    where = _described(device)
+    if where is None:
+        return {}
+    made = plan(study, data, where)
+    (baseline,) = (phase for phase in made.phases if phase.name == "baseline")
+    if made.seconds is None or baseline.seconds is None:
+        return {}
+    each = duration(baseline.seconds / baseline.trials)
+    return {provenance.ESTIMATE: f"{duration(made.seconds)}, {each} a run of the baseline"}
+
+
+def _described(device: str) -> Device | None:
+    """The workers' device, a card by its name alone: asking torch would take memory of it from the workers.
+
+    None: a card of which nothing is known.
+    """
+    if device == "cpu":
+        return describe(device)
+    try:
+        return dataclasses.replace(named(provenance.device_name(device)), count=cuda_devices())
+    except ConfigError:
+        return None
 
 
 @contextmanager

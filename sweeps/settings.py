@@ -43,7 +43,7 @@ ELSEWHERE = {
 """Settings of nanoGPT or TrainConfig that a study's baseline does not take, and where they belong instead."""
 
 NOT_IN_CANDIDATES = {
-    "max_iters": "every trial sees the same tokens: see horizon; a longer decay is lr_decay_iters",
+    "max_iters": "trials are as long as each other: see horizon; a longer decay is lr_decay_iters",
     "block_size": "losses of another context length can't be compared",
 }
 """Settings that a baseline has and a candidate can't change."""

@@ -10,10 +10,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from sweeps import mistakes
 from sweeps.errors import SpecError
+from sweeps.horizon import provisional
 from sweeps.json_schema import json_schema
 from sweeps.knobs import PARAM, ChoicesKnob, Knobs, Number, RangeKnob, show
 from sweeps.proposals import baseline_config, baseline_params, candidate_proposal, config_of
 from sweeps.resolve import Resolved, resolve
+from sweeps.sections import NOT_WRITTEN
 from sweeps.settings import Baseline, Value, complete, head_unit
 from sweeps.study import Study, knob_value, setting_named
 from sweeps.widen import widened
@@ -48,6 +50,9 @@ def load(
     )
     if "notes" in resolved.value:
         raise resolved.error(("notes",), "unknown key 'notes'; write a comment instead")
+    horizon = resolved.value.get("horizon")
+    if isinstance(horizon, dict) and NOT_WRITTEN in horizon:
+        raise resolved.error(("horizon", NOT_WRITTEN), f"unknown key '{NOT_WRITTEN}'; `sweep run` measures it")
     if resolved.baseline is not None:
         _widen(resolved)
     resolved.value["notes"] = resolved.notes
@@ -100,6 +105,7 @@ def _checked(study: Study, resolved: Resolved) -> Study:
     A candidate must change something. Under a new baseline, which may have followed the advice
     already, one that doesn't is left out.
     """
+    whole, study = study, provisional(study)
     remedy = "; to leave out the study's candidates: --set candidates=[]" if resolved.baseline is not None else ""
     try:
         first = baseline_config(study, seed=study.seed, vocab_size=0)
@@ -125,10 +131,10 @@ def _checked(study: Study, resolved: Resolved) -> Study:
             raise resolved.error(path, f"is the same trial as {seen[config]}; drop it{remedy}")
         seen.setdefault(config, f"candidates.{index}")
     if not idle:
-        return study
+        return whole
     kept = tuple(each for index, each in enumerate(study.candidates) if index not in idle)
     notes = tuple(f"candidates.{index}: left out, {resolved.baseline} has it already" for index in idle)
-    return study.model_copy(update={"candidates": kept, "notes": study.notes + notes})
+    return whole.model_copy(update={"candidates": kept, "notes": whole.notes + notes})
 
 
 def _edges(study: Study) -> Iterator[tuple[YamlPath, str, Number]]:
@@ -144,8 +150,9 @@ def _edges(study: Study) -> Iterator[tuple[YamlPath, str, Number]]:
 def changes(stored: Study, new: Study) -> list[str]:
     """How `new` differs from the `stored` study in ways that make it another study, each in words.
 
-    trials and baseline_seeds may grow; hours, workers, the store's place and confirm's budget may change. The rest
-    decides what a trial is, or which one comes next.
+    trials and baseline_seeds may grow; hours, workers, the store's place and confirm's budget may change; how long a
+    trial of so many minutes is was measured for the stored one. The rest decides what a trial is, or which one comes
+    next.
     """
     found = []
     for name in _GROWING:
@@ -154,7 +161,7 @@ def changes(stored: Study, new: Study) -> list[str]:
             found.append(
                 f"{name}: {before} → {after} (it can grow, not shrink: keep {before}, or give the study a new name)"
             )
-    left_out: Any = {**dict.fromkeys((*_GROWING, *_FREE), True), "confirm": _FREE_OF_CONFIRM}
+    left_out: Any = {**dict.fromkeys((*_GROWING, *_FREE), True), "confirm": _FREE_OF_CONFIRM, "horizon": {NOT_WRITTEN}}
     before, after = (study.model_dump(mode="json", exclude=left_out) for study in (stored, new))
     return found + list(_differences("", before, after))
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sweeps.results import DataFacts
+from sweeps.horizon import speed_of
+from sweeps.results import DataFacts, Run
+from sweeps.sections import Fit
 from sweeps.study import Study
 from trainer.config import TrainConfig
 from trainer.device import Device, flops_per_token
@@ -22,8 +26,8 @@ CPU_EFFICIENCY, CPU_HALF_WIDTH = 0.75, 40
 """A step of width C reaches 0.75*C/(C + 40) of the peak of a large product. Measured on one core (AVX2, float32,
 dropout 0): .27 to .31 at width 32, .46 to .56 at 64, .62 to .73 at 128, .66 to .70 at 256. Whole runs of the trainer
 took .85 to 1.4 times what this says."""
-CPU_DROPOUT = 0.7
-"""Speed with any dropout, against none: measured .82 at .1 and width 128, .63 at .2 and width 64."""
+CPU_DROPOUT = 0.93
+"""Speed with any dropout, against none: measured .94 at .2 and width 128."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +39,13 @@ class Speed:
     """of a device, or of a core"""
     data: DataFacts
     dtype: str
+    fit: Fit | None = None
+    """of a horizon in minutes whose workers were measured: with the most dropout that the study uses"""
 
     def tokens_per_s(self, config: TrainConfig) -> float | None:
-        """Trained on; None where the device's peak for this precision isn't known."""
+        """Trained on, as measured or estimated; None where the device's peak for this precision isn't known."""
+        if self.fit is not None:
+            return speed_of(self.fit.speeds, config)
         if self.device.peak is None or (self.device.kind == "cuda" and self.dtype == "float32"):
             return None
         efficiency = CUDA_EFFICIENCY
@@ -49,13 +57,20 @@ class Speed:
     def seconds(self, config: TrainConfig) -> float | None:
         """A run of `config`: its training, and its evaluations at a third of a trained token's cost."""
         speed = self.tokens_per_s(config)
-        if speed is None:
-            return None
-        evaluations = math.ceil(config.max_iters / config.eval_interval) + 1
-        train, val = (windows(split, config) for split in (self.data.train_tokens, self.data.val_tokens))
-        small = min(config.windows, train) + min(config.windows, val)
-        evaluated = (evaluations * small + min(config.windows_at_the_end, val)) * config.block_size
-        return (config.max_iters * config.tokens_per_iter + evaluated / 3) / speed
+        return None if speed is None else seconds_at(speed, config, self.data)
+
+
+def seconds_at(tokens_per_s: float, config: TrainConfig, data: DataFacts) -> float:
+    """A run that trains so fast: its training, and its evaluations at a third of a trained token's cost."""
+    return (config.max_iters * config.tokens_per_iter + evaluated_tokens(config, data) / 3) / tokens_per_s
+
+
+def evaluated_tokens(config: TrainConfig, data: DataFacts) -> int:
+    """Tokens that a run of `config` is evaluated on in all."""
+    evaluations = math.ceil(config.max_iters / config.eval_interval) + 1
+    train, val = (windows(split, config) for split in (data.train_tokens, data.val_tokens))
+    small = min(config.windows, train) + min(config.windows, val)
+    return (evaluations * small + min(config.windows_at_the_end, val)) * config.block_size
 
 
 def windows(tokens: int, config: TrainConfig) -> int:
@@ -79,3 +94,16 @@ def share_of(study: Study, device: Device, workers: int) -> float:
         listed = study.workers.devices
         return 1.0 if listed == "auto" else len(set(listed)) / len(listed)
     return min(1.0, device.count / workers)
+
+
+def seen(runs: Iterable[Run], config: TrainConfig, *, device: str) -> dict[int, float]:
+    """Tokens/s by width of the runs that were trained on a `device` ("cpu", "cuda") and differ from `config` in no
+    other shape: of each run the median over its evaluations, of these the median."""
+    shape = ("n_layer", "block_size", "batch_size", "gradient_accumulation_steps")
+    by_width: dict[int, list[float]] = defaultdict(list)
+    for run in runs:
+        alike = all(getattr(run.config, name) == getattr(config, name) for name in shape)
+        speeds = [point.tokens_per_s for point in run.points if point.tokens_per_s]
+        if alike and speeds and run.device.partition(":")[0] == device:
+            by_width[run.config.n_embd].append(statistics.median(speeds))
+    return {width: statistics.median(speeds) for width, speeds in by_width.items()}

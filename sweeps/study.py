@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from sweeps.knobs import DATA, ChoicesKnob, Knobs, Model, Number, RangeKnob, check_knob, mistake, show
 from sweeps.sections import (
     MIN_ITERS,
+    NOT_WRITTEN,
     Confirm,
     Data,
     EmbeddedData,
+    Fit,
     Gpt2Tokenizer,
     Horizon,
     IterHorizon,
+    MinuteHorizon,
     PlateauPruner,
     Pruner,
     Sampler,
+    TokenHorizon,
     Tokenizer,
     Workers,
 )
@@ -120,9 +124,9 @@ class Study(Model):
             TrainConfig.from_mapping(with_heads(self.baseline))
         except ConfigError as error:
             raise mistake(str(error), "baseline", *setting_named(error, self.baseline)) from error
-        if self.iters < MIN_ITERS:
+        if isinstance(self.horizon, TokenHorizon) and self.iters < MIN_ITERS:
             raise mistake(
-                f"{show(getattr(self.horizon, 'tokens', 0))} tokens are {self.iters} iterations of "
+                f"{show(self.horizon.tokens)} tokens are {self.iters} iterations of "
                 f"{self.tokens_per_iter}; at least {MIN_ITERS} are needed: {MIN_ITERS * self.tokens_per_iter} tokens",
                 "horizon",
                 "tokens",
@@ -161,6 +165,10 @@ class Study(Model):
                 name,
             )
 
+    def as_written(self) -> dict[str, Any]:
+        """The study as a file has it, every default written out."""
+        return self.model_dump(mode="json", exclude={"notes": True, "horizon": {NOT_WRITTEN}})
+
     @property
     def sequences_per_iter(self) -> int:
         """Sequences an iteration of the baseline."""
@@ -173,10 +181,27 @@ class Study(Model):
 
     @property
     def iters(self) -> int:
-        """Iterations of a trial with the baseline's batch."""
-        if isinstance(self.horizon, IterHorizon):
-            return self.horizon.iters
-        return self.horizon.tokens // self.tokens_per_iter
+        """Iterations of the baseline as a trial, and unless `equal` says otherwise of every trial with its batch.
+
+        A horizon in minutes must be fitted (see `fitting`).
+        """
+        match self.horizon:
+            case IterHorizon(iters=iters):
+                return iters
+            case TokenHorizon(tokens=tokens):
+                return tokens // self.tokens_per_iter
+        assert self.fit is not None, "a horizon in minutes has a length when it is fitted"
+        return self.fit.iters
+
+    @property
+    def fit(self) -> Fit | None:
+        """Of a horizon in minutes: what was measured for it, once it is."""
+        return self.horizon.fit if isinstance(self.horizon, MinuteHorizon) else None
+
+    @property
+    def equal(self) -> str:
+        """What all trials have alike: tokens, flops or time."""
+        return self.horizon.equal if isinstance(self.horizon, MinuteHorizon) else "tokens"
 
     @property
     def sampled(self) -> dict[str, RangeKnob | ChoicesKnob]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sweeps import boundaries, confirmed, more_data, pruning, recommendation, screened, screening, units
 from sweeps.attribution import Attribution
+from sweeps.fitting import EQUAL
 from sweeps.judgement import attribute
 from sweeps.knobs import DATA
 from sweeps.results import Results, Run
@@ -116,6 +117,11 @@ def in_words(found: Attribution | None, results: Results) -> Verdict:
 
 def _fates(results: Results) -> Iterator[str]:
     """How the runs ended, and how often they saw their data."""
+    if results.study.equal != "tokens":
+        yield (
+            f"Trials of every width and depth are equal in {EQUAL[results.study.equal]}, not in tokens: a smaller, "
+            "faster model sees more of them."
+        )
     yield _outcomes(results.runs)
     if said := pruning.sentence(results):
         yield said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import multiprocessing
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from sweeps.jobs import Crashed, Finished, Job, PointMessage, Report, Work
 from sweeps.paths import log_of
+from trainer.config import TrainConfig
 from trainer.errors import UserError
 from trainer.points import Answer, Point, Result
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Trainer:
-    """Trains a job with trainer.loop, which is imported by the worker and never by its parent.
+    """Trains a job with trainer.loop, which is imported by the worker and never by its parent, in a split that fits.
 
     `checkpoint_seconds`: least time between a run's checkpoints, which (and an evaluation interval) is what a killed
     worker loses at most; half a gigabyte at each evaluation would cost more than it saves.
@@ -36,17 +38,41 @@ class Trainer:
 
     def __call__(self, job: Job, report: Report) -> Result:
         from trainer.loop import train
+        from trainer.microbatch import Infeasible
 
+        # a worker sees one GPU, so a config says the same on every device
+        # a sweep keeps evaluations alone; reading each step's loss would stop the GPU's queue
         kind = job.device.partition(":")[0]
-        return train(
-            # a worker sees one GPU, so a config says the same on every device
-            # a sweep keeps evaluations alone; reading each step's loss would stop the GPU's queue
-            job.config.replace(device=kind, log_interval=job.config.eval_interval),
-            _dataset(job.data),
-            report,
-            out=job.out,
-            checkpoint_seconds=self.checkpoint_seconds,
+        asked = job.config.replace(device=kind, log_interval=job.config.eval_interval)
+        try:
+            config = fitted(asked, job)
+        except Infeasible as error:
+            return Result(outcome="infeasible", step=0, points=(), reason=f"out of memory: {error}")
+        data = _dataset(job.data)
+        result = train(config, data, report, out=job.out, checkpoint_seconds=self.checkpoint_seconds)
+        return dataclasses.replace(
+            result,
+            outcome="oom" if result.outcome == "infeasible" else result.outcome,
+            batch_size=config.batch_size,
+            gradient_accumulation_steps=config.gradient_accumulation_steps,
         )
+
+
+def fitted(config: TrainConfig, job: Job) -> TrainConfig:
+    """The run in micro-batches that fit its device as it is now. Raises microbatch.Infeasible."""
+    from trainer import device, microbatch, probe
+
+    where = device.resolve(config.device)
+    device.release()
+    room = device.room(where)
+    free = microbatch.share(room.free, room.total, job.sharers)
+    mixed = device.precision(where, config.dtype) is not None
+    kind = where.partition(":")[0]
+    splits = microbatch.fitting(config, kind=kind, mixed=mixed, free=free, largest=job.largest)
+    if kind == "cpu":
+        return microbatch.as_asked(splits, config)
+    card = device.card_name(where)
+    return microbatch.tried_out(splits, lambda each: probe.measure(each, job.data, card=card), free=free)
 
 
 @functools.cache

@@ -152,8 +152,7 @@ class ProcessPool:
 
     def _release(self, one: _Worker, message: Message) -> None:
         one.job = None
-        infeasible = isinstance(message, Finished) and message.result.outcome == "infeasible"
-        if infeasible and one.device != "cpu":
+        if isinstance(message, Finished) and message.result.outcome == "oom" and one.device != "cpu":
             # what ran out of GPU memory keeps some of it for as long as its process lives
             self._stop(one)
             self._replace(one)

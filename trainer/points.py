@@ -45,7 +45,8 @@ class Result:
     """How a run ended."""
 
     outcome: str
-    """complete, stopped, paused, diverged (NaN, infinity or an exploded loss) or infeasible (no memory for it)"""
+    """complete, stopped, paused, diverged (NaN, infinity or an exploded loss) or infeasible (no memory for it); a
+    sweep's worker says oom where the run had no memory in this split, and smaller micro-batches may have it"""
     step: int
     """optimizer updates done"""
     points: tuple[Point, ...]
@@ -57,3 +58,7 @@ class Result:
     """why it did not complete"""
     seconds: float = 0.0
     """time the run took, over all its processes"""
+    batch_size: int | None = None
+    """sequences a micro-batch that the machine was given; None: nothing was trained, or as the config says"""
+    gradient_accumulation_steps: int | None = None
+    """micro-batches an iteration, likewise"""

@@ -16,6 +16,10 @@ from trainer.points import Point
 MACHINE = ("init_from", "device", "compile", "log_interval", "always_save_checkpoint")
 """Settings that may differ between a checkpoint and the run that goes on from it."""
 
+SPLIT = ("batch_size", "gradient_accumulation_steps", "eval_windows", "final_windows")
+"""Settings of the split into micro-batches: what they come to must be the same, or each of them in parity mode, whose
+batches are drawn one micro-batch at a time."""
+
 SHAPE = ("n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size")
 """Settings that a resumed run takes from the checkpoint, as nanoGPT does."""
 
@@ -114,12 +118,27 @@ def set_generators(states: dict[str, Any]) -> None:
 
 
 def _differences(state: dict[str, Any], config: TrainConfig, data: Dataset) -> list[str]:
-    there = {**TrainConfig().as_dict(), **state["settings"]}  # what is newer than the checkpoint was as by default
+    known = TrainConfig().as_dict()  # what is newer than the checkpoint was as by default
+    there = TrainConfig(**{name: state["settings"].get(name, value) for name, value in known.items()})
+    before, now = _fixed(there), _fixed(config)
     lines = [
-        f"{key}: {there[key]!r} there, {value!r} here"
-        for key, value in config.as_dict().items()
-        if key not in MACHINE and there[key] != value
+        f"{key}: {before[key]!r} there, {value!r} here"
+        for key, value in now.items()
+        if key in before and before[key] != value
     ]
     if state["data"] != data.fingerprint:
         lines.append(f"data: {state['data'][:12]} there, {data.fingerprint[:12]} here")
     return lines
+
+
+def _fixed(config: TrainConfig) -> dict[str, Any]:
+    """What must be the same for a run to be the same."""
+    settings = {key: value for key, value in config.as_dict().items() if key not in MACHINE}
+    if config.sampling == "nanogpt":
+        return settings
+    totals = {
+        "sequences an iteration": config.sequences_per_iter,
+        "windows of an evaluation": config.windows,
+        "windows of the final evaluation": config.windows_at_the_end,
+    }
+    return {**{key: value for key, value in settings.items() if key not in SPLIT}, **totals}

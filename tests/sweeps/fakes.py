@@ -99,4 +99,4 @@ def look_around(job: Job, report: Report) -> Result:
     ignores = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     reason = json.dumps({**seen, "pid": os.getpid(), "ignores_interrupts": ignores})
     report(point_at(job.config, 0))
-    return Result(outcome=(job.config.dropout and "infeasible") or "complete", step=0, points=(), reason=reason)
+    return Result(outcome=(job.config.dropout and "oom") or "complete", step=0, points=(), reason=reason)

@@ -73,7 +73,14 @@ BROKEN = [
     ("{iters: 600}", "{iters: 6e2}", "17: horizon.iters: 600.0 is not a whole number; write 600"),
     ("{iters: 600}", "{tokens: 4096}", "17: horizon.tokens: 4096 tokens are 8 iterations of 512; at least 10 are "
      "needed: 5120 tokens"),
-    ("{iters: 600}", "600", "17: horizon: horizon is {iters: 600} or {tokens: 50000000}"),
+    ("{iters: 600}", "600", "17: horizon: horizon is {iters: 600}, {tokens: 50000000} or {minutes: 5}"),
+    ("{iters: 600}", "{minutes: 0}", "17: horizon.minutes: 0 must be above 0"),
+    ("{iters: 600}", "{minutes: 5m}", "17: horizon.minutes: '5m' is not a number"),
+    ("{iters: 600}", "{iters: 600, minutes: 5}", "17: horizon.minutes: minutes doesn't go with iters; drop one"),
+    ("{iters: 600}", "{tokens: 500000, equal: time}", "17: horizon.equal: equal doesn't go with tokens; drop one"),
+    ("{iters: 600}", "{minutes: 5, equal: epochs}", "17: horizon.equal: 'epochs' is none of tokens, flops, time"),
+    ("{iters: 600}", "{minutes: 5, speed: 1e4}", "17: horizon.speed: unknown key 'speed'; the keys are minutes, equal"),
+    ("{iters: 600}", "{minutes: 5, fit: {iters: 9}}", "17: horizon.fit: unknown key 'fit'; `sweep run` measures it"),
     ("{iters: 600}", "{iters: 600}\nevaluations: 10", "18: evaluations: 10 must be at least 20"),
     ("  dropout: {low: 0.0,", "  n_head: {low: 1,", "22: knobs.n_head: n_head can't be swept; the knobs are "
      + ", ".join(KNOBS)),
@@ -120,8 +127,8 @@ BROKEN = [
      "114.5 and 131"),
     ("{warmup_iters: 200}", "{warmup_iters: 2000}", "26: candidates.1.warmup_iters: warmup_iters=2000 must be below "
      "lr_decay_iters=2000, or the rate never decays; lower warmup_iters or set decay_lr to false"),
-    ("{warmup_iters: 200}", "{max_iters: 4000}", "26: candidates.1.max_iters: max_iters is not for a candidate: every "
-     "trial sees the same tokens: see horizon; a longer decay is lr_decay_iters"),
+    ("{warmup_iters: 200}", "{max_iters: 4000}", "26: candidates.1.max_iters: max_iters is not for a candidate: trials "
+     "are as long as each other: see horizon; a longer decay is lr_decay_iters"),
     ("{warmup_iters: 200}", "{warmup_iters: 50}", "26: candidates.1: is the same trial as the baseline; drop it"),
     ("{warmup_iters: 200}", "warmup_iters", "26: candidates.1: 'warmup_iters' is not a mapping (key: value)"),
     ("candidates:", "trials: 0\ncandidates:", "24: trials: 0 must be at least 1"),
@@ -202,7 +209,8 @@ def test_the_documentation_has_this_table() -> None:
 
 WORDS = st.sampled_from(
     [*TOP, *NAMES, *KNOBS, "low", "high", "log", "step", "round", "choices", "ratio_of", "fraction_of", "head_size",
-     "type", "source", "parquet", "bin", "iters", "tokens", "devices", "file", "<<", "notes", "cpu", ""]
+     "type", "source", "parquet", "bin", "iters", "tokens", "minutes", "equal", "fit", "devices", "file",
+     "<<", "notes", "cpu", ""]
 )  # fmt: skip
 SCALARS = (
     st.none()

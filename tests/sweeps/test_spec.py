@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps import pruner
 from sweeps.errors import SpecError
 from sweeps.prospects import Rule
-from sweeps.sections import BinData, ParquetData, PlateauPruner
+from sweeps.sections import BinData, Fit, MinuteHorizon, ParquetData, PlateauPruner
 from sweeps.settings import DEFAULTS
 from sweeps.spec import Study, changes, json_schema, load
 from tests.sweeps import study_files
@@ -76,6 +77,7 @@ def test_data(tmp_path: Path, sets: list[str], data: Any) -> None:
         [],
         ["data={parquet: [a, b]}", "tokenizer={type: bpe, vocab_size: 512}", "hours=1.5", "workers.devices=[cpu, cpu]"],
         ["knobs.batch_size={choices: [4, 8, 16]}", "pruner={type: hyperband}", "horizon={tokens: 1000000}"],
+        ["horizon={minutes: 5, equal: flops}"],
         ["pruner={type: plateau, looks: [0.25, 0.5], epsilon: 0.05, min_completed: 8}"],
         ["baseline.learning_rate=0.0012345678901234567", "knobs.n_embd.round=true", "store=sqlite:///a.db"],
     ],
@@ -127,6 +129,8 @@ def test_a_schedule_that_never_ends_is_noted(tmp_path: Path) -> None:
         ("knobs.dropout=null", ["knobs.dropout: {low: 0, high: 0.3, log: false, round: false} → none"]),
         ("knobs.beta2={choices: [0.95, 0.99]}", ["knobs.beta2: none → {choices: [0.95, 0.99]}"]),
         ("horizon.iters=800", ["horizon.iters: 600 → 800"]),
+        ("horizon={minutes: 5}", ["horizon.iters: 600 → none", "horizon.minutes: none → 5",
+                                  "horizon.equal: none → tokens"]),
         ("candidates.1.warmup_iters=300", ["candidates.1.warmup_iters: 200 → 300"]),
         ("seed=7", ["seed: 1337 → 7"]),
         ("evaluations=20", ["evaluations: 30 → 20"]),
@@ -186,6 +190,41 @@ def test_the_template_is_the_story(tmp_path: Path) -> None:
     assert (cpu.baseline["n_layer"], cpu.baseline["n_embd"], cpu.sequences_per_iter, cpu.iters) == (3, 64, 16, 400)
     assert cpu.tokenizer.type == "bpe"
     assert len(cuda.knobs) == len(cpu.knobs) == 6
+
+
+def test_a_horizon_in_minutes_is_compared_by_what_was_written(tmp_path: Path) -> None:
+    """Not by what was measured for it: that is taken over from the store."""
+    fit = Fit(iters=700, evaluations=28, windows=8, evaluated=9000, speeds=())
+    written = small(tmp_path, "horizon={minutes: 5, equal: time}")
+    measured = written.model_copy(update={"horizon": MinuteHorizon(minutes=5, equal="time", fit=fit)})
+    assert changes(measured, written) == []
+    assert Study.model_validate_json(measured.model_dump_json()).fit == fit
+    assert (measured.iters, measured.equal, written.fit) == (700, "time", None)
+    assert changes(measured, small(tmp_path, "horizon={minutes: 5}")) == ["horizon.equal: time → tokens"]
+    assert changes(measured, small(tmp_path, "horizon={minutes: 6, equal: time}")) == ["horizon.minutes: 5 → 6"]
+
+
+@pytest.mark.parametrize("horizon", ["{iters: 600}", "{minutes: 5, equal: flops}"])
+def test_a_resolved_study_can_be_written_and_loaded_again(tmp_path: Path, horizon: str) -> None:
+    study = small(tmp_path, f"horizon={horizon}")
+    assert small(tmp_path, text=yaml.safe_dump(study.as_written())) == study
+
+
+def test_what_is_wrong_with_trials_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"candidates\.1\.warmup_iters: warmup_iters=2500 must be below"):
+        small(tmp_path, "horizon={minutes: 5}", "candidates.1.warmup_iters=2500")
+    with pytest.raises(SpecError, match=r"candidates\.1: is the same trial as the baseline"):
+        small(tmp_path, "horizon={minutes: 5}", "candidates.1.warmup_iters=50")
+
+
+@pytest.mark.parametrize(
+    ("before", "over"),
+    [("{iters: 600}", "minutes=5"), ("{minutes: 5, equal: time}", "iters=50"), ("{minutes: 5}", "tokens=1000000")],
+)
+def test_another_kind_of_horizon_replaces_the_one_there_is(tmp_path: Path, before: str, over: str) -> None:
+    key = over.partition("=")[0]
+    study = small(tmp_path, f"horizon.{over}", text=TEXT.replace("{iters: 600}", before))
+    assert list(study.horizon.model_dump()) == ([key, "equal", "fit"] if key == "minutes" else [key])
 
 
 # --- the schema ---------------------------------------------------------------------------------------------
@@ -286,6 +325,10 @@ GOOD = yaml12.load(TEXT, name="x").value
         ({"profiles": {"big": {"knobs": {"n_embd": {"hgh": 256}}}}}, False),
         ({"horizon": {"iters": 5}}, False),
         ({"horizon": {"iters": 50, "tokens": 50}}, False),
+        ({"horizon": {"minutes": 1.5, "equal": "time"}}, True),
+        ({"horizon": {"minutes": 5, "equal": "loss"}}, False),
+        ({"horizon": {"minutes": 5, "fit": None}}, False),
+        ({"horizon": {"minutes": 5, "iters": 50}}, False),
         ({"baseline": {"n_emb": 64}}, False),
         ({"knobs": {"dropout": {"low": 0}}}, False),
         ({"knobs": {"n_head": {"low": 1, "high": 2}}}, False),

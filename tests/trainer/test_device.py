@@ -24,6 +24,7 @@ def cards(monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (11 << 30, 12 << 30))
 
     return pretend
 
@@ -134,6 +135,7 @@ def test_describe_a_card(cards):
     cards(2, name="NVIDIA GeForce RTX 4090")
     got = device.describe("auto")
     assert (got.kind, got.name, got.count, got.memory) == ("cuda", "NVIDIA GeForce RTX 4090", 2, 12 << 30)
+    assert got.free == 11 << 30
     assert got.peak == pytest.approx(165.2e12)
 
 
@@ -143,6 +145,8 @@ def test_describe_this_cpu():
     assert got.name
     assert got.memory is not None
     assert got.memory > 1 << 28
+    assert got.free is not None
+    assert 0 < got.free <= got.memory
     assert got.peak == device.cpu_peak(threads=1), "measured once"
     # no core made since 2000 is outside these
     assert 1e8 < got.peak < 1e13
@@ -156,8 +160,10 @@ def test_the_measurement_leaves_the_threads_as_they_were():
 
 def test_a_card_by_name():
     got = device.named("RTX 4070")
-    assert (got.kind, got.name, got.count, got.memory) == ("cuda", "RTX 4070", 1, None)
+    assert (got.kind, got.name, got.count, got.memory) == ("cuda", "RTX 4070", 1, 12 << 30)
+    assert got.free == (12 << 30) - device.CUDA_CONTEXT
     assert got.peak == pytest.approx(58.3e12)
+    assert device.named("A100 80GB").memory == 80 << 30
     with pytest.raises(ConfigError, match=r"'GTX 1080'.*known cards: 3060.*4070 Super.*H100 PCIe"):
         device.named("GTX 1080")
 
@@ -215,3 +221,72 @@ def test_parameters_are_the_models(bias, n_layer, n_embd, block_size, vocab_size
 def test_flops_per_token():
     # GPT-2 124M in nanoGPT: 6 * 123,587,328 + 12 * 12 layers * 12 heads * 64 * 1024 tokens
     assert device.flops_per_token(TrainConfig(), 50304) == 741_523_968 + 113_246_208
+
+
+@pytest.mark.parametrize(
+    ("files", "membership", "free", "total"),
+    [
+        ({}, "", 60, 100),
+        ({"memory.max": "max\n", "memory.current": "7"}, "0::/\n", 60, 100),
+        ({"memory.max": "50", "memory.current": "20\n"}, "0::/\n", 30, 50),
+        ({"memory.max": "50", "memory.current": "20", "memory.stat": "anon 9\ninactive_file 15"}, "0::/\n", 45, 50),
+        ({"memory.max": "90", "memory.current": "5"}, "0::/\n", 60, 90),
+        ({"a/memory.max": "40", "a/memory.current": "39", "a/b/memory.max": "max"}, "0::/a/b\n", 1, 40),
+        ({"a/memory.max": "40", "a/memory.current": "41"}, "0::/a\n", 0, 40),
+        (
+            {
+                "memory/x/memory.limit_in_bytes": "30",
+                "memory/x/memory.usage_in_bytes": "10",
+                "memory/x/memory.stat": "inactive_file 1\ntotal_inactive_file 4",
+            },
+            "5:memory:/x\n",
+            24,
+            30,
+        ),
+        ({"memory/memory.limit_in_bytes": "30"}, "2:cpu,cpuacct:/\n", 60, 100),
+    ],
+)
+def test_memory_within_cgroups(tmp_path, files, membership, free, total):
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    machine = device.Room(free=60, total=100)
+    assert device.within_cgroups(machine, tmp_path, membership) == device.Room(free=free, total=total)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("12GiB", 12 << 30), ("12 GB", 12 << 30), ("7.5gb", 15 << 29), ("800MiB", 800 << 20), (" 1 mb ", 1 << 20)],
+)
+def test_sizes(text, size):
+    assert device.bytes_of(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "12", "GiB", "-1GiB", "0GiB", "12TiB", "12GiBs"])
+def test_what_is_no_size(text):
+    with pytest.raises(ConfigError, match="is not a size such as 12GiB"):
+        device.bytes_of(text)
+
+
+def test_a_card_of_so_much_memory():
+    unknown = device.card_of(None, "12GiB")
+    assert (unknown.kind, unknown.name, unknown.peak) == ("cuda", "a card of 12GiB", None)
+    assert (unknown.memory, unknown.free) == (12 << 30, (12 << 30) - device.CUDA_CONTEXT)
+    both = device.card_of("RTX 4090", "20 GB")
+    assert (both.name, both.memory, both.peak) == ("RTX 4090", 20 << 30, pytest.approx(165.2e12))
+
+
+def test_the_peak_is_kept_for_other_processes_and_measured_again_where_it_is_broken(tmp_path, monkeypatch):
+    monkeypatch.setenv("PLATEAU_SWEEP_CACHE", str(tmp_path))
+    device._peak.cache_clear()
+    found = device.cpu_peak(threads=1)
+    (kept,) = tmp_path.iterdir()
+    monkeypatch.setattr(device, "_measured_peak", lambda threads: 1.25e9)
+    device._peak.cache_clear()
+    assert device.cpu_peak(threads=1) == found
+    for broken in ("", "{", "[]", '{"key": {}, "value": {"flops": 5.0}}', kept.read_text().replace("flops", "flips")):
+        kept.write_text(broken)
+        device._peak.cache_clear()
+        assert device.cpu_peak(threads=1) == 1.25e9
+    device._peak.cache_clear()

@@ -1,0 +1,184 @@
+"""Sweeps on a card that isn't there and has too little memory: smaller micro-batches, the same trial, or infeasible."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+
+from sweeps import worker
+from sweeps.jobs import Job, Report
+from sweeps.paths import StudyPaths
+from sweeps.verdict import verdict
+from tests.fake_gpu import FakeGPU, OnCard, fused_on_meta
+from tests.sweeps import fakes, kit
+from trainer import device, microbatch, probe
+from trainer.config import TrainConfig
+from trainer.device import Room
+from trainer.memory import needed
+from trainer.microbatch import Infeasible, Measured, shape_of
+from trainer.model import GPT
+from trainer.optim import make_optimizer
+from trainer.points import Point, Result
+
+WIDTHS = (32, 48, 64, 80, 96)
+KNOBS = {"n_embd": {"low": 32, "high": 96, "step": 16}, "dropout": {"low": 0.0, "high": 0.4}}
+
+
+def peak(width: int, batch: int, accumulation: int) -> int:
+    config = kit.baseline().replace(
+        n_embd=width, batch_size=batch, gradient_accumulation_steps=accumulation, compile=False
+    )
+    return needed(config, kind="cuda", mixed=True).total
+
+
+class FakeCard:
+    """Trains by a closed form (wider is better) once two steps of the real model fit into `capacity` bytes.
+
+    The worker believes to have `believed` bytes, so the estimate may promise too much, as on a real card.
+    """
+
+    def __init__(self, capacity: int, believed: int) -> None:
+        self.capacity, self.believed = capacity, believed
+        self.tried: list[tuple[int, int, int]] = []
+        """run, attempt, micro-batch"""
+
+    def __call__(self, job: Job, report: Report) -> Result:
+        asked = job.config.replace(compile=False)
+        try:
+            splits = microbatch.fitting(asked, kind="cuda", mixed=True, free=self.believed, largest=job.largest)
+        except Infeasible as error:
+            return Result(outcome="infeasible", step=0, points=(), reason=f"out of memory: {error}")
+        chosen = splits[0]
+        self.tried.append((job.run, job.attempt, chosen.batch_size))
+        given = {
+            "batch_size": chosen.batch_size,
+            "gradient_accumulation_steps": chosen.gradient_accumulation_steps,
+        }
+        try:
+            self.train(chosen)
+        except torch.OutOfMemoryError as error:
+            return Result(outcome="oom", step=0, points=(), reason=f"out of memory: {error}", **given)
+        gain = job.config.n_embd / 1000
+
+        def reported(point: Point) -> Any:
+            return report(dataclasses.replace(point, val_loss=point.val_loss - gain))
+
+        ended = fakes.train(job, reported)
+        lower = None if ended.val_loss is None else ended.val_loss - gain
+        return dataclasses.replace(ended, val_loss=lower, **given)
+
+    def train(self, config: TrainConfig) -> None:
+        on_card = OnCard(torch.bfloat16)
+        with FakeGPU(self.capacity), fused_on_meta(), torch.device("meta"):
+            model = GPT(config).train()
+            optimizer = make_optimizer(model, config)
+            for _ in range(2):
+                for _ in range(config.gradient_accumulation_steps):
+                    x_BT = torch.zeros(config.batch_size, config.block_size, dtype=torch.int64)
+                    with on_card:
+                        loss = model(x_BT, torch.zeros_like(x_BT))
+                    on_card.forget_casts()
+                    loss.backward()
+                    del loss
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+
+
+def study(**changes: Any) -> Any:
+    given = {**kit.study().baseline, "n_embd": 32, "batch_size": 8, "n_head": 1}
+    return kit.study(
+        **{"baseline": given, "knobs": KNOBS, "baseline_seeds": 1, "trials": 60, "sampler": {"type": "tpe"}, **changes}
+    )
+
+
+CAPACITY = (peak(64, 1, 8) + peak(80, 1, 8)) // 2
+
+
+def test_the_two_widest_are_infeasible_said_so_and_run_no_more_than_once(tmp_path: Path) -> None:
+    watcher, card = kit.Watcher(), FakeCard(CAPACITY, believed=4 * CAPACITY)
+    summary = kit.sweep(tmp_path, study(), work=card, observer=watcher)
+    results = kit.found(tmp_path)
+    assert summary.finished
+    assert {run.config.n_embd for run in results.runs if run.outcome == "infeasible"} == {80, 96}
+    assert {run.config.n_embd for run in results.runs if run.outcome == "complete"} == {32, 48, 64}
+    lost = [run for run in results.runs if run.outcome == "infeasible"]
+    assert all("out of memory" in run.reason for run in lost)
+    assert any(line.startswith("Infeasible: ") for line in verdict(results).lines)
+    # every shape that doesn't fit is run once: later proposals of it are told so, and another is asked for
+    shapes = [shape_of(run.config) for run in lost]
+    assert len(shapes) == len(set(shapes))
+    assert sum(run.phase == "search" for run in results.runs) == 60
+    told = optuna.load_study(study_name="small", storage=f"sqlite:///{StudyPaths(tmp_path).store}").trials
+    refused = [trial for trial in told if "had no memory in an earlier trial" in str(trial.user_attrs.get("label"))]
+    assert len(told) == 60 + 1 + len(refused)  # the baseline is one of them
+    assert refused
+    assert all(trial.state is optuna.trial.TrialState.PRUNED and trial.constraints for trial in refused)
+
+
+def test_out_of_memory_walks_down_the_divisors_in_the_same_trial_and_is_remembered(tmp_path: Path) -> None:
+    capacity = peak(32, 2, 4) + 1000
+    card, watcher = FakeCard(capacity, believed=100 * capacity), kit.Watcher()
+    kit.sweep(tmp_path, study(knobs={"dropout": KNOBS["dropout"]}, trials=2), work=card, observer=watcher)
+    results = kit.found(tmp_path)
+    assert {run.outcome for run in results.runs} == {"complete"}
+    first = [size for run, _, size in card.tried if run == results.runs[0].id]
+    assert first == [8, 4, 2]
+    assert [attempt for run, attempt, _ in card.tried if run == results.runs[0].id] == [1, 2, 3]
+    same_shape = [run.id for run in results.runs if run.config.dropout == 0]
+    assert all(size == 2 for run, _, size in card.tried if run in same_shape[1:])
+    assert any("no memory for micro-batches of 8; it goes on with 4" in note for note in watcher.notes)
+
+
+def test_what_is_missing_is_said_where_the_estimate_sees_it(tmp_path: Path) -> None:
+    card = FakeCard(1, believed=1 << 17)
+    kit.sweep(tmp_path, study(trials=1), work=card)
+    reasons = [run.reason for run in kit.found(tmp_path).runs]
+    assert all("MiB are missing" in reason for reason in reasons)
+    assert not card.tried
+
+
+def job(**changes: Any) -> Job:
+    config = kit.baseline().replace(batch_size=8, gradient_accumulation_steps=4, vocab_size=257)
+    given = {"run": 1, "attempt": 1, "config": config, "data": Path("/d"), "out": Path("/o"), "device": "cuda:0"}
+    return Job(**{**given, **changes})
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A card of 8 GiB, as torch would tell; micro-batches that were probed."""
+    probed: list[int] = []
+
+    def measure(config: TrainConfig, data: Path, *, card: str) -> Measured:
+        assert (data, card) == (Path("/d"), "RTX")
+        probed.append(config.batch_size)
+        return Measured(batch_size=config.batch_size, tokens_per_s=100.0, peak_bytes=1 << 20, retries=0)
+
+    monkeypatch.setattr(device, "resolve", lambda _: "cuda")
+    monkeypatch.setattr(device, "room", lambda _: Room(free=8 << 30, total=8 << 30))
+    monkeypatch.setattr(device, "precision", lambda *_: torch.bfloat16)
+    monkeypatch.setattr(device, "card_name", lambda _: "RTX")
+    monkeypatch.setattr(probe, "measure", measure)
+    return probed
+
+
+def test_a_worker_on_a_card_tries_the_largest_three_and_takes_the_smallest_as_fast(card: list[int]) -> None:
+    asked = job()
+    fitted = worker.fitted(asked.config.replace(device="cuda"), asked)
+    assert card == [32, 16, 8]
+    assert (fitted.batch_size, fitted.gradient_accumulation_steps) == (8, 4)
+
+
+def test_a_worker_keeps_below_what_ran_out(card: list[int]) -> None:
+    asked = job(largest=4)
+    assert worker.fitted(asked.config.replace(device="cuda"), asked).batch_size == 1
+    assert card == [4, 2, 1]
+
+
+def test_a_cpu_takes_what_was_asked_for() -> None:
+    asked = job(device="cpu")
+    assert worker.fitted(asked.config.replace(device="cpu"), asked).batch_size == 8
