@@ -22,6 +22,7 @@ planted studies how often the plateau was said to be broken and the rate to do i
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import statistics
@@ -157,16 +158,12 @@ def confirmed(results: Results, loss: Loss) -> Results:
     """The study with every run that its confirm phase asks for, one after another."""
     study, runs = results.study, list(results.runs)
     while sum(run.phase == PHASE for run in runs) < study.confirm.max_trials:
-        evidence = Evidence(_with(results, runs))
+        evidence = Evidence(dataclasses.replace(results, runs=tuple(runs)))
         wish = confirm.next_wish(evidence)
         if wish is None:
             break
         runs.append(run_of(len(runs), evidence.arms.proposal(*wish), loss, study=study))
-    return _with(results, runs)
-
-
-def _with(results: Results, runs: Iterable[Run]) -> Results:
-    return Results(study=results.study, data=results.data, runs=tuple(runs), provenance={}, seconds=0.0)
+    return dataclasses.replace(results, runs=tuple(runs))
 
 
 def run_of(number: int, proposal: Proposal, loss: Loss, *, study: Study) -> Run:

@@ -127,7 +127,8 @@ class Agenda:
         """The sampler's next trial. One whose shape had no memory before is told so at once, and another asked for:
         being told makes a sampler ask for such trials less often, not never."""
         lost = {shape_of(run.config) for run in runs.values() if run.outcome == "infeasible"}
-        lost -= {shape_of(run.config) for run in runs.values() if run.outcome == "complete"}
+        if lost:
+            lost -= {shape_of(run.config) for run in runs.values() if run.outcome == "complete"}
         for _ in range(MOST_REFUSED if lost else 0):
             asked = self.trials.ask(None)
             if asked.key is not None:

@@ -14,8 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from sweeps import fitting
 from sweeps.knobs import ChoicesKnob, Number, RangeKnob, show
 from sweeps.proposals import (
@@ -31,11 +29,10 @@ from sweeps.speed import CUDA_EFFICIENCY, Speed, makespan, seconds_at, share_of,
 from sweeps.study import Study
 from sweeps.units import MANY_EPOCHS, epochs
 from sweeps.words import count, duration, joined
+from trainer import microbatch
 from trainer.config import TrainConfig
 from trainer.device import Device, parameters
 from trainer.memory import needed
-from trainer.microbatch import MIB, Infeasible, as_asked, share, split
-from trainer.microbatch import fitting as fitting_splits
 
 HALF_LIFE = 15.39
 """R* of their law: repetitions after which another is worth 1/e of fresh data."""
@@ -136,8 +133,9 @@ class Plan:
             speed = "?" if width.tokens_per_s is None else _short(width.tokens_per_s)
             how = "" if width.tokens_per_s is None else " measured" if width.measured else " estimated"
             split = f"{width.micro_batch} x {width.accumulation}" if width.micro_batch else "none fits"
+            memory = f"{width.peak_bytes / microbatch.MIB:,.0f} MiB"
             yield (
-                f"  {width.n_embd:>6}{_short(width.n_params):>12}{f'{width.peak_bytes / MIB:,.0f} MiB':>12}{split:>14}"
+                f"  {width.n_embd:>6}{_short(width.n_params):>12}{memory:>12}{split:>14}"
                 f"{speed:>12}{how:<10}{_time(width.seconds_per_trial):>10}"
             )
         if self.seconds is not None:
@@ -226,13 +224,15 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[int, fl
 
 def _width(config: TrainConfig, speed: Speed, device: Device, *, sharers: int, seen: Mapping[int, float]) -> Width:
     kind, mixed = device.kind, device.kind == "cuda" and config.dtype != "float32"
-    free = math.inf if device.free is None or device.memory is None else share(device.free, device.memory, sharers)
+    free = math.inf
+    if device.free is not None and device.memory is not None:
+        free = microbatch.share(device.free, device.memory, sharers)
     try:
-        splits = fitting_splits(config, kind=kind, mixed=mixed, free=free)
-    except Infeasible:
-        chosen, peak_of = None, split(config, 1)
+        splits = microbatch.fitting(config, kind=kind, mixed=mixed, free=free)
+    except microbatch.Infeasible:
+        chosen, peak_of = None, microbatch.split(config, 1)
     else:
-        chosen = peak_of = as_asked(splits, config) if kind == "cpu" or device.free is None else splits[0]
+        chosen = peak_of = microbatch.as_asked(splits, config) if kind == "cpu" or device.free is None else splits[0]
     tokens_per_s = seen.get(config.n_embd) or speed.tokens_per_s(config)
     return Width(
         n_embd=config.n_embd,
@@ -258,13 +258,7 @@ def _over(study: Study, names: Iterable[str], *, vocab_size: int, changes: Mappi
 
 def _values(knob: RangeKnob | ChoicesKnob) -> list[Number]:
     """A knob's whole values, or as many of a wide range as stand for it, evenly spaced on its scale."""
-    if isinstance(knob, ChoicesKnob):
-        return list(knob.choices)
-    every = knob.wholes()
-    if len(every) <= MOST_VALUES:
-        return list(every)
-    spaced = (np.geomspace if knob.log else np.linspace)(every[0], every[-1], MOST_VALUES)
-    return sorted({every[round((value - every.start) / every.step)] for value in spaced.tolist()})
+    return list(knob.choices) if isinstance(knob, ChoicesKnob) else list(knob.spread(MOST_VALUES))
 
 
 def _of_length(study: Study) -> Iterator[str]:

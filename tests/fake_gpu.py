@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -18,6 +18,10 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from trainer.config import TrainConfig
+from trainer.model import GPT
+from trainer.optim import make_optimizer
 
 GIB = 2**30
 
@@ -102,6 +106,27 @@ class OnCard(TorchFunctionMode):
 
 def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     return torch.native_dropout(x, p, True)[0] if training and p else x
+
+
+def train_steps(config: TrainConfig, card: FakeGPU, *, device: str = "meta", dtype: torch.dtype | None = None) -> None:
+    """Two steps of the trainer's own model and optimizer; `card.peak` is the second's, when the moments are there."""
+    on_card = OnCard(dtype)
+    with card, fused_on_meta(), torch.device(device):
+        model = GPT(config).train()
+        optimizer = make_optimizer(model, config)
+        for _ in range(2):
+            card.peak = card.allocated
+            for _ in range(config.gradient_accumulation_steps):
+                x_BT = torch.zeros(config.batch_size, config.block_size, dtype=torch.int64)
+                y_BT = torch.zeros_like(x_BT)
+                with on_card if device == "meta" else nullcontext():
+                    loss = model(x_BT, y_BT)
+                on_card.forget_casts()
+                loss.backward()
+                del loss
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
 
 @contextmanager

@@ -36,19 +36,22 @@ def measure(config: TrainConfig, data: Path, *, card: str) -> Measured:
 
     Raises ProbeFailed.
     """
-    key = key_of(config, card=card)
-    kept = _measured(cache.load("probe", key))
+    kept = known(config, card=card)
     if kept is not None:
         return kept
     found = _in_a_process(config, data)
     if found.tokens_per_s is not None and not found.retries:  # want of memory may be a neighbour's doing
-        cache.save("probe", key, dataclasses.asdict(found))
+        cache.save("probe", key_of(config, card=card), dataclasses.asdict(found))
     return found
 
 
 def known(config: TrainConfig, *, card: str) -> Measured | None:
     """What was measured before, if it was."""
-    return _measured(cache.load("probe", key_of(config, card=card)))
+    kept = cache.load("probe", key_of(config, card=card))
+    try:
+        return None if kept is None else Measured(**kept)
+    except TypeError:  # another version's
+        return None
 
 
 def key_of(config: TrainConfig, *, card: str) -> dict[str, Any]:
@@ -63,13 +66,6 @@ def key_of(config: TrainConfig, *, card: str) -> dict[str, Any]:
         "dropout": config.dropout > 0,
         "accumulates": config.gradient_accumulation_steps > 1,
     }
-
-
-def _measured(kept: dict[str, Any] | None) -> Measured | None:
-    try:
-        return None if kept is None else Measured(**kept)
-    except TypeError:  # another version's
-        return None
 
 
 def short_run(config: TrainConfig) -> TrainConfig:

@@ -14,15 +14,13 @@ from sweeps import worker
 from sweeps.jobs import Job, Report
 from sweeps.paths import StudyPaths
 from sweeps.verdict import verdict
-from tests.fake_gpu import FakeGPU, OnCard, fused_on_meta
+from tests.fake_gpu import FakeGPU, train_steps
 from tests.sweeps import fakes, kit
 from trainer import device, microbatch, probe
 from trainer.config import TrainConfig
 from trainer.device import Room
 from trainer.memory import needed
 from trainer.microbatch import Infeasible, Measured, shape_of
-from trainer.model import GPT
-from trainer.optim import make_optimizer
 from trainer.points import Point, Result
 
 WIDTHS = (32, 48, 64, 80, 96)
@@ -60,7 +58,7 @@ class FakeCard:
             "gradient_accumulation_steps": chosen.gradient_accumulation_steps,
         }
         try:
-            self.train(chosen)
+            train_steps(chosen, FakeGPU(self.capacity), dtype=torch.bfloat16)
         except torch.OutOfMemoryError as error:
             return Result(outcome="oom", step=0, points=(), reason=f"out of memory: {error}", **given)
         gain = job.config.n_embd / 1000
@@ -71,22 +69,6 @@ class FakeCard:
         ended = fakes.train(job, reported)
         lower = None if ended.val_loss is None else ended.val_loss - gain
         return dataclasses.replace(ended, val_loss=lower, **given)
-
-    def train(self, config: TrainConfig) -> None:
-        on_card = OnCard(torch.bfloat16)
-        with FakeGPU(self.capacity), fused_on_meta(), torch.device("meta"):
-            model = GPT(config).train()
-            optimizer = make_optimizer(model, config)
-            for _ in range(2):
-                for _ in range(config.gradient_accumulation_steps):
-                    x_BT = torch.zeros(config.batch_size, config.block_size, dtype=torch.int64)
-                    with on_card:
-                        loss = model(x_BT, torch.zeros_like(x_BT))
-                    on_card.forget_casts()
-                    loss.backward()
-                    del loss
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
 
 
 def study(**changes: Any) -> Any:

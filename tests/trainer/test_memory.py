@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from typing import Any
 
 import pytest
 import torch
 
-from tests.fake_gpu import FakeGPU, OnCard, fused_on_meta
+from tests.fake_gpu import FakeGPU, train_steps
 from trainer.config import TrainConfig
 from trainer.memory import needed
-from trainer.model import GPT
-from trainer.optim import make_optimizer
 
 MIB = 2**20
 
@@ -25,23 +22,8 @@ def config(*, heads: int, **changes: Any) -> TrainConfig:
 
 def traced(config: TrainConfig, *, device: str = "meta", dtype: torch.dtype | None = None) -> int:
     """Most bytes alive at once in the second of two steps, when the moments are there."""
-    card, on_card = FakeGPU(), OnCard(dtype)
-    with card, fused_on_meta(), torch.device(device):
-        model = GPT(config).train()
-        optimizer = make_optimizer(model, config)
-        for _ in range(2):
-            card.peak = card.allocated
-            for _ in range(config.gradient_accumulation_steps):
-                x_BT = torch.zeros(config.batch_size, config.block_size, dtype=torch.int64)
-                y_BT = torch.zeros_like(x_BT)
-                with on_card if device == "meta" else contextlib.nullcontext():
-                    loss = model(x_BT, y_BT)
-                on_card.forget_casts()
-                loss.backward()
-                del loss
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+    card = FakeGPU()
+    train_steps(config, card, device=device, dtype=dtype)
     return card.peak
 
 
