@@ -276,3 +276,17 @@ def test_a_phase_of_few_runs_settles_the_verdict_and_names_the_knob_before_it_re
     assert resets
     assert named
     assert max(named[:2]) < min(resets)
+
+
+def test_a_knob_that_does_nothing_and_diverges_is_of_no_use() -> None:
+    before = confirming.confirmed(confirming.searched(confirming.slow, trials=12), confirming.slow)
+    settled = attribute(before)
+    assert settled is not None
+    idle = next(each.knob for each in settled.knobs if each.knob != "learning_rate" and not each.necessary)
+    hit = {run.id for run in Evidence(before).runs(Arm(frozenset([idle])))[:1]}
+    runs = [
+        dataclasses.replace(run, outcome="diverged", val_loss=None) if run.id in hit else run for run in before.runs
+    ]
+    found = attribute(dataclasses.replace(before, runs=tuple(runs)))
+    assert found is not None
+    assert {each.knob: each.word for each in found.knobs}[idle] is KnobWord.HURTS
