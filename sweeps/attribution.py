@@ -4,6 +4,7 @@ Every arm is the baseline with some of the best trial's knobs (none: the baselin
 SCIENCE's words: the best *breaks* the plateau if its gain exceeds `min_effect` (one-sided 95 %), is no mere head start
 (the gain at the horizon exceeds half of that of runs half as long), and nothing diverged; if the baseline was not on a
 plateau, it *improves*. A knob does so alone, is necessary, or works only jointly with another. Holm over the knobs.
+Where a knob alone is shown to do it and the best is not, the verdict is of the baseline with that knob changed.
 """
 
 from __future__ import annotations
@@ -125,6 +126,10 @@ class Attribution:
     why: str
     """what the word lacks: 'a head start', 'a run of the best diverged', ...; empty where it is shown"""
     best: Run
+    """the config that the verdict is of: the search's best trial, or a run of the one knob that is shown without it"""
+    change: tuple[str, ...]
+    """knobs that it changes, in the order of `knobs`"""
+    searched: Run
     """the search's best trial"""
     reference: TrainConfig
     """the baseline's config"""
@@ -132,10 +137,14 @@ class Attribution:
     """baseline - best at the horizon, against min_effect"""
     lasting: Contrast | None
     """effect less half of the effect at half the horizon, against 0: no mere head start"""
+    whole: Contrast | None
+    """baseline - the search's best; `effect`, unless the verdict is of one knob"""
+    whole_lasting: Contrast | None
+    """whole less half of it at half the horizon"""
     plateaued: tuple[int, int]
     """baseline runs whose verdict is plateau, of how many"""
     knobs: tuple[KnobVerdict, ...]
-    """those that the best changes; the largest effect alone first"""
+    """those that the search's best changes; the largest effect alone first"""
     pair: Pair | None
     path: tuple[PathStep, ...]
     advice: tuple[Advice, ...]
@@ -151,3 +160,8 @@ class Attribution:
     def broken(self) -> bool:
         """Whether the best does what breaks a plateau, wherever the baseline was."""
         return self.word is not Word.NONE
+
+    @property
+    def by_one(self) -> bool:
+        """Whether the verdict is of one knob, the search's best not being shown to be better."""
+        return self.best.id != self.searched.id

@@ -1,9 +1,9 @@
 """Which runs would tell most: the order of the confirm phase, decided anew from the runs there are.
 
-First whether the best is better at all, on three fresh seeds, more where these don't show it; if it can't be, only the
-advice is left to judge. Then runs of half the length (a mere head start?), again on more where two seeds don't show it,
-since without a verdict nothing is claimed of any knob. Each knob alone on two seeds, the first of them on as many as it
-needs to be named; each knob reset, the advice, the 2x2 of the top pair and the ablation path; then more seeds for what
+First whether the best is better at all, on three fresh seeds, more where these don't show it; if it can't be, the
+advice and its knobs by themselves are left to judge. Then runs of half the length (a mere head start?), again on more
+where two seeds don't show it. Each knob alone on two seeds, the first of them on as many as it needs to be named; of a
+best that is shown each knob reset, the advice, the 2x2 of the top pair and the ablation path; then more seeds for what
 is still undecided. No question gets more than `confirm.seeds`, the verdict itself and its first knob three more. So a
 phase whose runs are few answers the first questions and leaves the last open. It ends when nothing is left that could
 change a word.
@@ -62,22 +62,29 @@ def wanted(evidence: Evidence) -> Iterator[Wish]:
     yield from at((BASELINE, winner), seeds[: min(FIRST, most)])
     if not found.decided and found.effect is not None and found.effect.n >= FIRST and not shown(found.effect):
         yield from at((BASELINE, winner), seeds)
-    if _no_gain(found):
+    knobs = [knob.knob for knob in found.knobs]  # the one that gains most, as far as it is known, first
+    single = [Arm(frozenset([knob])) for knob in knobs]
+    if _no_gain(found):  # but a part of it may
         yield from _advice(found, seeds[:most], first=KNOBS)
+        yield from at([BASELINE, *single], seeds[:KNOBS])
+        yield from at(_first(found), seeds)
         return
     halves = (Arm(half=True), Arm(winner.knobs, half=True))
     yield from at(halves, seeds[:KNOBS])
     if found.effect is not None and shown(found.effect) and not found.decided:  # it may be a mere head start
         yield from at((BASELINE, winner, *halves), seeds)
-    knobs = [knob.knob for knob in found.knobs]  # the one that gains most, as far as it is known, first
-    yield from at([Arm(frozenset([knob])) for knob in knobs], seeds[:KNOBS])
+    yield from at(single, seeds[:KNOBS])
     yield from at([Arm(arm.knobs, half=True) for arm in _gaining(found)], seeds[:KNOBS])
-    yield from at(_first(found), seeds[KNOBS:most])
-    yield from at([evidence.arms.without(knob) for knob in knobs], seeds[:1])
-    yield from at([evidence.arms.without(knob.knob) for knob in found.knobs if _may_be_needed(knob)], seeds[1:KNOBS])
+    whole = found.broken and not found.by_one  # of a best that isn't shown to be better, no part is missed
+    yield from at(_first(found), seeds[KNOBS : most if whole else None])
+    if whole:
+        yield from at([evidence.arms.without(knob) for knob in knobs], seeds[:1])
+        needed = [evidence.arms.without(knob.knob) for knob in found.knobs if _may_be_needed(knob)]
+        yield from at(needed, seeds[1:KNOBS])
     yield from at([Arm(candidate=each.candidate) for each in found.advice if _open(each.word)], seeds[:1])
-    yield from _joint(found, seeds[:KNOBS])
-    yield from _path(evidence, found)
+    if whole:
+        yield from _joint(found, seeds[:KNOBS])
+        yield from _path(evidence, found)
     for number in range(KNOBS, most):
         yield from at(_undecided(evidence, found), seeds[number : number + 1])
     for number in range(most, most + EXTRA):
@@ -91,7 +98,7 @@ def at(arms: Iterable[Arm], seeds: Iterable[int]) -> Iterator[Wish]:
 
 
 def _no_gain(found: Attribution) -> bool:
-    """Whether the best is shown not to be better, or to diverge: no knob of it is worth a run."""
+    """Whether the best is shown not to be better, or to diverge."""
     effect = found.effect
     return found.diverged > 0 or (effect is not None and effect.upper is not None and effect.upper <= found.min_effect)
 
@@ -139,16 +146,16 @@ def _path(evidence: Evidence, found: Attribution) -> Iterator[Wish]:
 
 def _undecided(evidence: Evidence, found: Attribution) -> list[Arm]:
     """Arms of every question that is open, those of the verdict first."""
-    arms = _decisive(evidence, found)
+    arms, whole = _decisive(evidence, found), found.broken and not found.by_one
     for knob in found.knobs:
         if knob.word is KnobWord.UNKNOWN:
             alone = Arm(frozenset([knob.knob]))
             arms.append(alone)
-            if _may_be_needed(knob):
+            if whole and _may_be_needed(knob):
                 arms.append(evidence.arms.without(knob.knob))
             if _gained(knob.alone):
                 arms.append(Arm(alone.knobs, half=True))
-    if not any(knob.word is KnobWord.ALONE for knob in found.knobs) and (names := top_pair(found.knobs)):
+    if whole and not any(knob.word is KnobWord.ALONE for knob in found.knobs) and (names := top_pair(found.knobs)):
         arms.append(Arm(frozenset(names)))
     arms += [Arm(candidate=each.candidate) for each in found.advice if _open(each.word)]
     if arms:
@@ -159,22 +166,23 @@ def _undecided(evidence: Evidence, found: Attribution) -> list[Arm]:
 def _decisive(evidence: Evidence, found: Attribution) -> list[Arm]:
     """Arms that the verdict's own word hangs on, where more seeds could change it; else of its first knob."""
     winner = evidence.arms.winner
+    first = _first(found)
     if not found.decided:
         arms = [BASELINE, winner]
         if _gained(found.effect):
             arms += [Arm(half=True), Arm(winner.knobs, half=True)]
-        return arms
-    first = _first(found)
-    return [BASELINE, winner, Arm(half=True), *first, evidence.arms.without(*first[0].knobs)] if first else []
+        return [*arms, *first]
+    return [*first, winner, evidence.arms.without(*first[1].knobs)] if first else []
 
 
 def _first(found: Attribution) -> list[Arm]:
-    """The arms of the first knob that seems to gain, both lengths, where none is shown to do it alone yet."""
+    """The first knob that seems to gain beside the baseline, where none is shown to do it alone yet; both lengths
+    unless it is shown to last."""
     first = next((knob for knob in found.knobs if knob.word is KnobWord.UNKNOWN and _gained(knob.alone)), None)
-    if not found.broken or first is None or any(knob.word is KnobWord.ALONE for knob in found.knobs):
+    if first is None or any(knob.word is KnobWord.ALONE for knob in found.knobs):
         return []
-    alone = frozenset([first.knob])
-    return [Arm(alone), Arm(alone, half=True)]
+    alone, lasts = frozenset([first.knob]), first.lasting is not None and shown(first.lasting)
+    return [BASELINE, Arm(alone), *([] if lasts else [Arm(half=True), Arm(alone, half=True)])]
 
 
 def _may_be_needed(knob: KnobVerdict) -> bool:

@@ -26,7 +26,7 @@ def pictures(results: Results) -> tuple[Picture, ...]:
     found = attribute(results)
     if found is None:
         return ()
-    return forest.effects(found), path(found), seeds(seed_pairs(results), found)
+    return forest.effects(found), path(found), seeds(seed_pairs(results, found), found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,10 +161,10 @@ class SeedPair:
         return None if self.baseline is None or self.best is None else self.baseline - self.best
 
 
-def seed_pairs(results: Results) -> tuple[SeedPair, ...]:
+def seed_pairs(results: Results, found: Attribution) -> tuple[SeedPair, ...]:
     """Every seed of the baseline and of the best on fresh seeds: at half the horizon, then at the whole of it."""
     evidence, made = Evidence(results), []
-    winner = evidence.arms.winner
+    winner = Arm(frozenset(found.change))
     for half in (True, False):
         baseline = evidence.losses(Arm(half=half))
         best = evidence.losses(Arm(winner.knobs, half=half)) if winner.knobs else {}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from sweeps.attribution import Advice, AdviceWord, Attribution, KnobVerdict, KnobWord, Pair, Word
 from sweeps.contrasts import MOST_SEEDS, Contrast, shown
-from sweeps.evidence import LOOKS
+from sweeps.evidence import LOOKS, WHOLE
 from sweeps.intervals import bound, gain, plain, share, size
 from sweeps.words import count, joined, named, show, signed
 
@@ -30,6 +30,8 @@ def _proven(found: Attribution) -> str:
     alone = [knob.knob for knob in found.knobs if knob.word is KnobWord.ALONE]
     others = [knob for knob in changed if knob not in alone]
     whole = f"the loss by {size(found.effect)}"
+    if found.by_one:
+        return _proven_by_one(found, alone)
     if alone:
         also = f"the best config, which also changes {_names(others)}, lowers {whole}."
         if len(alone) == 1:
@@ -47,6 +49,18 @@ def _proven(found: Attribution) -> str:
         verb = "is" if len(needed) == 1 else "are each"
         return f"{start}; {_names(needed)} {verb} necessary for that, but no knob is shown to do it alone."
     return f"{start}; no single knob is shown to do it alone."
+
+
+def _proven_by_one(found: Attribution, alone: list[str]) -> str:
+    """Of a best that isn't shown to be better, where a part of it is."""
+    assert found.effect is not None
+    does, do = _verbs(found)
+    rest = [knob.knob for knob in found.knobs if knob.knob not in found.change]
+    best = f"the search's best config, which also changes {_names(rest)}, is not shown to be better."
+    if len(alone) == 1:
+        return f"{_capital(alone)} {does} alone, by {plain(found.effect.mean)} nats; {best}"
+    first = f"{_names(found.change)} by {plain(found.effect.mean)} nats"
+    return f"{_capital(alone)} each {do} alone, {first}; {best}"
 
 
 def _unproven(found: Attribution) -> str:
@@ -73,11 +87,10 @@ def proof(found: Attribution) -> Iterator[str]:
     yield from _plateau(found)
     effect, lasting = found.effect, found.lasting
     if effect is not None and effect.p is not None:
-        compared = "above" if shown(effect) else "not above"
-        yield (
-            f"Best config against the baseline: {gain(effect)}; {bound(effect)}, {compared} the {_floor(found)} "
-            f"set beforehand{share(effect)}."
-        )
+        what = f"{_capital(found.change)} alone" if found.by_one else "Best config"
+        yield f"{what} against the baseline: {_compared(effect, found)}."
+    if found.by_one and found.whole is not None and found.whole.p is not None:
+        yield f"All changes of the search's best, trial {found.searched.trial}: {_compared(found.whole, found)}."
     if lasting is not None and lasting.p is not None:
         word = "No mere head start" if shown(lasting) else "A head start is not ruled out"
         if found.decided and not shown(lasting) and not found.diverged:
@@ -87,6 +100,11 @@ def proof(found: Attribution) -> Iterator[str]:
         yield "Runs of half the length are missing, so a head start is not ruled out."
     if found.diverged:
         yield f"{count(found.diverged, 'run')} of the best config diverged: one that may diverge is no improvement."
+
+
+def _compared(effect: Contrast, found: Attribution) -> str:
+    compared = "above" if shown(effect) else "not above"
+    return f"{gain(effect)}; {bound(effect)}, {compared} the {_floor(found)} set beforehand{share(effect)}"
 
 
 def _plateau(found: Attribution) -> Iterator[str]:
@@ -219,7 +237,8 @@ def reading(found: Attribution) -> Iterator[str]:
         "Intervals are two-sided 95 %, each for itself. The words are one-sided 5 % tests: breaks, improves, alone and "
         f"right of a gain above {_floor(found)} (min_effect, set beforehand), necessary of a loss above half of the "
         "whole gain; p is Holm's over the knobs, or over the advice, which isn't tested for a head start, and "
-        f"{LOOKS:g} times as large as for a single look, since seeds are added until something is shown."
+        f"{LOOKS:g} times as large as for a single look, since seeds are added until something is shown; the best "
+        f"config's once more {1 / WHOLE:g} times, and its knobs' {1 / (1 - WHOLE):.3g} times while it isn't shown."
     )
     yield from _methods(found)
 

@@ -17,6 +17,10 @@ from trainer.config import TrainConfig
 LOOKS = 2.5
 """by which the p of a claim is multiplied, as seeds are added until something is shown: Pocock's factor is 2.5 for four
 looks at .05, and `benchmarks/phases.py` measures what is left of false claims"""
+WHOLE = 0.8
+"""share of the error that the best config's whole change may take. Where the whole is shown, its knobs by themselves
+get all of it, else the rest: so a knob can be shown though the best isn't (the fallback procedure of Wiens 2003, "A
+fixed sequence Bonferroni procedure for testing multiple endpoints", Pharmaceutical Statistics 2)"""
 ENDED = ("complete", "diverged", "infeasible", "failed")
 _SHAPE = ("n_layer", "n_head", "n_embd", "bias", "vocab_size", "block_size")
 _BATCHES = ("batch_size", "gradient_accumulation_steps", "max_iters", "data_fraction")
@@ -61,7 +65,7 @@ class Evidence:
         """Seeds at which the arm ended without a loss of its own doing: it diverged, or did not fit."""
         return sum(run.outcome in ("diverged", "infeasible") for run in self.runs(arm))
 
-    def contrast(self, *terms: tuple[float, Arm], threshold: float = 0.0) -> Contrast | None:
+    def contrast(self, *terms: tuple[float, Arm], threshold: float = 0.0, looks: float = LOOKS) -> Contrast | None:
         """The weighted sum of arms' losses; terms of one arm add up. None where no seed has them all."""
         weights: dict[Arm, float] = defaultdict(float)
         for weight, arm in terms:
@@ -69,16 +73,16 @@ class Evidence:
         weighed = {arm: weight for arm, weight in weights.items() if weight}
         if not weighed or any(not self.losses(arm) for arm in weighed):
             return None
-        return contrast(weighed, self._samples, threshold=threshold, looks=LOOKS)
+        return contrast(weighed, self._samples, threshold=threshold, looks=looks)
 
-    def gain(self, arm: Arm, *, threshold: float) -> Contrast | None:
+    def gain(self, arm: Arm, *, threshold: float, looks: float = LOOKS) -> Contrast | None:
         """How much lower than the baseline the arm ends."""
-        return self.contrast((1, BASELINE), (-1, arm), threshold=threshold)
+        return self.contrast((1, BASELINE), (-1, arm), threshold=threshold, looks=looks)
 
-    def lasting(self, arm: Arm) -> Contrast | None:
+    def lasting(self, arm: Arm, *, looks: float = LOOKS) -> Contrast | None:
         """The arm's gain less half of its gain at half the horizon, nats: at most 0 where it is a mere head start."""
         late = {each: self._late(each) for each in self._samples if not each.half}
-        return contrast({BASELINE: 1, arm: -1}, late, looks=LOOKS) if BASELINE in late and arm in late else None
+        return contrast({BASELINE: 1, arm: -1}, late, looks=looks) if BASELINE in late and arm in late else None
 
     def _late(self, arm: Arm) -> Sample:
         """Losses at the horizon less half of those at half of it: an arm's noise at both is much the same, so that of

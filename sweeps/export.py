@@ -92,12 +92,12 @@ def evidence(results: Results, run: Run, *, date: str) -> tuple[str, ...]:
     """What stands behind a run, a line a fact."""
     config, data = run.config, results.data
     found = attribute(results)
-    if run.optuna_study != results.study.name or (found is not None and found.best.id != run.id):
-        verdict: tuple[str, ...] = ("verdict: of another trial; nothing was confirmed of this one",)
-    elif found is None:
+    if found is not None and found.best.id == run.id:
+        verdict: tuple[str, ...] = (f"verdict: {confirmed.headline(found)}", *confirmed.knobs(found))
+    elif found is None and run.optuna_study == results.study.name:
         verdict = ("verdict: screened on the search's own seed, not proven",)
     else:
-        verdict = (f"verdict: {confirmed.headline(found)}", *confirmed.knobs(found))
+        verdict = ("verdict: of another trial; nothing was confirmed of this one",)
     losses = [
         other.val_loss
         for other in results.runs

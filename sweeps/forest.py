@@ -58,8 +58,8 @@ def knob_rows(found: Attribution) -> tuple[EffectRow, ...]:
     number = len(found.knobs)
     first = EffectRow(
         label=f"all {number} changes together" if number > 1 else "the whole change",
-        word=_WHOLE[found.word],
-        effects=_known(("all together", found.effect, "no mere head start", found.lasting)),
+        word=_WHOLE[Word.NONE if found.by_one else found.word],
+        effects=_known(("all together", found.whole, "no mere head start", found.whole_lasting)),
         more_seeds=None,
     )
     return (first, *(_knob_row(knob, found) for knob in found.knobs))
@@ -141,14 +141,15 @@ def effects(found: Attribution) -> Picture:
 
 
 def _effects_summary(found: Attribution) -> str:
-    effect = found.effect
+    effect = found.whole
     if effect is None:
         start = found.why[:1].upper() + found.why[1:]
     else:
         size = f"{nats(abs(effect.mean))} nats {'lower' if effect.mean >= 0 else 'higher'}"
         sure = f"95 %: {interval(effect)}" if interval(effect) else "interval not known"
         start = f"The best config ends {size} on {count(effect.n, 'fresh seed')} ({sure})"
-        start += f", not shown: {found.why}" if found.why else ""
+        if found.why or found.by_one:
+            start += f", not shown: {found.why}" if found.why else ", not shown to be better"
     by_word: dict[str, list[str]] = {}
     for knob in found.knobs:
         by_word.setdefault(_knob_word(knob, found), []).append(knob.knob)

@@ -17,10 +17,10 @@ from sweeps.attribution import (
     PathStep,
     Word,
 )
-from sweeps.chosen import reference_config
+from sweeps.chosen import best_run, reference_config
 from sweeps.contrasts import Contrast, harmful_among, holm, negligible, seeds_to_decide, shown
-from sweeps.evidence import Evidence
-from sweeps.results import Results
+from sweeps.evidence import LOOKS, WHOLE, Evidence
+from sweeps.results import Results, Run
 from trainer.config import TrainConfig
 
 
@@ -29,14 +29,21 @@ def attribute(results: Results) -> Attribution | None:
     return judge(Evidence(results)) if any(run.phase == PHASE for run in results.runs) else None
 
 
+def to_train(results: Results) -> Run | None:
+    """The run whose config the verdict is of; before there is a verdict, the search's best. None: there is neither."""
+    found = attribute(results)
+    return best_run(results) if found is None else found.best
+
+
 def judge(evidence: Evidence) -> Attribution | None:
     """The verdict, also before the first run of the confirm phase. None: no baseline, or no best trial."""
     reference, arms = reference_config(evidence.results), evidence.arms
     if reference is None or arms.best is None:
         return None
     floor, winner = evidence.study.confirm.min_effect, arms.winner
-    effect = evidence.gain(winner, threshold=floor) if winner.knobs else None
-    lasting = evidence.lasting(winner) if winner.knobs else None
+    looks = LOOKS / WHOLE
+    effect = evidence.gain(winner, threshold=floor, looks=looks) if winner.knobs else None
+    lasting = evidence.lasting(winner, looks=looks) if winner.knobs else None
     diverged = sum(evidence.without_loss(Arm(winner.knobs, half=half)) for half in (False, True)) if winner.knobs else 0
     plateaued = evidence.plateaued()
     word, decided, why = _word(
@@ -46,16 +53,21 @@ def judge(evidence: Evidence) -> Attribution | None:
     pair = _pair(evidence, knobs, floor=floor)
     if word is not Word.NONE and pair is not None:
         knobs = tuple(_joint(knob, pair, knobs) for knob in knobs)
-    return Attribution(
+    knobs = tuple(sorted(knobs, key=_telling))
+    whole = Attribution(
         word=word,
         decided=decided,
         why=why,
         best=arms.best,
+        change=tuple(knob.knob for knob in knobs),
+        searched=arms.best,
         reference=reference,
         effect=effect,
         lasting=lasting,
+        whole=effect,
+        whole_lasting=lasting,
         plateaued=plateaued,
-        knobs=tuple(sorted(knobs, key=_telling)),
+        knobs=knobs,
         pair=pair,
         path=_steps(evidence, path_of(evidence, knobs)),
         advice=_advice(evidence, floor=floor),
@@ -64,6 +76,31 @@ def judge(evidence: Evidence) -> Attribution | None:
         runs=sum(run.outcome != "running" for run in evidence.confirm_runs),
         diverged=diverged,
     )
+    return whole if whole.broken else _by_one(whole, evidence)
+
+
+def _by_one(found: Attribution, evidence: Evidence) -> Attribution:
+    """The verdict of the first knob that does it alone, where there is one."""
+    first = next((knob for knob in found.knobs if knob.word is KnobWord.ALONE), None)
+    if first is None:
+        return found
+    arm = Arm(frozenset([first.knob]))
+    return dataclasses.replace(
+        found,
+        word=_what(found.plateaued),
+        decided=True,
+        why="",
+        best=next(run for run in evidence.runs(arm) if run.val_loss is not None),
+        change=(first.knob,),
+        effect=first.alone,
+        lasting=first.lasting,
+        seeds=tuple(sorted(evidence.losses(arm))),
+        diverged=0,
+    )
+
+
+def _what(plateaued: tuple[int, int]) -> Word:
+    return Word.BREAKS if 2 * plateaued[0] > plateaued[1] else Word.IMPROVES
 
 
 def _word(
@@ -91,14 +128,15 @@ def _word(
         if lasting.upper is not None and lasting.upper <= 0:
             return Word.NONE, True, "a head start: the gain shrinks by half or more as runs get longer"
         return Word.NONE, False, "the gain may be a head start that shrinks as runs get longer"
-    return Word.BREAKS if 2 * plateaued[0] > plateaued[1] else Word.IMPROVES, True, ""
+    return _what(plateaued), True, ""
 
 
 def _knobs(evidence: Evidence, reference: TrainConfig, *, broken: bool) -> tuple[KnobVerdict, ...]:
     arms, floor = evidence.arms, evidence.study.confirm.min_effect
     assert arms.best is not None
+    looks = LOOKS if broken else LOOKS / (1 - WHOLE)
     single = [Arm(frozenset([knob])) for knob in arms.changed]
-    alone = _adjusted([evidence.gain(arm, threshold=floor) for arm in single])
+    alone = _adjusted([evidence.gain(arm, threshold=floor, looks=looks) for arm in single])
     needed = _adjusted(
         [
             evidence.contrast((1, arms.without(knob)), (-1, arms.winner), (-0.5, BASELINE), (0.5, arms.winner))
@@ -106,15 +144,15 @@ def _knobs(evidence: Evidence, reference: TrainConfig, *, broken: bool) -> tuple
         ]
     )
     was, new = reference.as_dict(), arms.best.config.as_dict()
-    harmful = harmful_among(alone, floor)
+    harmful = harmful_among([evidence.gain(arm, threshold=floor) for arm in single], floor)
     made = []
     for knob, arm, gain, need, hurts in zip(arms.changed, single, alone, needed, harmful, strict=True):
-        lasting = evidence.lasting(arm)
+        lasting = evidence.lasting(arm, looks=looks)
         reset = evidence.contrast((1, arms.without(knob)), (-1, arms.winner))
         necessary = broken and need is not None and shown(need)
         diverged = sum(evidence.without_loss(Arm(arm.knobs, half=half)) for half in (False, True))
         gains = gain is not None and shown(gain) and lasting is not None and shown(lasting)
-        by_itself = broken and gains and not diverged
+        by_itself = gains and not diverged
         if by_itself:
             word = KnobWord.ALONE
         elif necessary:

@@ -79,11 +79,11 @@ def ladder(results: Results, run: Run) -> Ladder:
 
 
 def _losses(evidence: Evidence, run: Run) -> tuple[list[float], list[float]]:
-    """Final losses of the run's config on fresh seeds, and of those half as long; empty where it isn't the best's."""
-    best, winner = evidence.arms.best, evidence.arms.winner
-    if best is None or best.id != run.id:
+    """Final losses of the run's config on fresh seeds, and of those half as long; empty where it isn't an arm's."""
+    arm = evidence.arms.arm_of(run)
+    if arm is None or arm.half:
         return [], []
-    full, half = (evidence.losses(Arm(winner.knobs, half=each)) for each in (False, True))
+    full, half = (evidence.losses(Arm(arm.knobs, half=each)) for each in (False, True))
     return list(full.values()), list(half.values())
 
 

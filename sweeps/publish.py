@@ -25,6 +25,7 @@ from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 from sweeps import export
 from sweeps.chosen import best_run, reference_config
 from sweeps.figure import Picture
+from sweeps.judgement import to_train
 from sweeps.paths import StudyPaths, log_of
 from sweeps.results import Results, Run
 from sweeps.study import CONFIRM
@@ -123,23 +124,24 @@ def figures(pictures: Iterable[Picture]) -> Mapping[str, go.Figure]:
 
 
 def artifacts(results: Results, paths: StudyPaths, *, today: datetime.date) -> Iterator[tuple[str, str, Run | None]]:
-    """Files to keep with the study, or with the trial of a run: (name, text, run)."""
+    """Files to keep with the study, or with the search's trial of a run: (name, text, run)."""
     study = results.study
     resolved = yaml.safe_dump(study.as_written(), sort_keys=False)
     yield f"{study.name}.yaml", resolved, None
-    best = best_run(results)
+    best = to_train(results)
     if best is None:
         return
-    yield "config.yaml", yaml.safe_dump(best.config.as_dict(), sort_keys=False), best
+    of = best if best.optuna_study == study.name else None
+    yield "config.yaml", yaml.safe_dump(best.config.as_dict(), sort_keys=False), of
     try:
         exported = export.export_run(results, best, date=today.isoformat())
     except UserError:  # a config that nanoGPT can't express
         exported = None
     if exported is not None:
-        yield f"{study.name}-best.py", exported.text, best
+        yield f"{study.name}-best.py", exported.text, of
     log = log_of(paths.run(best.id))
     if log.exists():
-        yield "log.txt", log.read_text(encoding="utf-8", errors="replace"), best
+        yield "log.txt", log.read_text(encoding="utf-8", errors="replace"), of
 
 
 def _note(place: optuna.Study | _Trial, text: str) -> None:

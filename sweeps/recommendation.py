@@ -56,17 +56,21 @@ def best(found: Attribution, results: Results) -> Iterator[str]:
     if not found.knobs or found.effect is None:
         yield f"The best of {chosen} is {'trial ' + str(found.best.trial) if found.knobs else 'the baseline itself'}."
         return
-    changed = joined(f"{knob.knob} {show(knob.was)} → {show(knob.new)}" for knob in found.knobs)
-    yield f"Trial {found.best.trial} of {found.best.config.max_iters:,} iterations; it changes {changed}."
+    changed = joined(
+        f"{knob.knob} {show(knob.was)} → {show(knob.new)}" for knob in found.knobs if knob.knob in found.change
+    )
+    what = "A run" if found.by_one else f"Trial {found.best.trial}"
+    yield f"{what} of {found.best.config.max_iters:,} iterations; it changes {changed}."
     if (both := ends(found, results)) is not None:
         reference, loss = both.means
         yield (
             f"The baseline ends at {reference:.3f} nats, this at {loss:.3f} ({both.seeds}): "
             f"{in_other_units(loss, reference, results)}."
         )
-    if searched is not None and searched.gain is not None:
+    if searched is not None and searched.gain is not None and found.whole is not None:
+        whose = f"The gain of trial {found.searched.trial}, the search's best," if found.by_one else "Its gain"
         yield (
-            f"Its gain is {found.effect.mean:.3f} nats on fresh seeds; the search had promised {searched.gain:.3f}, "
+            f"{whose} is {found.whole.mean:.3f} nats on fresh seeds; the search had promised {searched.gain:.3f}, "
             f"which is optimistic, as it is the winner of {chosen} on their own seed."
         )
 
@@ -75,9 +79,14 @@ def steps(found: Attribution, results: Results) -> Iterator[str]:
     """What to train next, and what would decide the rest."""
     name, iters = results.study.name, int(results.study.baseline["max_iters"])
     if found.broken:
-        settings = joined(knob.knob for knob in found.knobs)
+        settings = joined(found.change)
+        what = (
+            f"the baseline with {settings} changed"
+            if found.by_one
+            else f"trial {found.best.trial}, which changes {settings}"
+        )
         yield (
-            f"Train trial {found.best.trial}, which changes {settings}: `sweep export {name} --iters {iters} -o "
+            f"Train {what}: `sweep export {name} --iters {iters} -o "
             f"{name}-best.py` writes it as a nanoGPT config, fitted to the baseline's own {iters:,} iterations."
         )
     elif found.decided:

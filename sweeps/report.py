@@ -79,7 +79,7 @@ def _verdict(verdict: Verdict) -> str:
 
 
 def _next(verdict: Verdict, found: Attribution | None, results: Results) -> str:
-    best, reference = best_run(results), reference_config(results)
+    best, reference = (best_run(results) if found is None else found.best), reference_config(results)
     said = items(verdict.next) if verdict.next else ""
     if best is None:
         return f'{said}\n<p class="empty">No trial of the search is complete yet.</p>'

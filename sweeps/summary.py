@@ -10,7 +10,7 @@ from sweeps.attribution import Advice, Attribution, KnobVerdict, KnobWord
 from sweeps.confirmed import by_word
 from sweeps.contrasts import Contrast
 from sweeps.errors import NotFound
-from sweeps.judgement import attribute
+from sweeps.judgement import attribute, to_train
 from sweeps.noise import noise_of
 from sweeps.proposals import candidate_proposal
 from sweeps.results import Results, Run
@@ -58,13 +58,15 @@ def verdict_of(results: Results) -> dict[str, Any] | None:
 def verdict_json(found: Attribution, results: Results) -> dict[str, Any]:
     """Effects in nats (above 0: better) with their two-sided 95 % intervals, each list the most telling first.
 
-    `from` and `to` are absolute nanoGPT values at the trials' length; a knob's and a candidate's `p` is Holm's.
+    `from` and `to` are absolute nanoGPT values at the trials' length; a knob's and a candidate's `p` is Holm's. The
+    verdict is of the baseline with the knobs of `change`: all of them, or the one that is shown without the others.
     """
     return {
         "broken": found.broken,
         "word": found.word.value,
         "decided": found.decided,
         "why": found.why,
+        "change": list(found.change),
         "delta": None if found.effect is None else found.effect.mean,
         "ci": _interval(found.effect),
         "seeds": list(found.seeds),
@@ -127,10 +129,13 @@ def _interval(effect: Contrast | None) -> list[float] | None:
 
 
 def trial_of(results: Results, number: int | None) -> Run:
-    """Trial `number` of the search, or its best complete one. Raises NotFound."""
+    """Trial `number` of the search, or what the verdict is of: its best complete one, or a run of one knob alone.
+
+    Raises NotFound.
+    """
     searched = chosen.search_runs(results)
     if number is None:
-        best = chosen.best_run(results)
+        best = to_train(results)
         if best is None:
             raise NotFound(f"study {results.study.name!r} has no complete trial yet; name one with --trial")
         return best

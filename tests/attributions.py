@@ -5,6 +5,7 @@ Intervals are Student's, by hand: nothing here is computed by what is tested.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import statistics
@@ -159,7 +160,30 @@ def attribution(**changes: Any) -> Attribution:
         "runs": 41,
         "diverged": 0,
     }
-    return Attribution(**{**given, **changes})
+    given |= changes
+    follows = {
+        "change": tuple(knob.knob for knob in given["knobs"]),
+        "searched": given["best"],
+        "whole": given["effect"],
+        "whole_lasting": given["lasting"],
+    }
+    return Attribution(**{**follows, **given})
+
+
+_RATE = synthetic.BASELINE.replace(learning_rate=3e-3, min_lr=3e-4, seed=SEED + 1)
+RATE = synthetic.run(
+    200 + SEED + 1,
+    trial=11,
+    seed=SEED + 1,
+    phase="confirm",
+    origin="confirm",
+    label=f"learning_rate alone, seed {SEED + 1}",
+    config=_RATE,
+    params=synthetic.params_of(_RATE),
+    val_loss=3.41,
+    optuna_study="plateau-confirm",
+)
+"""the baseline with the rate of the best alone"""
 
 
 def results() -> Results:
@@ -192,6 +216,10 @@ def results() -> Results:
         )
         for index, seed in enumerate(seeds)
         if index
+    ]
+    runs += [
+        dataclasses.replace(RATE, id=200 + seed, seed=seed, config=RATE.config.replace(seed=seed), val_loss=loss)
+        for seed, loss in zip(seeds[1:], (3.41, 3.42, 3.43, 3.44, 3.45), strict=True)
     ]
     return synthetic.results(runs, study=synthetic.study(candidates=list(ADVICE)))
 
@@ -262,6 +290,23 @@ def undecided() -> Attribution:
     return _unproven(why, decided=False, effect=gain(0.05, se=0.02, n=3))
 
 
+def one_alone() -> Attribution:
+    """One knob is shown to do it, the best with all of its changes is not."""
+    knobs = (KNOBS[0], knob("n_embd", KnobWord.HURTS, gain(-0.2)))
+    return attribution(
+        knobs=knobs,
+        pair=None,
+        path=PATH[:1],
+        best=RATE,
+        searched=best(),
+        change=("learning_rate",),
+        effect=KNOBS[0].alone,
+        lasting=KNOBS[0].lasting,
+        whole=gain(0.05, se=0.03),
+        whole_lasting=None,
+    )
+
+
 def unchanged() -> Attribution:
     """The best trial is the baseline."""
     why = "no trial of the search ended lower than the baseline"
@@ -282,6 +327,7 @@ CASES = {
     "necessary": necessary,
     "nobody": nobody,
     "improved": improved,
+    "one alone": one_alone,
     "head start": head_start,
     "head start?": lambda: head_start(decided=False),
     "diverged": diverged,

@@ -24,6 +24,7 @@ from sweeps.curves import curves
 from sweeps.figure import Picture, figure
 from sweeps.forest import advice_rows, knob_rows, reach
 from sweeps.histories import losses_of, schedule_of
+from sweeps.judgement import attribute
 from sweeps.proposals import config_of
 from sweeps.results import Results
 from sweeps.schedules import add_schedules, rates
@@ -261,7 +262,10 @@ def _confirmed() -> Results:
 
 
 def test_pairs_are_of_fresh_seeds_the_half_horizon_first() -> None:
-    assert [(pair.half, pair.seed, pair.baseline, pair.best) for pair in seed_pairs(_confirmed())] == [
+    results = _confirmed()
+    found = attribute(results)
+    assert found is not None
+    assert [(pair.half, pair.seed, pair.baseline, pair.best) for pair in seed_pairs(results, found)] == [
         (True, SEED + 1, 4.0, None),
         (True, SEED + 2, 4.1, 3.7),
         (False, SEED, 3.80, None),  # the search's own, on which the best was chosen

@@ -27,7 +27,7 @@ def of_case(case: str) -> dict[str, Any]:
 def test_every_case_has_the_same_keys(case: str) -> None:
     found = of_case(case)
     assert set(found) == {
-        *("broken", "word", "decided", "why", "delta", "ci", "seeds", "min_effect"),
+        *("broken", "word", "decided", "why", "change", "delta", "ci", "seeds", "min_effect"),
         *("knobs", "joint", "candidates"),
     }
     for each in found["knobs"]:
@@ -55,6 +55,7 @@ def test_the_whole() -> None:
         "word": "none",
         "decided": True,
         "why": "",
+        "change": [],
         "delta": None,
         "ci": None,
         "seeds": [],
@@ -63,6 +64,12 @@ def test_the_whole() -> None:
         "joint": None,
         "candidates": [],
     }
+
+
+def test_of_one_knob_the_numbers_are_its_own() -> None:
+    found = of_case("one alone")
+    assert (found["broken"], found["change"], found["delta"]) == (True, ["learning_rate"], pytest.approx(0.4))
+    assert [each["name"] for each in found["knobs"]] == ["learning_rate", "n_embd"]
 
 
 def test_a_knob() -> None:

@@ -41,6 +41,8 @@ HEADLINES = {
     "alone.",
     "improved": "Learning rate and width each improve on the baseline alone; the best config, which also changes "
     f"dropout, lowers the loss {WHOLE}.",
+    "one alone": "Learning rate breaks the plateau alone, by 0.400 nats; the search's best config, which also changes "
+    "width, is not shown to be better.",
     "head start": "The best config has a head start only: it gains +0.510 nats (95 % interval +0.482 to +0.538, 5 "
     "paired seeds) on fresh seeds, but that shrinks by half or more in longer runs.",
     "head start?": "Not enough evidence: the best config gains +0.510 nats (95 % interval +0.482 to +0.538, 5 paired "
@@ -292,6 +294,26 @@ def test_right_advice_is_named_even_where_the_best_config_is_not_shown_to_be_bet
     said = in_words(found, dataclasses.replace(RESULTS, runs=(*RESULTS.runs, tried)))
     assert said.headline.endswith(" But of the advice, this is right: learning_rate 0.002.")
     assert any("`sweep export plateau --trial 5 --iters 600`" in sentence for sentence in said.next)
+
+
+def test_of_one_knob_alone_the_config_is_the_baseline_with_that_change() -> None:
+    said = words(CASES["one alone"]())
+    assert said.best[0] == "A run of 600 iterations; it changes learning_rate 0.001 → 0.003."
+    assert said.best[1].startswith("The baseline ends at 3.830 nats, this at 3.430 (means over the baseline's 5 seeds")
+    # 0.05 ± 2.7764 * 0.03; the search: 0.525
+    assert said.best[-1].startswith("The gain of trial 17, the search's best, is 0.050 nats on fresh seeds; the search")
+    assert said.proof[1].startswith("Learning rate alone against the baseline: +0.400 nats")
+    assert said.proof[2].startswith("All changes of the search's best, trial 17: +0.050 nats")
+    assert "not above the 0.02 nats" in said.proof[2]
+    assert said.next[0].startswith("Train the baseline with learning_rate changed: `sweep export plateau")
+
+
+def test_two_knobs_alone_without_the_best() -> None:
+    found = dataclasses.replace(CASES["one alone"](), knobs=KNOBS)
+    assert words(found).headline == (
+        "Learning rate and width each break the plateau alone, learning rate by 0.400 nats; the search's best config, "
+        "which also changes width and dropout, is not shown to be better."
+    )
 
 
 def test_the_best_config_has_its_gain_on_fresh_seeds_beside_the_searchs() -> None:
