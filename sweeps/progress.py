@@ -15,6 +15,7 @@ from trainer.config import TrainConfig
 from trainer.points import Point
 
 OUTCOMES = ("complete", "pruned", "diverged", "infeasible", "truncated", "failed")
+UNFINISHED = ("running", "truncated")
 STALL_SECONDS = 600.0
 STALL_GAPS = 20.0
 
@@ -122,12 +123,16 @@ def stall_limit(longest_gap: float) -> float:
     return max(STALL_SECONDS, STALL_GAPS * longest_gap) if longest_gap > 0 else math.inf
 
 
-def remaining(runs: Sequence[Run], *, planned: int, workers: int) -> float | None:
-    """Seconds that the rest of the study takes, if its runs take what those that ended took."""
-    ended = [run.seconds for run in runs if run.outcome not in ("running", "truncated", "failed", "infeasible")]
-    if not ended:
+def mean_seconds(runs: Iterable[Run]) -> float | None:
+    """What the runs that ended took; None: none has."""
+    ended = [run.seconds for run in runs if run.outcome not in (*UNFINISHED, "failed", "infeasible")]
+    return sum(ended) / len(ended) if ended else None
+
+
+def remaining(runs: Sequence[Run], each: float | None, *, planned: int, workers: int) -> float | None:
+    """Seconds that the rest of the study takes, if its runs take `each`."""
+    if each is None:
         return None
-    each = sum(ended) / len(ended)
-    under_way = [min(run.seconds, each) for run in runs if run.outcome in ("running", "truncated")]
+    under_way = [min(run.seconds, each) for run in runs if run.outcome in UNFINISHED]
     left = planned - (len(runs) - len(under_way))
     return max(0.0, left * each - sum(under_way)) / max(1, workers)

@@ -73,8 +73,9 @@ class PlateauPruner(optuna.pruners.BasePruner):
         if not trial.intermediate_values or SENTINEL in noted:
             return False
         ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        number = trial.number
-        decision = self.decide(trial, [other for other in ended if other.number != number])
+        if trial.state.is_finished():
+            ended = [other for other in ended if other.number != trial.number]
+        decision = self.decide(trial, ended)
         if not decision.prune:
             return False
         spared = zlib.crc32(str(trial.number).encode()) / 2**32 < self.sentinel and decision.reason != "diverged"

@@ -88,6 +88,8 @@ class _Sweep:
         self.study, self.store, self.pool, self.paths = study, store, pool, paths
         self.dataset, self.observer, self.clock, self.interrupted = dataset, observer, clock, interrupted
         self.began = self.noted = began
+        self.standing: tuple[Run | None, Mapping[str, int], int, float | None] | None = None
+        """the best, the counts, what is planned and the mean seconds of a run; None: a run has begun or ended since"""
         self.flights: dict[int, Flight] = {}
         self.ready: deque[Flight] = deque()
         self.started = 0
@@ -176,6 +178,8 @@ class _Sweep:
     def _update(self, flight: Flight, **changed: object) -> None:
         flight.run = dataclasses.replace(flight.run, **changed)  # type: ignore[arg-type]  # fields of Run
         self.runs[flight.run.id] = flight.run
+        if "outcome" in changed:
+            self.standing = None
 
     # what workers say
 
@@ -349,15 +353,19 @@ class _Sweep:
 
     def _watch(self) -> None:
         runs = tuple(self.runs.values())
-        planned = self.agenda.planned(runs)
+        if self.standing is None:
+            best = progress.best(runs, search=self.study.name)
+            each = progress.mean_seconds(runs)
+            self.standing = best, progress.counts(runs), self.agenda.planned(runs), each
+        best, counts, planned, each = self.standing
         self.observer.progress(
             Progress(
                 in_flight=tuple(flight.run for flight in self.flights.values()),
-                best=progress.best(runs, search=self.study.name),
-                counts=progress.counts(runs),
+                best=best,
+                counts=counts,
                 planned=planned,
                 seconds=self._seconds(),
-                remaining_seconds=progress.remaining(runs, planned=planned, workers=len(self.pool.devices)),
+                remaining_seconds=progress.remaining(runs, each, planned=planned, workers=len(self.pool.devices)),
             )
         )
 

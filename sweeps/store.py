@@ -23,6 +23,7 @@ import sqlalchemy as sa
 
 from sweeps import lock, schema
 from sweeps.errors import NotFound, StoreError
+from sweeps.optuna_storage import Storage
 from sweeps.results import DataFacts, Pruning, Results, Run
 from sweeps.spec import Study
 from sweeps.sqlite import check_file, clear_errors, connect_to_read, connect_to_write, path_of
@@ -152,7 +153,7 @@ class Reader:
 class Store(Reader):
     """The store as its driver has it: reading, writing, and Optuna's storage. Makes and migrates the file."""
 
-    storage: optuna.storages.RDBStorage
+    storage: Storage
 
     def _open(self) -> sa.Engine:
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # our events say what its log would
@@ -163,7 +164,7 @@ class Store(Reader):
         connect = functools.partial(connect_to_write, self.path)
         with clear_errors(self.path):
             try:
-                self.storage = optuna.storages.RDBStorage(self.url, engine_kwargs={"creator": connect})
+                self.storage = Storage(self.url, engine_kwargs={"creator": connect})
             except RuntimeError as error:  # Optuna's word for tables of another Optuna
                 raise StoreError(
                     f"{self.path}: its Optuna tables are not those of Optuna {optuna.__version__}; "
@@ -299,11 +300,11 @@ class Store(Reader):
 
     def add_points(self, points: Sequence[tuple[int, Point]], *, name: str, seconds: float) -> None:
         """Write (run, point) pairs, and the study's seconds so far, in one transaction; known points stay."""
-        rows = [{"run_id": run, **dataclasses.asdict(point)} for run, point in points]
+        rows = [{"run_id": run, **vars(point)} for run, point in points]
         with self._write() as connection:
             if rows:
-                connection.execute(schema.point.insert().prefix_with("OR IGNORE"), rows)
-            connection.execute(schema.study.update().where(schema.study.c.name == name).values(active_seconds=seconds))
+                connection.execute(_ADD_POINTS, rows)
+            connection.execute(_NOTE_SECONDS, {"of": name, "seconds": seconds})
 
     def add_event(self, name: str, kind: str, detail: str, *, run: int | None = None) -> None:
         with self._write() as connection:
@@ -319,6 +320,14 @@ class Store(Reader):
     def _write(self) -> Iterator[sa.Connection]:
         with clear_errors(self.path), self._engine.begin() as connection:
             yield connection
+
+
+_ADD_POINTS = schema.point.insert().prefix_with("OR IGNORE")
+_NOTE_SECONDS = (
+    schema.study.update()
+    .where(schema.study.c.name == sa.bindparam("of"))
+    .values(active_seconds=sa.bindparam("seconds"))
+)
 
 
 def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:

@@ -23,10 +23,12 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import RandomSampler
+from optuna.samplers import RandomSampler, TPESampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps import space
+from sweeps.optuna_storage import Storage
 from sweeps.pruner import LR, PRUNED, SENTINEL
 from sweeps.results import Pruning
 from sweeps.space import Proposal
@@ -53,8 +55,8 @@ class Asked:
 class Trials:
     """Optuna's side of a study."""
 
-    def __init__(self, study: Study, storage: optuna.storages.BaseStorage) -> None:
-        self._study = study
+    def __init__(self, study: Study, storage: Storage) -> None:
+        self._study, self._storage = study, storage
         self._space: dict[str, BaseDistribution] = space.distributions(study)
         self._search, self._confirm = (
             optuna.create_study(
@@ -75,6 +77,7 @@ class Trials:
             storage=self._memory, study_name=study.name, direction="minimize", pruner=self._pruner
         )
         self._copied = 0
+        self._intersection = IntersectionSearchSpace(include_pruned=True)
 
     # asking
 
@@ -96,7 +99,7 @@ class Trials:
 
     def queued(self) -> bool:
         """Whether the search has a trial that the user has put there (Study.enqueue_trial), not begun yet."""
-        return bool(_waiting(self._search))
+        return self._storage.waits(self._search._study_id)
 
     def ask(self, proposal: Proposal | None = None) -> Asked:
         """A new trial: the proposal's, else the next queued, else the sampler's."""
@@ -107,17 +110,22 @@ class Trials:
             study.enqueue_trial(proposal.params or {}, user_attrs={_KEY: proposal.key})
         study.sampler = _NO_SAMPLER
         asked = self._taken_up(study, study.ask().number)
-        self._copy_new()
+        if study is self._search:
+            self._copy_new()
         return asked
 
     def _taken_up(self, study: optuna.Study, number: int) -> Asked:
         """The trial with all its parameters; those it lacks are proposed, as they were to be when it was killed."""
-        frozen = study.get_trials(deepcopy=False)[number]
+        frozen = study._storage.get_trial(
+            study._storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+        )
         fixed = frozen.system_attrs.get("fixed_params", {})
         names = self._space.keys() if study is self._search else self._space.keys() & fixed.keys()
         with _quiet():
             free = names - fixed.keys() - frozen.params.keys()
             study.sampler = space.make_sampler(self._study, trial_number=number) if free else _NO_SAMPLER
+            if isinstance(study.sampler, TPESampler):  # which each would gather from all trials anew
+                study.sampler._search_space = self._intersection
             trial = optuna.Trial(study, frozen._trial_id)
             for name in self._space:
                 if name in names:

@@ -25,7 +25,19 @@ LAYERS = [
     | {"schedules", "slices", "parallel", "maps", "importance_plot", "figure"},
 ]
 """Uppermost first. A layer imports nothing of the layers above it; what isn't named lies below all of them."""
-OPTUNA = {"space", "pruner", "store", "sqlite", "schema", "trials", "runner", "importance", "dashboard", "publish"}
+OPTUNA = {
+    "space",
+    "pruner",
+    "store",
+    "optuna_storage",
+    "sqlite",
+    "schema",
+    "trials",
+    "runner",
+    "importance",
+    "dashboard",
+    "publish",
+}
 PURE = {"law", "plateau", "gaussian_process", "prospects"}
 """The pruning rule: arrays in, decisions out."""
 

@@ -94,7 +94,7 @@ def test_checkpoints_that_are_kept(changes: dict[str, object], kept: bool) -> No
     ],
 )
 def test_remaining_seconds_of_ten_runs(runs: list[Run], workers: int, expected: float | None) -> None:
-    assert progress.remaining(runs, planned=10, workers=workers) == expected
+    assert progress.remaining(runs, progress.mean_seconds(runs), planned=10, workers=workers) == expected
 
 
 def test_counts_name_every_outcome() -> None:
