@@ -157,8 +157,9 @@ def searched(study: Study, loss: Loss, *, trials: int, vocab_size: int = VOCABUL
 def confirmed(results: Results, loss: Loss) -> Results:
     """The study with every run that its confirm phase asks for, one after another."""
     study, runs = results.study, list(results.runs)
+    arms = Evidence(results).arms  # of the best, which stays
     while sum(run.phase == PHASE for run in runs) < study.confirm.max_trials:
-        evidence = Evidence(dataclasses.replace(results, runs=tuple(runs)))
+        evidence = Evidence(dataclasses.replace(results, runs=tuple(runs)), arms)
         wish = confirm.next_wish(evidence)
         if wish is None:
             break

@@ -25,7 +25,7 @@ from sweeps.proposals import (
     star_proposals,
 )
 from sweeps.results import DataFacts
-from sweeps.speed import CUDA_EFFICIENCY, Speed, makespan, seconds_at, share_of, windows
+from sweeps.speed import CUDA_EFFICIENCY, Shape, Speed, makespan, share_of, windows
 from sweeps.study import Study
 from sweeps.units import MANY_EPOCHS, epochs
 from sweeps.words import count, duration, joined
@@ -142,18 +142,19 @@ class Plan:
             assumed = (
                 f"{CUDA_EFFICIENCY:.0%} of the card's dense peak" if unit == "card" else "a share of the measured peak"
             )
+            but = " where nothing was measured" if any(width.measured for width in self.widths) else ""
             yield (
                 f"about {duration(self.seconds)} if nothing is pruned and all confirming runs are needed; an estimate "
-                f"that assumes {assumed}"
+                f"that assumes {assumed}{but}"
             )
         yield f"disk for checkpoints: {_short(self.disk_bytes, 'B')}"
         yield from (f"warning: {warning}" for warning in self.warnings)
 
 
-def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[int, float] | None = None) -> Plan:
+def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, float] | None = None) -> Plan:
     """The plan of `study` on `data`, each worker on a `device`: one that is here, or one known by name.
 
-    `seen` are tokens/s by width that a worker reached in earlier runs of this study on this device (`speed.seen`).
+    `seen` are tokens/s by shape that a worker reached in earlier runs of this study on this device (`speed.seen`).
     The sampler's trials are taken to cost what the study costs on average over the ranges of n_embd and n_layer,
     as if each value were as likely as another, and with dropout where that is a knob. Raises ConfigError for a
     trial that can't be run, SpecError where a horizon in minutes has no length for want of a speed.
@@ -161,7 +162,8 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[int, fl
     vocab_size = data.vocab_size
     workers = device.count if study.workers.devices == "auto" else len(study.workers.devices)
     dtype = str(study.baseline["dtype"])
-    speed = Speed(device=device, share=share_of(study, device, workers), data=data, dtype=dtype, fit=study.fit)
+    share = share_of(study, device, workers)
+    speed = Speed(device=device, share=share, data=data, dtype=dtype, fit=study.fit, seen=seen or {})
     asked, study = study, fitting.estimated(study, data, speed.tokens_per_s)
     baseline = baseline_config(study, seed=study.seed, vocab_size=vocab_size)
 
@@ -190,9 +192,7 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[int, fl
     largest = max(parameters(config) for config in (*seeds, *candidates, *star, *space))
     tokens_per_trial = baseline.max_iters * baseline.tokens_per_iter
     sharers = workers if device.kind == "cpu" else 1
-    rows = tuple(
-        _width(config, speed, device, sharers=sharers, seen=seen or {}) for _, config in sorted(widths.items())
-    )
+    rows = tuple(_width(config, speed, device, sharers=sharers) for _, config in sorted(widths.items()))
     too_wide = [row.n_embd for row in rows if row.micro_batch is None]
     return Plan(
         study=study.name,
@@ -222,7 +222,7 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[int, fl
     )
 
 
-def _width(config: TrainConfig, speed: Speed, device: Device, *, sharers: int, seen: Mapping[int, float]) -> Width:
+def _width(config: TrainConfig, speed: Speed, device: Device, *, sharers: int) -> Width:
     kind, mixed = device.kind, device.kind == "cuda" and config.dtype != "float32"
     free = math.inf
     if device.free is not None and device.memory is not None:
@@ -233,16 +233,15 @@ def _width(config: TrainConfig, speed: Speed, device: Device, *, sharers: int, s
         chosen, peak_of = None, microbatch.split(config, 1)
     else:
         chosen = peak_of = microbatch.as_asked(splits, config) if kind == "cpu" or device.free is None else splits[0]
-    tokens_per_s = seen.get(config.n_embd) or speed.tokens_per_s(config)
     return Width(
         n_embd=config.n_embd,
         n_params=parameters(config),
         peak_bytes=needed(peak_of, kind=kind, mixed=mixed).total,
         micro_batch=chosen.batch_size if chosen else None,
         accumulation=chosen.gradient_accumulation_steps if chosen else None,
-        tokens_per_s=tokens_per_s,
-        measured=config.n_embd in seen or speed.fit is not None,
-        seconds_per_trial=None if tokens_per_s is None else seconds_at(tokens_per_s, config, speed.data),
+        tokens_per_s=speed.tokens_per_s(config),
+        measured=speed.measured(config),
+        seconds_per_trial=speed.seconds(config),
     )
 
 

@@ -22,7 +22,7 @@ from sweeps.publish import publish
 from sweeps.report import write_report
 from sweeps.results import DataFacts, Results
 from sweeps.sections import BinData, BpeTokenizer, Gpt2Tokenizer, ParquetData
-from sweeps.speed import seen
+from sweeps.speed import Shape, seen
 from sweeps.store import Reader, Store
 from sweeps.study import Study
 from sweeps.words import duration
@@ -93,8 +93,8 @@ def run(study: Study, paths: StudyPaths, dataset: Dataset, *, observer: Observer
         return Ended(summary=summary, results=results, store=store.path, report=report)
 
 
-def seen_speeds(study: Study, paths: StudyPaths, kind: str) -> dict[int, float]:
-    """Tokens/s by width that the study's earlier runs reached on a device of this kind; nothing without a store."""
+def seen_speeds(study: Study, paths: StudyPaths, kind: str) -> dict[Shape, float]:
+    """Tokens/s by shape that the study's earlier runs reached on a device of this kind; nothing without a store."""
     url = store_url(study, paths)
     if not Path(url.removeprefix("sqlite:///")).is_file():
         return {}

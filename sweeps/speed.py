@@ -10,8 +10,8 @@ import heapq
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sweeps.horizon import speed_of
 from sweeps.results import DataFacts, Run
@@ -20,6 +20,8 @@ from sweeps.study import Study
 from trainer.config import TrainConfig
 from trainer.device import Device, flops_per_token
 
+Shape = tuple[int, int]
+"""n_layer, n_embd"""
 CUDA_EFFICIENCY = 0.5
 """Share of a card's dense peak that a trial reaches; a narrow model on a large card reaches less."""
 CPU_EFFICIENCY, CPU_HALF_WIDTH = 0.75, 40
@@ -41,11 +43,15 @@ class Speed:
     dtype: str
     fit: Fit | None = None
     """of a horizon in minutes whose workers were measured: with the most dropout that the study uses"""
+    seen: Mapping[Shape, float] = field(default_factory=dict)
+    """tokens/s that a worker reached in earlier runs (`seen`)"""
 
     def tokens_per_s(self, config: TrainConfig) -> float | None:
         """Trained on, as measured or estimated; None where the device's peak for this precision isn't known."""
         if self.fit is not None:
             return speed_of(self.fit.speeds, config)
+        if known := self.seen.get((config.n_layer, config.n_embd)):
+            return known
         if self.device.peak is None or (self.device.kind == "cuda" and self.dtype == "float32"):
             return None
         efficiency = CUDA_EFFICIENCY
@@ -53,6 +59,10 @@ class Speed:
             efficiency = CPU_EFFICIENCY * config.n_embd / (config.n_embd + CPU_HALF_WIDTH)
             efficiency *= CPU_DROPOUT if config.dropout else 1.0
         return efficiency * self.share * self.device.peak / flops_per_token(config)
+
+    def measured(self, config: TrainConfig) -> bool:
+        """Whether it is no estimate."""
+        return self.fit is not None or (config.n_layer, config.n_embd) in self.seen
 
     def seconds(self, config: TrainConfig) -> float | None:
         """A run of `config`: its training, and its evaluations at a third of a trained token's cost."""
@@ -96,14 +106,14 @@ def share_of(study: Study, device: Device, workers: int) -> float:
     return min(1.0, device.count / workers)
 
 
-def seen(runs: Iterable[Run], config: TrainConfig, *, device: str) -> dict[int, float]:
-    """Tokens/s by width of the runs that were trained on a `device` ("cpu", "cuda") and differ from `config` in no
-    other shape: of each run the median over its evaluations, of these the median."""
-    shape = ("n_layer", "block_size", "batch_size", "gradient_accumulation_steps")
-    by_width: dict[int, list[float]] = defaultdict(list)
+def seen(runs: Iterable[Run], config: TrainConfig, *, device: str) -> dict[Shape, float]:
+    """Tokens/s by depth and width of the runs that were trained on a `device` ("cpu", "cuda") in the batches of
+    `config`: of each run the median over its evaluations, of these the median."""
+    shape = ("block_size", "batch_size", "gradient_accumulation_steps")
+    by_shape: dict[Shape, list[float]] = defaultdict(list)
     for run in runs:
         alike = all(getattr(run.config, name) == getattr(config, name) for name in shape)
         speeds = [point.tokens_per_s for point in run.points if point.tokens_per_s]
         if alike and speeds and run.device.partition(":")[0] == device:
-            by_width[run.config.n_embd].append(statistics.median(speeds))
-    return {width: statistics.median(speeds) for width, speeds in by_width.items()}
+            by_shape[run.config.n_layer, run.config.n_embd].append(statistics.median(speeds))
+    return {each: statistics.median(speeds) for each, speeds in by_shape.items()}

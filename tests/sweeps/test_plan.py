@@ -413,12 +413,19 @@ def test_a_card_known_by_its_memory_alone_has_splits_and_no_times() -> None:
 
 
 def test_what_was_measured_goes_before_the_estimate() -> None:
-    got = plan(study(), facts(), LAPTOP, seen={64: 1000.0})
+    depth = int(study().baseline["n_layer"])
+    got = plan(study(), facts(), LAPTOP, seen={(depth, 64): 1000.0, (depth + 1, 96): 1.0})
     rows = {row.n_embd: row for row in got.widths}
     assert (rows[64].tokens_per_s, rows[64].measured) == (1000.0, True)
     trained, evaluated = 200 * 8 * 32, (21 * 2 * 9 + 16) * 32
     assert rows[64].seconds_per_trial == pytest.approx((trained + evaluated / 3) / 1000)
     assert not rows[96].measured
+    assert rows[96] == next(row for row in plan(study(), facts(), LAPTOP).widths if row.n_embd == 96)
+    baseline = next(phase for phase in got.phases if phase.name == "baseline")
+    assert study().baseline["n_embd"] == 64
+    assert baseline.seconds == pytest.approx(baseline.trials * (rows[64].seconds_per_trial or 0.0))
+    assert "where nothing was measured" in "\n".join(got.lines())
+    assert "where nothing was measured" not in "\n".join(plan(study(), facts(), LAPTOP).lines())
 
 
 def test_speeds_seen_are_medians_of_runs_of_one_shape() -> None:
@@ -429,8 +436,8 @@ def test_speeds_seen_are_medians_of_runs_of_one_shape() -> None:
         synthetic.run(3, config=config.replace(n_embd=768), device="cuda:0"),
         synthetic.run(4, config=config.replace(n_embd=192), points=()),
     ]
-    assert seen(runs, config, device="cpu") == {384: 40_000.0}
-    assert seen(runs, config, device="cuda") == {768: 40_000.0}
+    assert seen(runs, config, device="cpu") == {(6, 384): 40_000.0, (2, 384): 40_000.0}
+    assert seen(runs, config, device="cuda") == {(6, 768): 40_000.0}
 
 
 def test_json_names_what_a_machine_asks_for() -> None:
