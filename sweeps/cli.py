@@ -112,8 +112,6 @@ def confirm(
 def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
     """Prepare, run to the end, and say what was found."""
     from sweeps import session
-    from sweeps.summary import summarize
-    from sweeps.verdict import verdict
 
     say = _say(as_json)
     for note in study.notes:
@@ -123,6 +121,9 @@ def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
     say(f"data: {dataset.path} ({dataset.train.tokens:,} training tokens, {dataset.val.tokens:,} validation tokens)")
     with _view(as_json) as view:
         ended = session.run(study, paths, dataset, observer=view)
+    from sweeps.summary import summarize
+    from sweeps.verdict import verdict
+
     if as_json:
         shown = summarize(ended.results, seconds=ended.summary.seconds, store=ended.store, report=ended.report)
         print(json.dumps(shown))

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import functools
+import importlib
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from sweeps import plots, provenance, runner
+from sweeps import provenance, runner
 from sweeps.errors import NotFound
 from sweeps.paths import StudyPaths
 from sweeps.plan import plan
 from sweeps.progress import Observer, Summary
 from sweeps.proposals import baseline_config
-from sweeps.publish import publish
-from sweeps.report import write_report
 from sweeps.results import DataFacts, Results
 from sweeps.sections import BinData, BpeTokenizer, Gpt2Tokenizer, ParquetData
 from sweeps.speed import Shape, seen
@@ -69,6 +68,8 @@ def prepare_data(study: Study, paths: StudyPaths, *, progress: Callable[[Progres
 
 def run(study: Study, paths: StudyPaths, dataset: Dataset, *, observer: Observer) -> Ended:
     """Run the study or go on with it, then write its report; also after an interrupt, with what there is."""
+    # the libraries that draw load while the workers load theirs
+    threading.Thread(target=importlib.import_module, args=("sweeps.closing",), daemon=True).start()
     devices = devices_for(study.workers.devices, cuda_devices=cuda_devices(), cpu_cores=cpu_cores())
     with Store(store_url(study, paths)) as store:
         with (
@@ -86,10 +87,9 @@ def run(study: Study, paths: StudyPaths, dataset: Dataset, *, observer: Observer
                 interrupted=interrupted,
             )
         results = store.results(study.name)
-        pictures = plots.pictures(results)  # seconds: both show them
-        report = write_report(results, paths.report, pictures=pictures)
-        today = datetime.datetime.now(tz=datetime.UTC).date()
-        publish(results, store.storage, paths, pictures=pictures, today=today)
+        from sweeps.closing import close
+
+        report = close(results, store, paths)
         return Ended(summary=summary, results=results, store=store.path, report=report)
 
 

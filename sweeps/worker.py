@@ -54,7 +54,6 @@ class Trainer:
             result,
             outcome="oom" if result.outcome == "infeasible" else result.outcome,
             batch_size=config.batch_size,
-            gradient_accumulation_steps=config.gradient_accumulation_steps,
         )
 
 

@@ -20,7 +20,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"session", "summary", "locate", "preparing", "template", "live", "export", "ladder", "dashboard", "plan", "report"}
-    | {"publish"},
+    | {"publish", "closing"},
     {"runner", "verdict", "plots", "pruning_plots", "confirm_plots", "forest", "outlooks", "best_curve", "curves"}
     | {"schedules", "slices", "parallel", "maps", "importance_plot", "figure"},
 ]

@@ -60,5 +60,3 @@ class Result:
     """time the run took, over all its processes"""
     batch_size: int | None = None
     """sequences a micro-batch that the machine was given; None: nothing was trained, or as the config says"""
-    gradient_accumulation_steps: int | None = None
-    """micro-batches an iteration, likewise"""
