@@ -53,14 +53,12 @@ class FakeCard:
             return Result(outcome="infeasible", step=0, points=(), reason=f"out of memory: {error}")
         chosen = splits[0]
         self.tried.append((job.run, job.attempt, chosen.batch_size))
-        given = {
-            "batch_size": chosen.batch_size,
-            "gradient_accumulation_steps": chosen.gradient_accumulation_steps,
-        }
         try:
             train_steps(chosen, FakeGPU(self.capacity), dtype=torch.bfloat16)
         except torch.OutOfMemoryError as error:
-            return Result(outcome="oom", step=0, points=(), reason=f"out of memory: {error}", **given)
+            return Result(
+                outcome="oom", step=0, points=(), reason=f"out of memory: {error}", batch_size=chosen.batch_size
+            )
         gain = job.config.n_embd / 1000
 
         def reported(point: Point) -> Any:
@@ -68,7 +66,7 @@ class FakeCard:
 
         ended = fakes.train(job, reported)
         lower = None if ended.val_loss is None else ended.val_loss - gain
-        return dataclasses.replace(ended, val_loss=lower, **given)
+        return dataclasses.replace(ended, val_loss=lower, batch_size=chosen.batch_size)
 
 
 def study(**changes: Any) -> Any:
