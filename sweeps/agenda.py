@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sweeps import confirm, progress, provenance, space
 from sweeps.arms import PHASE, Arms
+from sweeps.combined import combined_proposals
 from sweeps.evidence import Evidence
 from sweeps.histories import evaluation_of, learning_rates
 from sweeps.results import DataFacts, Results, Run
@@ -52,7 +53,7 @@ MOST_REFUSED = 50
 
 
 class Agenda:
-    """The baseline's seeds, the candidates, the star, the sampler's trials until the search has enough.
+    """The baseline's seeds, the candidates, the star, what it suggests, the sampler's trials until there are enough.
 
     Then, when all of these have ended, what would confirm or refute the search's best.
     """
@@ -113,7 +114,7 @@ class Agenda:
 
     def next(self, runs: Mapping[int, Run]) -> Flight | None:
         """Ask for the next trial and make it a run; None: nothing now. What the user has queued goes first."""
-        proposal = None if self._room() and self.trials.queued() else self._proposal()
+        proposal = None if self._room() and self.trials.queued() else self._proposal() or self._combined(runs)
         if proposal is None and not self._room():
             proposal = self._to_confirm(list(runs.values()))
             if proposal is None:
@@ -178,9 +179,23 @@ class Agenda:
                 return proposal
         return None
 
+    def _combined(self, runs: Mapping[int, Run]) -> Proposal | None:
+        """The next of those that the star suggests, once all of it has been begun and has ended."""
+        suggested = self._suggested(runs) if self._room() else []
+        return next((proposal for proposal in suggested if proposal.key not in self._known), None)
+
+    def _suggested(self, runs: Mapping[int, Run]) -> list[Proposal]:
+        screening = [run for run in runs.values() if run.origin in ("baseline", "star")]
+        if any(run.outcome in progress.UNFINISHED for run in screening):
+            return []
+        return combined_proposals(self._study, screening, vocab_size=self._dataset.vocab_size)
+
     def _begin(self, asked: Asked, *, runs: Mapping[int, Run]) -> Flight:
         """Write down the run of a trial that has none."""
-        proposal = self._by_key.get(asked.key or "") or self._confirming(asked.key or "", runs)
+        key = asked.key or ""
+        proposal = self._by_key.get(key) or self._confirming(key, runs)
+        if proposal is None and key:
+            proposal = next((each for each in self._suggested(runs) if each.key == key), None)
         try:
             config = proposal.config if proposal else self._config(asked)
         except UserError as error:

@@ -25,6 +25,7 @@ KIND_COLOURS = {
     "baseline": BLACK,
     "candidate": BLUE,
     "star": GREEN,
+    "combined": GREEN,
     "confirm": PURPLE,
     "sampler": GREY,
 }
@@ -33,11 +34,19 @@ KIND_NAMES = {
     "baseline": "baseline",
     "candidate": "advice",
     "star": "one knob changed",
+    "combined": "those combined",
     "sampler": "search",
     "confirm": "confirm phase",
 }
 """origin of a run (or best) → its name in a legend, in the order of drawing from the front"""
-SYMBOLS = {"sampler": "circle", "baseline": "square", "candidate": "diamond", "star": "triangle-up", "best": "star"}
+SYMBOLS = {
+    "sampler": "circle",
+    "baseline": "square",
+    "candidate": "diamond",
+    "star": "triangle-up",
+    "combined": "triangle-down",
+    "best": "star",
+}
 _RATIOS = {"min_lr": "min_lr ÷ learning_rate", "warmup_iters": "warmup_iters ÷ max_iters"}
 
 

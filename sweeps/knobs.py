@@ -133,6 +133,19 @@ class RangeKnob(_Knob):
         """A value that the knob contains, without the rounding that would put it outside."""
         return min(max(value, self.low), self.high)
 
+    def at(self, place: float) -> Number:
+        """The value at a place in the range, 0 to 1, on the knob's own scale; of steps the nearest."""
+        if self.log:
+            return self.snap(self.low * (self.high / self.low) ** place)
+        value = self.low + (self.high - self.low) * place
+        return self.snap(value if self.step is None else self.low + round((value - self.low) / self.step) * self.step)
+
+    def place(self, value: Number) -> float:
+        """Where a value lies in the range, 0 to 1, on the knob's own scale."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
     def ends(self) -> dict[str, Number]:
         """The knob's extreme values by the name of what they are."""
         return {"low": self.low, "high": self.high}
@@ -151,9 +164,7 @@ class RangeKnob(_Knob):
         every = self.wholes()
         if len(every) <= most:
             return list(every)
-        low, high = every[0], every[-1]
-        shares = [index / (most - 1) for index in range(most)]
-        spaced = [low * (high / low) ** share if self.log else low + (high - low) * share for share in shares]
+        spaced = [self.at(index / (most - 1)) for index in range(most)]
         return sorted({every[round((value - every.start) / every.step)] for value in spaced})
 
 

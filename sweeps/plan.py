@@ -47,7 +47,8 @@ class Phase:
     """Trials of one origin."""
 
     name: str
-    """baseline, candidates, star, sampler or confirm, whose runs are the most there may be"""
+    """baseline, candidates, star, sampler (what the star suggests among them) or confirm, whose runs are the most there
+    may be"""
     trials: int
     seconds: float | None
     """of computing, if one worker did them all; None: not known"""

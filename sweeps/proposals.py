@@ -28,7 +28,7 @@ class Proposal:
     phase: str
     """baseline, search or confirm"""
     origin: str
-    """baseline, candidate, star or confirm"""
+    """baseline, candidate, star, combined or confirm"""
     label: str
     """what it is, in a few words"""
     knob: str | None

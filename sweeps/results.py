@@ -70,7 +70,7 @@ class Run:
     phase: str
     """baseline, search or confirm"""
     origin: str
-    """baseline, candidate, star, sampler or confirm: who asked for it"""
+    """baseline, candidate, star, combined, sampler or confirm: who asked for it"""
     label: str
     """what it is, in a few words: 'baseline, seed 2', 'dropout at its high, 0.3'"""
     knob: str | None

@@ -64,11 +64,11 @@ class Study(Model):
     baseline_seeds: int = Field(3, ge=1, le=100)
     """runs of the baseline, with seeds seed, seed + 1, ...: they measure the noise"""
     trials: int = Field(40, ge=1, le=100_000)
-    """trials of the search, candidates and star included; the baseline's runs come on top"""
+    """trials of the search; candidates, star and what it suggests included; the baseline's runs come on top"""
     seed: int = Field(1337, ge=0, le=2**31 - 1)
     """seed of every trial of the search, and of the sampler"""
     sampler: Sampler = Sampler(type="tpe")
-    """who proposes the trials after the baseline, the candidates and the star"""
+    """who proposes the trials after the baseline, the candidates, the star and its combinations"""
     pruner: Pruner = PlateauPruner(type="plateau")
     """who stops hopeless trials"""
     confirm: Confirm = Confirm()

@@ -68,14 +68,14 @@ class TestPhases:
     def test_every_phase_in_its_order(self, tmp_path: Path) -> None:
         candidates = [{"dropout": 0.1}, {"weight_decay": 0.2}]  # weight_decay is no knob: the space can't express it
         watcher = Watcher()
-        summary = sweep(tmp_path, kit.study(candidates=candidates, trials=7), observer=watcher)
+        summary = sweep(tmp_path, kit.study(candidates=candidates, trials=8), observer=watcher)
         assert summary.finished
         assert not summary.interrupted
         assert not summary.truncated
-        assert summary.counts == dict.fromkeys(summary.counts, 0) | {"complete": 9}
-        assert (summary.started, watcher.notes) == (9, [])
+        assert summary.counts == dict.fromkeys(summary.counts, 0) | {"complete": 10}
+        assert (summary.started, watcher.notes) == (10, [])
         results = found(tmp_path)
-        assert by_origin(results) == {"baseline": 2, "candidate": 2, "star": 3, "sampler": 2}
+        assert by_origin(results) == {"baseline": 2, "candidate": 2, "star": 3, "combined": 1, "sampler": 2}
         assert [(run.optuna_study, run.trial) for run in results.runs[:4]] == [
             ("small", 0),
             ("small-confirm", 0),
@@ -83,7 +83,7 @@ class TestPhases:
             ("small-confirm", 1),
         ]
         assert {run.phase for run in results.runs if run.origin == "baseline"} == {"baseline"}
-        assert sum(run.phase == "search" for run in results.runs) == 7
+        assert sum(run.phase == "search" for run in results.runs) == 8
         assert {run.seed for run in results.runs if run.phase == "search"} == {1337}
         sampled = [run.params["dropout"] for run in results.runs if run.origin == "sampler"]
         assert len(set(sampled)) == 2
