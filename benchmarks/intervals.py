@@ -93,6 +93,8 @@ class Question:
     threshold: float = 0.0
     late: bool = False
     """of losses at the horizon less half of those at half of it"""
+    pooled: bool = True
+    """other arms tell of its noise"""
 
 
 def gain(name: str) -> dict[str, float]:
@@ -101,8 +103,8 @@ def gain(name: str) -> dict[str, float]:
 
 def questions() -> Iterator[Question]:
     """The verdict's: the best, then each knob, then the candidates."""
-    yield Question(kind="effect", weights=gain("best"), threshold=MIN_EFFECT)
-    yield Question(kind="lasting", weights=gain("best"), late=True)
+    yield Question(kind="effect", weights=gain("best"), threshold=MIN_EFFECT, pooled=False)
+    yield Question(kind="lasting", weights=gain("best"), late=True, pooled=False)
     for alone, reset in zip(ALONE, RESET, strict=True):
         yield Question(kind="alone", weights=gain(alone), threshold=MIN_EFFECT)
         if alone in HALF:
@@ -220,7 +222,12 @@ def look(scenario: Scenario, rng: np.random.Generator) -> list[Seen]:
         full, late = study.seen(n)
         held, found = [], defaultdict(list)
         for question in QUESTIONS:
-            each = contrast(question.weights, late if question.late else full, threshold=question.threshold)
+            each = contrast(
+                question.weights,
+                late if question.late else full,
+                threshold=question.threshold,
+                pooled=question.pooled,
+            )
             assert each is not None
             found[question.kind].append(each)
             hit = width = None

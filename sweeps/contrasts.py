@@ -9,7 +9,8 @@ arms are compared, and by the scatter about their means: never by the means them
   standard errors; the residuals of the other arms' table by arm and seed measure such noise many times over. As arms
   need not be equally noisy, the others weigh no more than their agreement with each other warrants, and nothing where
   the contrast's own sums scatter more than theirs, or clearly less.
-- *paired*: Student's t on the sums by seed alone.
+- *paired*: Student's t on the sums by seed alone. So it is for a config that changes many knobs at once, which may feel
+  a seed's luck less or more than all that change one: others don't tell of its noise (`pooled`).
 - *unpaired*: arms of different shape share no luck (measured: to pair them by seed narrows nothing), so each shape's
   own sums have a variance, over all its seeds, and Welch's formula adds them up.
 - *permutation*: some seeds have broken through and others have not, so that a mean and its standard error describe
@@ -108,12 +109,18 @@ class Contrast:
 
 
 def contrast(
-    weights: Mapping[K, float], samples: Mapping[K, Sample], *, threshold: float = 0.0, looks: float = 1.0
+    weights: Mapping[K, float],
+    samples: Mapping[K, Sample],
+    *,
+    threshold: float = 0.0,
+    looks: float = 1.0,
+    pooled: bool = True,
 ) -> Contrast | None:
     """The sum of arms' mean losses by `weights`, which sum to 0.
 
-    `samples` holds every arm of the study: those outside of the contrast tell of the noise. Arms of one shape count at
-    the seeds that they share; the differences are those of seeds that all arms share. None where there is no such seed.
+    `samples` holds every arm of the study: those outside of the contrast tell of the noise, if it is to be `pooled`.
+    Arms of one shape count at the seeds that they share; the differences are those of seeds that all arms share. None
+    where there is no such seed.
     """
     parts: dict[Hashable, dict[K, float]] = defaultdict(dict)
     for arm, weight in weights.items():
@@ -126,7 +133,11 @@ def contrast(
     differences = {seed: math.fsum(each[seed] for each in sums.values()) for seed in shared}
     if any(two_modes([each[seed] for seed in shared]) for each in sums.values()):
         return _permuted(differences, threshold, looks)
-    noises = [_noise(part, list(sums[shape].values()), samples) for shape, part in parts.items()]
+    others = {arm: sample for arm, sample in samples.items() if pooled and arm not in weights}
+    noises = [
+        _noise(part, list(sums[shape].values()), samples[next(iter(part))].shape, others)
+        for shape, part in parts.items()
+    ]
     mean = math.fsum(statistics.fmean(each.values()) for each in sums.values())
     return _by_t(differences, mean, noises, threshold, looks)
 
@@ -147,22 +158,22 @@ class _Noise:
     """other arms speak of it, too"""
 
 
-def _noise(part: Mapping[K, float], sums: Sequence[float], samples: Mapping[K, Sample]) -> _Noise | None:
-    """None: not known."""
+def _noise(
+    part: Mapping[K, float], sums: Sequence[float], shape: Hashable, others: Mapping[K, Sample]
+) -> _Noise | None:
+    """Of the arms of a shape; `others` may tell of it. None: not known."""
     n, degrees = len(sums), len(sums) - 1
     mean = math.fsum(sums) / n
     own = math.fsum((each - mean) ** 2 for each in sums) / degrees if degrees else 0.0
     alone = _Noise(variance=own / n, degrees=degrees, pooled=False) if degrees else None
     if abs(math.fsum(part.values())) > _EXACT or (degrees and max(map(abs, sums)) < _EXACT):
         return alone
-    shape = samples[next(iter(part))].shape
-    rest = (each for arm, each in samples.items() if arm not in part and each.shape == shape and each.losses)
-    others = residual([each.losses for each in rest])
+    rest = residual([each.losses for each in others.values() if each.shape == shape and each.losses])
     size = math.fsum(weight**2 for weight in part.values())
-    if others is None or (degrees and _differs(own / size / others.variance, degrees, others.degrees)):
+    if rest is None or (degrees and _differs(own / size / rest.variance, degrees, rest.degrees)):
         return alone
-    total = degrees + others.weight
-    variance = (degrees * own + others.weight * size * others.variance) / total
+    total = degrees + rest.weight
+    variance = (degrees * own + rest.weight * size * rest.variance) / total
     return _Noise(variance=variance / n, degrees=total, pooled=True)
 
 

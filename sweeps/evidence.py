@@ -65,7 +65,9 @@ class Evidence:
         """Seeds at which the arm ended without a loss of its own doing: it diverged, or did not fit."""
         return sum(run.outcome in ("diverged", "infeasible") for run in self.runs(arm))
 
-    def contrast(self, *terms: tuple[float, Arm], threshold: float = 0.0, looks: float = LOOKS) -> Contrast | None:
+    def contrast(
+        self, *terms: tuple[float, Arm], threshold: float = 0.0, looks: float = LOOKS, pooled: bool = True
+    ) -> Contrast | None:
         """The weighted sum of arms' losses; terms of one arm add up. None where no seed has them all."""
         weights: dict[Arm, float] = defaultdict(float)
         for weight, arm in terms:
@@ -73,16 +75,23 @@ class Evidence:
         weighed = {arm: weight for arm, weight in weights.items() if weight}
         if not weighed or any(not self.losses(arm) for arm in weighed):
             return None
-        return contrast(weighed, self._samples, threshold=threshold, looks=looks)
+        return contrast(weighed, self._samples, threshold=threshold, looks=looks, pooled=pooled)
 
     def gain(self, arm: Arm, *, threshold: float, looks: float = LOOKS) -> Contrast | None:
         """How much lower than the baseline the arm ends."""
-        return self.contrast((1, BASELINE), (-1, arm), threshold=threshold, looks=looks)
+        return self.contrast((1, BASELINE), (-1, arm), threshold=threshold, looks=looks, pooled=self._like_others(arm))
 
     def lasting(self, arm: Arm, *, looks: float = LOOKS) -> Contrast | None:
         """The arm's gain less half of its gain at half the horizon, nats: at most 0 where it is a mere head start."""
         late = {each: self._late(each) for each in self._samples if not each.half}
-        return contrast({BASELINE: 1, arm: -1}, late, looks=looks) if BASELINE in late and arm in late else None
+        if BASELINE not in late or arm not in late:
+            return None
+        return contrast({BASELINE: 1, arm: -1}, late, looks=looks, pooled=self._like_others(arm))
+
+    def _like_others(self, arm: Arm) -> bool:
+        """Whether other arms tell how an arm differs from the baseline by a seed's luck: not of the best, which changes
+        all of its knobs at once."""
+        return arm != self.arms.winner or len(arm.knobs) == 1
 
     def _late(self, arm: Arm) -> Sample:
         """Losses at the horizon less half of those at half of it: an arm's noise at both is much the same, so that of

@@ -22,7 +22,7 @@ from sweeps.proposals import baseline_params, config_of
 from sweeps.results import Results, Run
 from sweeps.summary import trial_of
 from sweeps.trials import Trials
-from tests import confirming
+from tests import confirming, synthetic
 from tests.sweeps import kit
 from trainer.config import TrainConfig
 
@@ -53,6 +53,27 @@ def test_it_begins_when_the_search_has_ended_and_takes_fresh_seeds(results: Resu
 def test_no_run_is_made_twice(results: Results) -> None:
     configs = [run.config for run in results.runs]
     assert len(set(configs)) == len(configs)
+
+
+def test_the_noise_of_the_whole_change_is_its_own_and_that_of_a_knob_alone_the_others_too() -> None:
+    """Student's t on the best's own differences; a knob alone has more degrees of freedom than its seeds give."""
+    noise = {"luck": 0.0, "noise": 0.03}  # the same for all arms, so that others would be asked
+    knobs = {name: knob for name, knob in synthetic.KNOBS.items() if name != "n_embd"}  # all of one shape
+    made = confirming.confirmed(confirming.searched(confirming.slow, **noise, knobs=knobs), confirming.slow, **noise)
+    evidence = Evidence(made)
+    winner = evidence.arms.winner
+    assert len(winner.knobs) > 1
+    baseline, best = evidence.losses(BASELINE), evidence.losses(winner)
+    seeds = sorted(baseline.keys() & best.keys())
+    own = stats.ttest_rel([baseline[seed] for seed in seeds], [best[seed] for seed in seeds]).confidence_interval()
+    effect = evidence.gain(winner, threshold=0.0)
+    assert effect is not None
+    assert (effect.low, effect.high) == (pytest.approx(own.low), pytest.approx(own.high))
+    lasting = evidence.lasting(winner)
+    assert lasting is not None
+    assert lasting.degrees == lasting.n - 1
+    single = [evidence.gain(Arm(frozenset([knob])), threshold=0.0) for knob in winner.knobs]
+    assert any(each is not None and each.method == "layout" and each.degrees > each.n - 1 for each in single)
 
 
 def test_the_knob_is_named(results: Results) -> None:

@@ -104,6 +104,14 @@ def residual_variance(table: np.ndarray) -> float:
     return float((left**2).sum() / (len(table) - 1) / (table.shape[1] - 1))
 
 
+@pytest.mark.parametrize("shape", ["a", "b"])
+def test_of_a_contrast_that_is_not_to_be_pooled_other_arms_tell_nothing(shape: str) -> None:
+    gaps = np.array([0.05, 0.06, 0.046])
+    pair = {"baseline": arm((5 + LUCK).tolist()), "best": arm((5 + LUCK - gaps).tolist(), shape=shape)}
+    assert contrast(GAIN, {**pair, **EQUAL}, pooled=False) == contrast(GAIN, pair)
+    assert made(GAIN, {**pair, **EQUAL}).method == ("layout" if shape == "a" else "unpaired")
+
+
 def test_other_arms_that_agree_share_their_variance() -> None:
     """With a table of all arms' losses of equally noisy arms, the variance is that of the two-way layout."""
     gaps = np.array([0.05, 0.06, 0.046])
