@@ -225,18 +225,18 @@ class TestRun:
 
 
 class TestConfirming:
-    def test_more_seeds_later_and_what_they_say(self, folder: Path, tmp_path: Path) -> None:
+    def test_more_seeds_later_and_what_they_say(self, call: Call, folder: Path, tmp_path: Path) -> None:
         shutil.copytree(folder, tmp_path / "copy")
         place = tmp_path / "copy"
-        assert sweep(place, "verdict", "tiny", "--json").last_object() == {"study": "tiny", "verdict": None}
+        assert call(place, "verdict", "tiny", "--json").last_object() == {"study": "tiny", "verdict": None}
         more = sweep(place, "confirm", "tiny", "--max-trials", "3", "--json").last_object()
         assert sum(more["trials"].values()) == 13
-        said = sweep(place, "verdict", "tiny", "--json").last_object()["verdict"]
+        said = call(place, "verdict", "tiny", "--json").last_object()["verdict"]
         assert said == more["verdict"]
         assert said["word"] in ("breaks", "improves", "none")
         assert {"name", "verdict", "effect", "ci", "p", "n", "from", "to"} <= said["knobs"][0].keys()
-        assert "tiny: 13 of " in sweep(place, "status", "tiny").stdout
-        assert "What it rests on" in sweep(place, "verdict", "tiny").stdout
+        assert "tiny: 13 of " in call(place, "status", "tiny").stdout
+        assert "What it rests on" in call(place, "verdict", "tiny").stdout
 
 
 class TestBrowsing:

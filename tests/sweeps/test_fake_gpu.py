@@ -72,7 +72,7 @@ class FakeCard:
 def study(**changes: Any) -> Any:
     given = {**kit.study().baseline, "n_embd": 32, "batch_size": 8, "n_head": 1}
     return kit.study(
-        **{"baseline": given, "knobs": KNOBS, "baseline_seeds": 1, "trials": 60, "sampler": {"type": "tpe"}, **changes}
+        **{"baseline": given, "knobs": KNOBS, "baseline_seeds": 1, "trials": 36, "sampler": {"type": "tpe"}, **changes}
     )
 
 
@@ -92,10 +92,10 @@ def test_the_two_widest_are_infeasible_said_so_and_run_no_more_than_once(tmp_pat
     # every shape that doesn't fit is run once: later proposals of it are told so, and another is asked for
     shapes = [shape_of(run.config) for run in lost]
     assert len(shapes) == len(set(shapes))
-    assert sum(run.phase == "search" for run in results.runs) == 60
+    assert sum(run.phase == "search" for run in results.runs) == 36
     told = optuna.load_study(study_name="small", storage=f"sqlite:///{StudyPaths(tmp_path).store}").trials
     refused = [trial for trial in told if "had no memory in an earlier trial" in str(trial.user_attrs.get("label"))]
-    assert len(told) == 60 + 1 + len(refused)  # the baseline is one of them
+    assert len(told) == 36 + 1 + len(refused)  # the baseline is one of them
     assert refused
     assert all(trial.state is optuna.trial.TrialState.PRUNED and trial.constraints for trial in refused)
 
