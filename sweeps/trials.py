@@ -28,6 +28,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps import space
+from sweeps.mirror import Mirror
 from sweeps.optuna_storage import Storage
 from sweeps.pruner import LR, PRUNED, SENTINEL
 from sweeps.results import Pruning
@@ -57,10 +58,11 @@ class Trials:
 
     def __init__(self, study: Study, storage: Storage) -> None:
         self._study, self._storage = study, storage
+        mirror = Mirror(storage)
         self._space: dict[str, BaseDistribution] = space.distributions(study)
         self._search, self._confirm = (
             optuna.create_study(
-                storage=storage,
+                storage=mirror,
                 study_name=name,
                 direction="minimize",
                 load_if_exists=True,

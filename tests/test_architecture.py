@@ -30,6 +30,7 @@ OPTUNA = {
     "pruner",
     "store",
     "optuna_storage",
+    "mirror",
     "sqlite",
     "schema",
     "trials",

@@ -37,8 +37,18 @@ WRITES = st.lists(
 )
 
 
-def written(storage: RDBStorage, writes: list[tuple[str, Any, Any]]) -> FrozenTrial:
-    """The second of two trials after the writes."""
+ENDS = st.one_of(
+    st.tuples(st.sampled_from([TrialState.PRUNED, TrialState.FAIL]), st.none()),
+    st.tuples(st.just(TrialState.COMPLETE), st.floats(allow_nan=False)),
+    st.none(),
+)
+
+
+def written(
+    storage: RDBStorage, writes: list[tuple[str, Any, Any]], end: tuple[TrialState, float | None] | None
+) -> FrozenTrial:
+    """The second of two trials after the writes, and its end."""
+    optuna.create_study(storage=storage).ask()  # whose trials count apart
     study = optuna.create_study(storage=storage, sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(2):  # Optuna's cache knows a parameter after the first
         trial = study.ask(SPACE)
@@ -49,15 +59,29 @@ def written(storage: RDBStorage, writes: list[tuple[str, Any, Any]]) -> FrozenTr
             storage.set_trial_user_attr(trial._trial_id, key, value)
         else:
             storage.set_trial_system_attr(trial._trial_id, key, value)
+    if end is not None:
+        state, told = end
+        values = None if told is None else [told]
+        if not isinstance(storage, Storage):
+            storage.set_trial_state_values(trial._trial_id, state, values)
+        else:
+            assert storage.end(trial._trial_id, state, values) is not None
+            assert storage.end(trial._trial_id, TrialState.FAIL, [0.0]) is None  # it stays as it ended
     found: FrozenTrial = study.get_trials()[-1]
     return found
 
 
 @settings(max_examples=15, deadline=None)
-@given(writes=WRITES)
-def test_it_holds_what_optunas_own_would(tmp_path_factory: pytest.TempPathFactory, writes: list[Any]) -> None:
+@given(writes=WRITES, end=ENDS)
+def test_it_holds_what_optunas_own_would(
+    tmp_path_factory: pytest.TempPathFactory, writes: list[Any], end: tuple[TrialState, float | None] | None
+) -> None:
     folder = tmp_path_factory.mktemp("both")
-    ours, theirs = (written(kind(f"sqlite:///{folder / kind.__name__}"), writes) for kind in (Storage, RDBStorage))
+    ours, theirs = (written(kind(f"sqlite:///{folder / kind.__name__}"), writes, end) for kind in (Storage, RDBStorage))
+    assert (ours.number, ours.state, ours.values) == (theirs.number, theirs.state, theirs.values)
+    for name in ("datetime_start", "datetime_complete"):
+        times = [getattr(trial, name) for trial in (ours, theirs)]
+        assert times == [None, None] or 0 <= (times[1] - times[0]).total_seconds() < 60
     assert ours.params == theirs.params
     assert ours.distributions == theirs.distributions == SPACE
     assert ours.user_attrs == theirs.user_attrs
@@ -75,7 +99,13 @@ def study(tmp_path: Path) -> optuna.Study:
 
 def test_the_ordinary_is_one_statement(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
     study.ask(SPACE)  # the first of a parameter is Optuna's
-    for name in ("set_trial_intermediate_value", "set_trial_user_attr", "set_trial_system_attr", "_set_trial_param"):
+    for name in (
+        "set_trial_intermediate_value",
+        "set_trial_user_attr",
+        "set_trial_system_attr",
+        "_set_trial_param",
+        "_create_new_trial",
+    ):
         monkeypatch.setattr(RDBStorage, name, None)
     trial = study.ask(SPACE)
     trial.report(3.0, 1)
@@ -105,6 +135,11 @@ def test_a_trial_that_has_ended_takes_nothing_more(study: optuna.Study) -> None:
 def test_a_trial_that_is_not_there(study: optuna.Study) -> None:
     with pytest.raises(KeyError):
         study._storage.set_trial_user_attr(99, "label", "x")
+
+
+def test_a_trial_of_a_study_that_is_not_there(study: optuna.Study) -> None:
+    with pytest.raises(KeyError):
+        study._storage.create_new_trial(99)
 
 
 def test_another_kind_of_distribution_is_refused_as_by_optuna(study: optuna.Study) -> None:
