@@ -7,10 +7,13 @@ Williams 2006, sections 2.7 and 5.4.1; the scale's inverse-gamma prior gives Stu
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dpotrf
+from scipy.spatial.distance import cdist
 from scipy.special import stdtr, stdtrit
 
 Array = NDArray[np.float64]
@@ -59,19 +62,26 @@ def predict(
     n = len(targets)
     x, p = np.vstack([features, feature]), np.vstack([places, place])
     centre = float(np.median(targets))
-    kernel = np.exp(-0.5 * _over(_squares(x), _LENGTHS)[:, None] - 0.5 * _over(_squares(p), _REACHES))
+    alike, beside, lines = _falling(x, _LENGTHS)[:, None], _falling(p, _REACHES), x @ x.T
     # below K's factor, that of [[K, b], [b', c]] has its inverse times b: b is the point asked for, ones, the targets
-    whole = np.zeros((len(_LINES), len(_NOISES), *kernel.shape[:2], n + 3, n + 3))
-    here, above = np.arange(n + 1), np.arange(n + 1, n + 3)
-    for line, part in zip(_LINES, whole, strict=True):
-        part[..., : n + 1, : n + 1] = kernel + line * (x @ x.T)
-    whole[..., here, here] += np.reshape(_NOISES, (-1, 1, 1, 1))
-    whole[..., n + 1, :n] = 1.0
-    whole[..., n + 2, :n] = targets - centre
-    whole[..., above, above] = 1 + (n + ((targets - centre) ** 2).sum()) / min(_NOISES)  # enough to be definite
-    root = np.linalg.cholesky(whole.reshape(-1, n + 3, n + 3))
-    k, ones, y = root[:, n:, :n].swapaxes(0, 1)
-    diagonal = np.diagonal(root, axis1=1, axis2=2)
+    below = np.zeros((2, n + 3))
+    below[:, :n] = [np.ones(n), targets - centre]
+    below[[0, 1], [n + 1, n + 2]] = 1 + (n + ((targets - centre) ** 2).sum()) / min(_NOISES)  # enough to be definite
+    # one place for all: memory new from the system takes as long as the algebra in it
+    whole = np.empty((len(_LENGTHS), len(_REACHES), n + 3, n + 3))
+    kernel, diagonals = whole[..., : n + 1, : n + 1], np.einsum("...ii->...i", whole)
+    rows, roots = [], []
+    for line, noise in itertools.product(_LINES, _NOISES):
+        np.multiply(alike, beside, out=kernel)
+        if line:
+            kernel += line * lines
+        diagonals[..., : n + 1] += noise
+        whole[..., n + 1 :, :] = below
+        _factor(whole)
+        rows.append(whole[..., n:, :n].copy())
+        roots.append(diagonals[..., : n + 1].copy())
+    k, ones, y = np.concatenate(rows).reshape(-1, 3, n).swapaxes(0, 1)
+    diagonal = np.concatenate(roots).reshape(-1, n + 1)
 
     precision = (ones**2).sum(1) + 1 / _MEAN_SPREAD
     shift = (ones * y).sum(1) / precision
@@ -90,11 +100,14 @@ def predict(
     return Prediction(mean=centre + mean, scale=float(np.sqrt(variance)), degrees=2 * shape)
 
 
-def _squares(points: Array) -> Array:
-    """(m, m) squared distances between (m, c) points."""
-    return np.asarray(((points[:, None] - points) ** 2).sum(-1))
+def _factor(matrices: Array) -> None:
+    """Put each (m, m) matrix's Cholesky factor into its lower triangle; raises LinAlgError where it isn't definite."""
+    for each in matrices.reshape(-1, *matrices.shape[-2:]):
+        if dpotrf(each.T, lower=0, overwrite_a=1, clean=0)[1] != 0:  # LAPACK's columns are rows here
+            raise np.linalg.LinAlgError("a kernel is not positive definite")
 
 
-def _over(squares: Array, lengths: tuple[float, ...]) -> Array:
-    """(l, m, m) in units of each length."""
-    return np.asarray(squares / np.reshape(lengths, (-1, 1, 1)) ** 2)
+def _falling(points: Array, lengths: tuple[float, ...]) -> Array:
+    """(l, m, m): how close (m, c) points are, 1 to 0 as their distance grows, by each length; 1 by an infinite one."""
+    squares = cdist(points, points, "sqeuclidean")
+    return np.stack([np.exp(squares * (-0.5 / length**2)) for length in lengths])
