@@ -54,6 +54,16 @@ _IDS = "SELECT trial_id FROM trials WHERE study_id = :study"
 class Storage(RDBStorage):
     """RDBStorage for SQLite."""
 
+    @contextlib.contextmanager
+    def cursor(self) -> Iterator[sqlite3.Cursor]:
+        """For one transaction, past SQLAlchemy, whose statements take three times as long."""
+        connection = self.engine.raw_connection()
+        try:
+            yield connection.cursor()  # type: ignore[misc]  # the engine's connections are sqlite3's
+            connection.commit()
+        finally:  # which takes back what wasn't committed
+            connection.close()
+
     def waits(self, study_id: int) -> bool:
         """Whether the study has a trial that was put there and not begun."""
         return bool(self._read(_WAITING, study_id)[0])
@@ -69,7 +79,7 @@ class Storage(RDBStorage):
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         now, row = datetime.now(), None  # Optuna's times are local
         if template_trial is None:
-            with self._cursor() as cursor:
+            with self.cursor() as cursor:
                 if cursor.execute(_BEGUN, {"study": study_id, "now": _stored(now)}).rowcount > 0:
                     row = cursor.execute(_NUMBER, {"trial": cursor.lastrowid}).fetchone()
         if row is None:
@@ -92,7 +102,7 @@ class Storage(RDBStorage):
     def end(self, trial_id: int, state: TrialState, values: Sequence[float] | None) -> datetime | None:
         """Give a running trial its end state and values; the time noted, or None: it isn't running, nothing is done."""
         now = datetime.now()  # Optuna's times are local
-        with self._cursor() as cursor:
+        with self.cursor() as cursor:
             given = {"trial": trial_id, "state": state.name, "now": _stored(now)}
             if cursor.execute(_ENDED, given).rowcount == 0:
                 return None
@@ -135,23 +145,13 @@ class Storage(RDBStorage):
 
     def _written(self, statement: str, trial_id: int, given: Mapping[str, Any]) -> bool:
         """False: there is no such trial, or it has ended."""
-        with self._cursor() as cursor:
+        with self.cursor() as cursor:
             return cursor.execute(statement, {"trial": trial_id, **given}).rowcount > 0
 
     def _read(self, query: str, study_id: int) -> list[Any]:
         """The first column."""
-        with self._cursor() as cursor:
+        with self.cursor() as cursor:
             return [row[0] for row in cursor.execute(query, {"study": study_id})]
-
-    @contextlib.contextmanager
-    def _cursor(self) -> Iterator[sqlite3.Cursor]:
-        """One transaction past SQLAlchemy, whose statements take three times as long."""
-        connection = self.engine.raw_connection()
-        try:
-            yield connection.cursor()  # type: ignore[misc]  # the engine's connections are sqlite3's
-            connection.commit()
-        finally:  # which takes back what wasn't committed
-            connection.close()
 
 
 def _stored(time: datetime) -> str:

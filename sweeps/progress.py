@@ -130,7 +130,10 @@ def mean_seconds(runs: Iterable[Run]) -> float | None:
 
 
 def remaining(runs: Sequence[Run], each: float | None, *, planned: int, workers: int) -> float | None:
-    """Seconds that the rest of the study takes, if its runs take `each`."""
+    """Seconds that the rest of the study takes, if its runs take `each`.
+
+    Runs that are over may be left out, if they aren't `planned` either.
+    """
     if each is None:
         return None
     under_way = [min(run.seconds, each) for run in runs if run.outcome in UNFINISHED]

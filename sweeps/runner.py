@@ -13,6 +13,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from sweeps import progress
 from sweeps.agenda import Agenda, Flight
@@ -71,6 +72,20 @@ def run(
         return _Sweep(stored, store, pool, paths, dataset, observer, clock, interrupted, began).go()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Standing:
+    """What of a sweep's progress is the same until a run begins or ends."""
+
+    best: Run | None
+    counts: Mapping[str, int]
+    planned: int
+    mean_seconds: float | None
+    unfinished: tuple[int, ...]
+    """ids of the runs that have begun and not ended"""
+    over: int
+    """runs that have"""
+
+
 class _Sweep:
     def __init__(
         self,
@@ -88,8 +103,8 @@ class _Sweep:
         self.study, self.store, self.pool, self.paths = study, store, pool, paths
         self.dataset, self.observer, self.clock, self.interrupted = dataset, observer, clock, interrupted
         self.began = self.noted = began
-        self.standing: tuple[Run | None, Mapping[str, int], int, float | None] | None = None
-        """the best, the counts, what is planned and the mean seconds of a run; None: a run has begun or ended since"""
+        self.standing: _Standing | None = None
+        """None: a run has begun or ended since"""
         self.flights: dict[int, Flight] = {}
         self.ready: deque[Flight] = deque()
         self.started = 0
@@ -352,20 +367,31 @@ class _Sweep:
                 self._retry(flight, "hung", f"nothing was heard of it for {silent:.0f} s (limit {limit:.0f} s)")
 
     def _watch(self) -> None:
-        runs = tuple(self.runs.values())
         if self.standing is None:
-            best = progress.best(runs, search=self.study.name)
-            each = progress.mean_seconds(runs)
-            self.standing = best, progress.counts(runs), self.agenda.planned(runs), each
-        best, counts, planned, each = self.standing
+            runs = tuple(self.runs.values())
+            unfinished = tuple(run.id for run in runs if run.outcome in progress.UNFINISHED)
+            self.standing = _Standing(
+                best=progress.best(runs, search=self.study.name),
+                counts=progress.counts(runs),
+                planned=self.agenda.planned(runs),
+                mean_seconds=progress.mean_seconds(runs),
+                unfinished=unfinished,
+                over=len(runs) - len(unfinished),
+            )
+        now = self.standing
         self.observer.progress(
             Progress(
                 in_flight=tuple(flight.run for flight in self.flights.values()),
-                best=best,
-                counts=counts,
-                planned=planned,
+                best=now.best,
+                counts=now.counts,
+                planned=now.planned,
                 seconds=self._seconds(),
-                remaining_seconds=progress.remaining(runs, each, planned=planned, workers=len(self.pool.devices)),
+                remaining_seconds=progress.remaining(
+                    [self.runs[run] for run in now.unfinished],
+                    now.mean_seconds,
+                    planned=now.planned - now.over,
+                    workers=len(self.pool.devices),
+                ),
             )
         )
 

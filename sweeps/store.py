@@ -301,10 +301,9 @@ class Store(Reader):
     def add_points(self, points: Sequence[tuple[int, Point]], *, name: str, seconds: float) -> None:
         """Write (run, point) pairs, and the study's seconds so far, in one transaction; known points stay."""
         rows = [{"run_id": run, **vars(point)} for run, point in points]
-        with self._write() as connection:
-            if rows:
-                connection.execute(_ADD_POINTS, rows)
-            connection.execute(_NOTE_SECONDS, {"of": name, "seconds": seconds})
+        with clear_errors(self.path), self.storage.cursor() as cursor:
+            cursor.executemany(_ADD_POINT, rows)
+            cursor.execute(_NOTE_SECONDS, {"name": name, "seconds": seconds})
 
     def add_event(self, name: str, kind: str, detail: str, *, run: int | None = None) -> None:
         with self._write() as connection:
@@ -322,12 +321,13 @@ class Store(Reader):
             yield connection
 
 
-_ADD_POINTS = schema.point.insert().prefix_with("OR IGNORE")
-_NOTE_SECONDS = (
-    schema.study.update()
-    .where(schema.study.c.name == sa.bindparam("of"))
-    .values(active_seconds=sa.bindparam("seconds"))
+_POINT = [field.name for field in dataclasses.fields(Point)]
+# what is written at every evaluation, as SQLite takes it
+_ADD_POINT = (
+    f"INSERT OR IGNORE INTO {schema.point.name} (run_id, {', '.join(_POINT)}) "  # noqa: S608  # our own names
+    f"VALUES (:run_id, {', '.join(f':{name}' for name in _POINT)})"
 )
+_NOTE_SECONDS = f"UPDATE {schema.study.name} SET active_seconds = :seconds WHERE name = :name"  # noqa: S608  # likewise
 
 
 def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
@@ -358,7 +358,6 @@ def _json(pruning: Pruning | None) -> str | None:
     return json.dumps(dataclasses.asdict(pruning)) if pruning else None
 
 
-_POINT = [field.name for field in dataclasses.fields(Point)]
 _LOSSES = ("train_loss", "train_se", "val_loss", "val_se", "lr")
 
 
