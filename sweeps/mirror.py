@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -62,6 +62,22 @@ class Mirror(_CachedStorage):
                     study.unfinished_trial_ids.discard(trial._trial_id)
                 else:
                     study.unfinished_trial_ids.add(trial._trial_id)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        self._read_trials_from_remote_storage(study_id)
+        with self._lock:
+            study = self._studies[study_id]
+            numbers: Iterable[int] = range(len(study.trials))
+            if states is not None and not any(state in states for state in TrialState if state.is_finished()):
+                places = (self._trial_id_to_study_id_and_number[each] for each in study.unfinished_trial_ids)
+                numbers = sorted(number for _, number in places)
+            trials = [study.trials[number] for number in numbers]
+        if states is not None:
+            wanted = {id(state) for state in TrialState if state in states}  # which is found sooner than a number
+            trials = [trial for trial in trials if id(trial.state) in wanted]
+        return copy.deepcopy(trials) if deepcopy else trials
 
     # writing: first where it lasts
 
