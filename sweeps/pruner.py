@@ -127,10 +127,13 @@ class _Past:
         if same and distributions == self.distributions:
             return self
         horizon = max((trial.last_step or 0 for trial in trials if trial.state is TrialState.COMPLETE), default=0)
+        before = set(map(id, self.trials))
+        new = [trial for trial in trials if id(trial) not in before]
+        grown = distributions == self.distributions and len(trials) - len(new) == len(before)
         ranges = {
             name: distribution
-            for name, distribution in sorted(distributions.items())
-            if all(name in trial.params for trial in trials)
+            for name, distribution in sorted((self.ranges if grown else distributions).items())
+            if all(name in trial.params for trial in (new if grown else trials))
         }
         known = dict(zip(map(id, _evaluated(self.trials)), self.curves, strict=True))
         if (horizon, ranges) != (self.horizon, self.ranges):
