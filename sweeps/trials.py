@@ -23,8 +23,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import RandomSampler, TPESampler
-from optuna.search_space import IntersectionSearchSpace
+from optuna.samplers import RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -35,6 +34,7 @@ from sweeps.pruner import LR, PRUNED, SENTINEL
 from sweeps.results import Pruning
 from sweeps.space import Proposal
 from sweeps.study import CONFIRM, Study
+from sweeps.tpe import Past
 
 _KEY = "key"
 _NO_SAMPLER = RandomSampler(seed=0)  # for trials that leave nothing to choose
@@ -111,7 +111,7 @@ class Trials:
             storage=self._memory, study_name=study.name, direction="minimize", pruner=self._pruner
         )
         self._copied = 0
-        self._intersection = IntersectionSearchSpace(include_pruned=True)
+        self._past = Past()
 
     # asking
 
@@ -157,9 +157,9 @@ class Trials:
         names = self._space.keys() if study is self._search else self._space.keys() & fixed.keys()
         with _quiet():
             free = names - fixed.keys() - frozen.params.keys()
-            study.sampler = space.make_sampler(self._study, trial_number=number) if free else _NO_SAMPLER
-            if isinstance(study.sampler, TPESampler):  # which each would gather from all trials anew
-                study.sampler._search_space = self._intersection
+            study.sampler = _NO_SAMPLER
+            if free:
+                study.sampler = space.make_sampler(self._study, trial_number=number, past=self._past)
             trial = optuna.Trial(study, frozen._trial_id)
             for name in self._space:
                 if name in names:

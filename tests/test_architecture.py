@@ -31,6 +31,7 @@ OPTUNA = {
     "store",
     "optuna_storage",
     "mirror",
+    "tpe",
     "sqlite",
     "schema",
     "trials",
