@@ -154,7 +154,7 @@ def test_its_own_trials_are_not_read_again(storage: Storage, monkeypatch: pytest
 
 
 def test_a_trial_that_was_handed_out_stays_as_it_was(storage: Storage) -> None:
-    study = optuna.create_study(storage=Mirror(storage))
+    study = optuna.create_study(storage=Mirror(storage), study_name="a")
     number = study.ask(SPACE)._trial_id
     before = study.get_trials(deepcopy=False)[0]
     study._storage.set_trial_intermediate_value(number, 0, 1.0)
@@ -164,6 +164,7 @@ def test_a_trial_that_was_handed_out_stays_as_it_was(storage: Storage) -> None:
     after = study.get_trials(deepcopy=False)[0]
     assert after is study.get_trials(deepcopy=False)[0]
     assert (after.intermediate_values, after.user_attrs, after.value) == ({0: 1.0}, {"label": "x"}, 1.0)
+    assert seen([after]) == seen(optuna.load_study(storage=RDBStorage(storage.url), study_name="a").get_trials())
 
 
 def test_what_another_process_runs_is_read_anew(storage: Storage) -> None:
