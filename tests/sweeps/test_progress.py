@@ -94,7 +94,11 @@ def test_checkpoints_that_are_kept(changes: dict[str, object], kept: bool) -> No
     ],
 )
 def test_remaining_seconds_of_ten_runs(runs: list[Run], workers: int, expected: float | None) -> None:
-    assert progress.remaining(runs, progress.mean_seconds(runs), planned=10, workers=workers) == expected
+    each = progress.mean_seconds(runs)
+    assert progress.remaining(runs, each, planned=10, workers=workers) == expected
+    under_way = [run for run in runs if run.outcome in progress.UNFINISHED]
+    planned = 10 - (len(runs) - len(under_way))
+    assert progress.remaining(under_way, each, planned=planned, workers=workers) == expected
 
 
 def test_counts_name_every_outcome() -> None:
