@@ -22,7 +22,7 @@ from sweeps.jobs import Job, Report
 from sweeps.paths import StudyPaths
 from sweeps.results import Pruning, Run
 from sweeps.store import Reader, Store
-from sweeps.trials import Trials
+from sweeps.trials import Trials, _Memory
 from sweeps.words import why_pruned
 from tests.sweeps import fakes, kit
 from tests.sweeps.kit import Watcher, essence, found, sweep
@@ -412,3 +412,24 @@ def test_a_pruned_runs_numbers_stand_in_our_table(undisturbed: Path) -> None:
     for run in runs_of(undisturbed):
         expected = dataclasses.asdict(run.pruning) if run.pruning else None
         assert (json.loads(rows[run.id]) if rows[run.id] else None) == expected
+
+
+def test_the_copy_picks_trials_of_a_state_anew_when_one_has_another() -> None:
+    kept, plain = (optuna.create_study(storage=kind()) for kind in (_Memory, optuna.storages.InMemoryStorage))
+    ended = (TrialState.COMPLETE, TrialState.PRUNED)
+    for study in (kept, plain):
+        study.ask(), study.ask()
+    for states in (ended, (TrialState.RUNNING,), None):
+        for change in (
+            lambda study: study._storage.set_trial_intermediate_value(1, 0, 2.0),
+            lambda study: study.tell(0, 1.0) if study.trials[0].state is TrialState.RUNNING else None,
+            lambda study: study.add_trial(optuna.trial.create_trial(value=3.0)),
+        ):
+            found = []
+            for study in (kept, plain):
+                study.get_trials(deepcopy=False, states=ended)
+                change(study)
+                trials = study.get_trials(deepcopy=False, states=states)
+                found.append([(trial.number, trial.state, trial.intermediate_values) for trial in trials])
+            assert found[0] == found[1]
+    assert kept.get_trials(deepcopy=False, states=ended) is kept.get_trials(deepcopy=False, states=ended)
