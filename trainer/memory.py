@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from trainer.attention import QUERIES
 from trainer.config import TrainConfig
 from trainer.device import parameters
-from trainer.loss import CHUNK
+from trainer.loss import CHUNK, padded
 from trainer.model import LONGEST_WRITTEN_OUT
 
 _INDEX = 16
@@ -71,7 +71,7 @@ def needed(config: TrainConfig, *, kind: str, mixed: bool) -> Memory:
     # log_softmax and two gradients of it; the compiled graph writes the gradient over the softmax
     head = (4 if config.compile and kind == "cuda" else 12) * v * tokens
     if kind == "cpu":
-        head = 4 * (CHUNK * v + 2 * v * c + tokens * c)
+        head = 4 * (CHUNK * padded(v) + 2 * v * c + tokens * c)
     # at GELU's turn: its two gradients less what is freed by then, and those of the output layer and of c_proj
     in_block = tokens * 3 * c * (2 if mixed else 4) + 4 * v * c + 16 * c * c
     at_loss = Memory(
@@ -107,10 +107,10 @@ def _kept(config: TrainConfig, *, kind: str, mixed: bool) -> int:
 
 
 def _attention(config: TrainConfig) -> int:
-    """Bytes a token that a block's attention keeps on a CPU beside its inputs and its output."""
+    """Bytes a token that a block's attention keeps on a CPU beside queries, keys, values and its output."""
     c, t = config.n_embd, config.block_size
     written_out = config.dropout > 0 or t <= LONGEST_WRITTEN_OUT
     if config.sampling == "nanogpt" or not written_out:
         return 4 * c + 4 * config.n_head
     weights = 4 * config.n_head * (t + min(t, QUERIES)) // 2
-    return 4 * c + (2 * weights + 4 * c if config.dropout else weights)
+    return 2 * weights if config.dropout else weights

@@ -60,3 +60,27 @@ def test_what_is_not_finite_stays_so() -> None:
     with torch.no_grad():
         x[1, 0] = float("nan")
     assert not torch.isfinite(linear_cross_entropy(x, weight, y))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_target_whose_probability_underflows_has_its_loss(smoothing: float) -> None:
+    """Of float32 e^-200 is zero; the other rows of its chunk, and the gradients, are as they were."""
+    x, weight, y = (part.detach() for part in parts(6, 3, 7))
+    x[2] *= 300 / (x[2] @ weight.t()).amax()
+    y[2] = (x[2] @ weight.t()).argmin()
+    x, weight = x.float().requires_grad_(), weight.float().requires_grad_()
+    expected = F.cross_entropy(F.linear(x, weight), y, label_smoothing=smoothing)
+    found = linear_cross_entropy(x, weight, y, label_smoothing=smoothing)
+    assert expected.item() > 200 / 6
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    theirs = torch.autograd.grad(expected, (x, weight))
+    for mine, other in zip(torch.autograd.grad(found, (x, weight)), theirs, strict=True):
+        assert torch.allclose(mine, other, rtol=1e-5, atol=1e-5)
+
+
+@given(st.integers(1, 200_000))
+def test_rows_of_logits_are_an_odd_number_of_cache_lines(vocab_size: int) -> None:
+    """So that 32 neighbours begin in 32 places of a cache of 2**n bytes; little is added."""
+    row = loss.padded(vocab_size)
+    assert vocab_size < row < vocab_size + 48
+    assert len({row * 4 * number % 2**11 for number in range(32)}) == 32
