@@ -43,8 +43,7 @@ class _CausalAttention(torch.autograd.Function):
         D = C3 // 3 // n_head
         q, k, v = qkv_BTC3.view(B, T, 3, n_head, D).permute(2, 0, 3, 1, 4).reshape(3, B * n_head, T, D)
         future_TT = torch.full((T, T), -math.inf, dtype=q.dtype).triu_(1)
-        scaled_v = v if kept == 256 else v * (256 / kept)
-        y = torch.empty_like(q)
+        y_BTHD: Tensor = q.new_empty(B, T, n_head, D)
         weights = []
         for first in range(0, T, QUERIES):
             last = min(first + QUERIES, T)
@@ -52,35 +51,50 @@ class _CausalAttention(torch.autograd.Function):
             scores = torch.baddbmm(future_TT[here, :last], q[:, here], k[:, :last].transpose(1, 2), alpha=D**-0.5)
             P = torch.softmax(scores, dim=-1, out=scores)
             M = P if kept == 256 else keep_mask(P.shape, kept).to(P.dtype).mul_(P)
-            torch.bmm(M, scaled_v[:, :last], out=y[:, here])
+            y_BTHD[:, here] = _heads_inside(_product(M, v[:, :last], scale=256 / kept), n_head)
             weights += [P, M]
-        ctx.save_for_backward(q, k, scaled_v, y, *weights)
-        ctx.n_head, ctx.kept = n_head, kept
-        return y.view(B, n_head, T, D).transpose(1, 2).reshape(B, T, n_head * D)
+        ctx.save_for_backward(q, k, v, y_BTHD, *weights)
+        ctx.kept = kept
+        return y_BTHD.view(B, T, n_head * D)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_BTC: Tensor) -> tuple[Tensor, None, None]:
-        q, k, scaled_v, y, *weights = ctx.saved_tensors
-        B, T, C = gradient_BTC.shape
-        H, D, kept = ctx.n_head, C // ctx.n_head, ctx.kept
-        g = gradient_BTC.view(B, T, H, D).transpose(1, 2).reshape(B * H, T, D)
-        along_y = (g * y).sum(dim=-1, keepdim=True)
-        gradients = g.new_zeros(3, B * H, T, D)
-        dq, dk, dv = gradients
-        for block, first in enumerate(range(0, T, QUERIES)):
-            last = min(first + QUERIES, T)
+        q, k, v, y_BTHD, *weights = ctx.saved_tensors
+        B, T, H, D = y_BTHD.shape
+        g_BTHD = gradient_BTC.view(B, T, H, D)
+        g = g_BTHD.transpose(1, 2).reshape(B * H, T, D)
+        along_y = (g_BTHD * y_BTHD).sum(dim=-1).transpose(1, 2).reshape(B * H, T, 1)
+        gradients = g.new_empty(B, T, 3, H, D)
+        scale, kept_scale = D**-0.5, 256 / ctx.kept
+        for block in reversed(range(len(weights) // 2)):  # the last one first, whose keys are all
+            first, last = block * QUERIES, min((block + 1) * QUERIES, T)
             here = slice(first, last)
             P, M = weights[2 * block : 2 * block + 2]
-            dv[:, :last].baddbmm_(M.transpose(1, 2), g[:, here])
-            d = torch.bmm(g[:, here], scaled_v[:, :last].transpose(1, 2))
-            if kept == 256:
+            d = _product(g[:, here], v[:, :last].transpose(1, 2), scale=kept_scale)
+            if ctx.kept == 256:
                 d.sub_(along_y[:, here]).mul_(P)
             else:
                 d.mul_(M).addcmul_(P, along_y[:, here], value=-1.0)
-            torch.bmm(d, k[:, :last], out=dq[:, here])
-            dk[:, :last].baddbmm_(d.transpose(1, 2), q[:, here])
-        gradients[:2].mul_(D**-0.5)
-        if kept != 256:
-            dv.mul_(256 / kept)
-        return gradients.view(3, B, H, T, D).permute(1, 3, 0, 2, 4).reshape(B, T, 3 * C), None, None
+            gradients[:, here, 0] = _heads_inside(_product(d, k[:, :last], scale=scale), H)
+            dk_here = _product(d.transpose(1, 2), q[:, here], scale=scale)
+            dv_here = _product(M.transpose(1, 2), g[:, here], scale=kept_scale)
+            if last == T:
+                dk, dv = dk_here, dv_here
+            else:
+                dk[:, :last] += dk_here
+                dv[:, :last] += dv_here
+        gradients[:, :, 1], gradients[:, :, 2] = _heads_inside(dk, H), _heads_inside(dv, H)
+        return gradients.view(B, T, 3 * H * D), None, None
+
+
+def _product(a: Tensor, b: Tensor, *, scale: float) -> Tensor:
+    """scale * a @ b, batches of matrices, which torch takes one by one if their result is a part of something else."""
+    result = a.new_empty(len(a), a.shape[1], b.shape[2])
+    return torch.baddbmm(result, a, b, beta=0, alpha=scale, out=result)
+
+
+def _heads_inside(x_ZTD: Tensor, n_head: int) -> Tensor:
+    """(B, T, H, D) of (B*H, T, D)."""
+    Z, T, D = x_ZTD.shape
+    return x_ZTD.view(Z // n_head, n_head, T, D).transpose(1, 2)

@@ -45,6 +45,18 @@ def test_gradients_are_those_of_finite_differences(monkeypatch: pytest.MonkeyPat
     assert torch.autograd.gradcheck(same_masks, (qkv,))
 
 
+@pytest.mark.parametrize("p", [0.0, 0.4])
+def test_all_heads_are_in_one_product(p: float) -> None:
+    """torch takes a batch's products one by one, without a word, where their result is a part of something."""
+    qkv = torch.randn(4, 130, 3 * 16, generator=torch.Generator().manual_seed(4), requires_grad=True)
+    gradient = torch.randn(4, 130, 16, generator=torch.Generator().manual_seed(5))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        causal_attention(qkv, n_head=2, dropout=p).backward(gradient)
+    calls = [event.name for event in profile.events() or ()]
+    assert sum(name in ("aten::bmm", "aten::baddbmm", "aten::baddbmm_") for name in calls) == 6 * 3
+    assert not {"aten::mm", "aten::addmm", "aten::addmm_"} & set(calls)
+
+
 def test_dropout_acts_on_the_softmax() -> None:
     """By its definition, with the mask of the same draw."""
     T, D = 12, 4
