@@ -26,6 +26,9 @@ of studies, drawn by lot, runs unpruned which makes it as costly as the other. C
 that share, so the mixture needs no replay. The difference is plateau less peer: below 0 is better. Its interval is of
 95 %, Student's t with 9 degrees of freedom, the share found anew without each group.
 
+Two policies are bounds, no rules: oracle, which knows the final losses, and informed, our rule that knows all other
+curves.
+
 `targets`: the safe peer is the cheapest that keeps the best in 97 % of orders, prunes at most 5 % of the top tenth and
 is harmful in at most 2 %; the compute needed is 60 % of the way from it down to the oracle's.
 """
@@ -84,6 +87,10 @@ class Plateau:
             self.curve(each, end, **(note or {"final": float(self.bank.finals[each])}))
             for each, end, note in zip(past.trials, past.ends, past.notes, strict=True)
         ]
+        return self.given(trial, others)
+
+    def given(self, trial: int, others: Sequence[Any]) -> Stop:
+        """Where it stops a trial, these curves being known."""
         lows = []
         for evaluation in range(1, min(int(self.bank.ends[trial]) + 1, self.bank.evaluations)):
             decision = self.decide(self.rule, self.curve(trial, evaluation), others)
@@ -104,7 +111,27 @@ class Plateau:
         )
 
 
-POLICIES: dict[str, Callable[[Bank], Policy]] = {**peers.POLICIES, OURS: Plateau}
+class Informed(Plateau):
+    """The same rule, told of all other trials' whole curves before any has run: what it could save were nothing left to
+    be learned in the study. No rule, but a bound, as the oracle is."""
+
+    def __init__(self, bank: Bank) -> None:
+        super().__init__(bank)
+        self.stops: dict[int, Stop] = {}
+
+    def stop(self, trial: int, past: Past) -> Stop:
+        if len(past.completed) < peers.STARTUP:
+            return Stop(None)
+        if trial not in self.stops:
+            ends = [(each, int(end)) for each, end in enumerate(self.bank.ends) if each != trial]
+            others = [self.curve(each, end, final=float(self.bank.finals[each])) for each, end in ends]
+            self.stops[trial] = self.given(trial, others)
+        return self.stops[trial]
+
+
+BOUNDS = ("oracle", "informed")
+"""no rules: they know what nobody can"""
+POLICIES: dict[str, Callable[[Bank], Policy]] = {**peers.POLICIES, "informed": Informed, OURS: Plateau}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,7 +317,7 @@ def compare(
             parts = [measured[policy, stratum, group] for group in groups]
             rates = prune_rates(bank.only(replays.trials(stratum)), grouped[policy, stratum, None])
             rows.append({"name": policy, "stratum": stratum, **whole, **errors(whole, parts), "prune_rate": rates})
-            if OURS in policies and policy not in ("none", "oracle", OURS):
+            if OURS in policies and policy not in ("none", *BOUNDS, OURS):
                 ours = measured[OURS, stratum, None], [measured[OURS, stratum, group] for group in groups]
                 paired += [
                     {"peer": policy, "stratum": stratum, "measure": name, **difference(*ours, whole, parts, name)}
@@ -356,7 +383,7 @@ def target(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A stratum's safe peer, the compute that ours needs, and what of it is met; None where a policy is missing."""
     named = {row["name"]: row for row in rows}
     safe = min(
-        (row for name, row in named.items() if name not in (OURS, "oracle") and all(is_safe(row).values())),
+        (row for name, row in named.items() if name not in (OURS, *BOUNDS) and all(is_safe(row).values())),
         key=lambda row: row["compute"],
         default=None,
     )

@@ -131,7 +131,7 @@ def test_peers_decide_as_optuna_does(name: str, gaps: float) -> None:
     assert stopped or name == "none"
 
 
-@pytest.mark.parametrize("name", sorted(set(replay.POLICIES) - {"oracle"}))
+@pytest.mark.parametrize("name", sorted(set(replay.POLICIES) - set(replay.BOUNDS)))
 def test_no_rule_looks_ahead(name: str) -> None:
     """What a pruned trial's curve would have been doesn't change what is decided."""
     stopped = 0
@@ -485,6 +485,22 @@ def test_our_rule_sees_curves_so_far_and_no_more(monkeypatch: pytest.MonkeyPatch
     assert [len(other.losses) for other in others] == [5, 3, 4, 3]
     assert [other.final for other in others] == [3.0, None, math.inf, math.inf]
     assert others[1].predicted == "at 2"
+
+
+def test_a_rule_that_knows_all_other_curves_is_no_safer_but_sooner_and_order_changes_nothing() -> None:
+    bank = banks.simulated("settles-early", trials=30)
+    ours, informed = replay.Plateau(bank), replay.Informed(bank)
+    order = np.random.default_rng(0).permutation(30).tolist()
+    found = replay.replay(bank, informed, order)
+    first = order[: peers.STARTUP]
+    assert not found.pruned[first].any()
+    again = replay.replay(bank, replay.Informed(bank), [*first, *reversed(order[peers.STARTUP :])])
+    assert (again.pruned == found.pruned).all()
+    assert again.compute == found.compute < replay.replay(bank, ours, order).compute
+    last = order[-1]
+    whole = Past("", trials=[each for each in range(30) if each != last], completed=tuple(first))
+    whole.ends, whole.notes = [bank.evaluations] * 29, [None] * 29
+    assert ours.stop(last, whole) == informed.stop(last, whole)
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
