@@ -314,6 +314,8 @@ def test_devices_for(choice: str | Sequence[str], cuda: int, cores: int, expecte
     [
         ("cpu", {}, {"CUDA_VISIBLE_DEVICES": "", "MALLOC_TRIM_THRESHOLD_": "8589934592"}),
         ("cpu", {"MALLOC_TRIM_THRESHOLD_": "1"}, {"MALLOC_TRIM_THRESHOLD_": None, "MALLOC_MMAP_MAX_": "0"}),
+        ("cpu", {}, {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}),
+        ("cpu", {"GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}, {"GLIBC_TUNABLES": None}),
         ("cuda", {}, {"CUDA_VISIBLE_DEVICES": "0", "MALLOC_MMAP_MAX_": None}),
         ("cuda:1", {}, {"CUDA_VISIBLE_DEVICES": "1"}),
         ("cuda:1", {"CUDA_VISIBLE_DEVICES": "4,6"}, {"CUDA_VISIBLE_DEVICES": "6"}),
