@@ -7,7 +7,7 @@ are added up. The plain loop is what one writes first (`PlainGPT`, `plain_loop`)
 whole batch, AdamW as it comes, one process with `--threads` threads. Both train the same model on the same random
 tokens, evaluations not counted. They take turns, `--seconds` each, for `--rounds` rounds; a ratio is of one round's
 two turns, and its median over the rounds is shown with the lowest and the highest. MFU is against this machine's own
-peak, measured in a float32 matrix product with `--threads` threads. A full run takes six minutes.
+peak, of `--threads` cores in a float32 matrix product each. A full run takes six minutes.
 
 The vocabularies are those that BPE is trained to in practice, 1024 and 4096; a ratio depends on them. With 2048 tokens
 the logits of 4096 classes are 32 MiB, the least that glibc always takes from the kernel and gives back, and rows a

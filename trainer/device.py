@@ -326,32 +326,35 @@ def _quota_of(group: Path) -> float:
 
 
 def cpu_peak(*, threads: int | None = None) -> float:
-    """float32 FLOP/s of this processor with `threads` threads (default: torch's), measured once a machine and torch."""
-    return _peak(threads or torch.get_num_threads())
+    """float32 FLOP/s of `threads` of this processor's cores (default: torch's), measured once a machine and torch.
+
+    So many times what one core reaches: that they share caches and heat is left to what is compared with it.
+    """
+    return (threads or torch.get_num_threads()) * _core_peak()
 
 
 @functools.cache
-def _peak(threads: int) -> float:
-    key = {"processor": processor(), "torch": torch.__version__, "threads": threads}
+def _core_peak() -> float:
+    key = {"processor": processor(), "torch": torch.__version__, "of": "one core's time"}
     kept = (cache.load("cpu-peak", key) or {}).get("flops")
     if isinstance(kept, float) and 0 < kept < math.inf:
         return kept
-    measured = _measured_peak(threads)
+    measured = _measured_peak()
     cache.save("cpu-peak", key, {"flops": measured})
     return measured
 
 
-def _measured_peak(threads: int, size: int = 1024) -> float:
-    """The best of several size x size products: the best one is the one that no neighbour disturbed."""
+def _measured_peak(size: int = 1024) -> float:
+    """The best of several size x size products on one thread, by its own time: a busy neighbour costs it none."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     try:
         left, right = torch.ones(size, size), torch.ones(size, size)
         best = math.inf
         for _ in range(12):
-            start = time.perf_counter()
+            start = time.thread_time()
             torch.mm(left, right)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.thread_time() - start)
     finally:
         torch.set_num_threads(before)
     return 2 * size**3 / best

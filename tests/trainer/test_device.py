@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from types import SimpleNamespace
@@ -158,6 +159,17 @@ def test_the_measurement_leaves_the_threads_as_they_were():
     assert torch.get_num_threads() == before
 
 
+def test_the_peak_goes_by_the_threads_own_time_and_is_that_of_each_core(tmp_path, monkeypatch):
+    """A neighbour that takes the core away for a while costs no time of the thread's own."""
+    monkeypatch.setenv("PLATEAU_SWEEP_CACHE", str(tmp_path))
+    ticks = itertools.chain.from_iterable((number, number + 0.5 + 0.25 * (number != 7)) for number in itertools.count())
+    monkeypatch.setattr(device, "time", SimpleNamespace(thread_time=lambda: next(ticks)))
+    device._core_peak.cache_clear()
+    assert device.cpu_peak(threads=1) == 2 * 1024**3 / 0.5
+    assert device.cpu_peak(threads=3) == 3 * device.cpu_peak(threads=1)
+    device._core_peak.cache_clear()
+
+
 def test_a_card_by_name():
     got = device.named("RTX 4070")
     assert (got.kind, got.name, got.count, got.memory) == ("cuda", "RTX 4070", 1, 12 << 30)
@@ -279,14 +291,14 @@ def test_a_card_of_so_much_memory():
 
 def test_the_peak_is_kept_for_other_processes_and_measured_again_where_it_is_broken(tmp_path, monkeypatch):
     monkeypatch.setenv("PLATEAU_SWEEP_CACHE", str(tmp_path))
-    device._peak.cache_clear()
+    device._core_peak.cache_clear()
     found = device.cpu_peak(threads=1)
     (kept,) = tmp_path.iterdir()
-    monkeypatch.setattr(device, "_measured_peak", lambda threads: 1.25e9)
-    device._peak.cache_clear()
+    monkeypatch.setattr(device, "_measured_peak", lambda: 1.25e9)
+    device._core_peak.cache_clear()
     assert device.cpu_peak(threads=1) == found
     for broken in ("", "{", "[]", '{"key": {}, "value": {"flops": 5.0}}', kept.read_text().replace("flops", "flips")):
         kept.write_text(broken)
-        device._peak.cache_clear()
+        device._core_peak.cache_clear()
         assert device.cpu_peak(threads=1) == 1.25e9
-    device._peak.cache_clear()
+    device._core_peak.cache_clear()
