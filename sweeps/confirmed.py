@@ -252,7 +252,7 @@ def _methods(found: Attribution) -> Iterator[str]:
     if methods & {"layout", "paired"}:
         said.append("configs of one shape are paired by seed, which gives them the same initial weights and batches")
     if "layout" in methods:
-        said.append("others of that shape tell of their noise, too")
+        said.append("others of that shape tell of their noise, too, but not of the whole best config's")
     if "unpaired" in methods:
         said.append("where a change makes other weights or batches, seeds are unpaired")
     if "permutation" in methods:
