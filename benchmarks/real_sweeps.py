@@ -1,8 +1,9 @@
 """Small sweeps of real trials by the command `sweep`, with one pruner or another: what each spends and finds.
 
 Every sweep is studies/smoke.yaml with longer trials and one worker, so that nothing depends on which trial ends first.
-Its single-knob trials are never pruned, the project's rule; they count as spent all the same. Pruners have the
-project's defaults: Median looks from a quarter of the run on, one in ten trials that plateau would stop goes on.
+Its single-knob trials, and the two that combine them, are never pruned, the project's rule; they count as spent all the
+same. Pruners have the project's defaults: Median looks from a quarter of the run on, one in ten trials that plateau
+would stop goes on.
 """
 
 from __future__ import annotations
