@@ -146,6 +146,13 @@ def _outcomes(runs: Sequence[Run]) -> str:
 def _reasons(outcome: str, runs: Sequence[Run]) -> Iterator[str]:
     if not runs:
         return
-    shown = [f"{run.label}{f' ({run.reason})' if run.reason else ''}" for run in runs[:_REASONS_SHOWN]]
+    shown = [f"{_what(run)}{f' ({run.reason})' if run.reason else ''}" for run in runs[:_REASONS_SHOWN]]
     more = len(runs) - len(shown)
     yield f"{outcome.capitalize()}: {'; '.join(shown)}{f'; and {more} more' if more else ''}."
+
+
+def _what(run: Run) -> str:
+    """The run; of one that has no memory what decides over that."""
+    if run.outcome != "infeasible":
+        return run.label
+    return f"{run.label}, with n_layer {run.config.n_layer} and n_embd {run.config.n_embd}"

@@ -129,6 +129,27 @@ def train_steps(config: TrainConfig, card: FakeGPU, *, device: str = "meta", dty
             optimizer.zero_grad(set_to_none=True)
 
 
+def evaluate(config: TrainConfig, card: FakeGPU, *, dtype: torch.dtype | None = None) -> None:
+    """An evaluation's batch after a step, as the trainer's own loop does it; `card.peak` is the evaluation's."""
+    on_card = OnCard(dtype)
+    with card, fused_on_meta(), torch.device("meta"):
+        model = GPT(config).train()
+        optimizer = make_optimizer(model, config)
+        for training in (True, False):
+            model.train(training)
+            card.peak = card.allocated
+            x_BT = torch.zeros(config.batch_size, config.block_size, dtype=torch.int64)
+            y_BT = torch.zeros_like(x_BT)
+            if training:
+                model(x_BT, y_BT).backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                del x_BT, y_BT
+            else:
+                with on_card, torch.no_grad():
+                    model.window_losses(x_BT, y_BT)
+
+
 @contextmanager
 def fused_on_meta() -> Iterator[None]:
     """Let fused optimizers take meta tensors."""

@@ -41,7 +41,7 @@ def linear_cross_entropy(x_NC: Tensor, weight_VC: Tensor, y_N: Tensor, *, label_
 
 def token_losses(x_NC: Tensor, weight_VC: Tensor, y_N: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy of every row, nats: (N,). For evaluations: a graph of it would hold all logits."""
-    rows = CHUNK if x_NC.device.type == "cpu" else max(CHUNK, _CARD_LOGITS // len(weight_VC))
+    rows = evaluated_rows(x_NC.device.type, vocab_size=len(weight_VC))
     chunks = zip(torch.split(x_NC, rows), torch.split(y_N, rows), strict=True)
     return torch.cat(
         [
@@ -49,6 +49,11 @@ def token_losses(x_NC: Tensor, weight_VC: Tensor, y_N: Tensor, *, label_smoothin
             for x, y in chunks
         ]
     )
+
+
+def evaluated_rows(kind: str, *, vocab_size: int) -> int:
+    """Rows whose logits an evaluation has at once on a "cpu" or a "cuda" device."""
+    return CHUNK if kind == "cpu" else max(CHUNK, _CARD_LOGITS // vocab_size)
 
 
 def padded(vocab_size: int) -> int:

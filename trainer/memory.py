@@ -2,8 +2,9 @@
 
 N parameters, V vocabulary, C width, L blocks, H heads, T context, B micro-batch; B*T tokens. A step's peak is where its
 loss's gradient meets all that the forward pass has kept, or, where a micro-batch is small beside the model, at the end
-of the backward pass, where all gradients are there. Of a block's forward pass in 16 bits (autocast) a token keeps, in
-bytes:
+of the backward pass, where all gradients are there. An evaluation keeps nothing, but has logits and their log-softmax,
+which a compiled step has not: of a small model that may be the peak. Of a block's forward pass in 16 bits (autocast) a
+token keeps, in bytes:
 
     4*C  what enters the first norm       2*C  the norm's output     6*C  queries, keys, values
     2*C  attention's output               4*H  its log-sum-exp
@@ -26,11 +27,13 @@ from dataclasses import dataclass
 from trainer.attention import QUERIES
 from trainer.config import TrainConfig
 from trainer.device import parameters
-from trainer.loss import CHUNK, padded
+from trainer.loss import CHUNK, evaluated_rows, padded
 from trainer.model import LONGEST_WRITTEN_OUT
 
 _INDEX = 16
 """a token and its target, int64"""
+_LOSS = 4
+"""a token's, float32"""
 _NORM = 8
 """mean and scale of a norm, a token"""
 
@@ -84,7 +87,20 @@ def needed(config: TrainConfig, *, kind: str, mixed: bool) -> Memory:
     # the output layer is the embedding: its two gradients and their sum are there at once, beside an earlier one
     tied = 4 * v * c * (3 if accumulates else 2)
     at_embedding = Memory(**fixed, gradients=4 * n + tied, casts=0, activations=_INDEX * tokens, head=0)
-    return max(at_loss, at_embedding, key=lambda each: each.total)
+    evaluated = Memory(
+        **fixed,
+        gradients=0,
+        casts=_casts(config) if mixed else 0,
+        activations=tokens * (4 * c + _INDEX + _LOSS),
+        head=(10 if mixed else 8) * v * _evaluated_rows(config, kind),
+    )
+    return max(at_loss, at_embedding, evaluated, key=lambda each: each.total)
+
+
+def _evaluated_rows(config: TrainConfig, kind: str) -> int:
+    """Tokens whose logits an evaluation has at once."""
+    tokens = config.batch_size * config.block_size
+    return tokens if config.sampling == "nanogpt" else min(tokens, evaluated_rows(kind, vocab_size=config.vocab_size))
 
 
 def _casts(config: TrainConfig) -> int:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 import torch
+import yaml
+from typer.testing import CliRunner
 
-from sweeps import worker
+from sweeps import cli, session, worker
 from sweeps.jobs import Job, Report
 from sweeps.paths import StudyPaths
 from sweeps.verdict import verdict
+from sweeps.workers import ProcessPool
 from tests.fake_gpu import FakeGPU, train_steps
 from tests.sweeps import fakes, kit
+from tests.trainer.data_folders import random_walk_folder
 from trainer import device, microbatch, probe
 from trainer.config import TrainConfig
 from trainer.device import Room
@@ -88,7 +94,9 @@ def test_the_two_widest_are_infeasible_said_so_and_run_no_more_than_once(tmp_pat
     assert {run.config.n_embd for run in results.runs if run.outcome == "complete"} == {32, 48, 64}
     lost = [run for run in results.runs if run.outcome == "infeasible"]
     assert all("out of memory" in run.reason for run in lost)
-    assert any(line.startswith("Infeasible: ") for line in verdict(results).lines)
+    assert any(
+        "Infeasible: trial" in line and "with n_layer 1 and n_embd 80 (" in line for line in verdict(results).lines
+    )
     # every shape that doesn't fit is run once: later proposals of it are told so, and another is asked for
     shapes = [shape_of(run.config) for run in lost]
     assert len(shapes) == len(set(shapes))
@@ -98,6 +106,30 @@ def test_the_two_widest_are_infeasible_said_so_and_run_no_more_than_once(tmp_pat
     assert len(told) == 36 + 1 + len(refused)  # the baseline is one of them
     assert refused
     assert all(trial.state is optuna.trial.TrialState.PRUNED and trial.constraints for trial in refused)
+
+
+def test_the_command_says_which_were_infeasible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sweep run` whole, its worker a process of its own on a card; only the card is fake."""
+    small = study().model_dump(mode="json", include={"baseline", "knobs", "horizon", "evaluations", "final_windows"})
+    small |= {"name": "small", "baseline_seeds": 1, "trials": 6, "confirm": {"max_trials": 0}}
+    small["baseline"] |= {"batch_size": 1}  # cannot be split: a worker that ran out of memory is replaced each time
+    small |= {"workers": {"devices": ["cuda:0"]}, "candidates": [{"n_embd": 80, "dropout": 0.1}]}
+    file, bins = tmp_path / "small.yaml", random_walk_folder(tmp_path / "bins", vocab_size=257)
+    file.write_text(yaml.safe_dump(small), encoding="utf-8")
+    card = FakeCard((peak(64, 1, 1) + peak(80, 1, 1)) // 2, believed=2 * peak(96, 1, 1))
+    monkeypatch.setattr(session, "ProcessPool", functools.partial(ProcessPool, work=card))
+    monkeypatch.setattr(session, "cuda_devices", lambda: 1)
+
+    command = ["run", str(file), "--data", str(bins.path), "--out", str(tmp_path / "out"), "--json"]
+    ended = CliRunner().invoke(cli.app, command)
+
+    assert ended.exit_code == 0, ended.output
+    assert json.loads(ended.stdout)["trials"]["infeasible"] == 2
+    lost = [run for run in kit.found(tmp_path / "out").runs if run.outcome == "infeasible"]
+    assert {run.config.n_embd for run in lost} == {80, 96}
+    said = CliRunner().invoke(cli.app, ["verdict", str(tmp_path / "out")]).stdout
+    assert "n_embd 32 → 96 did not fit in memory" in said  # alone, at its high
+    assert "Advice n_embd 80, dropout 0.1 did not fit in memory" in said
 
 
 def test_out_of_memory_walks_down_the_divisors_in_the_same_trial_and_is_remembered(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.fake_gpu import FakeGPU, train_steps
+from tests.fake_gpu import FakeGPU, evaluate, train_steps
 from trainer.config import TrainConfig
 from trainer.memory import needed
 
@@ -71,6 +71,35 @@ def test_the_form_is_within_1_per_cent_of_a_trace_and_2_with_dropout(
     )
     found, peak = needed(made, kind="cuda", mixed=dtype is not None).total, traced(made, dtype=dtype)
     assert found == pytest.approx(peak, rel=0.02 if dropout else 0.01)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("dtype", [BFLOAT16, None])
+def test_an_evaluation_takes_no_more_than_the_form(shape: tuple[int, ...], dtype: torch.dtype | None) -> None:
+    layers, width, heads, batch, context, vocabulary = shape
+    made = config(
+        n_layer=layers, n_embd=width, heads=heads, batch_size=batch, block_size=context, vocab_size=vocabulary
+    )
+    card = FakeGPU()
+    evaluate(made, card, dtype=dtype)
+    assert card.peak <= needed(made.replace(compile=True), kind="cuda", mixed=dtype is not None).total * 1.001
+
+
+@pytest.mark.parametrize(("layers", "heads", "width", "batch", "context", "vocabulary"), [
+    (1, 4, 64, 8, 64, 1000),
+    (6, 6, 384, 2, 1024, 50304),  # its logits go in two parts
+])  # fmt: skip
+def test_an_evaluation_is_the_peak_of_a_small_compiled_model(
+    layers: int, heads: int, width: int, batch: int, context: int, vocabulary: int
+) -> None:
+    made = config(
+        n_layer=layers, n_embd=width, heads=heads, batch_size=batch, block_size=context, vocab_size=vocabulary
+    )
+    card = FakeGPU()
+    evaluate(made, card, dtype=BFLOAT16)
+    compiled = needed(made.replace(compile=True), kind="cuda", mixed=True).total
+    assert compiled == pytest.approx(card.peak, rel=0.001)
+    assert compiled < needed(made, kind="cuda", mixed=True).total  # uncompiled, a step needs more
 
 
 def test_a_real_log() -> None:
