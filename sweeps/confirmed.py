@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from sweeps.attribution import Advice, AdviceWord, Attribution, KnobVerdict, KnobWord, Pair, Word
 from sweeps.contrasts import MOST_SEEDS, Contrast, shown
 from sweeps.evidence import LOOKS, WHOLE
-from sweeps.intervals import bound, gain, plain, share, size
+from sweeps.intervals import bound, gain, loss, plain, share, size
 from sweeps.words import count, joined, named, show, signed
 
 
@@ -216,7 +216,9 @@ def _answer(each: Advice) -> Iterator[str]:
     yield str(each.word)
     if each.diverged:
         yield f"diverged or did not fit in memory at {count(each.diverged, 'seed')}"
-    if each.effect is not None:
+    if each.effect is not None and each.word is AdviceWord.WRONG:
+        yield f"it loses {loss(each.effect)}"
+    elif each.effect is not None:
         tested = each.word in (AdviceWord.RIGHT, AdviceWord.UNKNOWN)
         yield f"it gains {gain(each.effect, p=tested)}{share(each.effect)}"
     elif not each.diverged:

@@ -230,6 +230,10 @@ def test_a_knobs_sentence() -> None:
     [
         ({"alone": None}, "not enough evidence; no run of it alone on a fresh seed."),
         ({"alone": gain(0.1, n=1)}, "alone it gains +0.100 nats (1 paired seed, noise unknown)."),
+        (
+            {"alone": gain(0.1, n=1, low=0.06, high=0.14)},
+            "(95 % interval +0.060 to +0.140, 1 paired seed, with the noise of the other runs).",
+        ),
         ({"alone": gain(0.1, se=0.06, n=3), "more_seeds": 1}, "; about 1 more seed would decide."),
         ({"alone": gain(0.03, se=0.02, n=3), "more_seeds": None}, "; over 64 more seeds would be needed to decide."),
         ({"alone": gain(0.4), "lasting": contrast(0.01), "more_seeds": 1}, "; a head start is not ruled out."),
@@ -269,8 +273,12 @@ def test_advice() -> None:
     said = words(attribution()).advice
     labels = ["learning_rate 0.002: right;", "dropout 0.2, weight_decay 0.2: wrong;"]
     labels += ["warmup_iters 60: no effect shown;", "beta2 0.99: not enough evidence;"]
-    for sentence, label in zip(said, labels, strict=True):
-        assert sentence.startswith(f"Advice {label} it gains ")
+    for sentence, label, moved in zip(said, labels, ("gains", "loses", "gains", "gains"), strict=True):
+        assert sentence.startswith(f"Advice {label} it {moved} ")
+    assert said[1] == (
+        "Advice dropout 0.2, weight_decay 0.2: wrong; it loses 0.080 nats (95 % interval 0.052 to 0.108, 5 paired "
+        "seeds)."
+    )
     assert said[3].endswith("; about 4 more seeds would decide.")
     lost = attributions.advice(0, AdviceWord.WRONG, None, diverged=2)
     assert words(attribution(advice=(lost,))).advice == (
