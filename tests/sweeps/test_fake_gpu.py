@@ -111,12 +111,13 @@ def test_the_two_widest_are_infeasible_said_so_and_run_no_more_than_once(tmp_pat
 def test_the_command_says_which_were_infeasible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`sweep run` whole, its worker a process of its own on a card; only the card is fake."""
     small = study().model_dump(mode="json", include={"baseline", "knobs", "horizon", "evaluations", "final_windows"})
-    small |= {"name": "small", "baseline_seeds": 1, "trials": 6, "confirm": {"max_trials": 0}}
+    small |= {"name": "small", "baseline_seeds": 1, "trials": 4, "confirm": {"max_trials": 0}}
     small["baseline"] |= {"batch_size": 1}  # cannot be split: a worker that ran out of memory is replaced each time
     small |= {"workers": {"devices": ["cuda:0"]}, "candidates": [{"n_embd": 80, "dropout": 0.1}]}
     file, bins = tmp_path / "small.yaml", random_walk_folder(tmp_path / "bins", vocab_size=257)
     file.write_text(yaml.safe_dump(small), encoding="utf-8")
-    card = FakeCard((peak(64, 1, 1) + peak(80, 1, 1)) // 2, believed=2 * peak(96, 1, 1))
+    # of 80 the estimate promises too much, of 96 it knows
+    card = FakeCard((peak(64, 1, 1) + peak(80, 1, 1)) // 2, believed=peak(96, 1, 1))
     monkeypatch.setattr(session, "ProcessPool", functools.partial(ProcessPool, work=card))
     monkeypatch.setattr(session, "cuda_devices", lambda: 1)
 
@@ -128,8 +129,11 @@ def test_the_command_says_which_were_infeasible(tmp_path: Path, monkeypatch: pyt
     lost = [run for run in kit.found(tmp_path / "out").runs if run.outcome == "infeasible"]
     assert {run.config.n_embd for run in lost} == {80, 96}
     said = CliRunner().invoke(cli.app, ["verdict", str(tmp_path / "out")]).stdout
-    assert "n_embd 32 → 96 did not fit in memory" in said  # alone, at its high
+    assert "n_embd 32 → 96 did not fit in memory" in said
     assert "Advice n_embd 80, dropout 0.1 did not fit in memory" in said
+    reasons = {run.config.n_embd: run.reason for run in lost}
+    assert "CUDA out of memory" in reasons[80]
+    assert "MiB are missing" in reasons[96]
 
 
 def test_out_of_memory_walks_down_the_divisors_in_the_same_trial_and_is_remembered(tmp_path: Path) -> None:
