@@ -216,11 +216,12 @@ def _answer(each: Advice) -> Iterator[str]:
     yield str(each.word)
     if each.diverged:
         yield f"diverged or did not fit in memory at {count(each.diverged, 'seed')}"
-    if each.effect is not None and each.word is AdviceWord.WRONG:
-        yield f"it loses {loss(each.effect)}"
-    elif each.effect is not None:
+    if each.effect is not None:
         tested = each.word in (AdviceWord.RIGHT, AdviceWord.UNKNOWN)
-        yield f"it gains {gain(each.effect, p=tested)}{share(each.effect)}"
+        # what diverged at a seed is wrong, whatever it gains at others
+        harmful = each.word is AdviceWord.WRONG and each.effect.mean < 0
+        moved = f"loses {loss(each.effect)}" if harmful else f"gains {gain(each.effect, p=tested)}"
+        yield f"it {moved}{share(each.effect)}"
     elif not each.diverged:
         yield "no run of it on a fresh seed"
     if each.word is AdviceWord.UNKNOWN:

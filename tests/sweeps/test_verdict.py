@@ -284,6 +284,15 @@ def test_advice() -> None:
     assert words(attribution(advice=(lost,))).advice == (
         "Advice dropout 0.2, weight_decay 0.2: wrong; diverged or did not fit in memory at 2 seeds.",
     )
+    gains = attributions.advice(0, AdviceWord.WRONG, gain(0.1), diverged=1)
+    assert (
+        "; diverged or did not fit in memory at 1 seed; it gains +0.100 nats"
+        in words(attribution(advice=(gains,))).advice[0]
+    )
+    split = attributions.advice(
+        0, AdviceWord.WRONG, gain(-0.4, differences=dict(enumerate([0.1, 0.1, -0.7, -0.7, -0.8])))
+    )
+    assert words(attribution(advice=(split,))).advice[0].endswith("; 2 of 5 seeds gained more than 0.02.")
     lost_knob = attributions.knob("dropout", KnobWord.HURTS, None, diverged=2)
     assert (
         words(attribution(knobs=(lost_knob,)))
