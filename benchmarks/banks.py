@@ -5,13 +5,18 @@ A run that ended before the last step (it diverged) keeps its short curve and co
 
 from __future__ import annotations
 
+import argparse
+import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sweeps.law import Schedule
 
 Floats = NDArray[np.float64]
 
@@ -47,6 +52,15 @@ class Bank:
     def evaluations(self) -> int:
         """E, those after the start."""
         return self.losses.shape[1] - 1
+
+    @functools.cached_property
+    def schedules(self) -> list[Schedule]:
+        """(N,) of each run; a constant rate where the bank doesn't record it."""
+        from sweeps.law import Schedule
+
+        if self.rates is None:
+            return [Schedule.constant(self.evaluations)] * len(self)
+        return [Schedule.of(rates) for rates in self.rates]
 
     @property
     def finals(self) -> Floats:
@@ -198,3 +212,15 @@ def _clocks(rates: Floats) -> tuple[Floats, Floats]:
         fall = np.maximum(0, rates[:, step - 1] - rates[:, step])[:, None] / peak
         annealing[:, step:] += fall * (1 - np.exp(-(done[:, step:] - done[:, step : step + 1]) / (0.05 * whole)))
     return done / whole, annealing
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--bank FILE or --simulated KIND, one of which is required."""
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--bank", type=Path, metavar="FILE", help="a parquet of python -m benchmarks.bank")
+    source.add_argument("--simulated", choices=["cross-late", "settles-early"], help="60 made-up trials instead")
+
+
+def asked_for(options: argparse.Namespace) -> Bank:
+    """What these arguments name."""
+    return read(options.bank) if options.bank else simulated(options.simulated)

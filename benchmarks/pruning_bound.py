@@ -27,7 +27,6 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,7 +63,7 @@ def _by_rule(bank: Bank, at: int) -> tuple[Floats, Floats, Floats]:
     """(N,) mean, scale and degrees of freedom of each final loss, from all the others."""
     whole = [
         Curve(losses=losses, schedule=schedule, knobs=knobs, final=float(final))
-        for losses, schedule, knobs, final in zip(bank.losses, _schedules(bank), bank.knobs, bank.finals, strict=True)
+        for losses, schedule, knobs, final in zip(bank.losses, bank.schedules, bank.knobs, bank.finals, strict=True)
     ]
     found = np.full((3, len(bank)), np.nan)
     for trial, one in enumerate(whole):
@@ -80,7 +79,7 @@ def _by_tuned(bank: Bank, at: int) -> tuple[Floats, Floats, Floats]:
     """The same; left out in closed form (Rasmussen and Williams 2006, section 5.4.2)."""
     back = [max(0, each) for each in (at - 1, at - 2, at - 3, 2 * at // 3, at // 2, at // 4)]
     useful = np.isfinite(bank.losses[:, [at, *back]]).all(axis=1) & np.isfinite(bank.finals)
-    schedules = [schedule for schedule, use in zip(_schedules(bank), useful, strict=True) if use]
+    schedules = [schedule for schedule, use in zip(bank.schedules, useful, strict=True) if use]
     losses, spent = bank.losses[useful], np.array([schedule.progress[at] for schedule in schedules])
     annealed = [schedule.annealing[-1] - schedule.annealing[at] for schedule in schedules]
     total = np.array([schedule.total for schedule in schedules])
@@ -104,12 +103,6 @@ def _by_tuned(bank: Bank, at: int) -> tuple[Floats, Floats, Floats]:
 
 
 PREDICTORS: dict[str, Callable[[Bank, int], tuple[Floats, Floats, Floats]]] = {"rule": _by_rule, "tuned": _by_tuned}
-
-
-def _schedules(bank: Bank) -> list[Schedule]:
-    if bank.rates is None:
-        return [Schedule.constant(bank.evaluations)] * len(bank)
-    return [Schedule.of(rates) for rates in bank.rates]
 
 
 def compute(bank: Bank, ends: NDArray[np.int64]) -> float:
@@ -148,7 +141,7 @@ def bounds(bank: Bank, chance: Floats) -> dict[str, dict[str, float]]:
 
 def bound(bank: Bank, predictors: Sequence[str] = tuple(PREDICTORS)) -> dict[str, Any]:
     """The JSON of a stratum."""
-    warm = np.array([schedule.warm for schedule in _schedules(bank)])
+    warm = np.array([schedule.warm for schedule in bank.schedules])
     first = Rule().looks_at(Schedule.constant(bank.evaluations)).start
     top = np.isin(np.arange(len(bank)), bank.top_tenth())
     rows, oracle = [], {}
@@ -185,14 +178,12 @@ def table(found: dict[str, Any]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--bank", type=Path, metavar="FILE", help="a parquet of python -m benchmarks.bank")
-    source.add_argument("--simulated", choices=["cross-late", "settles-early"], help="60 made-up trials instead")
+    banks.add_arguments(parser)
     parser.add_argument("--strata", type=lambda text: names(text, STRATA), default=list(STRATA), metavar="A,B")
     parser.add_argument("--predictors", type=lambda text: names(text, PREDICTORS), default=list(PREDICTORS))
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args()
-    bank = banks.read(options.bank) if options.bank else banks.simulated(options.simulated)
+    bank = banks.asked_for(options)
     replays = Replays(bank, {}, orders=1, seed=0)
     strata = {name: bound(bank.only(replays.trials(name)), options.predictors) for name in options.strata}
     found = {"bank": bank.name, "strata": strata}

@@ -42,7 +42,6 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,15 +71,10 @@ class Plateau:
     """The project's rule at its defaults, without sentinels."""
 
     def __init__(self, bank: Bank) -> None:
-        from sweeps.law import Schedule
         from sweeps.prospects import Curve, Rule, decide
 
-        rates = bank.rates
         self.bank, self.make, self.decide, self.rule = bank, Curve, decide, Rule(trials=len(bank))
-        self.schedules = [
-            Schedule.constant(bank.evaluations) if rates is None else Schedule.of(rates[trial])
-            for trial in range(len(bank))
-        ]
+        self.schedules = bank.schedules
 
     def stop(self, trial: int, past: Past) -> Stop:
         others = [
@@ -442,9 +436,7 @@ def names(text: str, known: Iterable[str]) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--bank", type=Path, metavar="FILE", help="a parquet of python -m benchmarks.bank")
-    source.add_argument("--simulated", choices=["cross-late", "settles-early"], help="60 made-up trials instead")
+    banks.add_arguments(parser)
     parser.add_argument("--orders", type=int, default=100, help="random orders of the trials (default 100)")
     parser.add_argument("--policies", type=lambda text: names(text, POLICIES), default=list(POLICIES), metavar="A,B")
     parser.add_argument("--strata", type=lambda text: names(text, STRATA), default=list(STRATA), metavar="A,B")
@@ -452,7 +444,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the orders and the jackknife's groups (default 0)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args()
-    bank = banks.read(options.bank) if options.bank else banks.simulated(options.simulated)
+    bank = banks.asked_for(options)
     policies = {name: POLICIES[name] for name in options.policies}
     given = {"strata": options.strata, "orders": options.orders, "jobs": options.jobs, "seed": options.seed}
     found = compare(bank, policies, **given)

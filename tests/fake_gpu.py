@@ -117,8 +117,7 @@ def train_steps(config: TrainConfig, card: FakeGPU, *, device: str = "meta", dty
         for _ in range(2):
             card.peak = card.allocated
             for _ in range(config.gradient_accumulation_steps):
-                x_BT = torch.zeros(config.batch_size, config.block_size, dtype=torch.int64)
-                y_BT = torch.zeros_like(x_BT)
+                x_BT, y_BT = _batch(config)
                 with on_card if device == "meta" else nullcontext():
                     loss = model(x_BT, y_BT)
                 on_card.forget_casts()
@@ -131,23 +130,21 @@ def train_steps(config: TrainConfig, card: FakeGPU, *, device: str = "meta", dty
 
 def evaluate(config: TrainConfig, card: FakeGPU, *, dtype: torch.dtype | None = None) -> None:
     """An evaluation's batch after a step, as the trainer's own loop does it; `card.peak` is the evaluation's."""
-    on_card = OnCard(dtype)
     with card, fused_on_meta(), torch.device("meta"):
         model = GPT(config).train()
         optimizer = make_optimizer(model, config)
-        for training in (True, False):
-            model.train(training)
-            card.peak = card.allocated
-            x_BT = torch.zeros(config.batch_size, config.block_size, dtype=torch.int64)
-            y_BT = torch.zeros_like(x_BT)
-            if training:
-                model(x_BT, y_BT).backward()
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                del x_BT, y_BT
-            else:
-                with on_card, torch.no_grad():
-                    model.window_losses(x_BT, y_BT)
+        model(*_batch(config)).backward()
+        optimizer.step()  # makes the moments
+        optimizer.zero_grad(set_to_none=True)
+        model.eval()
+        card.peak = card.allocated
+        with OnCard(dtype), torch.no_grad():
+            model.window_losses(*_batch(config))
+
+
+def _batch(config: TrainConfig) -> tuple[Tensor, Tensor]:
+    x_BT = torch.zeros(config.batch_size, config.block_size, dtype=torch.int64)
+    return x_BT, torch.zeros_like(x_BT)
 
 
 @contextmanager
