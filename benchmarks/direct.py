@@ -13,10 +13,10 @@ from pathlib import Path
 from benchmarks.progress import watched
 from sweeps.jobs import Crashed, Died, Finished, Job, PointMessage
 from sweeps.paths import StudyPaths, write_text
-from sweeps.workers import ProcessPool, devices_for
+from sweeps.workers import ProcessPool, devices_here
 from trainer.config import TrainConfig
 from trainer.data import Dataset
-from trainer.device import cpu_cores, cuda_devices
+from trainer.device import cpu_cores
 from trainer.points import Answer, Result
 
 
@@ -54,7 +54,7 @@ def trained(tasks: Sequence[tuple[TrainConfig, Path]], dataset: Dataset, *, logs
     A run that was cut off goes on from the checkpoint in its folder; the folder goes when the run has ended.
     """
     todo, flying = deque(enumerate(tasks)), 0
-    devices = devices_for("auto", cuda_devices=cuda_devices(), cpu_cores=cpu_cores())
+    devices = devices_here("auto")
     with ProcessPool(devices, logs=logs, cores=cpu_cores()) as pool:
         while todo or flying:
             for device in pool.idle()[: len(todo)]:

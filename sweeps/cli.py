@@ -111,6 +111,9 @@ def confirm(
 
 def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
     """Prepare, run to the end, and say what was found."""
+    from sweeps.workers import devices_here, warm_up
+
+    warm_up(devices_here(study.workers.devices))  # seconds, in which this process imports what it needs itself
     from sweeps import session
 
     say = _say(as_json)

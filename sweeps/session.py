@@ -25,7 +25,7 @@ from sweeps.speed import Shape, seen
 from sweeps.store import Reader, Store
 from sweeps.study import Study
 from sweeps.words import duration
-from sweeps.workers import ProcessPool, devices_for
+from sweeps.workers import ProcessPool, devices_here
 from trainer.data import Dataset, open_dataset
 from trainer.device import Device, cpu_cores, cuda_devices, describe, named
 from trainer.errors import ConfigError
@@ -70,7 +70,7 @@ def run(study: Study, paths: StudyPaths, dataset: Dataset, *, observer: Observer
     """Run the study or go on with it, then write its report; also after an interrupt, with what there is."""
     # the libraries that draw load while the workers load theirs
     threading.Thread(target=importlib.import_module, args=("sweeps.closing",), daemon=True).start()
-    devices = devices_for(study.workers.devices, cuda_devices=cuda_devices(), cpu_cores=cpu_cores())
+    devices = devices_here(study.workers.devices)
     with Store(store_url(study, paths)) as store:
         with (
             ProcessPool(devices, logs=paths.logs, cores=cpu_cores()) as pool,

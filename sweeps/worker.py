@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -81,8 +82,13 @@ def _dataset(path: Path) -> Dataset:
     return open_dataset(path)
 
 
-def main(connection: Connection, log: Path, threads: int, work: Work) -> None:
-    """A worker's life: do jobs until the parent closes the pipe, or is no more."""
+def main(connection: Connection, log: Path, threads: int, work: Work, environment: Mapping[str, str]) -> None:
+    """A worker's life: do jobs until the parent closes the pipe, or is no more.
+
+    `environment`: what this process is to have, which the one that it was forked from may have had otherwise.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -32,6 +32,7 @@ from benchmarks.planted_scores import (
     score,
     summary,
 )
+from sweeps import workers
 from sweeps.inline import InlinePool
 from sweeps.jobs import Job, Report
 from sweeps.proposals import baseline_config
@@ -430,7 +431,7 @@ class Pool(InlinePool):
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> type[Pool]:
     monkeypatch.setattr(direct, "ProcessPool", Pool)
-    monkeypatch.setattr(direct, "cpu_cores", lambda: 2)
+    monkeypatch.setattr(workers, "cpu_cores", lambda: 2)
     monkeypatch.setattr(Pool, "jobs", [])
     return Pool
 

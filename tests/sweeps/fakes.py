@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 from sweeps.jobs import Job, Report
 from trainer.config import TrainConfig
@@ -94,9 +95,16 @@ def hang(job: Job, report: Report) -> Result:
 def look_around(job: Job, report: Report) -> Result:
     """Say what the worker's process is like."""
     os.write(1, b"from the depths of C\n")
-    names = ("OMP_NUM_THREADS", "MALLOC_MMAP_MAX_", "CUDA_VISIBLE_DEVICES")
+    names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "OF_THE_DAY")
     seen = {name: os.environ.get(name) for name in names}
-    ignores = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    reason = json.dumps({**seen, "pid": os.getpid(), "ignores_interrupts": ignores})
+    # what glibc has read; of a forked process, what the one that was executed began with
+    began_with = dict(entry.split("=", 1) for entry in Path("/proc/self/environ").read_text().split("\0") if entry)
+    facts = {
+        "pid": os.getpid(),
+        "ignores_interrupts": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+        "MALLOC_MMAP_MAX_": began_with.get("MALLOC_MMAP_MAX_"),
+        "warm": "trainer.loop" in sys.modules,
+    }
+    reason = json.dumps({**seen, **facts})
     report(point_at(job.config, 0))
     return Result(outcome=(job.config.dropout and "oom") or "complete", step=0, points=(), reason=reason)

@@ -224,6 +224,18 @@ class TestProcessPool(PoolContract):
         assert (first["OMP_NUM_THREADS"], first["MALLOC_MMAP_MAX_"]) == ("1", "0")
         assert "MALLOC_MMAP_MAX_" not in os.environ
 
+    def test_workers_of_a_cpu_begin_with_all_imported_and_the_environment_of_now(
+        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for run, word in enumerate(("Monday", "Tuesday"), start=1):
+            monkeypatch.setenv("OF_THE_DAY", word)
+            seen = self.look(make(["cpu"], fakes.look_around), job(tmp_path, run=run))
+            assert (seen["OF_THE_DAY"], seen["warm"], seen["CUDA_VISIBLE_DEVICES"]) == (word, True, "")
+
+    def test_workers_of_a_card_are_no_forks(self, make: Make, tmp_path: Path) -> None:
+        seen = self.look(make(["cuda:0"], fakes.look_around), job(tmp_path, device="cuda:0"))
+        assert (seen["warm"], seen["MALLOC_MMAP_MAX_"]) == (False, None)
+
     def test_what_a_run_prints_is_in_its_log(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu"], fakes.look_around)
         for run in (1, 2):
