@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweeps import processes
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a study, or go on with it; ends with the verdict so far and a report."""
+    processes.warm_up()
     loaded = _load(study, profile, set_, data, baseline)
     from sweeps.paths import paths_of
 
@@ -95,6 +97,7 @@ def confirm(
     as_json: AsJson = False,
 ) -> None:
     """Prove or refute what a study has found: more runs on fresh seeds; never one that exists."""
+    processes.warm_up()
     from sweeps.arms import PHASE
     from sweeps.sections import Confirm
 
@@ -111,9 +114,6 @@ def confirm(
 
 def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
     """Prepare, run to the end, and say what was found."""
-    from sweeps.workers import devices_here, warm_up
-
-    warm_up(devices_here(study.workers.devices))  # seconds, in which this process imports what it needs itself
     from sweeps import session
 
     say = _say(as_json)

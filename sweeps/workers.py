@@ -1,10 +1,6 @@
 """Worker processes: one a device, warm (torch is imported and the data opened once, not once a trial, which would
 cost 3.5 s each on a CPU), replaced when they die.
 
-Those of a CPU are forked from a process that has imported torch for all of them, so that they, and what replaces them,
-start at once. A card's are started afresh: CUDA doesn't survive a fork, and nothing promises that an import leaves it
-alone.
-
 On a CPU one process a core with one thread each trains faster than one process with all of them (x1.14 to x1.49).
 """
 
@@ -13,16 +9,14 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import multiprocessing.connection
-import os
 import signal
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from sweeps import worker
+from sweeps import processes, worker
 from sweeps.jobs import Died, Finished, Job, Message, PointMessage, Work
 from sweeps.paths import log_of
 from trainer.device import cpu_cores, cuda_devices
@@ -31,21 +25,8 @@ from trainer.points import Answer
 TAIL_LINES = 25
 """lines of a worker's log shown when it dies"""
 
-_PRELOADED = ("trainer.loop", "sweeps.worker")
-"""imported before a CPU's workers are forked"""
-
 _PATIENCE = 5.0
 """seconds for a process to end by itself"""
-
-_MALLOC = {
-    # glibc otherwise hands big blocks back to the kernel at every training step and faults them in again:
-    # a fifth of the time of a small model on a CPU
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "8589934592",
-    "MALLOC_TOP_PAD_": "67108864",
-    # pages of 2 MB where the kernel gives them to who asks, as most do: 1 to 4 % of a step are misses of small pages
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
 
 
 def devices_here(choice: str | Sequence[str]) -> tuple[str, ...]:
@@ -60,36 +41,6 @@ def devices_for(choice: str | Sequence[str], *, cuda_devices: int, cpu_cores: in
     if cuda_devices:
         return tuple(f"cuda:{index}" for index in range(cuda_devices))
     return ("cpu",) * max(1, cpu_cores)
-
-
-def warm_up(devices: Sequence[str]) -> None:
-    """Begin to import what the workers of a CPU need, in a process of its own, while this one does other things."""
-    if "cpu" not in devices or _method("cpu") != "forkserver":
-        return
-    from multiprocessing import forkserver
-
-    multiprocessing.set_forkserver_preload(list(_PRELOADED))
-    with _environment(environment("cpu", threads=1, inherited=os.environ)), _interrupts_blocked():
-        forkserver.ensure_running()
-
-
-def _method(device: str) -> str:
-    """How the processes of a device's workers are started."""
-    return "forkserver" if device == "cpu" and sys.platform == "linux" else "spawn"
-
-
-def environment(device: str, *, threads: int, inherited: Mapping[str, str]) -> dict[str, str]:
-    """What a worker's environment has beyond the inherited one; read by glibc, OpenMP and CUDA when it starts."""
-    number = str(threads)
-    changes = {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, "OPENBLAS_NUM_THREADS": number}
-    kind, _, index = device.partition(":")
-    if kind == "cpu":
-        # torch must not even look for a GPU; the user's own malloc settings stand
-        return {**changes, "CUDA_VISIBLE_DEVICES": "", **{k: v for k, v in _MALLOC.items() if k not in inherited}}
-    # the worker sees one GPU, as cuda:0: a trial's config is the same on every device
-    visible = [name for name in inherited.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    position = int(index or 0)
-    return {**changes, "CUDA_VISIBLE_DEVICES": visible[position] if position < len(visible) else str(position)}
 
 
 @dataclass
@@ -203,7 +154,9 @@ class ProcessPool:
 
     def close(self) -> None:
         for one in self._workers:
-            # an idle one ends by itself when its pipe does
+            if one.job is None and one.connection is not None:
+                one.connection.close()  # an idle one ends by itself when its pipe does, and all of them at once
+        for one in self._workers:
             self._stop(one, patience=_PATIENCE if one.job is None else 0.0)
             one.job = None
 
@@ -216,20 +169,17 @@ class ProcessPool:
     def _replace(self, one: _Worker) -> None:
         """Start a fresh process in the worker's place."""
         self._stop(one)
-        warm_up([one.device])
-        context = multiprocessing.get_context(_method(one.device))
         ours, theirs = multiprocessing.Pipe()
         log = self._logs / f"worker-{one.number}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        changes = environment(one.device, threads=self._threads(one.device), inherited=os.environ)
-        process: BaseProcess = context.Process(  # type: ignore[attr-defined]  # every context has it
+        threads = self._threads(one.device)
+        process = processes.start(
+            one.device,
+            threads=threads,
             target=worker.main,
-            args=(theirs, log, self._threads(one.device), self._work, {**os.environ, **changes}),
+            args=(theirs, log, threads, self._work),
             name=f"sweep-worker-{one.number}",
-            daemon=True,
         )
-        with _environment(changes), _interrupts_blocked():
-            process.start()
         theirs.close()
         one.process, one.connection = process, ours
 
@@ -262,31 +212,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-@contextlib.contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """os.environ with `changes`, which a process that starts meanwhile inherits."""
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """A process that starts meanwhile has Ctrl-C blocked until it ignores it itself."""
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

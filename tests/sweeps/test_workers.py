@@ -18,7 +18,8 @@ import pytest
 from sweeps.inline import InlinePool
 from sweeps.jobs import Crashed, Died, Finished, Job, Message, PointMessage, Pool, Work
 from sweeps.paths import log_of
-from sweeps.workers import ProcessPool, devices_for, environment
+from sweeps.processes import environment
+from sweeps.workers import ProcessPool, devices_for
 from tests.sweeps import fakes
 from trainer.config import TrainConfig
 from trainer.points import Answer

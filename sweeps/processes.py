@@ -1,0 +1,119 @@
+"""How a worker's process is started: what its environment is, and what it begins with.
+
+Those of a CPU are forked from a process that has imported torch for all of them, so that they, and what replaces them,
+start at once. A card's are started afresh: CUDA doesn't survive a fork, and nothing promises that an import leaves it
+alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+_PRELOADED = ("trainer.loop", "sweeps.worker")
+"""imported before a CPU's workers are forked"""
+
+_DRIVERS = tuple(map(Path, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")))
+"""one of which is there where a card is: of NVIDIA's driver, of that in WSL, of AMD's"""
+
+_MALLOC = {
+    # glibc otherwise hands big blocks back to the kernel at every training step and faults them in again:
+    # a fifth of the time of a small model on a CPU
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "8589934592",
+    "MALLOC_TOP_PAD_": "67108864",
+    # pages of 2 MB where the kernel gives them to who asks, as most do: 1 to 4 % of a step are misses of small pages
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+
+
+def warm_up() -> None:
+    """Where there is certainly no card, begin to import what workers need, while this process does other things.
+
+    It takes seconds, and to ask torch whether there is a card takes as many.
+    """
+    if not any(driver.exists() for driver in _DRIVERS):
+        _begin_imports()
+
+
+def start(device: str, *, threads: int, target: Callable[..., None], args: tuple[Any, ...], name: str) -> BaseProcess:
+    """A process for a worker on `device`, which calls `target(*args, environment)` and never hears Ctrl-C.
+
+    `environment` is all that it is to have: a forked one was born with that of another day.
+    """
+    method = _method(device)
+    if method == "forkserver":
+        _begin_imports()
+    changes = environment(device, threads=threads, inherited=os.environ)
+    context: Any = multiprocessing.get_context(method)
+    process: BaseProcess = context.Process(
+        target=target, args=(*args, {**os.environ, **changes}), name=name, daemon=True
+    )
+    with _environment(changes), _interrupts_blocked():
+        process.start()
+    return process
+
+
+def _method(device: str) -> str:
+    return "forkserver" if device == "cpu" and sys.platform == "linux" else "spawn"
+
+
+def _begin_imports() -> None:
+    """Start the process that workers of a CPU are forked from, if it isn't there."""
+    if _method("cpu") != "forkserver":
+        return
+    from multiprocessing import forkserver, resource_tracker  # not on every system
+
+    resource_tracker.ensure_running()  # which unblocks Ctrl-C when it starts
+    multiprocessing.set_forkserver_preload(list(_PRELOADED))
+    with _environment(environment("cpu", threads=1, inherited=os.environ)), _interrupts_blocked():
+        forkserver.ensure_running()
+
+
+def environment(device: str, *, threads: int, inherited: Mapping[str, str]) -> dict[str, str]:
+    """What a worker's environment has beyond the inherited one; read by glibc, OpenMP and CUDA when it starts."""
+    number = str(threads)
+    changes = {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, "OPENBLAS_NUM_THREADS": number}
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
+        # torch must not even look for a GPU; the user's own malloc settings stand
+        return {**changes, "CUDA_VISIBLE_DEVICES": "", **{k: v for k, v in _MALLOC.items() if k not in inherited}}
+    # the worker sees one GPU, as cuda:0: a trial's config is the same on every device
+    visible = [name for name in inherited.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    position = int(index or 0)
+    return {**changes, "CUDA_VISIBLE_DEVICES": visible[position] if position < len(visible) else str(position)}
+
+
+@contextlib.contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """os.environ with `changes`, which a process that starts meanwhile inherits."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """A process that starts meanwhile has Ctrl-C blocked until it ignores it itself."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
