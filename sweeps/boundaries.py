@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from sweeps import space
 from sweeps.chosen import baseline_runs, best_run
@@ -76,7 +76,7 @@ def boundaries(results: Results) -> tuple[BoundaryVerdict, ...]:
     made = []
     for edge in _edges(results.study):
         at_edge = sum(edge.distance(run) <= OUTER for run in top)
-        p = min(1.0, 2 * float(binom.sf(at_edge - 1, len(top), edge.even_share())))
+        p = min(1.0, 2 * float(bdtrc(at_edge - 1, len(top), edge.even_share())))
         far = min((final.loss for final in known if 0.5 < edge.distance(final.run) <= 1), default=-math.inf)
         suggestion = edge.wider(results.study)
         if suggestion is None or p >= LEVEL or edge.distance(best) > OUTER or far < needed:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 CONFIDENCE = 0.95
 _MOST_SEEDS = 32
@@ -65,7 +65,7 @@ def prediction_factor(n: int, *, looks: int = 1, confidence: float = CONFIDENCE)
         raise ValueError(f"a prediction needs at least 2 values and 1 look, not {n} and {looks}")
 
     def alone(level: float) -> float:
-        return float(stats.t.ppf(0.5 + level / 2, n - 1)) * math.sqrt(1 + 1 / n)
+        return float(special.stdtrit(n - 1, 0.5 + level / 2)) * math.sqrt(1 + 1 / n)
 
     if looks == 1:
         return alone(confidence)

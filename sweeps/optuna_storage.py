@@ -46,6 +46,10 @@ _OBJECTIVE = (
     "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES (:trial, :objective, :value, :type) "
     "ON CONFLICT (trial_id, objective) DO UPDATE SET value = excluded.value, value_type = excluded.value_type"
 )
+_OF_STUDY = (
+    "INSERT INTO study_system_attributes (study_id, key, value_json) VALUES (:study, :key, :value) "
+    "ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json"
+)
 _WAITING = "SELECT EXISTS (SELECT 1 FROM trials WHERE study_id = :study AND state = 'WAITING')"
 _COUNT = "SELECT COUNT(*) FROM trials WHERE study_id = :study"
 _IDS = "SELECT trial_id FROM trials WHERE study_id = :study"
@@ -125,6 +129,12 @@ class Storage(RDBStorage):
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         if not self._written(_ATTRS["trial_system_attributes"], trial_id, {"key": key, "value": json.dumps(value)}):
             super().set_trial_system_attr(trial_id, key, value)
+
+    def set_study_system_attrs(self, study_id: int, attrs: Mapping[str, Any]) -> None:
+        """All of them in one transaction."""
+        rows = [{"study": study_id, "key": key, "value": json.dumps(value)} for key, value in attrs.items()]
+        with self.cursor() as cursor:
+            cursor.executemany(_OF_STUDY, rows)
 
     def _set_trial_param(
         self,

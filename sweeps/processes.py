@@ -14,14 +14,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
+
+from trainer.device import driver_is_here
 
 _PRELOADED = ("trainer.loop", "sweeps.worker")
 """imported before a CPU's workers are forked"""
-
-_DRIVERS = tuple(map(Path, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")))
-"""one of which is there where a card is: of NVIDIA's driver, of that in WSL, of AMD's"""
 
 _MALLOC = {
     # glibc otherwise hands big blocks back to the kernel at every training step and faults them in again:
@@ -39,7 +37,7 @@ def warm_up() -> None:
 
     It takes seconds, and to ask torch whether there is a card takes as many.
     """
-    if not any(driver.exists() for driver in _DRIVERS):
+    if not driver_is_here():
         _begin_imports()
 
 

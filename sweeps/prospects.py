@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from scipy.special import betainc
-from scipy.stats import hypergeom
+from scipy.special import betainc, gammaln, softmax
 
 from sweeps.gaussian_process import Array, Prediction, predict
 from sweeps.law import Schedule
@@ -185,8 +184,15 @@ def _belongs(others: int, trials: int | None) -> Array:
         better = np.arange(others + 1)
         return np.asarray(betainc(better + 1, others - better + 1, BEST_SHARE))
     total = max(trials, others + 1)
-    drawn = np.exp(hypergeom.logpmf(np.arange(others + 2), total, math.ceil(BEST_SHARE * total), others + 1))
+    best, among = math.ceil(BEST_SHARE * total), np.arange(others + 2.0)
+    drawn: Array = softmax(_log_choose(best, among) + _log_choose(total - best, others + 1 - among))  # hypergeometric
     return np.cumsum(drawn[:0:-1])[::-1]
+
+
+def _log_choose(n: int, k: Array) -> Array:
+    """Logarithm of n over k; minus infinity where k is beyond 0 to n. (scipy.stats takes a second to import.)"""
+    logs: Array = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return logs
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -110,12 +110,20 @@ def test_the_pruning_rule_is_pure_and_its_pruner_serves_any_study(module: str) -
     assert foreign <= {"numpy", "scipy"} | ({"optuna"} if module == "pruner" else set())
 
 
+HEAVY = ("torch", "optuna", "plotly", "scipy")
+SLOW = ("torch", "scipy.stats", "plotly", "sklearn")
+
+
 @pytest.mark.parametrize(
-    "module", ["sweeps.cli", "sweeps.spec", "trainer.config", "trainer.nanogpt", "trainer.prepare"]
+    ("module", "left_out"),
+    [
+        *((name, HEAVY) for name in ("sweeps.cli", "sweeps.spec", "sweeps.worker", "sweeps.processes")),
+        *((name, HEAVY) for name in ("trainer.config", "trainer.nanogpt", "trainer.prepare", "trainer.memory")),
+        *((name, SLOW) for name in ("sweeps.session", "sweeps.verdict", "sweeps.plan", "sweeps.locate")),
+    ],
 )
-def test_light_modules_load_nothing_heavy(module: str) -> None:
-    """A mistake in a study is told in half a second, not after torch has loaded."""
-    heavy = ("torch", "optuna", "plotly", "scipy")
-    code = f"import sys, {module}; print(*(name for name in {heavy} if name in sys.modules))"
+def test_modules_load_nothing_heavier_than_they_need(module: str, left_out: tuple[str, ...]) -> None:
+    """A mistake in a study is told in half a second, and a verdict not after torch has loaded."""
+    code = f"import sys, {module}; print(*(name for name in {left_out} if name in sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []

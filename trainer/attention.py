@@ -17,9 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from trainer.dropout import keep_mask, kept_256ths
-
-QUERIES = 64
-"""Queries a block: of 32, 64 and 128 the fastest at T 128 and 256, heads of 32."""
+from trainer.sizes import QUERIES
 
 
 def causal_attention(qkv_BTC3: Tensor, *, n_head: int, dropout: float) -> Tensor:

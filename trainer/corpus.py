@@ -7,6 +7,7 @@ between Python versions, which its fingerprint tells.
 from __future__ import annotations
 
 import hashlib
+import os
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,5 +70,9 @@ class EmbeddedCorpus:
 
 def source_files(folder: Path) -> list[str]:
     """The library's .py files without its tests and installed packages: sorted paths relative to `folder`."""
-    paths = (path.relative_to(folder) for path in folder.rglob("*.py"))
-    return sorted(path.as_posix() for path in paths if _LEFT_OUT.isdisjoint(path.parts))
+    found: list[str] = []
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _LEFT_OUT]  # there are ten times as many in those
+        inside = Path(where).relative_to(folder)
+        found += [(inside / name).as_posix() for name in files if name.endswith(".py")]
+    return sorted(found)

@@ -3,6 +3,8 @@
 A worker on a CPU is one process with one thread on one core, so a CPU's peak is measured for one
 thread. Peaks of cards are a table: nanoGPT divides by an A100's 312 TFLOP/s on every card, which
 makes its `mfu` read 5.35 times too low on an RTX 4070. A card that the table lacks has no peak.
+
+torch takes seconds to import, so that only what asks it something imports it.
 """
 
 from __future__ import annotations
@@ -11,22 +13,27 @@ import ctypes
 import dataclasses
 import functools
 import gc
+import importlib.metadata
 import logging
 import math
 import os
 import platform
 import re
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
 
 from trainer import cache
 from trainer.config import TrainConfig
 from trainer.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,6 +41,9 @@ CUDA_CONTEXT = 500 * 2**20
 """bytes of a card that a process's CUDA context takes, at most"""
 
 _CGROUPS = Path("/sys/fs/cgroup")
+
+_DRIVERS = tuple(map(Path, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")))
+"""one of which Linux has where it has a card: of NVIDIA's driver, of that in WSL, of AMD's"""
 
 # Dense TFLOP/s of 16-bit products with 32-bit accumulation, and GiB of memory, from the vendor's whitepapers and data
 # sheets. bfloat16 and float16 are equal where a card has both; T4 and V100 have float16 only. Of cards that come in
@@ -104,7 +114,7 @@ def resolve(device: str) -> str:
         return "cuda" if here else "cpu"
     if not here:
         raise ConfigError(
-            f"device={device}: torch {torch.__version__} finds no CUDA device here; "
+            f"device={device}: torch {_torch_version()} finds no CUDA device here; "
             "use device=cpu or auto, or install a CUDA build of torch and check nvidia-smi"
         )
     if index and int(index) >= here:
@@ -133,6 +143,8 @@ def describe(device: str) -> Device:
             memory=here.total,
             free=here.free,
         )
+    import torch
+
     properties = torch.cuda.get_device_properties(found)
     return Device(
         kind="cuda",
@@ -206,6 +218,8 @@ def precision(device: str, dtype: str) -> torch.dtype | None:
     """
     if not device.startswith("cuda") or dtype == "float32":
         return None
+    import torch
+
     major, minor = torch.cuda.get_device_capability(device)
     used = "float32" if major < 7 else "float16" if major < 8 else dtype
     if used != dtype:
@@ -222,7 +236,20 @@ def precision(device: str, dtype: str) -> torch.dtype | None:
 
 def cuda_devices() -> int:
     """CUDA devices that torch can use here."""
+    if not driver_is_here():
+        return 0
+    import torch
+
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def driver_is_here() -> bool:
+    """Whether there may be a card. Where there is no driver, torch needn't be asked."""
+    return sys.platform != "linux" or any(driver.exists() for driver in _DRIVERS)
+
+
+def _torch_version() -> str:
+    return importlib.metadata.version("torch")
 
 
 def cpu_cores() -> int:
@@ -238,6 +265,8 @@ def room(device: str) -> Room:
     On a card this takes the 300 to 500 MiB of a CUDA context for this process, which are not counted as free.
     """
     if device.startswith("cuda"):
+        import torch
+
         free, total = torch.cuda.mem_get_info(device)
         return Room(free=free, total=total)
     machine = psutil.virtual_memory()
@@ -246,6 +275,8 @@ def room(device: str) -> Room:
 
 def release() -> None:
     """Give back to the system what this process has freed and kept, so that `room` counts it as free."""
+    import torch
+
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch leaves it untyped
         gc.collect()
         torch.cuda.empty_cache()
@@ -256,6 +287,8 @@ def release() -> None:
 
 def card_name(device: str) -> str:
     """What CUDA calls the card."""
+    import torch
+
     return torch.cuda.get_device_name(device)
 
 
@@ -325,17 +358,17 @@ def _quota_of(group: Path) -> float:
     return math.inf
 
 
-def cpu_peak(*, threads: int | None = None) -> float:
-    """float32 FLOP/s of `threads` of this processor's cores (default: torch's), measured once a machine and torch.
+def cpu_peak(*, threads: int) -> float:
+    """float32 FLOP/s of `threads` of this processor's cores, measured once a machine and torch.
 
     So many times what one core reaches: that they share caches and heat is left to what is compared with it.
     """
-    return (threads or torch.get_num_threads()) * _core_peak()
+    return threads * _core_peak()
 
 
 @functools.cache
 def _core_peak() -> float:
-    key = {"processor": processor(), "torch": torch.__version__, "of": "one core's time"}
+    key = {"processor": processor(), "torch": _torch_version(), "of": "one core's time"}
     kept = (cache.load("cpu-peak", key) or {}).get("flops")
     if isinstance(kept, float) and 0 < kept < math.inf:
         return kept
@@ -346,6 +379,8 @@ def _core_peak() -> float:
 
 def _measured_peak(size: int = 1024) -> float:
     """The best of several size x size products on one thread, by its own time: a busy neighbour costs it none."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -17,15 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-CHUNK = 512
-"""Rows at a time on a CPU: at V 512 to 4000 as fast as any or faster; from 128 down the small products cost more than
-the cache saves."""
-
-_LINE = 16
-"""float32 in a cache line"""
-
-_CARD_LOGITS = 2**26
-"""Logits at a time on a card, where large products are what counts: 0.7 GB in float16 and float32 together."""
+from trainer.sizes import CHUNK, evaluated_rows, padded
 
 
 def linear_cross_entropy(x_NC: Tensor, weight_VC: Tensor, y_N: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
@@ -49,21 +41,6 @@ def token_losses(x_NC: Tensor, weight_VC: Tensor, y_N: Tensor, *, label_smoothin
             for x, y in chunks
         ]
     )
-
-
-def evaluated_rows(kind: str, *, vocab_size: int) -> int:
-    """Rows whose logits an evaluation has at once on a "cpu" or a "cuda" device."""
-    return CHUNK if kind == "cpu" else max(CHUNK, _CARD_LOGITS // vocab_size)
-
-
-def padded(vocab_size: int) -> int:
-    """Length of a row of logits in memory: an odd number of cache lines, with one to spare at least.
-
-    Rows that lie a power of two apart compete for the same places in the cache: at V 1024 and 4096 the product that
-    makes the weight's gradient is a third slower without.
-    """
-    lines = -(-vocab_size // _LINE)
-    return _LINE * (lines + 1 + lines % 2)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

@@ -24,11 +24,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from trainer.attention import QUERIES
 from trainer.config import TrainConfig
 from trainer.device import parameters
-from trainer.loss import CHUNK, evaluated_rows, padded
-from trainer.model import LONGEST_WRITTEN_OUT
+from trainer.sizes import CHUNK, LONGEST_WRITTEN_OUT, QUERIES, evaluated_rows, padded
 
 _INDEX = 16
 """a token and its target, int64"""

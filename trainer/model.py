@@ -20,11 +20,9 @@ from trainer.attention import causal_attention
 from trainer.config import TrainConfig
 from trainer.dropout import dropout
 from trainer.loss import linear_cross_entropy, token_losses
+from trainer.sizes import LONGEST_WRITTEN_OUT
 
 INIT_STD = 0.02
-
-LONGEST_WRITTEN_OUT = 256
-"""Context up to which attention without dropout is written out: its weights, T*T a head, stay for the backward pass."""
 
 
 def _own_parts(config: TrainConfig, x: Tensor) -> bool:

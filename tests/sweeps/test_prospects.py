@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scipy.stats import betabinom, t
+from scipy.stats import betabinom, hypergeom, t
 
+from sweeps import prospects
 from sweeps.gaussian_process import Prediction, predict
 from sweeps.law import Schedule
 from sweeps.plateau import Word, verdict
-from sweeps.prospects import MOST, Curve, Decision, Rule, chance_among_best, decide, forecast
+from sweeps.prospects import BEST_SHARE, MOST, Curve, Decision, Rule, chance_among_best, decide, forecast
 
 END = 20
 X = np.arange(END + 1) / END
@@ -324,3 +325,12 @@ def test_within_the_margin_of_the_best_it_goes_on() -> None:
     finals = np.full(39, 3.0)
     assert chance_among_best(near, finals, best=3.0, margin=0.03, trials=40) == pytest.approx(1.0)
     assert chance_among_best(near, finals, best=3.0, margin=0.01, trials=40) == pytest.approx(0.0)
+
+
+@given(st.integers(1, 200), st.integers(1, 2000))
+def test_ranks_of_a_draw_are_hypergeometric(others: int, trials: int) -> None:
+    """With `better` of the others ahead, more than that many of the ranks drawn must be among the best."""
+    total = max(trials, others + 1)
+    best = math.ceil(BEST_SHARE * total)
+    expected = hypergeom.sf(np.arange(others + 1), total, best, others + 1)
+    assert prospects._belongs(others, trials) == pytest.approx(expected, abs=1e-10)

@@ -20,6 +20,7 @@ def cards(monkeypatch):
 
     def pretend(count, name="NVIDIA GeForce RTX 4070", capability=(8, 9)):
         properties = SimpleNamespace(name=name, total_memory=12 << 30)
+        monkeypatch.setattr(device, "driver_is_here", lambda: True)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
@@ -43,6 +44,15 @@ def cards(monkeypatch):
 def test_resolve(cards, asked, here, got):
     cards(here)
     assert device.resolve(asked) == got
+
+
+def test_where_there_is_no_driver_torch_is_not_asked(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(device, "_DRIVERS", (tmp_path / "nvidiactl",))
+    assert device.cuda_devices() == 0
+    (tmp_path / "nvidiactl").touch()
+    assert device.cuda_devices() == 2
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from trainer import loss
 from trainer.loss import linear_cross_entropy, token_losses
+from trainer.sizes import padded
 
 
 def parts(n: int, c: int, v: int, *, spread: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
@@ -81,6 +82,6 @@ def test_a_target_whose_probability_underflows_has_its_loss(smoothing: float) ->
 @given(st.integers(1, 200_000))
 def test_rows_of_logits_are_an_odd_number_of_cache_lines(vocab_size: int) -> None:
     """So that 32 neighbours begin in 32 places of a cache of 2**n bytes; little is added."""
-    row = loss.padded(vocab_size)
+    row = padded(vocab_size)
     assert vocab_size < row < vocab_size + 48
     assert len({row * 4 * number % 2**11 for number in range(32)}) == 32
