@@ -118,6 +118,8 @@ class _Run:
             resume.set_generators(state["generators"])
         compiled = config.compile and self.device.type == "cuda"
         self.forward: Callable[..., Tensor] = _compiled(self.model) if compiled else self.model
+        smoothed = compiled and config.label_smoothing > 0.0
+        self.smoothing = torch.tensor(config.label_smoothing).to(self.device) if smoothed else config.label_smoothing
 
     # the loop
 
@@ -175,7 +177,7 @@ class _Run:
         for _ in range(config.gradient_accumulation_steps):
             x_BT, y_BT = self.feed.batch
             with self._autocast():
-                loss = self.forward(x_BT, y_BT, label_smoothing=config.label_smoothing)
+                loss = self.forward(x_BT, y_BT, label_smoothing=self.smoothing)
             self.feed.advance()
             scaled = self.scaler.scale(loss / config.gradient_accumulation_steps)
             scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -320,7 +322,8 @@ class _Run:
 
 
 def _compiled(model: GPT) -> Callable[..., Tensor]:
-    """The model in a graph of static shapes. A process compiles a shape once, whatever the learning rate, weight decay
-    or seed; dropout and label smoothing are constants of a graph, so that each value of theirs makes another."""
+    """The model in a graph of static shapes. A process compiles a shape once, whatever the learning rate, weight decay,
+    seed, rate of dropout or label smoothing: these are inputs. Without any of the last two it is another graph; and
+    where attention isn't flash attention in bfloat16, each rate of dropout makes one (`trainer.flash`)."""
     torch._dynamo.config.recompile_limit = MOST_GRAPHS
     return torch.compile(model, dynamic=False)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainer import flash
 from trainer.attention import causal_attention
 from trainer.config import TrainConfig
 from trainer.dropout import dropout
@@ -30,18 +31,29 @@ def _own_parts(config: TrainConfig, x: Tensor) -> bool:
     return on_cpu and config.sampling != "nanogpt"
 
 
+def _rates_are_inputs(config: TrainConfig) -> bool:
+    """Whether this is being compiled, for any rate of dropout: a number would be a part of what is compiled."""
+    return torch.compiler.is_compiling() and config.sampling != "nanogpt"
+
+
 class Dropout(nn.Module):
     """Dropout while training; its rate on a CPU is the nearest 1/256 (`trainer.dropout`)."""
 
+    rate: Tensor
+
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.drops = config, config.dropout > 0.0
+        self.register_buffer("rate", torch.tensor(config.dropout), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        p = self.config.dropout
-        if not self.training or p == 0.0:
+        if not self.training or not self.drops:
             return x
-        return dropout(x, p) if _own_parts(self.config, x) else F.dropout(x, p)
+        if _own_parts(self.config, x):
+            return dropout(x, self.config.dropout)
+        if _rates_are_inputs(self.config):
+            return x * (torch.rand_like(x, dtype=torch.float32) >= self.rate) / (1.0 - self.rate)
+        return F.dropout(x, self.config.dropout)
 
 
 class LayerNorm(nn.Module):
@@ -64,20 +76,25 @@ class Attention(nn.Module):
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.resid_dropout = Dropout(config)
-        self.config = config
+        self.config, self.drops = config, config.dropout > 0.0
+        self.rate = torch.tensor(config.dropout, device="cpu")  # wherever the rest is: flash_attention reads it there
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         return cast(Tensor, self.resid_dropout(self.c_proj(self._attend(self.c_attn(x_BTC)))))
 
     def _attend(self, qkv_BTC3: Tensor) -> Tensor:
         B, T, C3 = qkv_BTC3.shape
-        n_head, p = self.config.n_head, self.config.dropout if self.training else 0.0
-        written_out = p > 0.0 or (self.training and T <= LONGEST_WRITTEN_OUT)
+        n_head, drops = self.config.n_head, self.training and self.drops
+        written_out = drops or (self.training and T <= LONGEST_WRITTEN_OUT)
         if written_out and _own_parts(self.config, qkv_BTC3):
-            return causal_attention(qkv_BTC3, n_head=n_head, dropout=p)
+            return causal_attention(qkv_BTC3, n_head=n_head, dropout=self.config.dropout)
         heads = (B, T, n_head, C3 // 3 // n_head)
         q, k, v = (part.view(heads).transpose(1, 2) for part in torch.split(qkv_BTC3, C3 // 3, dim=2))
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
+        if drops and flash.takes(q) and _rates_are_inputs(self.config):
+            y = flash.flash_attention(q, k, v, self.rate)
+        else:
+            p = self.config.dropout if drops else 0.0
+            y = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
         return y.transpose(1, 2).contiguous().view(B, T, C3 // 3)
 
 
@@ -131,9 +148,16 @@ class GPT(nn.Module):
             if name.endswith("c_proj.weight"):
                 nn.init.normal_(parameter, std=INIT_STD / math.sqrt(2 * config.n_layer))
 
-    def forward(self, x_BT: Tensor, y_BT: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-        """Mean cross-entropy of the targets, nats a token (a 0-dim tensor)."""
+    def forward(self, x_BT: Tensor, y_BT: Tensor, *, label_smoothing: float | Tensor = 0.0) -> Tensor:
+        """Mean cross-entropy of the targets, nats a token (a 0-dim tensor).
+
+        A `label_smoothing` that is a 0-dim tensor on the model's device is no part of what is compiled.
+        """
         x_NC, y_N = self._hidden(x_BT).flatten(0, 1), y_BT.flatten()
+        if isinstance(label_smoothing, Tensor):
+            log_p_NV = F.log_softmax(self.lm_head(x_NC), dim=-1)
+            loss = F.nll_loss(log_p_NV, y_N)
+            return loss + label_smoothing * (-log_p_NV.mean() - loss)
         if _own_parts(self.config, x_NC):
             return linear_cross_entropy(x_NC, self.lm_head.weight, y_N, label_smoothing=label_smoothing)
         return F.cross_entropy(self.lm_head(x_NC), y_N, label_smoothing=label_smoothing)

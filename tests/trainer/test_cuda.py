@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
+from torch.nn import functional as F
 
 from tests.trainer.data_folders import random_walk_folder
+from trainer import flash
 from trainer.config import TrainConfig
 from trainer.loop import train
 from trainer.points import Answer, Point, Result
@@ -44,6 +47,31 @@ def test_it_learns_as_on_a_cpu(tmp_path: Path, dtype: str) -> None:
 def test_compiled_is_the_same_function(tmp_path: Path) -> None:
     eager, compiled = run(CONFIG, tmp_path), run(CONFIG.replace(compile=True), tmp_path)
     assert compiled.val_loss == pytest.approx(eager.val_loss, abs=0.05)
+
+
+def test_flash_attention_is_torchs_own_and_drops_as_much_as_it_is_told() -> None:
+    torch.manual_seed(1)
+    q, k, v = (each.transpose(1, 2) for each in torch.randn(4, 96, 3, 2, 64, device="cuda").bfloat16().unbind(2))
+    parts = [each.detach().requires_grad_() for each in (q, k, v)]
+    assert flash.takes(q)
+    mine = flash.flash_attention(*parts, torch.tensor(0.0))
+    own = F.scaled_dot_product_attention(*parts, is_causal=True)
+    assert torch.allclose(mine, own, atol=1e-2)
+    for one, other in zip(*(torch.autograd.grad(y.float().square().sum(), parts) for y in (mine, own)), strict=True):
+        assert torch.allclose(one, other, atol=5e-2)
+    draws = torch.stack([flash.flash_attention(q, k, v, torch.tensor(0.3)).float() for _ in range(400)])
+    assert torch.allclose(draws.mean(0), own.float(), atol=0.3)
+    assert draws.std(0).mean() > 0.01
+
+
+def test_a_shape_is_compiled_once_whatever_the_rates(tmp_path: Path) -> None:
+    torch._dynamo.reset()
+    counters.clear()
+    found = []
+    for dropout in (0.05, 0.1, 0.2):
+        run(CONFIG.replace(compile=True, dropout=dropout, dtype="bfloat16", label_smoothing=dropout), tmp_path)
+        found.append(counters["stats"]["unique_graphs"])
+    assert found[0] == found[-1]
 
 
 def test_it_resumes(tmp_path: Path) -> None:
