@@ -16,20 +16,11 @@ from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from trainer import allocator
 from trainer.device import driver_is_here
 
 _PRELOADED = ("trainer.loop", "sweeps.worker")
 """imported before a CPU's workers are forked"""
-
-_MALLOC = {
-    # glibc otherwise hands big blocks back to the kernel at every training step and faults them in again:
-    # a fifth of the time of a small model on a CPU
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "8589934592",
-    "MALLOC_TOP_PAD_": "67108864",
-    # pages of 2 MB where the kernel gives them to who asks, as most do: 1 to 4 % of a step are misses of small pages
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
 
 
 def warm_up() -> None:
@@ -81,8 +72,8 @@ def environment(device: str, *, threads: int, inherited: Mapping[str, str]) -> d
     changes = {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, "OPENBLAS_NUM_THREADS": number}
     kind, _, index = device.partition(":")
     if kind == "cpu":
-        # torch must not even look for a GPU; the user's own malloc settings stand
-        return {**changes, "CUDA_VISIBLE_DEVICES": "", **{k: v for k, v in _MALLOC.items() if k not in inherited}}
+        # torch must not even look for a GPU
+        return {**changes, "CUDA_VISIBLE_DEVICES": "", **allocator.missing(inherited)}
     # the worker sees one GPU, as cuda:0: a trial's config is the same on every device
     visible = [name for name in inherited.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     position = int(index or 0)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from trainer import yaml12
+from trainer import allocator, yaml12
 from trainer.config import TrainConfig
 from trainer.errors import ConfigError, UserError
 from trainer.points import Answer, Point, Result
@@ -150,4 +150,5 @@ class _Lines:
 
 
 if __name__ == "__main__":
+    allocator.restart_with_settings()
     sys.exit(main())
