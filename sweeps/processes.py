@@ -37,11 +37,9 @@ def start(device: str, *, threads: int, target: Callable[..., None], args: tuple
 
     `environment` is all that it is to have: a forked one was born with that of another day.
     """
-    method = _method(device)
-    if method == "forkserver":
-        _begin_imports()
+    forked = device == "cpu" and _begin_imports()
     changes = environment(device, threads=threads, inherited=os.environ)
-    context: Any = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context("forkserver" if forked else "spawn")
     process: BaseProcess = context.Process(
         target=target, args=(*args, {**os.environ, **changes}), name=name, daemon=True
     )
@@ -50,20 +48,20 @@ def start(device: str, *, threads: int, target: Callable[..., None], args: tuple
     return process
 
 
-def _method(device: str) -> str:
-    return "forkserver" if device == "cpu" and sys.platform == "linux" else "spawn"
-
-
-def _begin_imports() -> None:
-    """Start the process that workers of a CPU are forked from, if it isn't there."""
-    if _method("cpu") != "forkserver":
-        return
+def _begin_imports() -> bool:
+    """Start the process that workers of a CPU are forked from, if it isn't there. False: there can be none here."""
+    if sys.platform != "linux":
+        return False
     from multiprocessing import forkserver, resource_tracker  # not on every system
 
     resource_tracker.ensure_running()  # which unblocks Ctrl-C when it starts
     multiprocessing.set_forkserver_preload(list(_PRELOADED))
-    with _environment(environment("cpu", threads=1, inherited=os.environ)), _interrupts_blocked():
-        forkserver.ensure_running()
+    try:
+        with _environment(environment("cpu", threads=1, inherited=os.environ)), _interrupts_blocked():
+            forkserver.ensure_running()
+    except OSError:  # its socket can't be made, as where TMPDIR is too long for the path of one
+        return False
+    return True
 
 
 def environment(device: str, *, threads: int, inherited: Mapping[str, str]) -> dict[str, str]:

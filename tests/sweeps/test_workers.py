@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,16 @@ class TestProcessPool(PoolContract):
             monkeypatch.setenv("OF_THE_DAY", word)
             seen = self.look(make(["cpu"], fakes.look_around), job(tmp_path, run=run))
             assert (seen["OF_THE_DAY"], seen["warm"], seen["CUDA_VISIBLE_DEVICES"]) == (word, True, "")
+
+    def test_where_nothing_can_be_forked_from_they_start_afresh(
+        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse() -> None:
+            raise OSError("AF_UNIX path too long")
+
+        monkeypatch.setattr(forkserver, "ensure_running", refuse)
+        seen = self.look(make(["cpu"], fakes.look_around), job(tmp_path))
+        assert (seen["warm"], seen["MALLOC_MMAP_MAX_"], seen["OMP_NUM_THREADS"]) == (False, "0", "1")
 
     def test_workers_of_a_card_are_no_forks(self, make: Make, tmp_path: Path) -> None:
         seen = self.look(make(["cuda:0"], fakes.look_around), job(tmp_path, device="cuda:0"))
