@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweeps import processes
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -76,7 +75,9 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a study, or go on with it; ends with the verdict so far and a report."""
-    processes.warm_up()
+    from sweeps.processes import warm_up
+
+    warm_up()
     loaded = _load(study, profile, set_, data, baseline)
     from sweeps.paths import paths_of
 
@@ -97,7 +98,9 @@ def confirm(
     as_json: AsJson = False,
 ) -> None:
     """Prove or refute what a study has found: more runs on fresh seeds; never one that exists."""
-    processes.warm_up()
+    from sweeps.processes import warm_up
+
+    warm_up()
     from sweeps.arms import PHASE
     from sweeps.sections import Confirm
 

@@ -4,7 +4,7 @@ What torch compiles has a rate that is a number built in, so that each trial of 
 anew, most of a minute. Here the rate is an input like the weights: a shape is compiled once. The kernels are those that
 torch itself calls for bfloat16 (`F.scaled_dot_product_attention`), under a name of our own.
 
-Shapes: B sequences, H heads, T tokens, D a head's width; Z is whatever the kernel notes.
+Shapes: B sequences, H heads, T tokens, D a head's width.
 """
 
 from __future__ import annotations

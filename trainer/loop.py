@@ -118,8 +118,9 @@ class _Run:
             resume.set_generators(state["generators"])
         compiled = config.compile and self.device.type == "cuda"
         self.forward: Callable[..., Tensor] = _compiled(self.model) if compiled else self.model
-        smoothed = compiled and config.label_smoothing > 0.0
-        self.smoothing = torch.tensor(config.label_smoothing).to(self.device) if smoothed else config.label_smoothing
+        self.smoothing: float | Tensor = config.label_smoothing
+        if compiled and config.label_smoothing > 0.0:
+            self.smoothing = torch.tensor(config.label_smoothing, device=self.device)
 
     # the loop
 

@@ -43,7 +43,8 @@ class Dropout(nn.Module):
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
-        self.config, self.drops = config, config.dropout > 0.0
+        self.config = config
+        self.drops = config.dropout > 0.0  # kept: to compare the rate while compiling would build it in
         self.register_buffer("rate", torch.tensor(config.dropout), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ class Attention(nn.Module):
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.resid_dropout = Dropout(config)
-        self.config, self.drops = config, config.dropout > 0.0
+        self.config = config
         self.rate = torch.tensor(config.dropout, device="cpu")  # wherever the rest is: flash_attention reads it there
 
     def forward(self, x_BTC: Tensor) -> Tensor:
@@ -84,7 +85,7 @@ class Attention(nn.Module):
 
     def _attend(self, qkv_BTC3: Tensor) -> Tensor:
         B, T, C3 = qkv_BTC3.shape
-        n_head, drops = self.config.n_head, self.training and self.drops
+        n_head, drops = self.config.n_head, self.training and self.resid_dropout.drops
         written_out = drops or (self.training and T <= LONGEST_WRITTEN_OUT)
         if written_out and _own_parts(self.config, qkv_BTC3):
             return causal_attention(qkv_BTC3, n_head=n_head, dropout=self.config.dropout)

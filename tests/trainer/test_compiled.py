@@ -90,7 +90,7 @@ def test_attention_and_its_gradients_are_those_of_one_mask(p: float) -> None:
 
 @pytest.mark.usefixtures("kernels")
 def test_the_op_is_what_torch_expects_of_one() -> None:
-    """Schema, autograd, shapes without data, and what compiling makes of it."""
+    """Its schema, its autograd, and its shapes without data."""
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(flash._forward, (*heads(torch.float32), torch.tensor(0.2)), test_utils=checks)
 
