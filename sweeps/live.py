@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -55,7 +54,6 @@ class _View:
     def __init__(self) -> None:
         self.study: Study | None = None
         self.baseline: TrainConfig | None = None
-        self.now: Progress | None = None
 
     def begun(self, study: Study, baseline: TrainConfig, runs: Sequence[Run]) -> None:
         self.study, self.baseline = study, baseline
@@ -66,24 +64,24 @@ class _View:
     def knobs(self, run: Run) -> str:
         return differences(run.config, self.baseline) if self.baseline else ""
 
-    def summary(self) -> str:
-        """How far it is, in a line."""
-        now = self.now
-        if now is None:
-            return "starting"
-        ended = {outcome: n for outcome, n in now.counts.items() if n}
-        parts = [f"{sum(ended.values())} of {now.planned} runs"]
-        if ended:
-            parts.append(joined(f"{n} {outcome}" for outcome, n in ended.items()))
-        if now.best is not None and now.best.val_loss is not None:
-            parts.append(f"best {now.best.val_loss:.4f} (trial {now.best.trial})")
-        parts.append(duration(now.seconds))
-        if now.remaining_seconds is not None:
-            parts.append(f"about {duration(now.remaining_seconds)} left")
-        return " · ".join(parts)
-
     def note(self, text: str) -> None:
         raise AssertionError(f"a view says what it is told: {text}")
+
+
+def summary_line(now: Progress | None) -> str:
+    """How far the sweep is, in a line."""
+    if now is None:
+        return "starting"
+    ended = {outcome: n for outcome, n in now.counts.items() if n}
+    parts = [f"{sum(ended.values())} of {now.planned} runs"]
+    if ended:
+        parts.append(joined(f"{n} {outcome}" for outcome, n in ended.items()))
+    if now.best is not None and now.best.val_loss is not None:
+        parts.append(f"best {now.best.val_loss:.4f} (trial {now.best.trial})")
+    parts.append(duration(now.seconds))
+    if now.remaining_seconds is not None:
+        parts.append(f"about {duration(now.remaining_seconds)} left")
+    return " · ".join(parts)
 
 
 def outcome_line(run: Run) -> str:
@@ -126,10 +124,9 @@ class PlainView(_View):
         self._say(f"run {run.id} {outcome_line(run)} · {run.label} · {duration(run.seconds)}")
 
     def progress(self, progress: Progress) -> None:
-        self.now = progress
         if self._clock() - self._said >= LINE_SECONDS:
             flights = [self._flight(run, run.points[-1]) for run in progress.in_flight if run.points]
-            self._say(" · ".join([self.summary(), *flights]))
+            self._say(" · ".join([summary_line(progress), *flights]))
 
     def note(self, text: str) -> None:
         self._say(f"note: {text}")
@@ -144,12 +141,18 @@ class PlainView(_View):
 
 
 class LiveView(_View):
-    """The live table: runs in flight, and the last that ended."""
+    """The live table: runs in flight, and the last that ended.
+
+    rich draws from a thread of its own while the sweep feeds the view. Everything that the drawing reads is immutable
+    and is replaced by a single assignment, so neither thread waits for the other.
+    """
 
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        self._ended: deque[Run] = deque(maxlen=max(4, console.size.height - 16))
+        self._rows = max(4, console.size.height - 16)
+        self._ended: tuple[Run, ...] = ()
+        self._now: Progress | None = None
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render, transient=True)
 
     def __enter__(self) -> Self:
@@ -164,23 +167,27 @@ class LiveView(_View):
 
     def begun(self, study: Study, baseline: TrainConfig, runs: Sequence[Run]) -> None:
         super().begun(study, baseline, runs)
-        self._ended.extend(run for run in runs if run.outcome not in ("running", "truncated"))
+        self._add(run for run in runs if run.outcome not in ("running", "truncated"))
 
     def started(self, run: Run) -> None: ...
 
     def point(self, run: Run, point: Point) -> None: ...
 
     def ended(self, run: Run) -> None:
-        self._ended.append(run)
+        self._add([run])
+
+    def _add(self, runs: Iterable[Run]) -> None:
+        self._ended = (*self._ended, *runs)[-self._rows :]
 
     def progress(self, progress: Progress) -> None:
-        self.now = progress
+        self._now = progress
 
     def note(self, text: str) -> None:
         self._live.console.print(Text(text, style="dim"))
 
     def _render(self) -> RenderableType:
-        best = self.now.best if self.now else None
+        now, ended = self._now, self._ended
+        best = now.best if now else None
         table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
         table.add_column("trial", justify="right", no_wrap=True)
         table.add_column("phase", no_wrap=True)
@@ -190,14 +197,14 @@ class LiveView(_View):
         table.add_column("validation loss", no_wrap=True, min_width=12)
         table.add_column("nats", justify="right", no_wrap=True)
         table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis")
-        for run in self._ended:
+        for run in ended:
             is_best = best is not None and run.id == best.id
             style = "bold green" if is_best else "dim" if run.outcome != "complete" else ""
             table.add_row(*self._cells(run), style=style)
-        for run in self.now.in_flight if self.now else ():
+        for run in now.in_flight if now else ():
             table.add_row(*self._cells(run), style="cyan")
         name = self.study.name if self.study else ""
-        return Group(table, Text(f"{name}: {self.summary()}", style="bold"))
+        return Group(table, Text(f"{name}: {summary_line(now)}", style="bold"))
 
     def _columns(self) -> list[str]:
         """The knobs that there is room for: all or none."""

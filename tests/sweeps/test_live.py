@@ -6,6 +6,7 @@ import dataclasses
 import io
 import math
 import re
+import threading
 
 import pytest
 from hypothesis import given
@@ -182,3 +183,25 @@ class TestLiveView:
     def test_no_row_is_wider_than_the_terminal(self, width: int) -> None:
         table = self.shown(width).rsplit("trial  phase", 1)[-1]
         assert all(len(line.rstrip()) <= width for line in table.splitlines())
+
+    def test_runs_may_end_while_the_table_is_being_drawn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        drawing, fed, failures = threading.Event(), threading.Event(), list[threading.ExceptHookArgs]()
+        monkeypatch.setattr(threading, "excepthook", failures.append)
+
+        class Halting(LiveView):
+            """Stops in the middle of its first drawing until it has been fed."""
+
+            def knobs(self, run: Run) -> str:
+                drawing.set()
+                assert fed.wait(60)
+                return super().knobs(run)
+
+        *earlier, last = runs()
+        console = Console(file=io.StringIO(), force_terminal=True, width=60, height=40, color_system=None)
+        with Halting(console) as view:
+            view.begun(synthetic.study(), synthetic.BASELINE, earlier)
+            assert drawing.wait(60)  # rich's thread is among the rows
+            view.ended(last)
+            view.progress(now(ended=(*earlier, last)))
+            fed.set()
+        assert not failures
