@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 from trainer.config import TrainConfig
-from trainer.data import open_dataset
-from trainer.loop import train
+from trainer.data.dataset import open_dataset
 from trainer.points import Answer, Point
+from trainer.run.loop import train
 
 LIMIT = 1e-5
 

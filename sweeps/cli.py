@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 import json
 import shutil
 import sys
+import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,11 +17,12 @@ import typer
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
-    from sweeps.live import LiveView, PlainView
     from sweeps.paths import StudyPaths
-    from sweeps.results import Results
-    from sweeps.study import Study
-    from sweeps.verdict import Verdict
+    from sweeps.store.records import Results
+    from sweeps.study.study import Study
+    from sweeps.terminal import LiveView, PlainView
+    from sweeps.verdict.verdict import Verdict
+
 
 app = typer.Typer(
     name="sweep",
@@ -75,7 +78,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a study, or go on with it; ends with the verdict so far and a report."""
-    from sweeps.processes import warm_up
+    from sweeps.workers.launch import warm_up
 
     warm_up()
     loaded = _load(study, profile, set_, data, baseline)
@@ -98,11 +101,11 @@ def confirm(
     as_json: AsJson = False,
 ) -> None:
     """Prove or refute what a study has found: more runs on fresh seeds; never one that exists."""
-    from sweeps.processes import warm_up
+    from sweeps.workers.launch import warm_up
 
     warm_up()
-    from sweeps.arms import PHASE
-    from sweeps.sections import Confirm
+    from sweeps.analysis.arms import PHASE
+    from sweeps.study.sections import Confirm
 
     located, results = _results(study, out)
     before = results.study.confirm
@@ -117,30 +120,37 @@ def confirm(
 
 def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
     """Prepare, run to the end, and say what was found."""
-    from sweeps import session
+    from sweeps.engine import session
+    from sweeps.store.store import Store
 
+    # the libraries that draw load while the workers load theirs
+    threading.Thread(target=importlib.import_module, args=("sweeps.report.publish",), daemon=True).start()
     say = _say(as_json)
     for note in study.notes:
         say(f"note: {note}")
     with _preparing(as_json) as progress:
         dataset = session.prepare_data(study, paths, progress=progress)
     say(f"data: {dataset.path} ({dataset.train.tokens:,} training tokens, {dataset.val.tokens:,} validation tokens)")
-    with _view(as_json) as view:
-        ended = session.run(study, paths, dataset, observer=view)
-    from sweeps.summary import summarize
-    from sweeps.verdict import verdict
+    with Store(session.store_url(study, paths)) as store:
+        with _view(as_json) as view:
+            summary = session.run(study, paths, store, dataset, observer=view)
+        results = store.results(study.name)
+        from sweeps.report.publish import close
+
+        written = close(results, store, paths)
+    from sweeps.verdict.as_json import summarize
+    from sweeps.verdict.verdict import verdict
 
     if as_json:
-        shown = summarize(ended.results, seconds=ended.summary.seconds, store=ended.store, report=ended.report)
-        print(json.dumps(shown))
+        print(json.dumps(summarize(results, seconds=summary.seconds, store=store.path, report=written)))
     else:
         print()
-        _print(verdict(ended.results))
-        print(f"\nreport: {ended.report}\nstore:  {ended.store}   (sweep dashboard {study.name} shows it)")
-    if ended.summary.interrupted:
+        _print(verdict(results))
+        print(f"\nreport: {written}\nstore:  {store.path}   (sweep dashboard {study.name} shows it)")
+    if summary.interrupted:
         say("interrupted: run the same command to go on")
         raise typer.Exit(130)
-    if ended.summary.truncated:
+    if summary.truncated:
         say(f"hours: {study.hours:g} are over; raise hours and run the same command to go on")
 
 
@@ -161,11 +171,11 @@ def plan(
     """Show what a study will do and how long that takes; trains nothing."""
     elsewhere = device is not None or memory is not None
     loaded = _load(study, profile, set_, data, baseline, for_a_card=elsewhere)
-    from sweeps import session
+    from sweeps.engine import session
+    from sweeps.engine.planning.plan import plan as make_plan
     from sweeps.paths import paths_of
-    from sweeps.plan import plan as make_plan
-    from sweeps.results import DataFacts
-    from trainer.device import card_of, describe
+    from sweeps.store.records import DataFacts
+    from trainer.machine.device import card_of, describe
 
     paths = paths_of(loaded.name, out=out)
     listed = loaded.workers.devices
@@ -196,9 +206,9 @@ def prepare(
 ) -> None:
     """Tokenize a study's data now, so that `sweep run` finds it ready."""
     loaded = _load(study, profile, set_, data, None)
-    from sweeps import session
+    from sweeps.engine import session
     from sweeps.paths import paths_of
-    from sweeps.results import DataFacts
+    from sweeps.store.records import DataFacts
 
     paths = paths_of(loaded.name, out=out)
     with _preparing(as_json) as progress:
@@ -213,12 +223,12 @@ def prepare(
 @app.command()
 def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     """Show how far a study is, also while it runs."""
-    from sweeps import confirm
-    from sweeps.arms import PHASE
-    from sweeps.chosen import best_run
-    from sweeps.evidence import Evidence
-    from sweeps.live import outcome_line
-    from sweeps.summary import summarize
+    from sweeps.analysis.arms import PHASE
+    from sweeps.analysis.evidence import Evidence
+    from sweeps.engine import confirm
+    from sweeps.store.records import best_run
+    from sweeps.terminal import outcome_line
+    from sweeps.verdict.as_json import summarize
 
     located, results = _results(study, out)
     store = Path(located.url.removeprefix("sqlite:///"))
@@ -228,7 +238,7 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     planned = max(searching, results.study.baseline_seeds + results.study.trials) + confirm.planned(
         results.runs,
         most=results.study.confirm.max_trials,
-        over=lambda: confirm.next_wish(Evidence(results)) is None,
+        over=lambda: confirm.next_run(Evidence(results)) is None,
     )
     if as_json:
         print(json.dumps({**shown, "planned": planned}))
@@ -247,8 +257,8 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
 @app.command()
 def verdict(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     """Say which knob breaks the plateau, by how much and how sure, as far as a study has come."""
-    from sweeps.summary import verdict_of
-    from sweeps.verdict import verdict as in_words
+    from sweeps.verdict.as_json import verdict_of
+    from sweeps.verdict.verdict import verdict as in_words
 
     _, results = _results(study, out)
     if as_json:
@@ -265,10 +275,12 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write a study's report: one HTML file that needs no network."""
-    from sweeps.report import write_report
+    from sweeps.report.publish import page_of
+    from trainer.atomic import write_text
 
     located, results = _results(study, out)
-    written = write_report(results, (file or located.paths.report).absolute())
+    written = (file or located.paths.report).absolute()
+    write_text(written, page_of(results))
     print(json.dumps({"report": str(written)}) if as_json else written)
 
 
@@ -290,20 +302,18 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the best trial (or any) as a nanoGPT config, its evidence in comments."""
-    from sweeps import export as exporting
-    from sweeps.summary import trial_of
+    from sweeps.export.nanogpt_config import export_checkpoint, write_config
+    from sweeps.export.trial import check_best, export_run, trial_of
 
     located, results = _results(study, out)
     if trial is None and not force:
-        exporting.check_best(results)
+        check_best(results)
     chosen = trial_of(results, trial)
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    made = exporting.export_run(results, chosen, date=today, iters=iters)
+    made = export_run(results, chosen, date=today, iters=iters)
     rungs = _ladder(results, chosen, today, ladder) if ladder else []
-    written = exporting.write_config(made, file.absolute()) if file else None
-    saved = (
-        exporting.export_checkpoint(located.paths.run(chosen.id), made, checkpoint.absolute()) if checkpoint else None
-    )
+    written = write_config(made, file.absolute()) if file else None
+    saved = export_checkpoint(located.paths.run(chosen.id), made, checkpoint.absolute()) if checkpoint else None
     if as_json:
         found = {"trial": chosen.trial, "config": dict(made.settings), "notes": list(made.notes)}
         paths = {"file": _text(written), "checkpoint": _text(saved)}
@@ -323,11 +333,11 @@ def export(
 
 def _ladder(results: Results, chosen: Any, today: str, folder: Path) -> list[str]:
     """Write the ladder; the paths of its configs."""
-    from sweeps import export as exporting
-    from sweeps import ladder as climbing
+    from sweeps.export.ladder import ladder, write_ladder
+    from sweeps.export.trial import evidence
 
-    said = exporting.evidence(results, chosen, date=today)
-    made = climbing.write_ladder(climbing.ladder(results, chosen), results, folder.absolute(), evidence=said)
+    said = evidence(results, chosen, date=today)
+    made = write_ladder(ladder(results, chosen), results, folder.absolute(), evidence=said)
     return [str(folder.absolute() / name) for name in made]
 
 
@@ -341,8 +351,8 @@ def dashboard(
     """Browse a study with optuna-dashboard on 127.0.0.1, also while it runs."""
     import webbrowser
 
-    from sweeps.dashboard import serve
-    from sweeps.locate import locate
+    from sweeps.report.dashboard import serve
+    from sweeps.store.locate import locate
 
     def announce(url: str) -> None:
         print(f"{url} (Ctrl-C ends it)", flush=True)
@@ -360,7 +370,7 @@ def init(
     ] = "my-plateau",
 ) -> None:
     """Write a commented study to start from."""
-    from sweeps.template import write_study
+    from sweeps.study.authoring import write_study
 
     print(f"{write_study(name, Path())}: edit it, then `sweep plan {name}.yaml` and `sweep run {name}.yaml`")
 
@@ -368,7 +378,7 @@ def init(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a study, every key documented."""
-    from sweeps.spec import json_schema
+    from sweeps.study.authoring import json_schema
 
     print(json.dumps(json_schema(), indent=2))
 
@@ -382,8 +392,8 @@ def _load(
     *,
     for_a_card: bool = False,
 ) -> Study:
-    from sweeps.spec import load
-    from trainer.device import cuda_devices
+    from sweeps.study.load import load
+    from trainer.machine.device import cuda_devices
 
     return load(
         study,
@@ -396,8 +406,8 @@ def _load(
 
 
 def _results(study: str, out: Path | None) -> tuple[Any, Results]:
-    from sweeps.locate import locate
-    from sweeps.store import Reader
+    from sweeps.store.locate import locate
+    from sweeps.store.store import Reader
 
     located = locate(study, out=out)
     with Reader(located.url) as reader:
@@ -411,7 +421,7 @@ def _say(as_json: bool) -> Any:
 def _view(as_json: bool) -> LiveView | PlainView:
     from rich.console import Console
 
-    from sweeps.live import LiveView, PlainView
+    from sweeps.terminal import LiveView, PlainView
 
     console = Console(stderr=as_json)
     return LiveView(console) if console.is_terminal else PlainView(_say(as_json))
@@ -420,7 +430,7 @@ def _view(as_json: bool) -> LiveView | PlainView:
 def _preparing(as_json: bool) -> AbstractContextManager[Any]:
     from rich.console import Console
 
-    from sweeps.preparing import preparing
+    from sweeps.terminal import preparing
 
     return preparing(Console(stderr=as_json), _say(as_json))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,14 +72,3 @@ def paths_of(study: str, *, out: Path | None) -> StudyPaths:
 def log_of(run_folder: Path) -> Path:
     """The log of the run in `run_folder`: what its worker printed."""
     return run_folder / "log.txt"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` (UTF-8) beside `path` and rename it there: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from trainer import allocator, yaml12
+from trainer import strict_yaml
 from trainer.config import TrainConfig
 from trainer.errors import ConfigError, UserError
+from trainer.machine import cpu
 from trainer.points import Answer, Point, Result
 
 
@@ -51,7 +52,7 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     changes = dict(_override(text) for text in overrides)
     if path.suffix == ".py":
         return TrainConfig.from_nanogpt(path, **changes)
-    settings = yaml12.read(path).value
+    settings = strict_yaml.read(path).value
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: a config is a mapping of settings, like 'n_layer: 6'")
     try:
@@ -66,13 +67,13 @@ def _override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text}: write --set key=value, like --set learning_rate=3e-4")
     if value in ("True", "False"):  # as nanoGPT's own command line takes them
         return key, value == "True"
-    return key, yaml12.load(value, name=f"--set {key}").value
+    return key, strict_yaml.load(value, name=f"--set {key}").value
 
 
 def _run(options: argparse.Namespace) -> int:
     config = read_config(options.config, options.set)
-    from trainer.data import open_dataset  # the imports below take seconds: mistakes above are told at once
-    from trainer.loop import train
+    from trainer.data.dataset import open_dataset  # the imports below take seconds: mistakes above are told at once
+    from trainer.run.loop import train
 
     data = open_dataset(options.data)
     lines = _Lines(config, options.points)
@@ -150,5 +151,5 @@ class _Lines:
 
 
 if __name__ == "__main__":
-    allocator.restart_with_settings()
+    cpu.restart_with_settings()
     sys.exit(main())

@@ -18,3 +18,14 @@ def lr_at(step: int, config: TrainConfig) -> float:
     progress = (step - config.warmup_iters) / (config.lr_decay_iters - config.warmup_iters)
     share = 0.5 * (1.0 + math.cos(math.pi * progress))
     return config.min_lr + share * (config.learning_rate - config.min_lr)
+
+
+def learning_rates(config: TrainConfig) -> list[float]:
+    """The learning rates at evaluations 0 to the last, which is at the horizon."""
+    steps = [*range(0, config.max_iters, config.eval_interval), config.max_iters]
+    return [lr_at(step, config) for step in steps]
+
+
+def evaluation_of(step: int, config: TrainConfig) -> int:
+    """The evaluation at `step`, or the next one after it."""
+    return math.ceil(step / config.eval_interval)

@@ -10,22 +10,22 @@ import signal
 import sys
 from pathlib import Path
 
+from sweeps.engine.progress import Silent
+from sweeps.engine.runner import run
 from sweeps.paths import StudyPaths
-from sweeps.progress import Silent
-from sweeps.results import Run
-from sweeps.runner import run
-from sweeps.store import Store
-from sweeps.study import Study
-from sweeps.worker import Trainer
-from sweeps.workers import ProcessPool
-from tests.sweeps import kit
-from trainer.data import open_dataset
+from sweeps.store.records import Run
+from sweeps.store.store import Store
+from sweeps.study.study import Study
+from sweeps.workers.process_pool import ProcessPool
+from sweeps.workers.worker import TrainJob
+from tests.helpers import small_sweep
+from trainer.data.dataset import open_dataset
 from trainer.points import Point
 
 
 def study(data: Path) -> Study:
     """The baseline, dropout at its high, and a trial of the sampler's, on somebody's bins."""
-    return kit.study(
+    return small_sweep.study(
         data={"bin": str(data)},
         knobs={"dropout": {"low": 0.0, "high": 0.4}},
         horizon={"iters": 40},
@@ -58,7 +58,7 @@ def main(folder: Path, data: Path, hold_at: str) -> None:
     paths, dataset = StudyPaths(folder), open_dataset(data)
     with (
         Store(f"sqlite:///{paths.store}") as store,
-        ProcessPool(["cpu"], logs=paths.logs, cores=1, work=Trainer(checkpoint_seconds=0.0)) as pool,
+        ProcessPool(["cpu"], logs=paths.logs, cores=1, work=TrainJob(checkpoint_seconds=0.0)) as pool,
     ):
         summary = run(
             study(dataset.path),

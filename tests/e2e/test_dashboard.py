@@ -17,15 +17,14 @@ from typing import Any
 import pytest
 import yaml
 
-from sweeps.chosen import best_run
-from sweeps.dashboard import address_of, serve, server
 from sweeps.errors import StoreError
 from sweeps.paths import StudyPaths
-from sweeps.plots import pictures
-from sweeps.publish import figures, publish, study_note
-from sweeps.store import Store
-from sweeps.verdict import verdict
-from tests.sweeps import kit
+from sweeps.report.dashboard import address_of, figures, publish, serve, server, study_note
+from sweeps.report.publish import pictures
+from sweeps.store.records import best_run
+from sweeps.store.store import Store
+from sweeps.verdict.verdict import verdict
+from tests.helpers import small_sweep
 from trainer.errors import UserError
 
 
@@ -54,7 +53,7 @@ def states(ask: Callable[[str], Any], study: int) -> list[str]:
 
 def test_it_shows_a_sweep_while_it_runs_and_when_it_is_done(tmp_path: Path) -> None:
     seen: list[list[str]] = []
-    spec = kit.study(knobs={"dropout": {"low": 0.0, "high": 0.4}}, baseline_seeds=2, trials=2)
+    spec = small_sweep.study(knobs={"dropout": {"low": 0.0, "high": 0.4}}, baseline_seeds=2, trials=2)
 
     def look(tick: int) -> None:
         if tick == 60:  # the baseline's two seeds are done (22 ticks each), the third run is on its way
@@ -63,14 +62,14 @@ def test_it_shows_a_sweep_while_it_runs_and_when_it_is_done(tmp_path: Path) -> N
                 names = {study["study_name"]: study["study_id"] for study in ask("/api/studies")["study_summaries"]}
                 assert names == {"small": 1, "small-confirm": 2}
 
-    kit.sweep(tmp_path, spec, at_tick=look)
+    small_sweep.sweep(tmp_path, spec, at_tick=look)
     assert seen == [["Complete", "Running"]]
 
     with dashboard(tmp_path) as ask:
         assert states(ask, 1) == ["Complete"] * 3
         assert states(ask, 2) == ["Complete"]
         trials = ask("/api/studies/1")["trials"]
-        runs = [run for run in kit.found(tmp_path).runs if run.optuna_study == "small"]
+        runs = [run for run in small_sweep.found(tmp_path).runs if run.optuna_study == "small"]
         assert [trial["values"] for trial in trials] == [[run.val_loss] for run in runs]
         assert len(trials[0]["intermediate_values"]) == 21
         attrs = {attr["key"]: attr["value"] for attr in trials[1]["user_attrs"]}
@@ -78,9 +77,9 @@ def test_it_shows_a_sweep_while_it_runs_and_when_it_is_done(tmp_path: Path) -> N
 
 
 def test_what_was_found_stands_in_the_dashboard(tmp_path: Path) -> None:
-    spec = kit.study(knobs={"dropout": {"low": 0.0, "high": 0.4}}, confirm={"seeds": 2, "max_trials": 4})
-    kit.sweep(tmp_path, spec)
-    paths, results = StudyPaths(tmp_path), kit.found(tmp_path)
+    spec = small_sweep.study(knobs={"dropout": {"low": 0.0, "high": 0.4}}, confirm={"seeds": 2, "max_trials": 4})
+    small_sweep.sweep(tmp_path, spec)
+    paths, results = StudyPaths(tmp_path), small_sweep.found(tmp_path)
     with Store(f"sqlite:///{paths.store}") as store:
         for _ in range(2):  # the second time replaces what the first has written
             publish(results, store.storage, paths, pictures=pictures(results), today=datetime.date(2026, 11, 24))
@@ -105,7 +104,7 @@ def test_what_was_found_stands_in_the_dashboard(tmp_path: Path) -> None:
 
 
 def test_it_listens_on_this_machine_only(tmp_path: Path) -> None:
-    kit.sweep(tmp_path, kit.study(trials=1, baseline_seeds=1))
+    small_sweep.sweep(tmp_path, small_sweep.study(trials=1, baseline_seeds=1))
     url = f"sqlite:///{StudyPaths(tmp_path).store}"
     with server(url) as running:
         assert running.server_address[0] == "127.0.0.1"
@@ -117,11 +116,11 @@ def test_it_listens_on_this_machine_only(tmp_path: Path) -> None:
 
 
 def test_serve_tells_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
-    kit.sweep(tmp_path, kit.study(trials=1, baseline_seeds=1))
+    small_sweep.sweep(tmp_path, small_sweep.study(trials=1, baseline_seeds=1))
     program = (
         # a test run in the background has SIGINT ignored, and its children inherit that
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from sweeps.dashboard import serve; serve(sys.argv[1], announce=lambda a: print(a, flush=True))"
+        "from sweeps.report.dashboard import serve; serve(sys.argv[1], announce=lambda a: print(a, flush=True))"
     )
     command = [sys.executable, "-c", program, f"sqlite:///{StudyPaths(tmp_path).store}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

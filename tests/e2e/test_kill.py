@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from sweeps.paths import StudyPaths
-from sweeps.results import Results
-from sweeps.store import Reader
-from sweeps.worker import Trainer
+from sweeps.store.records import Results
+from sweeps.store.store import Reader
+from sweeps.workers.worker import TrainJob
 from tests.e2e import driver
-from tests.sweeps.kit import essence, found, sweep
-from tests.trainer.data_folders import random_walk_folder
-from trainer.data import open_dataset
+from tests.helpers.data_folders import random_walk_folder
+from tests.helpers.small_sweep import essence, found, sweep
+from trainer.data.dataset import open_dataset
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def calm(folder: Path, data: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the worker's: the order of a sum shows in its last bit
     spec, dataset = driver.study(data), open_dataset(data)
-    assert sweep(folder, spec, work=Trainer(checkpoint_seconds=3600.0), data=dataset).finished
+    assert sweep(folder, spec, work=TrainJob(checkpoint_seconds=3600.0), data=dataset).finished
     torch.set_num_threads(threads)
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
-from sweeps import plots
-from sweeps.report import write_report
-from sweeps.verdict import verdict
-from tests import attributions, synthetic
+from sweeps.report import publish
+from sweeps.report.publish import page_of
+from sweeps.verdict.verdict import verdict
+from tests.helpers import attributions, synthetic
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -47,7 +47,10 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reports")
-    return {name: write_report(study(), folder / f"{name}.html") for name, study in STUDIES.items()}
+    pages = {name: folder / f"{name}.html" for name in STUDIES}
+    for name, page in pages.items():
+        page.write_text(page_of(STUDIES[name]()), encoding="utf-8")
+    return pages
 
 
 class Visit:
@@ -55,7 +58,7 @@ class Visit:
 
     def __init__(self, browser: Browser, report: Path, *, study: str, width: int) -> None:
         self.results = STUDIES[study]()
-        self.figures = sum(len(picture.figures) for picture in plots.pictures(self.results))
+        self.figures = sum(len(picture.figures) for picture in publish.pictures(self.results))
         self.context = browser.new_context(offline=True, viewport={"width": width, "height": 800})
         self.requests: list[str] = []
         self.errors: list[str] = []

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweeps.cli import main
-from tests.trainer.data_folders import random_walk_folder
+from tests.helpers.data_folders import random_walk_folder
 from trainer import nanogpt
 
 STUDY = """

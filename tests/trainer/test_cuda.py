@@ -9,11 +9,11 @@ import torch
 from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
-from tests.trainer.data_folders import random_walk_folder
-from trainer import flash
+from tests.helpers.data_folders import random_walk_folder
 from trainer.config import TrainConfig
-from trainer.loop import train
+from trainer.model import flash
 from trainer.points import Answer, Point, Result
+from trainer.run.loop import train
 
 pytestmark = [
     pytest.mark.cuda,

@@ -15,10 +15,10 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.trainer.data_folders import random_walk_folder
-from trainer import allocator
+from tests.helpers.data_folders import random_walk_folder
 from trainer.__main__ import main
-from trainer.device import driver_is_here
+from trainer.machine import cpu
+from trainer.machine.cards import driver_is_here
 
 CONFIG = """
 # a run of a second
@@ -137,7 +137,7 @@ def test_killed_with_9_and_started_again(folder: Path) -> None:
     assert process.wait() == -signal.SIGKILL
     assert settings["MALLOC_TOP_PAD_"] == "1048576"  # the user's own
     if not driver_is_here():  # on a card the processor's allocator doesn't matter
-        assert allocator.missing(settings) == {}
+        assert cpu.missing(settings) == {}
     assert max(record.get("iter", 0) for record in records(killed)) >= 22  # the last line may be cut
     for arguments_ in (arguments(folder, "--points", str(whole), out="a"), again):
         subprocess.run([*command, *arguments_], env=environment, check=True, stdout=subprocess.DEVNULL)

@@ -1,0 +1,139 @@
+"""Optuna studies with a sampler and a pruner on a landscape, each until a given compute is spent."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner
+from optuna.trial import TrialState
+
+from benchmarks.pruning.curve_banks import Floats
+from benchmarks.pruning.surrogate import Params
+from sweeps.engine.sampler import make_sampler
+from sweeps.pruning.pruner import LR, PlateauPruner
+from sweeps.study.study import Study
+
+SPENT = (0.25, 0.5, 1.0)
+"""compute at which incumbents are compared"""
+SAMPLERS = ("tpe", "random")
+NONE = "none"
+PRUNERS: dict[str, Callable[[int], BasePruner]] = {
+    NONE: lambda _: optuna.pruners.NopPruner(),
+    "median": lambda _: optuna.pruners.MedianPruner(),
+    "hyperband": lambda _: optuna.pruners.HyperbandPruner(),
+    "sha": lambda _: optuna.pruners.SuccessiveHalvingPruner(),
+    "plateau": lambda trials: PlateauPruner(trials=trials, sentinel=0),
+}
+"""for a study of so many trials"""
+
+
+class Landscape(Protocol):
+    """What is optimised; see Surrogate."""
+
+    @property
+    def space(self) -> Mapping[str, BaseDistribution]: ...
+    @property
+    def evaluations(self) -> int: ...
+    def expected(self, params: Params, /) -> Floats: ...
+    def curve(self, params: Params, /, *, seed: int) -> Floats: ...
+    def rates(self, params: Params, /) -> Floats | None: ...
+
+
+class Cell(NamedTuple):
+    """One study to run."""
+
+    sampler: str
+    pruner: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One trial that has ended."""
+
+    evaluations: int
+    """that it ran"""
+    found: float
+    """final loss, nats; infinite where it was pruned"""
+    expected: float
+    """final loss without noise, nats"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One study: its incumbents' losses, found and expected, and what it took."""
+
+    at_compute: tuple[Trial, ...]
+    """the incumbent at each of `SPENT`"""
+    at_trials: Trial
+    """the incumbent among the first `trials`"""
+    compute: float
+    """of the first `trials`"""
+    trials: int
+    """until all compute was spent"""
+
+
+def outcome(landscape: Landscape, settings: Study, cell: Cell, *, trials: int) -> Outcome:
+    """Run a study until the compute of `trials` unpruned trials is spent."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    whole = trials * landscape.evaluations
+    sampled = settings.model_copy(
+        update={"seed": cell.seed, "sampler": settings.sampler.model_copy(update={"type": cell.sampler})}
+    )
+    study = optuna.create_study(study_name=f"study-{cell.seed}", pruner=PRUNERS[cell.pruner](trials))
+    ran: list[Trial] = []
+    while sum(trial.evaluations for trial in ran) < whole:
+        study.sampler = make_sampler(sampled, trial_number=len(ran))
+        ran.append(run(landscape, study, seed=cell.seed))
+    return Outcome(
+        at_compute=tuple(incumbent(within(ran, share * whole)) for share in SPENT),
+        at_trials=incumbent(ran[:trials]),
+        compute=sum(trial.evaluations for trial in ran[:trials]) / whole,
+        trials=len(ran),
+    )
+
+
+def run(landscape: Landscape, study: optuna.Study, *, seed: int) -> Trial:
+    """Ask for a trial and run it to its end or until it is pruned."""
+    trial, end = study.ask(dict(landscape.space)), landscape.evaluations
+    rates, losses = landscape.rates(trial.params), landscape.curve(trial.params, seed=seed).tolist()
+    if rates is not None:
+        trial.set_user_attr(LR, rates.tolist())
+    expected = float(landscape.expected(trial.params)[-1])
+    for evaluation, loss in enumerate(losses):
+        trial.report(loss, evaluation)
+        if 0 < evaluation < end and trial.should_prune():
+            study.tell(trial, state=TrialState.PRUNED)
+            return Trial(evaluations=evaluation, found=np.inf, expected=expected)
+    study.tell(trial, losses[-1])
+    return Trial(evaluations=end, found=losses[-1], expected=expected)
+
+
+def within(ran: Sequence[Trial], evaluations: float) -> Sequence[Trial]:
+    """The trials, in their order, that ended before more evaluations than that were spent."""
+    spent = np.cumsum([trial.evaluations for trial in ran])
+    return ran[: int(np.searchsorted(spent, evaluations, side="right"))]
+
+
+def incumbent(ran: Sequence[Trial]) -> Trial:
+    """The best trial as it was found; the first is never pruned, so there is one."""
+    return min(ran, key=lambda trial: trial.found)
+
+
+def outcomes(
+    landscape: Landscape, settings: Study, cells: Sequence[Cell], *, trials: int, jobs: int
+) -> Iterator[Outcome]:
+    """In the order of the cells."""
+    ran = partial(outcome, landscape, settings, trials=trials)
+    if jobs == 1:
+        yield from map(ran, cells)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap(ran, cells)

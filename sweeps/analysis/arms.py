@@ -1,0 +1,155 @@
+"""What the confirm phase compares: the baseline with some of the best trial's knobs, or a candidate; at many seeds.
+
+The empty set of knobs is the baseline, all that differ is the best, one is that knob alone, all but one is the best
+with that knob reset. So the same run serves every question that needs it, and none is run twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from sweeps.store.records import Run
+from sweeps.study.horizon import stretched
+from sweeps.study.knobs import PARAM
+from sweeps.study.proposals import ParamValue, Proposal, baseline_params, candidate_proposal, config_of
+from sweeps.study.study import Study
+from sweeps.text import advised, joined
+from trainer.config import TrainConfig
+from trainer.errors import ConfigError
+
+PHASE = "confirm"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A config without its seed."""
+
+    knobs: frozenset[str] = frozenset()
+    """taken from the best trial, the rest from the baseline"""
+    candidate: int | None = None
+    """the study's candidate of this index instead"""
+    half: bool = False
+    """at half the horizon, annealed on its own"""
+
+
+BASELINE = Arm()
+
+
+class Arms:
+    """The arms of a study whose search has found `best`; None: those of the candidates and the baseline alone."""
+
+    def __init__(self, study: Study, best: Run | None, *, vocab_size: int) -> None:
+        self.study, self.best, self._vocab_size = study, best, vocab_size
+        self._configs: dict[Arm, TrainConfig | None] = {}
+        base = self.config(BASELINE)
+        self.changed = tuple(name for name in study.sampled if best and self.config(Arm(frozenset([name]))) != base)
+        """knobs that the best trial changes, in the study's order"""
+        self.all = frozenset(self.changed)
+
+    @property
+    def winner(self) -> Arm:
+        """The best trial's arm; the baseline's where they are the same."""
+        return Arm(self.all)
+
+    def without(self, knob: str) -> Arm:
+        """The best with one knob as the baseline has it."""
+        return Arm(self.all - {knob})
+
+    def config(self, arm: Arm) -> TrainConfig | None:
+        """The arm on the study's own seed; None for a mixture of two configs that can't be run."""
+        if arm not in self._configs:
+            try:
+                self._configs[arm] = self._made(arm)
+            except ConfigError:
+                self._configs[arm] = None
+        return self._configs[arm]
+
+    def seeds(self) -> Iterator[int]:
+        """Seeds that the search has not used, in their order; the baseline's further ones are the first of them."""
+        return (self.study.seed + index for index in range(1, 10_000))
+
+    def proposal(self, arm: Arm, seed: int) -> Proposal:
+        """The run of an arm, one that can be run, at a seed."""
+        config = self.config(arm)
+        assert config is not None
+        return Proposal(
+            key=self._key(arm, seed),
+            phase=PHASE,
+            origin=PHASE,
+            label=f"{self.label(arm)}, seed {seed}",
+            knob=next(iter(arm.knobs)) if len(arm.knobs) == 1 else None,
+            seed=seed,
+            params=self._params(arm),
+            config=config.replace(seed=seed),
+        )
+
+    def proposed(self, key: str) -> Proposal | None:
+        """The proposal that a trial's key names; None where it names none of these arms."""
+        parts = key.split(":")
+        if len(parts) != 5 or parts[0] != PHASE:
+            return None
+        _, source, knobs, length, seed = parts
+        which = frozenset(knobs.split("+")) if knobs else frozenset()
+        candidate = int(source.removeprefix("candidate ")) if source.startswith("candidate ") else None
+        arm = Arm(which, candidate, length == "half")
+        known = candidate is None or candidate < len(self.study.candidates)
+        if not known or self._key(arm, int(seed)) != key or self.config(arm) is None:
+            return None
+        return self.proposal(arm, int(seed))
+
+    def arm_of(self, run: Run) -> Arm | None:
+        """The arm that a run of the confirm phase is of, by its parameters; None: of another best trial."""
+        if self.best is None or not run.params:
+            return None
+        of = {name: PARAM.get(name, name) for name in self.changed}
+        taken = frozenset(name for name, param in of.items() if run.params.get(param) == self.best.params[param])
+        for arm in (Arm(taken), Arm(taken, half=True)):
+            config = self.config(arm)
+            if config is not None and config.max_iters == run.config.max_iters:
+                return arm if config.replace(seed=run.seed) == run.config else None
+        return None
+
+    def label(self, arm: Arm) -> str:
+        """The arm in a few words."""
+        if arm.candidate is not None:
+            name = f"advice {advised(candidate_proposal(self.study, arm.candidate, vocab_size=0).label)}"
+        elif not arm.knobs:
+            name = "baseline"
+        elif arm.knobs == self.all:
+            name = f"best (trial {self.best.trial if self.best else '?'})"
+        elif len(arm.knobs) == 1:
+            name = f"{next(iter(arm.knobs))} alone"
+        elif len(self.all - arm.knobs) == 1:
+            name = f"best without {next(iter(self.all - arm.knobs))}"
+        else:
+            name = f"{joined(self.in_order(arm.knobs))} alone"
+        return f"{name}, half as long" if arm.half else name
+
+    def in_order(self, knobs: Collection[str]) -> list[str]:
+        """Knobs in the study's order."""
+        return [name for name in self.study.knobs if name in knobs]
+
+    def _key(self, arm: Arm, seed: int) -> str:
+        best = f"trial {self.best.trial}" if self.best and arm.knobs else "baseline"
+        source = best if arm.candidate is None else f"candidate {arm.candidate}"
+        return f"{PHASE}:{source}:{'+'.join(self.in_order(arm.knobs))}:{'half' if arm.half else 'full'}:{seed}"
+
+    def _params(self, arm: Arm) -> dict[str, ParamValue] | None:
+        if arm.candidate is not None:
+            return candidate_proposal(self.study, arm.candidate, vocab_size=self._vocab_size).params
+        params = baseline_params(self.study)
+        for name in arm.knobs:
+            assert self.best is not None
+            params[PARAM.get(name, name)] = self.best.params[PARAM.get(name, name)]
+        return params
+
+    def _made(self, arm: Arm) -> TrainConfig:
+        study, size = self.study, self._vocab_size
+        if arm.candidate is not None:
+            config = candidate_proposal(study, arm.candidate, vocab_size=size).config
+        else:
+            params = self._params(arm)
+            assert params is not None
+            config = config_of(study, params, seed=study.seed, vocab_size=size)
+        return stretched(config, iters=config.max_iters // 2) if arm.half else config

@@ -1,0 +1,60 @@
+"""Would more data help? What it costs the baseline to train on part of the data (the knob `data_fraction`).
+
+Runs on part of the data have the baseline's seeds, so its initial weights, but other batches: they are compared as two
+samples. That less data costs something is a measurement; that more than there is would gain something is its trend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sweeps.analysis.contrasts import Contrast, Sample, contrast
+from sweeps.store.records import Results, epochs, reference_config
+from sweeps.study.knobs import DATA
+from trainer.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amount:
+    """The baseline on another amount of the data."""
+
+    fraction: float
+    """of the training tokens"""
+    epochs: float
+    """that its runs make"""
+    seeds: int
+    """complete runs, one a seed"""
+    gain: Contrast | None
+    """loss with less data - loss with more, against min_effect: above it, data helps; None: no runs to compare"""
+
+
+def amounts(results: Results) -> tuple[Amount, ...]:
+    """The amounts that the study tries, the largest first; empty where it doesn't sweep them, or has no baseline."""
+    reference, knob = reference_config(results), results.study.knobs.get(DATA)
+    if reference is None or knob is None:
+        return ()
+    tried = sorted({*map(float, knob.ends().values()), reference.data_fraction}, reverse=True)
+    samples = {fraction: _sample(results, reference.replace(data_fraction=fraction)) for fraction in tried}
+    base, floor = reference.data_fraction, results.study.confirm.min_effect
+    return tuple(
+        Amount(
+            fraction=fraction,
+            epochs=epochs(reference.replace(data_fraction=fraction), results.data),
+            seeds=len(samples[fraction].losses),
+            gain=_gain(samples, less=min(fraction, base), more=max(fraction, base), floor=floor),
+        )
+        for fraction in tried
+        if fraction != base
+    )
+
+
+def _sample(results: Results, config: TrainConfig) -> Sample:
+    """Final losses of a config by seed; data of another amount makes other batches, so nothing is paired."""
+    runs = (run for run in results.runs if run.val_loss is not None and run.config == config.replace(seed=run.seed))
+    return Sample(losses={run.seed: run.val_loss for run in runs if run.val_loss is not None}, shape=config)
+
+
+def _gain(samples: dict[float, Sample], *, less: float, more: float, floor: float) -> Contrast | None:
+    if not samples[less].losses or not samples[more].losses:
+        return None
+    return contrast({less: 1, more: -1}, samples, threshold=floor)

@@ -1,0 +1,101 @@
+"""How far apart runs of one config land when only their seed differs, and what that noise allows to be said.
+
+A changed config is run once and compared with n runs of the baseline that differ in their seed. If
+the change did nothing, its final loss is one more draw from the baseline's losses. So the question is
+where further draws fall, and the answer is a prediction interval: `mean ± factor * sd`. Many changes
+are looked at together, so words are said only outside the *simultaneous* interval, which holds all
+of those draws at once with 95 % confidence (Hahn 1969, "Factors for Calculating Two-Sided Prediction
+Intervals for Samples from a Normal Distribution", JASA 64). It is exact where Bonferroni is not: the
+comparisons share one mean and one sd, and with 3 seeds and 12 changes that shrinks the interval by half.
+
+Assumed: seed noise is about normal, and the same for the changed config. Runs that share the search's
+seed only make the interval wider than it need be.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, special
+
+CONFIDENCE = 0.95
+MAX_BASELINE_SEEDS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """Final losses of one config under several seeds, nats a token."""
+
+    losses: tuple[float, ...]
+    mean: float
+    sd: float | None
+    """sample standard deviation; None where it cannot be known: under 2 seeds, or no difference between them"""
+
+    @property
+    def seeds(self) -> int:
+        """Runs, each with its own seed."""
+        return len(self.losses)
+
+    def half_width(self, *, looks: int = 1) -> float | None:
+        """Half the width, in nats, of the interval that holds `looks` further runs at once; None: noise unknown."""
+        return None if self.sd is None else self.sd * prediction_factor(self.seeds, looks=looks)
+
+
+def noise_of(losses: Sequence[float]) -> Noise:
+    """The noise of one config's final losses; `losses` is not empty."""
+    sd = statistics.stdev(losses) if len(losses) > 1 else 0.0
+    return Noise(losses=tuple(losses), mean=statistics.fmean(losses), sd=sd or None)
+
+
+@functools.cache
+def prediction_factor(n: int, *, looks: int = 1, confidence: float = CONFIDENCE) -> float:
+    """The `r` for which `mean ± r * sd` of n normal values holds all of `looks` further values at once.
+
+    One look: `(mean - y) / (sd * sqrt(1 + 1/n))` has Student's t distribution with n - 1 degrees of
+    freedom (y and the mean are independent, with variances s2 and s2 / n), hence
+    `r = t(0.5 + confidence/2, n - 1) * sqrt(1 + 1/n)`. Several: see `_coverage`.
+    """
+    if n < 2 or looks < 1:
+        raise ValueError(f"a prediction needs at least 2 values and 1 look, not {n} and {looks}")
+
+    def alone(level: float) -> float:
+        return float(special.stdtrit(n - 1, 0.5 + level / 2)) * math.sqrt(1 + 1 / n)
+
+    if looks == 1:
+        return alone(confidence)
+    bonferroni = alone(1 - (1 - confidence) / looks)
+    return float(optimize.brentq(lambda r: _coverage(r, n, looks) - confidence, alone(confidence), bonferroni))
+
+
+def _coverage(r: float, n: int, looks: int) -> float:
+    """Probability that `mean ± r * sd` of n normal values holds `looks` further values.
+
+    Given the mean's error z/sqrt(n) and the sd s, in units of the true sd, the further values are
+    independent: `[Phi(z/sqrt(n) + r s) - Phi(z/sqrt(n) - r s)]**looks`. This is averaged over z
+    (normal: Gauss-Hermite) and s ((n-1) s**2 is chi-squared: trapezoids in log s, where the density
+    is smooth and dies at both ends).
+    """
+    z, z_weight = np.polynomial.hermite_e.hermegauss(40)
+    df = n - 1
+    log_s = np.linspace(-36 / df, 0.5 * math.log(80 / df + 4), 401)
+    log_density = df * log_s - df / 2 * np.exp(2 * log_s) + df / 2 * math.log(df / 2) - math.lgamma(df / 2)
+    s_weight = 2 * np.exp(log_density) * (log_s[1] - log_s[0])
+    reach = r * np.exp(log_s)[:, None]
+    held = special.ndtr(z / math.sqrt(n) + reach) - special.ndtr(z / math.sqrt(n) - reach)
+    return float(s_weight @ held**looks @ z_weight) / math.sqrt(2 * math.pi)
+
+
+def seeds_to_show(effect: float, sd: float, *, looks: int) -> int | None:
+    """Baseline seeds with which one run's `effect` (nats) would be outside the noise, were the sd to stay.
+
+    None: more than 32, or no number of baseline seeds would do, because the run itself is one draw.
+    """
+    tried = range(2, MAX_BASELINE_SEEDS + 1)
+    index = bisect.bisect_left(tried, True, key=lambda n: sd * prediction_factor(n, looks=looks) < abs(effect))
+    return tried[index] if index < len(tried) else None

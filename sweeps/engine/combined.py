@@ -1,0 +1,98 @@
+"""Trials that the star suggests: every knob at once where it did best alone.
+
+Each knob alone at its two ends, beside the baseline, is a screening in one direction a knob. Where the knobs act mostly
+one by one, what they point at together is far better than any of them, and a sampler needs dozens of trials to find it:
+so it is tried first (one factor at a time, then their combination; Box and Wilson 1951 go on from there by steepest
+descent, the sampler here from what it learns of it). Nothing rests on the knobs acting one by one but the choice of one
+or two trials.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from sweeps.store.records import Run
+from sweeps.study.baseline import WHOLE
+from sweeps.study.knobs import PARAM, ChoicesKnob, RangeKnob
+from sweeps.study.proposals import ParamValue, Proposal, config_of
+from sweeps.study.study import Study
+from trainer.errors import ConfigError
+
+ORIGIN = "combined"
+_KNOWN = {"complete", "diverged", "infeasible"}
+"""outcomes that tell something of a config; a run that failed does not"""
+
+Losses = Mapping[ParamValue, float]
+"""final losses, nats, by a knob's value, all else being the baseline's; infinite: it diverged or did not fit"""
+
+
+def combined_proposals(study: Study, runs: Iterable[Run], *, vocab_size: int) -> list[Proposal]:
+    """What the star's ended runs suggest: at most two configs that none of the runs has, on the search's seed."""
+    runs = [run for run in runs if run.optuna_study == study.name and run.seed == study.seed]
+    tried = {run.config for run in runs}
+    if not any(run.origin == "baseline" and run.outcome in _KNOWN for run in runs):
+        return []
+    proposals = []
+    for way, between, words in (
+        ("parabolas", True, "every knob where a parabola through its own trials is lowest"),
+        ("best", False, "every knob at the best of the values tried alone"),
+    ):
+        params = {
+            PARAM.get(name, name): _choice(name, knob, _losses(name, runs), between=between)
+            for name, knob in study.sampled.items()
+        }
+        try:
+            config = config_of(study, params, seed=study.seed, vocab_size=vocab_size)
+        except ConfigError:
+            continue  # each value can be run alone, not all of them together
+        if config not in tried:
+            tried.add(config)
+            proposals.append(
+                Proposal(
+                    key=f"{ORIGIN}:{way}",
+                    phase="search",
+                    origin=ORIGIN,
+                    label=words,
+                    knob=None,
+                    seed=study.seed,
+                    params=params,
+                    config=config,
+                )
+            )
+    return proposals
+
+
+def lowest_point(losses: Mapping[float, float]) -> float:
+    """The place in a range, 0 to 1, where a parabola through three places' losses is lowest within the range.
+
+    The best place itself where there aren't three with finite losses, or the parabola opens downwards.
+    """
+    finite = sorted((place, loss) for place, loss in losses.items() if math.isfinite(loss))
+    best = min(losses, key=lambda place: losses[place])
+    if len(finite) != 3:
+        return best
+    (a, at_a), (b, at_b), (c, at_c) = finite
+    before, after = (at_b - at_a) / (b - a), (at_c - at_b) / (c - b)
+    bend = (after - before) / (c - a)
+    if bend <= 0:
+        return best
+    return min(max((a + b) / 2 - before / (2 * bend), 0.0), 1.0)
+
+
+def _losses(name: str, runs: Iterable[Run]) -> Losses:
+    """Of the values of one knob that were tried alone, the baseline's first."""
+    param = PARAM.get(name, name)
+    return {
+        run.params[param]: math.inf if run.val_loss is None else run.val_loss
+        for run in runs
+        if run.outcome in _KNOWN and (run.origin == "baseline" or (run.origin == "star" and run.knob == name))
+    }
+
+
+def _choice(name: str, knob: RangeKnob | ChoicesKnob, losses: Losses, *, between: bool) -> ParamValue:
+    """The best of the values tried, of equals the baseline's; `between`: also what lies between them, if ordered."""
+    if isinstance(knob, ChoicesKnob) or not between:
+        return min(losses, key=lambda value: losses[value])
+    value = knob.at(lowest_point({knob.place(float(value)): loss for value, loss in losses.items()}))
+    return round(value) if name in WHOLE and name not in PARAM else float(value)

@@ -1,0 +1,111 @@
+"""Opening a study: make it in the store, or find the same one there; another under its name is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sweeps.engine import provenance
+from sweeps.errors import NotFound, StudyChanged
+from sweeps.store.records import DataFacts, Results
+from sweeps.store.store import Store
+from sweeps.study.model import as_yaml
+from sweeps.study.sections import NOT_WRITTEN, MinuteHorizon
+from sweeps.study.study import Study
+from trainer.data.dataset import Dataset
+
+
+def open_study(
+    study: Study,
+    store: Store,
+    *,
+    dataset: Dataset,
+    devices: Sequence[str],
+    fit: Callable[[Study], Study],
+    estimate: Callable[[Study], Mapping[str, str]],
+) -> Results:
+    """The study, as it is to be run, with what the store has of it. It may have grown (more trials, more hours).
+
+    Of a new study, `fit` fixes the length of its trials, and what `estimate` says that it takes is stored; a stored one
+    keeps the length it has. Raises StudyChanged where the store's study of this name has other settings or other data.
+    """
+    facts = DataFacts.of(dataset)
+    try:
+        stored = store.results(study.name)
+    except NotFound:
+        study = fit(study)
+        store.add_study(study, data=facts, provenance={**provenance.provenance_of(devices), **estimate(study)})
+        return store.results(study.name)
+    study = _as_long_as(stored.study, study)
+    different = [*changes(stored.study, study), *_other_data(stored.data, facts)]
+    if different:
+        raise StudyChanged(
+            f"study {study.name!r} in {store.path} was begun with other settings: {'; '.join(different)}. Trials of "
+            "different settings can't be compared: give this study another name, another folder (--out), or the "
+            "settings it had"
+        )
+    store.update_study(study.name, study=study, data=facts)
+    return dataclasses.replace(stored, study=study)
+
+
+def _as_long_as(stored: Study, study: Study) -> Study:
+    """The study with the fit of the stored one, where both have a horizon in minutes."""
+    if not isinstance(study.horizon, MinuteHorizon) or not isinstance(stored.horizon, MinuteHorizon):
+        return study
+    return study.model_copy(update={"horizon": study.horizon.model_copy(update={"fit": stored.horizon.fit})})
+
+
+def _other_data(was: DataFacts, now: DataFacts) -> list[str]:
+    if was.fingerprint == now.fingerprint:
+        return []
+    return [
+        f"data: was {was.path} ({was.train_tokens} training tokens, {was.fingerprint[:12]}), "
+        f"is {now.path} ({now.train_tokens} training tokens, {now.fingerprint[:12]})"
+    ]
+
+
+_GROWING = ("trials", "baseline_seeds")
+_FREE = ("hours", "workers", "store", "notes")
+"""What may change about a study that has begun: none of it changes what a trial is or which comes next."""
+_FREE_OF_CONFIRM = {"seeds", "max_trials"}
+
+
+def changes(stored: Study, new: Study) -> list[str]:
+    """How `new` differs from the `stored` study in ways that make it another study, each in words.
+
+    trials and baseline_seeds may grow; hours, workers, the store's place and confirm's budget may change; how long a
+    trial of so many minutes is was measured for the stored one. The rest decides what a trial is, or which one comes
+    next.
+    """
+    found = []
+    for name in _GROWING:
+        before, after = getattr(stored, name), getattr(new, name)
+        if after < before:
+            found.append(
+                f"{name}: {before} → {after} (it can grow, not shrink: keep {before}, or give the study a new name)"
+            )
+    left_out: Any = {**dict.fromkeys((*_GROWING, *_FREE), True), "confirm": _FREE_OF_CONFIRM, "horizon": {NOT_WRITTEN}}
+    before, after = (study.model_dump(mode="json", exclude=left_out) for study in (stored, new))
+    return found + list(_differences("", before, after))
+
+
+def _differences(path: str, before: Any, after: Any) -> Iterator[str]:
+    if isinstance(before, list) and isinstance(after, list):
+        before, after = (dict(enumerate(each)) for each in (before, after))
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in [*before, *(key for key in after if key not in before)]:
+            yield from _differences(f"{path}.{key}".lstrip("."), before.get(key), after.get(key))
+    elif before != after:
+        yield f"{path}: {_in_words(before)} → {_in_words(after)}"
+
+
+def _in_words(value: Any) -> str:
+    """A value in YAML's flow style; absent is 'none'."""
+    if value is None:
+        return "none"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_in_words(each)}" for key, each in value.items() if each is not None) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_in_words(each) for each in value) + "]"
+    return as_yaml(value)

@@ -1,0 +1,65 @@
+"""What a result was made with: versions, machine, devices, commit."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+_PACKAGES = ("plateau-sweep", "torch", "optuna", "numpy")
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that the numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:  # run from a source tree
+            found[name] = "not installed"
+    return found
+
+
+def provenance_of(devices: Sequence[str]) -> dict[str, str]:
+    """Everything worth keeping with a study: versions, platform, devices by name, commit, command."""
+    counts = {name: devices.count(name) for name in dict.fromkeys(devices)}
+    names = [f"{count} x {device_name(name)}" if count > 1 else device_name(name) for name, count in counts.items()]
+    found = {**versions(), "platform": platform.platform(), "devices": ", ".join(names), "command": " ".join(sys.argv)}
+    revision = commit()
+    return found if revision is None else {**found, "commit": revision}
+
+
+def device_name(device: str) -> str:
+    """The processor's or the card's own name. It is asked of the system: torch would take GPU memory to answer."""
+    kind, _, index = device.partition(":")
+    if kind == "cuda":
+        query = ("nvidia-smi", f"--id={index or 0}", "--query-gpu=name", "--format=csv,noheader")
+        return _output(query) or device
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine() or device
+
+
+def commit() -> str | None:
+    """The git commit of the current folder, with "-dirty" where files differ from it; None where there is none."""
+    revision = _output(("git", "rev-parse", "HEAD"))
+    if not revision:
+        return None
+    return revision + ("-dirty" if _output(("git", "status", "--porcelain", "--untracked-files=no")) else "")
+
+
+def _output(command: tuple[str, ...]) -> str:
+    """What a command of the system prints; "" where it isn't there, fails or hangs."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,81 @@
+"""The sampler and the pruner of a study, as Optuna takes them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+
+from sweeps.analysis.pruning import rule_of
+from sweeps.engine.tpe import Past, Tpe
+from sweeps.pruning.pruner import PlateauPruner
+from sweeps.study.horizon import grid
+from sweeps.study.sections import HyperbandPruning, MedianPruning, PlateauPruning
+from sweeps.study.study import Study
+
+
+def sampler_seed(study: Study, *, trial_number: int) -> int:
+    """The seed of the sampler that proposes one trial.
+
+    A sampler seeded alike again would repeat its start-up proposals after a restart; seeded from the
+    trial's number it proposes what an undisturbed run would from the same history.
+    """
+    return int(np.random.SeedSequence([study.seed, trial_number]).generate_state(1)[0])
+
+
+def make_sampler(study: Study, *, trial_number: int, past: Past | None = None) -> BaseSampler:
+    """The sampler to ask for trial `trial_number`; `past` is one for all asks of a study, which take less time with it.
+
+    QMC alone keeps its seed: it counts its own trials in the study and goes on with the sequence.
+    """
+    seed = sampler_seed(study, trial_number=trial_number)
+    with _no_experimental_warnings():
+        match study.sampler.type:
+            case "tpe":
+                return Tpe(seed=seed, past=past)
+            case "random":
+                return optuna.samplers.RandomSampler(seed=seed)
+            case "qmc":
+                return optuna.samplers.QMCSampler(
+                    scramble=True,
+                    seed=study.seed,
+                    warn_asynchronous_seeding=False,
+                    warn_independent_sampling=False,
+                )
+            case "gp":
+                return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
+            case "cmaes":
+                return optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+
+
+@contextmanager
+def _no_experimental_warnings() -> Iterator[None]:
+    """Optuna 5 marks `multivariate`, `constant_liar` and whole samplers as experimental; a user can't act on that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def make_pruner(study: Study) -> BasePruner:
+    """The pruner, whose steps are evaluations: 0 at the start, then 1, 2, ... to the horizon."""
+    evaluations, pruner, rule = grid(study).evaluations, study.pruner, rule_of(study)
+    if isinstance(pruner, PlateauPruning) and rule is not None:
+        return PlateauPruner(**dataclasses.asdict(rule), sentinel=pruner.sentinel)
+    if isinstance(pruner, MedianPruning):
+        return optuna.pruners.MedianPruner(
+            n_startup_trials=pruner.startup_trials, n_warmup_steps=math.ceil(pruner.warmup * evaluations)
+        )
+    if isinstance(pruner, HyperbandPruning):
+        return optuna.pruners.HyperbandPruner(
+            min_resource=pruner.min_evaluations,
+            max_resource=evaluations + 1,
+            reduction_factor=pruner.reduction_factor,
+        )
+    return optuna.pruners.NopPruner()

@@ -1,0 +1,4 @@
+"""A trial as nanoGPT's config and checkpoint.
+
+May import verdict, analysis, store.records and study.
+"""

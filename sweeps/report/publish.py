@@ -1,0 +1,52 @@
+"""What a sweep leaves when it ends: its report, and what optuna-dashboard shows of it."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+from sweeps.paths import StudyPaths
+from sweeps.report.dashboard import publish
+from sweeps.report.figures import ablation_path, best_curve, candidates, curves, maps, pruning, stopped
+from sweeps.report.figures.effects import effects
+from sweeps.report.figures.importance import importance
+from sweeps.report.figures.parallel import parallel
+from sweeps.report.figures.perplexity import perplexities
+from sweeps.report.figures.slices import slices
+from sweeps.report.figures.style import Picture
+from sweeps.report.page import render
+from sweeps.store.records import Results
+from sweeps.store.store import Store
+from trainer.atomic import write_text
+
+
+def close(results: Results, store: Store, paths: StudyPaths) -> Path:
+    """Write all of it; the report's path. Raises OSError where it can't be written."""
+    drawn = pictures(results)  # takes seconds, and both show them
+    write_text(paths.report, render(results, drawn))
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    publish(results, store.storage, paths, pictures=drawn, today=today)
+    return paths.report
+
+
+def page_of(results: Results) -> str:
+    """The report with all its pictures, HTML."""
+    return render(results, pictures(results))
+
+
+def pictures(results: Results) -> tuple[Picture, ...]:
+    """Every picture of the study, most telling first."""
+    return (
+        *ablation_path.pictures(results),
+        effects(results),
+        best_curve.best_curve(results),
+        candidates.candidate_differences(results),
+        curves.all_curves(results),
+        stopped.stopped_curves(results),
+        slices(results),
+        importance(results),
+        *maps.pictures(results),
+        parallel(results),
+        *pruning.pictures(results),
+        perplexities(results),
+    )

@@ -1,0 +1,79 @@
+"""The study that a person means by a name, a folder, a database or a YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeps.errors import NotFound
+from sweeps.paths import RUNS, StudyPaths, paths_of
+from sweeps.store.store import Reader
+from trainer import strict_yaml
+
+
+@dataclass(frozen=True, kw_only=True)
+class Located:
+    """Where a study's results are."""
+
+    name: str
+    url: str
+    paths: StudyPaths
+
+
+def locate(study: str, *, out: Path | None = None) -> Located:
+    """Find the results of `study`: a name (below runs/), a folder, a .db file, or the study's YAML file.
+
+    `out` is the folder that `sweep run --out` was given. Raises NotFound, naming what there is.
+    """
+    given = Path(study)
+    if given.suffix in (".yaml", ".yml"):
+        name, store = _named_in(given)
+        paths = paths_of(name, out=out)
+        url = store or f"sqlite:///{paths.store}"
+        return Located(name=_only(url, name), url=url, paths=paths)
+    if (given / "study.db").exists():
+        database = given / "study.db"
+    elif given.suffix == ".db" or given.is_file():
+        database = given
+    else:
+        paths = paths_of(study, out=out)
+        if not paths.store.exists():
+            raise NotFound(_not_there(study, paths.store))
+        url = f"sqlite:///{paths.store}"
+        return Located(name=_only(url, study), url=url, paths=paths)
+    if not database.exists():
+        raise NotFound(_not_there(study, database))
+    url = f"sqlite:///{database.absolute()}"
+    return Located(name=_only(url, None), url=url, paths=StudyPaths(database.parent))
+
+
+def _named_in(path: Path) -> tuple[str, str | None]:
+    value = strict_yaml.read(path).value
+    name = value.get("name") if isinstance(value, dict) else None
+    if not isinstance(name, str):
+        raise NotFound(f"{path}: has no name: and so names no study")
+    store = value.get("store")
+    return name, store if isinstance(store, str) else None
+
+
+def _only(url: str, name: str | None) -> str:
+    """The study in the store: the one called `name`, or the only one."""
+    with Reader(url) as reader:
+        names = reader.names()
+        where = reader.path
+    if name in names:
+        return str(name)
+    if len(names) == 1 and name is None:
+        return names[0]
+    if not names:
+        raise NotFound(f"{where}: holds no study yet")
+    listed = ", ".join(names)
+    if name is None:
+        raise NotFound(f"{where}: holds several studies: {listed}; name one of them with its YAML file")
+    raise NotFound(f"{where}: holds no study {name!r}, but {listed}")
+
+
+def _not_there(study: str, database: Path) -> str:
+    found = sorted(path.parent.name for path in Path(RUNS).glob("*/study.db"))
+    there = f"; under runs/ there is {', '.join(found)}" if found else ""
+    return f"study {study!r}: there is no {database}{there}; `sweep run` makes one"

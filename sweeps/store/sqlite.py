@@ -1,0 +1,123 @@
+"""One driver a study: a lock on a file, and beside it who holds it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sqlite3
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import filelock
+import optuna
+import sqlalchemy as sa
+
+from sweeps.errors import StoreBusy, StoreError
+from trainer.atomic import write_text
+
+
+@contextlib.contextmanager
+def hold(path: Path, *, what: str) -> Iterator[None]:
+    """Hold the lock file `path`; raises StoreBusy, saying who has `what` and since when, where another does.
+
+    The lock is the system's: it ends with the process that holds it, however that ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    holder = path.with_suffix(".holder.json")
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise StoreBusy(
+            f"{what} is being run by {_holder(holder)}; wait for it, or stop it there with Ctrl-C (nothing is lost)"
+        ) from None
+    try:
+        since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+        write_text(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        who = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {who['pid']} on {who['host']} since {who['since']}"
+    except (OSError, ValueError, KeyError):  # it has only just taken the lock
+        return "another process"
+
+
+BUSY_SECONDS = 60.0
+"""how long a connection waits for another's lock"""
+_SUFFIXES = ("-wal", "-shm")
+
+
+def path_of(url: str) -> Path:
+    """The file of a sqlite:/// URL; raises StoreError for every other URL."""
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise StoreError(f"store: {url!r} is not a URL; write sqlite:///path/to/study.db") from error
+    if parsed.drivername != "sqlite":
+        raise StoreError(
+            f"store: {parsed.render_as_string(hide_password=True)} is a {parsed.drivername} URL; this version keeps "
+            "studies in SQLite only: write sqlite:///path/to/study.db"
+        )
+    if parsed.host or not parsed.database or parsed.database == ":memory:" or parsed.query:
+        raise StoreError(
+            f"store: {url!r} names no file; write sqlite:///path/to/study.db (three slashes), or "
+            "sqlite:////absolute/path/study.db (four)"
+        )
+    return Path(parsed.database).absolute()
+
+
+def check_file(path: Path) -> None:
+    if path.is_dir():
+        raise StoreError(f"{path}: is a folder; the store is a file, for example {path / 'study.db'}")
+
+
+def connect_to_write(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    # Even a reader of a WAL file makes files beside it. Where it cannot (a copy on a read-only disk) and nobody
+    # else has, no writer is there either, and SQLite may take the file as unchanging.
+    alone = not any(path.with_name(path.name + suffix).exists() for suffix in _SUFFIXES)
+    unchanging = "&immutable=1" if alone and not os.access(path.parent, os.W_OK) else ""
+    return sqlite3.connect(
+        f"{path.as_uri()}?mode=ro{unchanging}", uri=True, timeout=BUSY_SECONDS, check_same_thread=False
+    )
+
+
+@contextlib.contextmanager
+def clear_errors(path: Path) -> Iterator[None]:
+    """SQLite's and the system's errors in the user's words."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{path}: the store cannot be made here: {error.strerror or error}") from error
+    except (sqlite3.Error, sa.exc.DBAPIError, optuna.exceptions.StorageInternalError) as error:
+        text = str(getattr(error, "orig", None) or error.__cause__ or error)
+        if "not a database" in text or "malformed" in text:
+            remedy = "it is not a SQLite database, or is damaged; name another file, or restore it from a copy"
+        elif "readonly" in text or "unable to open" in text:
+            remedy = "it cannot be opened or written; check its permissions, or name another place with --out"
+        elif "locked" in text:
+            remedy = f"another program has kept it locked for {BUSY_SECONDS:.0f} s; close that program and run again"
+        elif "full" in text:
+            remedy = "the disk is full; make room and run again, the study goes on where it stopped"
+        else:
+            raise
+        raise StoreError(f"{path}: {remedy} ({text})") from error

@@ -1,0 +1,373 @@
+"""The store: Optuna's trials and our runs, points and events in one SQLite file.
+
+`Store` is the driver's, `Reader` everybody else's: `sweep status`, the report and optuna-dashboard read while a sweep
+writes. One process writes (see `Store.lock`), so nothing waits for locks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+import optuna
+import pydantic
+import sqlalchemy as sa
+
+from sweeps.errors import NotFound, StoreError
+from sweeps.store import sqlite, tables
+from sweeps.store.optuna_storage import Storage
+from sweeps.store.records import DataFacts, Pruning, Results, Run
+from sweeps.store.sqlite import check_file, clear_errors, connect_to_read, connect_to_write, path_of
+from sweeps.study.study import Study
+from trainer.config import TrainConfig
+from trainer.points import Point
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened: to a run, or to the study (run None)."""
+
+    run: int | None
+    time: str
+    kind: str
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Launch:
+    """A run's last launch."""
+
+    attempt: int
+    """its number, from 1; 0: never launched"""
+    step: int
+    """updates done when the run ended; 0: it has not"""
+
+
+class Reader:
+    """What a store holds, read without keeping its writer waiting.
+
+    Raises StoreError for a URL that isn't sqlite:///, and for a file that isn't there, isn't a store, or is newer
+    than this code.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.path = path_of(url)
+        check_file(self.path)
+        self._engine = self._open()
+
+    def _open(self) -> sa.Engine:
+        if not self.path.exists():
+            raise StoreError(f"{self.path}: there is no store here; `sweep run` makes one, --store names another")
+        engine = sa.create_engine(
+            "sqlite://", creator=functools.partial(connect_to_read, self.path), poolclass=sa.pool.NullPool
+        )
+        with clear_errors(self.path), engine.connect() as connection:
+            version = tables.version_of(connection)
+            if version == 0:
+                raise StoreError(f"{self.path}: holds no sweep of plateau-sweep; `sweep run` starts one")
+            tables.check_readable(version)
+            if version < tables.VERSION:
+                raise StoreError(
+                    f"{self.path}: was written by an older plateau-sweep (schema version {version}, now "
+                    f"{tables.VERSION}); `sweep run` with its study brings it up to date"
+                )
+        return engine
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def names(self) -> list[str]:
+        """Names of the studies, oldest first."""
+        with self._read() as connection:
+            return list(connection.scalars(sa.select(tables.study.c.name).order_by(tables.study.c.id)))
+
+    def results(self, name: str) -> Results:
+        """Everything found so far by the study `name`; raises NotFound."""
+        with self._read() as connection:
+            study = self._study(connection, name)
+            points: dict[int, list[Point]] = {}
+            of_study = sa.select(tables.run.c.id).where(tables.run.c.study_id == study.id)
+            columns = [column for column in tables.point.c if column.name != "run_id"]
+            query = sa.select(tables.point.c.run_id, *columns).where(tables.point.c.run_id.in_(of_study))
+            for run_id, *values in connection.execute(query.order_by(tables.point.c.step)):
+                points.setdefault(run_id, []).append(_point(values))
+            rows = connection.execute(
+                sa.select(tables.run).where(tables.run.c.study_id == study.id).order_by(tables.run.c.id)
+            )
+            runs = tuple(_run(row, tuple(points.get(row.id, ()))) for row in rows)
+        return Results(
+            study=self._spec(study),
+            data=DataFacts(**json.loads(study.data)),
+            runs=runs,
+            provenance=json.loads(study.provenance),
+            seconds=study.active_seconds,
+        )
+
+    def events(self, name: str) -> list[Event]:
+        """What happened in the study `name`, in order; raises NotFound."""
+        table = tables.event
+        with self._read() as connection:
+            study = self._study(connection, name)
+            rows = connection.execute(sa.select(table).where(table.c.study_id == study.id).order_by(table.c.id))
+            return [Event(run=row.run_id, time=row.time, kind=row.kind, detail=row.detail) for row in rows]
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[sa.Connection]:
+        with clear_errors(self.path), self._engine.connect() as connection:
+            yield connection
+
+    def _study(self, connection: sa.Connection, name: str) -> sa.Row[Any]:
+        row = connection.execute(sa.select(tables.study).where(tables.study.c.name == name)).one_or_none()
+        if row is None:
+            names = ", ".join(connection.scalars(sa.select(tables.study.c.name))) or "none"
+            raise NotFound(f"{self.path}: has no study named {name!r}; it has: {names}")
+        return row
+
+    def _spec(self, row: sa.Row[Any]) -> Study:
+        try:
+            return Study.model_validate_json(row.spec)
+        except pydantic.ValidationError as error:
+            raise StoreError(
+                f"{self.path}: study {row.name!r} was stored by another plateau-sweep, whose settings this one doesn't "
+                f"know ({error.error_count()} differ); use that version, or start the study in another folder"
+            ) from error
+
+
+class Store(Reader):
+    """The store as its driver has it: reading, writing, and Optuna's storage. Makes and migrates the file."""
+
+    storage: Storage
+
+    def _open(self) -> sa.Engine:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # our events say what its log would
+        with clear_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = connect_to_write(self.path)
+            connection.close()
+        connect = functools.partial(connect_to_write, self.path)
+        with clear_errors(self.path):
+            try:
+                self.storage = Storage(self.url, engine_kwargs={"creator": connect})
+            except RuntimeError as error:  # Optuna's word for tables of another Optuna
+                raise StoreError(
+                    f"{self.path}: its Optuna tables are not those of Optuna {optuna.__version__}; "
+                    f"`optuna storage upgrade --storage {self.url}` brings older ones up to date"
+                ) from error
+        # alembic, which Optuna asks for its version, sets up logging of its own
+        logging.getLogger("alembic").setLevel(logging.ERROR)
+        try:
+            with clear_errors(self.path), self.storage.engine.begin() as opened:
+                tables.migrate(opened)
+        except StoreError:
+            self.storage.remove_session()
+            self.storage.engine.dispose()
+            raise
+        return self.storage.engine
+
+    def close(self) -> None:
+        self.storage.remove_session()
+        super().close()
+
+    def lock(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """Be the only driver of study `name` in this file; entering it raises StoreBusy where another is."""
+        return sqlite.hold(self.path.with_name(f"{self.path.name}.{name}.lock"), what=f"study {name!r}")
+
+    def add_study(self, study: Study, *, data: DataFacts, provenance: Mapping[str, str]) -> None:
+        if study.name in optuna.get_all_study_names(self.storage):
+            raise StoreError(
+                f"{self.path}: has an Optuna study {study.name!r} that no sweep has made; give this study another name"
+            )
+        with self._write() as connection:
+            connection.execute(
+                tables.study.insert().values(
+                    name=study.name,
+                    spec=study.model_dump_json(),
+                    data=json.dumps(dataclasses.asdict(data)),
+                    provenance=json.dumps(dict(provenance)),
+                    created=_now(),
+                    active_seconds=0.0,
+                )
+            )
+
+    def update_study(
+        self, name: str, *, study: Study | None = None, data: DataFacts | None = None, seconds: float | None = None
+    ) -> None:
+        """Note a study that has grown, data that has moved, or the seconds it has taken so far."""
+        values = {
+            "spec": study.model_dump_json() if study is not None else None,
+            "data": json.dumps(dataclasses.asdict(data)) if data is not None else None,
+            "active_seconds": seconds,
+        }
+        given = {column: value for column, value in values.items() if value is not None}
+        with self._write() as connection:
+            connection.execute(tables.study.update().where(tables.study.c.name == name).values(given))
+
+    def add_run(
+        self, name: str, run: Run, *, key: str, fingerprint: str, versions: Mapping[str, str], commit: str | None
+    ) -> Run:
+        """Write a run that is about to start; it comes back with its id."""
+        with self._write() as connection:
+            study = self._study(connection, name)
+            done = connection.execute(
+                tables.run.insert().values(
+                    study_id=study.id,
+                    optuna_study=run.optuna_study,
+                    trial=run.trial,
+                    key=key,
+                    seed=run.seed,
+                    phase=run.phase,
+                    origin=run.origin,
+                    label=run.label,
+                    knob=run.knob,
+                    params=json.dumps(dict(run.params)),
+                    config=json.dumps(run.config.as_dict()),
+                    data_fingerprint=fingerprint,
+                    device=run.device,
+                    versions=json.dumps(dict(versions)),
+                    git_commit=commit,
+                    outcome=run.outcome,
+                    reason=run.reason,
+                    step=0,
+                    seconds=0.0,
+                    attempt=0,
+                    started=_now(),
+                )
+            )
+            assert done.inserted_primary_key is not None
+            return dataclasses.replace(run, id=int(done.inserted_primary_key[0]))
+
+    def launched(self, run: int, *, device: str, attempt: int) -> None:
+        """The run is on its way, for the `attempt`-th time."""
+        self._update_run(run, device=device, attempt=attempt, outcome="running", reason="", finished=None)
+
+    def ended(
+        self,
+        run: int,
+        *,
+        outcome: str,
+        reason: str,
+        step: int,
+        seconds: float,
+        val_loss: float | None,
+        val_se: float | None,
+        pruning: Pruning | None,
+    ) -> None:
+        self._update_run(
+            run,
+            outcome=outcome,
+            reason=reason,
+            step=step,
+            seconds=seconds,
+            val_loss=val_loss,
+            val_se=val_se,
+            finished=_now(),
+            pruning=_json(pruning),
+        )
+
+    def spared(self, name: str, run: int, pruning: Pruning, *, detail: str) -> None:
+        """The run is a sentinel: it goes on although the pruner would have stopped it, which is an event too."""
+        with self._write() as connection:
+            connection.execute(tables.run.update().where(tables.run.c.id == run).values(pruning=_json(pruning)))
+            self._add_event(connection, name, "sentinel", detail, run=run)
+
+    def _update_run(self, run: int, **values: Any) -> None:
+        with self._write() as connection:
+            connection.execute(tables.run.update().where(tables.run.c.id == run).values(values))
+
+    def launches(self, name: str) -> dict[int, Launch]:
+        """How each run of the study was last launched, by the run's id."""
+        with self._read() as connection:
+            study = self._study(connection, name)
+            rows = connection.execute(sa.select(tables.run).where(tables.run.c.study_id == study.id))
+            return {row.id: Launch(attempt=row.attempt, step=row.step) for row in rows}
+
+    def add_points(self, points: Sequence[tuple[int, Point]], *, name: str, seconds: float) -> None:
+        """Write (run, point) pairs, and the study's seconds so far, in one transaction; known points stay."""
+        rows = [{"run_id": run, **vars(point)} for run, point in points]
+        with clear_errors(self.path), self.storage.cursor() as cursor:
+            cursor.executemany(_ADD_POINT, rows)
+            cursor.execute(_NOTE_SECONDS, {"name": name, "seconds": seconds})
+
+    def add_event(self, name: str, kind: str, detail: str, *, run: int | None = None) -> None:
+        with self._write() as connection:
+            self._add_event(connection, name, kind, detail, run=run)
+
+    def _add_event(self, connection: sa.Connection, name: str, kind: str, detail: str, *, run: int | None) -> None:
+        study = self._study(connection, name)
+        connection.execute(
+            tables.event.insert().values(study_id=study.id, run_id=run, time=_now(), kind=kind, detail=detail)
+        )
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        with clear_errors(self.path), self._engine.begin() as connection:
+            yield connection
+
+
+_POINT = [field.name for field in dataclasses.fields(Point)]
+# what is written at every evaluation, as SQLite takes it
+_ADD_POINT = (
+    f"INSERT OR IGNORE INTO {tables.point.name} (run_id, {', '.join(_POINT)}) "  # noqa: S608  # our own names
+    f"VALUES (:run_id, {', '.join(f':{name}' for name in _POINT)})"
+)
+_NOTE_SECONDS = f"UPDATE {tables.study.name} SET active_seconds = :seconds WHERE name = :name"  # noqa: S608  # likewise
+
+
+def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
+    seconds = points[-1].seconds if row.finished is None and points else row.seconds
+    return Run(
+        id=row.id,
+        optuna_study=row.optuna_study,
+        trial=row.trial,
+        seed=row.seed,
+        phase=row.phase,
+        origin=row.origin,
+        label=row.label,
+        knob=row.knob,
+        params=json.loads(row.params),
+        config=TrainConfig.from_mapping(json.loads(row.config)),
+        device=row.device,
+        outcome=row.outcome,
+        reason=row.reason,
+        val_loss=row.val_loss,
+        val_se=row.val_se,
+        seconds=seconds,
+        points=points,
+        pruning=Pruning(**json.loads(row.pruning)) if row.pruning else None,
+    )
+
+
+def _json(pruning: Pruning | None) -> str | None:
+    return json.dumps(dataclasses.asdict(pruning)) if pruning else None
+
+
+_LOSSES = ("train_loss", "train_se", "val_loss", "val_se", "lr")
+
+
+def _point(values: Sequence[Any]) -> Point:
+    named = dict(zip([column.name for column in tables.point.c if column.name != "run_id"], values, strict=True))
+    for name in _LOSSES:
+        if named[name] is None:
+            named[name] = math.nan
+    return Point(**{name: named[name] for name in _POINT})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,179 @@
+"""pydantic's findings in the words of the person who wrote the study."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from sweeps.study import sections
+from sweeps.study.baseline import ELSEWHERE, NAMES, NOT_IN_CANDIDATES
+from sweeps.study.knobs import KNOBS, ChoicesKnob, RangeKnob
+from sweeps.study.model import Model, as_yaml, number_remedy
+from sweeps.study.study import Study
+
+TOP = (*(name for name in Study.model_fields if name != "notes"), "profiles")
+"""The keys of a study file."""
+
+_MODELS: dict[str, type[Model]] = {
+    "<range>": RangeKnob,
+    "<choices>": ChoicesKnob,
+    "<source>": sections.EmbeddedData,
+    "<parquet>": sections.ParquetData,
+    "<bin>": sections.BinData,
+    "<iters>": sections.IterHorizon,
+    "<tokens>": sections.TokenHorizon,
+    "<minutes>": sections.MinuteHorizon,
+    "gpt2": sections.Gpt2Tokenizer,
+    "bpe": sections.BpeTokenizer,
+    "bytes": sections.BytesTokenizer,
+    "plateau": sections.PlateauPruning,
+    "median": sections.MedianPruning,
+    "hyperband": sections.HyperbandPruning,
+    "none": sections.NoPruning,
+    "sampler": sections.Sampler,
+    "confirm": sections.Confirm,
+    "workers": sections.Workers,
+}
+"""Members of unions by their tags, the other sections by their keys."""
+
+_LIMITS = {
+    "greater_than": ("gt", "above"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "below"),
+    "less_than_equal": ("le", "at most"),
+}
+_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+
+Path = tuple[str | int, ...]
+
+
+def first(error: ValidationError) -> tuple[Path, str]:
+    """The mistake to tell first, as a path in the document and what is wrong there.
+
+    An unknown key goes first: where one is misspelt, another is missing.
+    """
+    found = error.errors(include_url=False)
+    one: Mapping[str, Any] = min(found, key=lambda each: each["type"] != "extra_forbidden")
+    loc = tuple(one["loc"])
+    context = one.get("ctx", {})
+    if one["type"] == "extra_forbidden":
+        return _plain(loc), _unknown(loc)
+    if one["type"] == "missing":
+        return _plain(loc[:-1]), f"{loc[-1]} is missing"
+    if one["type"] == "mistake":
+        return (*_plain(loc), *context["path"]), str(context["text"])
+    if one["type"] == "union_tag_not_found":
+        return _plain(loc), f"needs a type: {_options(_types(loc))}"
+    if one["type"] == "union_tag_invalid":
+        return (*_plain(loc), "type"), _none_of(context["tag"], _quoted(context["expected_tags"]))
+    if loc in (("sampler",), ("pruner",), ("tokenizer",)) and re.fullmatch("[a-z0-9]{1,20}", str(one["input"])):
+        return loc, f"{shorten(one['input'])} is not a mapping; write {{type: {one['input']}}}"
+    return _plain(loc), _explain(one["type"], one["input"], context, str(one["msg"]))
+
+
+def _plain(loc: Path) -> Path:
+    """A location without the tags of unions."""
+    result: list[str | int] = []
+    for part in loc:
+        tag = str(part).startswith("<") or (part in _MODELS and result[-1:] in (["tokenizer"], ["pruner"]))
+        if not tag:
+            result.append(part)
+    return tuple(result)
+
+
+def _types(loc: Path) -> tuple[str, ...]:
+    return ("gpt2", "bpe", "bytes") if loc[-1] == "tokenizer" else ("plateau", "median", "hyperband", "none")
+
+
+def _explain(kind: str, value: Any, context: Mapping[str, Any], message: str) -> str:
+    shown = shorten(value)
+    if kind in _LIMITS:
+        key, words = _LIMITS[kind]
+        return f"{shown} must be {words} {as_yaml(context[key])}"
+    if kind == "int_type":
+        if isinstance(value, float) and value.is_integer():
+            return f"{value} is not a whole number; write {int(value)}"
+        return f"{shown} is not a whole number{number_remedy(value)}"
+    if kind == "float_type":
+        return f"{shown} is not a number{number_remedy(value)}"
+    if kind == "finite_number":
+        return f"{value} is not a finite number"
+    if kind == "bool_type":
+        remedy = _BOOLEANS.get(str(value).lower())
+        return f"{shown} is neither true nor false" + (f"; write {remedy}" if remedy else "")
+    if kind == "string_type":
+        quotable = isinstance(value, int | float)
+        return f"{shown} is not text" + (f"; write it in quotes: '{shown}'" if quotable else "")
+    if kind == "string_too_short":
+        return "is empty"
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        return f"{shown} is not a mapping (key: value)"
+    if kind in ("tuple_type", "list_type"):
+        return f"{shown} is not a list"
+    if kind == "literal_error":
+        return _none_of(value, _quoted(context["expected"]))
+    return message
+
+
+def shorten(value: Any) -> str:
+    """A value as it stands in the document, cut to a line."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = repr(value) if isinstance(value, str) else as_yaml(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _quoted(text: str) -> list[str]:
+    return re.findall(r"'([^']*)'", text)
+
+
+def _options(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _none_of(value: Any, names: list[str]) -> str:
+    text = (
+        f"{shorten(value)} is not {names[0]}" if len(names) == 1 else f"{shorten(value)} is none of {_options(names)}"
+    )
+    return text + nearest(value, names)
+
+
+def nearest(value: Any, names: Iterable[str]) -> str:
+    """'; did you mean dropout?' where a name is near."""
+    near = difflib.get_close_matches(str(value), list(names), n=1, cutoff=0.65)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _unknown(loc: Path) -> str:
+    """What to say of a key that isn't known where it stands."""
+    *above, key = loc
+    where = above[-1] if above else ""
+    name = f"unknown key {shorten(key)}"
+    if not above:
+        if key in NAMES:
+            return f"{name}; it belongs to the baseline: baseline.{key}"
+        return name + (nearest(key, TOP) or f"; the keys are {_options(TOP)}")
+    if where == "baseline" or above[0] == "candidates":
+        elsewhere = ELSEWHERE if where == "baseline" else ELSEWHERE | NOT_IN_CANDIDATES
+        if key in elsewhere:
+            return f"{key} is not for a {'baseline' if where == 'baseline' else 'candidate'}: {elsewhere[str(key)]}"
+        return name + (nearest(key, (*NAMES, "head_size")) or "; settings have nanoGPT's names")
+    if where == "knobs":
+        if key in NAMES or key in ELSEWHERE:
+            return f"{key} can't be swept; the knobs are {_options(KNOBS)}"
+        return name + (nearest(key, KNOBS) or f"; the knobs are {_options(KNOBS)}")
+    known = [name for name in _MODELS[str(where)].model_fields if name != sections.NOT_WRITTEN]
+    others = {field for tag, model in _MODELS.items() if tag.startswith("<") for field in model.model_fields}
+    if str(where).startswith("<") and key in others - set(known):
+        return f"{key} doesn't go with {_options(_telling(str(where)))}; drop one"
+    return name + (nearest(key, known) or f"; the keys are {_options(known)}")
+
+
+def _telling(tag: str) -> tuple[str, ...]:
+    return ("low", "high") if tag == "<range>" else (tag.strip("<>"),)

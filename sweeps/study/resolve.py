@@ -1,0 +1,232 @@
+"""A study file, a profile of it, and what the command line changes, made one mapping.
+
+Every value remembers where it was written, so that an error can say so: a line of the file, a
+nanoGPT config, or an option.
+"""
+
+from __future__ import annotations
+
+import copy
+import glob
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sweeps.errors import SpecError
+from sweeps.study.baseline import NAMES
+from sweeps.study.messages import nearest, shorten
+from trainer import nanogpt, strict_yaml
+from trainer.strict_yaml import YamlPath
+
+_REPLACES: dict[str, set[str]] = {
+    "source": {"parquet", "text", "bin"},
+    "parquet": {"source", "bin"},
+    "bin": {"source", "parquet", "text", "val_fraction", "min_chars", "dedup"},
+    "iters": {"tokens", "minutes", "equal"},
+    "tokens": {"iters", "minutes", "equal"},
+    "minutes": {"iters", "tokens"},
+    "choices": {"low", "high", "log", "step", "round"},
+    "low": {"choices"},
+    "high": {"choices"},
+    "head_size": {"n_head"},
+    "n_head": {"head_size"},
+}
+"""Keys that exclude others: laid over a mapping, they remove those from it."""
+
+
+@dataclass(kw_only=True)
+class Resolved:
+    """The mapping, not yet a Study, and where each of its values comes from."""
+
+    name: str
+    value: dict[str, Any]
+    places: dict[YamlPath, str]
+    baseline: str | None = None
+    """the nanoGPT config that stands in for the file's baseline"""
+    notes: list[str] = field(default_factory=list)
+    """what was adjusted, for the person to know"""
+
+    def place(self, path: YamlPath) -> str:
+        """Where the value at `path` was written, or what is around it."""
+        while path and path not in self.places:
+            path = path[:-1]
+        return self.places.get(path, self.name)
+
+    def error(self, path: YamlPath, text: str) -> SpecError:
+        """The mistake at `path`: `studies/x.yaml:12: knobs.n_embd: ...`."""
+        dotted = ".".join(str(part) for part in path)
+        return SpecError(": ".join(part for part in (self.place(path), dotted, text) if part))
+
+    def put(self, path: YamlPath, value: Any, place: str | dict[YamlPath, str], *, keep: Collection[str] = ()) -> None:
+        """Set the value at `path`, making the mappings above it; null removes the key.
+
+        `place` is where the value was written, or where each of its parts was; `keep` are keys
+        beside it that it can't remove.
+        """
+        places = {(): place} if isinstance(place, str) else place
+        holder, path = self._holder(path, places[()])
+        key = path[-1]
+        if isinstance(holder, list):
+            holder[int(key)] = value
+        elif value is None:
+            holder.pop(str(key), None)
+        else:
+            another = key == "type" and holder.get("type") != value  # another type has other keys
+            for other in (set(holder) if another else _REPLACES.get(str(key), set())) - set(keep):
+                holder.pop(other, None)
+                self._forget((*path[:-1], other))
+            holder[str(key)] = value
+        self._forget(path)
+        if value is not None:
+            self.places |= {(*path, *below): where for below, where in places.items()}
+
+    def merge(self, path: YamlPath, over: dict[str, Any], places: dict[YamlPath, str]) -> None:
+        """Lay mapping `over` on the one at `path`: mappings merge, the rest replaces, null removes."""
+        for key, value in over.items():
+            here = (*path, key)
+            inner = {below[1:]: place for below, place in places.items() if below[:1] == (key,)}
+            if not isinstance(value, dict):
+                self.put(here, copy.deepcopy(value), inner, keep=over)
+                continue
+            if not isinstance(self._get(here), dict):
+                self.put(here, {}, inner[()], keep=over)
+            self.merge(here, value, inner)
+
+    def _get(self, path: YamlPath) -> Any:
+        value: Any = self.value
+        for part in path:
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+    def _holder(self, path: YamlPath, place: str) -> tuple[dict[str, Any] | list[Any], YamlPath]:
+        """What holds the value at `path`, made where it is missing; and the path, its list indices as numbers."""
+        holder: Any = self.value
+        for depth, part in enumerate(path):
+            if isinstance(holder, list):
+                part = _index(holder, path[:depth], part, place)
+                path = (*path[:depth], part, *path[depth + 1 :])
+            elif not isinstance(holder, dict):
+                dotted = ".".join(str(part) for part in path[:depth])
+                raise SpecError(f"{place}: {dotted} is {shorten(holder)} and has no {part!r} below it")
+            if depth == len(path) - 1:
+                break
+            if isinstance(holder, dict) and part not in holder:
+                holder[str(part)] = {}
+                self.places[path[: depth + 1]] = place
+            holder = holder[part]
+        return holder, path
+
+    def _forget(self, path: YamlPath) -> None:
+        for other in [other for other in self.places if other[: len(path)] == path]:
+            del self.places[other]
+
+
+def _index(holder: list[Any], above: YamlPath, part: str | int, place: str) -> int:
+    text, dotted = str(part), ".".join(str(each) for each in above)
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) < len(holder)):
+        raise SpecError(f"{place}: {dotted} is a list of {len(holder)}, counted from 0; it has no {text!r}")
+    return int(text)
+
+
+def resolve(
+    path: str | Path,
+    *,
+    profile: str | None,
+    overrides: Sequence[str],
+    data: str | None,
+    baseline: str | Path | None,
+    devices_have_cuda: bool,
+) -> Resolved:
+    """The study file at `path`, then its profile, `--baseline`, `--data` and each `--set`, in this order.
+
+    Raises SpecError, or ConfigError for files that cannot be read.
+    """
+    document = strict_yaml.read(path)
+    name = str(path)
+    if not isinstance(document.value, dict):
+        raise SpecError(f"{name}: is not a study: it needs keys such as name, baseline, horizon and knobs")
+    places = {where: f"{name}:{line}" for where, line in document.lines.items()}
+    resolved = Resolved(name=name, value=copy.deepcopy(document.value), places=places)
+    profiles = resolved.value.pop("profiles", None)
+    chosen = _profile(resolved, profiles, profile, devices_have_cuda=devices_have_cuda)
+    if chosen is not None:
+        inner = {where[2:]: place for where, place in places.items() if where[:2] == ("profiles", chosen)}
+        resolved.merge((), profiles[chosen] or {}, inner)
+    if baseline is not None:
+        _lay_baseline(resolved, str(baseline))
+    if data is not None:
+        _lay_data(resolved, data)
+    for override in overrides:
+        _lay_override(resolved, override)
+    return resolved
+
+
+def _profile(resolved: Resolved, profiles: Any, asked: str | None, *, devices_have_cuda: bool) -> str | None:
+    """The profile to lay over the study: the one asked for, or that of the devices, if the study has it."""
+    if profiles is None and asked is None:
+        return None
+    if profiles is None:
+        raise SpecError(f"--profile {asked}: {resolved.name} has no profiles; leave it out")
+    if not isinstance(profiles, dict):
+        raise resolved.error(
+            ("profiles",), "is not a mapping of names to changes, such as cpu: {horizon: {iters: 400}}"
+        )
+    for name, changes in profiles.items():
+        if not isinstance(changes, dict | None):
+            raise resolved.error(("profiles", name), "is not a mapping of what the profile changes")
+    if asked is not None and asked not in profiles:
+        raise SpecError(
+            f"--profile {asked}: {resolved.name} has no such profile; "
+            f"it has {', '.join(profiles) or 'none'}{nearest(asked, profiles)}"
+        )
+    chosen = asked or ("cuda" if devices_have_cuda else "cpu")
+    return chosen if chosen in profiles else None
+
+
+def _lay_baseline(resolved: Resolved, path: str) -> None:
+    """A nanoGPT config in place of the study's baseline: nanoGPT's defaults for what it doesn't set."""
+    read = nanogpt.read_config(path)
+    settings = {key: value for key, value in read.items() if key in NAMES}
+    if read.get("init_from", "scratch") != "scratch":
+        resolved.notes.append(f"{path} has init_from = {read['init_from']!r}; the study's trials start from scratch")
+    before = resolved.value.get("baseline")
+    if isinstance(before, dict) and "head_size" in before:
+        width, heads = (int(settings.get(key, nanogpt.DEFAULTS[key])) for key in ("n_embd", "n_head"))
+        if heads > 0 and width % heads == 0:
+            settings.pop("n_head", None)
+            settings["head_size"] = width // heads
+    resolved.put(("baseline",), settings, path)
+    resolved.baseline = path
+
+
+def _lay_data(resolved: Resolved, data: str) -> None:
+    """nanoGPT's folder of tokens, or parquet: a file, a glob, a folder or a URL."""
+    path = Path(data)
+    if not data:
+        raise SpecError("--data: is empty; give parquet files, or a folder with train.bin and val.bin")
+    if "://" in data or glob.has_magic(data):
+        key, value = "parquet", data
+    elif path.name in ("train.bin", "val.bin"):
+        key, value = "bin", str(path.parent)
+    elif path.is_dir():
+        key, value = ("bin" if (path / "train.bin").exists() else "parquet"), data
+    elif path.is_file():
+        key, value = "parquet", data
+    else:
+        raise SpecError(f"--data {data}: there is no such file or folder")
+    if not isinstance(resolved.value.get("data"), dict):
+        resolved.put(("data",), {}, "--data")
+    resolved.put(("data", key), value, "--data")
+
+
+def _lay_override(resolved: Resolved, override: str) -> None:
+    """`a.b.c=value`, the value in YAML; null removes the key."""
+    dotted, equals, text = override.partition("=")
+    parts = tuple(dotted.strip().split("."))
+    if not equals or not all(parts):
+        raise SpecError(f"--set {override}: is not KEY=VALUE, such as knobs.dropout.high=0.4")
+    if not text.strip():
+        raise SpecError(f"--set {override}: has no value; null removes a key")
+    value = strict_yaml.load(text, name=f"--set {dotted}").value
+    resolved.put(parts, value, "--set")

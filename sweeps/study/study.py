@@ -1,0 +1,250 @@
+"""The study: what is swept, from where, on what, for how long. Frozen, and checked whole when it is made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from sweeps.study.baseline import Baseline, Candidate, Value, complete, head_unit, with_heads
+from sweeps.study.knobs import DATA, ChoicesKnob, Knobs, RangeKnob, check_knob
+from sweeps.study.model import Model, Number, as_yaml, mistake
+from sweeps.study.sections import (
+    MIN_ITERS,
+    NOT_WRITTEN,
+    Confirm,
+    Data,
+    EmbeddedData,
+    Fit,
+    Gpt2Tokenizer,
+    Horizon,
+    IterHorizon,
+    MinuteHorizon,
+    PlateauPruning,
+    Pruner,
+    Sampler,
+    TokenHorizon,
+    Tokenizer,
+    Workers,
+)
+from trainer.config import TrainConfig
+from trainer.errors import ConfigError
+
+CONFIRM = "-confirm"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Study(Model):
+    """A sweep, resolved: profiles and overrides applied, the baseline's settings complete.
+
+    Everything that needs no training to be wrong is checked here and in `spec.load`.
+    """
+
+    name: str
+    """names the study, its folder and its Optuna study: letters, digits, '.', '_', '-'"""
+    data: Data = EmbeddedData(source="embedded")
+    """what is trained on"""
+    tokenizer: Tokenizer = Gpt2Tokenizer(type="gpt2")
+    """how text becomes tokens (not for data: {bin: ...}, whose tokens are there)"""
+    baseline: Baseline
+    """the run that plateaus, by nanoGPT's names; what is missing has nanoGPT's default"""
+    horizon: Horizon
+    """length of a trial; the baseline's schedule comes along by its fractions of max_iters"""
+    evaluations: int = Field(30, ge=20, le=40)
+    """evaluations of a trial after the first, which is at iteration 0; the nearest number that divides the horizon"""
+    final_windows: int = Field(2048, ge=1, le=2**20)
+    """fixed validation windows (of block_size tokens) of a trial's final loss, its value"""
+    hours: float | None = Field(None, gt=0, le=10_000)
+    """deadline of the sweep, hours over all its sessions: it then reports with what it has; null: none"""
+    knobs: Knobs
+    """what is swept, by nanoGPT's names"""
+    candidates: tuple[Candidate, ...] = Field((), strict=False)
+    """advice to try first, each as it stands: nanoGPT's names, iterations of the baseline's max_iters"""
+    baseline_seeds: int = Field(3, ge=1, le=100)
+    """runs of the baseline, with seeds seed, seed + 1, ...: they measure the noise"""
+    trials: int = Field(40, ge=1, le=100_000)
+    """trials of the search; candidates, star and what it suggests included; the baseline's runs come on top"""
+    seed: int = Field(1337, ge=0, le=2**31 - 1)
+    """seed of every trial of the search, and of the sampler"""
+    sampler: Sampler = Sampler(type="tpe")
+    """who proposes the trials after the baseline, the candidates, the star and its combinations"""
+    pruner: Pruner = PlateauPruning(type="plateau")
+    """who stops hopeless trials"""
+    confirm: Confirm = Confirm()
+    """runs on fresh seeds that prove, or refute, what the search has found"""
+    store: str | None = None
+    """sqlite:/// URL of the file that keeps everything; null: study.db in the study's folder"""
+    workers: Workers = Workers()
+    """where trials train"""
+    notes: tuple[str, ...] = Field((), strict=False)
+    """what was adjusted to make the study fit, for the person to know; not a key of the YAML"""
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if problem := problem_with_name(name):
+            raise mistake(problem)
+        return name
+
+    @field_validator("baseline")
+    @classmethod
+    def _fill(cls, given: dict[str, Value]) -> dict[str, Value]:
+        if "head_size" in given and "n_head" in given:
+            raise mistake("head_size says how many heads there are (n_embd / head_size); drop n_head", "n_head")
+        return complete(given)
+
+    @field_validator("knobs")
+    @classmethod
+    def _check_knobs(cls, knobs: dict[str, RangeKnob | ChoicesKnob]) -> dict[str, RangeKnob | ChoicesKnob]:
+        if not knobs.keys() - {DATA}:
+            raise mistake("there is nothing to sweep; add a knob such as dropout: {low: 0, high: 0.3}")
+        for name, knob in knobs.items():
+            check_knob(name, knob)
+        return knobs
+
+    @field_validator("candidates")
+    @classmethod
+    def _check_candidates(cls, candidates: tuple[dict[str, Value], ...]) -> tuple[dict[str, Value], ...]:
+        for index, candidate in enumerate(candidates):
+            if "head_size" in candidate and "n_head" in candidate:
+                raise mistake("head_size and n_head say the same thing; drop one", index, "n_head")
+        return candidates
+
+    @field_validator("store")
+    @classmethod
+    def _check_store(cls, store: str | None) -> str | None:
+        if store is not None and not re.fullmatch(r"sqlite:///[^?#]+", store):
+            raise mistake(f"{store!r} is not a SQLite URL such as sqlite:///runs/plateau/study.db")
+        return store
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        try:
+            TrainConfig.from_mapping(with_heads(self.baseline))
+        except ConfigError as error:
+            raise mistake(str(error), "baseline", *setting_named(error, self.baseline)) from error
+        if isinstance(self.horizon, TokenHorizon) and self.iters < MIN_ITERS:
+            raise mistake(
+                f"{as_yaml(self.horizon.tokens)} tokens are {self.iters} iterations of "
+                f"{self.tokens_per_iter}; at least {MIN_ITERS} are needed: {MIN_ITERS * self.tokens_per_iter} tokens",
+                "horizon",
+                "tokens",
+            )
+        for name, knob in self.knobs.items():
+            self._check_against_baseline(name, knob)
+        return self
+
+    def _check_against_baseline(self, name: str, knob: RangeKnob | ChoicesKnob) -> None:
+        if name in ("min_lr", "warmup_iters") and not self.baseline["decay_lr"]:
+            raise mistake("does nothing while baseline.decay_lr is false; set that to true or drop this", "knobs", name)
+        if name == "warmup_iters":
+            end = float(self.baseline["lr_decay_iters"]) / float(self.baseline["max_iters"])
+            for key, value in knob.ends().items():
+                if value >= end:
+                    text = f"{as_yaml(value)} is not below {as_yaml(end)}, where the baseline's decay ends"
+                    raise mistake(f"{text} (lr_decay_iters / max_iters)", "knobs", name, key)
+        if name == "n_embd" and not (isinstance(knob, RangeKnob) and knob.round):
+            unit = self.head_unit
+            for width in knob.wholes() if isinstance(knob, RangeKnob) else knob.choices:
+                if width % unit:
+                    word = "head_size" if "head_size" in self.baseline else "n_head"
+                    raise mistake(
+                        f"the width {width} is not divisible by {word}={unit}; "
+                        f"use multiples of {unit} (low, high and step) or round: true",
+                        "knobs",
+                        name,
+                    )
+        value = self.knob_value(name)
+        if not knob.contains(value):
+            key = {"min_lr": "min_lr / learning_rate", "warmup_iters": "warmup_iters / max_iters"}.get(name, name)
+            raise mistake(
+                f"the baseline's {key} = {as_yaml(value)} is not among the knob's values ({knob.words()}); "
+                "change the knob to hold it, or the baseline",
+                "knobs",
+                name,
+            )
+
+    def as_written(self) -> dict[str, Any]:
+        """The study as a file has it, every default written out."""
+        return self.model_dump(mode="json", exclude={"notes": True, "horizon": {NOT_WRITTEN}})
+
+    @property
+    def sequences_per_iter(self) -> int:
+        """Sequences an iteration of the baseline."""
+        return int(self.baseline["batch_size"]) * int(self.baseline["gradient_accumulation_steps"])
+
+    @property
+    def tokens_per_iter(self) -> int:
+        """Tokens an iteration of the baseline."""
+        return self.sequences_per_iter * int(self.baseline["block_size"])
+
+    @property
+    def iters(self) -> int:
+        """Iterations of the baseline as a trial, and unless `equal` says otherwise of every trial with its batch.
+
+        A horizon in minutes must be fitted (see `fitting`).
+        """
+        match self.horizon:
+            case IterHorizon(iters=iters):
+                return iters
+            case TokenHorizon(tokens=tokens):
+                return tokens // self.tokens_per_iter
+        assert self.fit is not None, "a horizon in minutes has a length when it is fitted"
+        return self.fit.iters
+
+    @property
+    def fit(self) -> Fit | None:
+        """Of a horizon in minutes: what was measured for it, once it is."""
+        return self.horizon.fit if isinstance(self.horizon, MinuteHorizon) else None
+
+    @property
+    def equal(self) -> str:
+        """What all trials have alike: tokens, flops or time."""
+        return self.horizon.equal if isinstance(self.horizon, MinuteHorizon) else "tokens"
+
+    @property
+    def sampled(self) -> dict[str, RangeKnob | ChoicesKnob]:
+        """The knobs that the sampler varies, and that a better config may change: all but data_fraction."""
+        return {name: knob for name, knob in self.knobs.items() if name != DATA}
+
+    @property
+    def head_unit(self) -> int:
+        """What a width must be a multiple of: the size of a head, or the number of heads."""
+        return head_unit(self.baseline)
+
+    def knob_value(self, name: str) -> Number:
+        """The baseline's value of a knob: min_lr as a share of learning_rate, warmup_iters of max_iters."""
+        return knob_value(self.baseline, name)
+
+
+def problem_with_name(name: str) -> str:
+    """Why `name` can't name a study and its folder; "" where it can."""
+    if not _NAME.fullmatch(name):
+        return (
+            f"{name!r} can't name a folder and a study; use 1 to 64 letters, digits, '.', '_' or '-', "
+            "beginning with a letter or digit"
+        )
+    if name.endswith(CONFIRM):
+        return f"{name!r} ends in {CONFIRM}, which names the study of further seeds; choose another"
+    return ""
+
+
+def knob_value(settings: Mapping[str, Value], name: str) -> Number:
+    """A knob's value in `settings`: min_lr as a share of learning_rate, warmup_iters of max_iters."""
+    whole = {"min_lr": "learning_rate", "warmup_iters": "max_iters"}.get(name)
+    value = settings[name]
+    assert not isinstance(value, str)
+    return tidy(value / float(settings[whole])) if whole else value
+
+
+def tidy(value: float) -> float:
+    """`value` to 14 digits, so that a ratio taken and applied again gives what a person wrote."""
+    return float(f"{value:.14g}")
+
+
+def setting_named(error: ConfigError, settings: Mapping[str, Value]) -> tuple[str, ...]:
+    """The setting that a ConfigError of the form `name=value ...` speaks of, if it is one of `settings`."""
+    name = str(error).partition("=")[0]
+    return (name,) if name in settings else ()

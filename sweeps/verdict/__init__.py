@@ -1,0 +1,4 @@
+"""The analysis in plain sentences and in JSON.
+
+May import analysis, store.records, study and text.
+"""

@@ -1,0 +1,122 @@
+"""How a worker's process is started: what its environment is, and what it begins with.
+
+Those of a CPU are forked from a process that has imported torch for all of them, so that they, and what replaces them,
+start at once. A card's are started afresh: CUDA doesn't survive a fork, and nothing promises that an import leaves it
+alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from trainer.machine import cpu
+from trainer.machine.cards import driver_is_here
+from trainer.machine.cpu import cpu_cores
+from trainer.machine.device import cuda_devices
+
+_PRELOADED = ("trainer.run.loop", "sweeps.workers.worker")
+"""imported before a CPU's workers are forked"""
+
+
+def warm_up() -> None:
+    """Where there is certainly no card, begin to import what workers need, while this process does other things.
+
+    It takes seconds, and to ask torch whether there is a card takes as many.
+    """
+    if not driver_is_here():
+        _begin_imports()
+
+
+def start(device: str, *, threads: int, target: Callable[..., None], args: tuple[Any, ...], name: str) -> BaseProcess:
+    """A process for a worker on `device`, which calls `target(*args, environment)` and never hears Ctrl-C.
+
+    `environment` is all that it is to have: a forked one was born with that of another day.
+    """
+    forked = device == "cpu" and _begin_imports()
+    changes = environment(device, threads=threads, inherited=os.environ)
+    context: Any = multiprocessing.get_context("forkserver" if forked else "spawn")
+    process: BaseProcess = context.Process(
+        target=target, args=(*args, {**os.environ, **changes}), name=name, daemon=True
+    )
+    with _environment(changes), _interrupts_blocked():
+        process.start()
+    return process
+
+
+def _begin_imports() -> bool:
+    """Start the process that workers of a CPU are forked from, if it isn't there. False: there can be none here."""
+    if sys.platform != "linux":
+        return False
+    from multiprocessing import forkserver, resource_tracker  # not on every system
+
+    resource_tracker.ensure_running()  # which unblocks Ctrl-C when it starts
+    multiprocessing.set_forkserver_preload(list(_PRELOADED))
+    try:
+        with _environment(environment("cpu", threads=1, inherited=os.environ)), _interrupts_blocked():
+            forkserver.ensure_running()
+    except OSError:  # its socket can't be made, as where TMPDIR is too long for the path of one
+        return False
+    return True
+
+
+def environment(device: str, *, threads: int, inherited: Mapping[str, str]) -> dict[str, str]:
+    """What a worker's environment has beyond the inherited one; read by glibc, OpenMP and CUDA when it starts."""
+    number = str(threads)
+    changes = {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, "OPENBLAS_NUM_THREADS": number}
+    kind, _, index = device.partition(":")
+    if kind == "cpu":
+        # torch must not even look for a GPU
+        return {**changes, "CUDA_VISIBLE_DEVICES": "", **cpu.missing(inherited)}
+    # the worker sees one GPU, as cuda:0: a trial's config is the same on every device
+    visible = [name for name in inherited.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    position = int(index or 0)
+    return {**changes, "CUDA_VISIBLE_DEVICES": visible[position] if position < len(visible) else str(position)}
+
+
+@contextlib.contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """os.environ with `changes`, which a process that starts meanwhile inherits."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """A process that starts meanwhile has Ctrl-C blocked until it ignores it itself."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def devices_here(choice: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of the workers' devices on this machine."""
+    return devices_for(choice, cuda_devices=cuda_devices(), cpu_cores=cpu_cores())
+
+
+def devices_for(choice: str | Sequence[str], *, cuda_devices: int, cpu_cores: int) -> tuple[str, ...]:
+    """Names of the workers' devices: `auto` is every CUDA device, else a worker a CPU core."""
+    if choice != "auto":
+        return (choice,) if isinstance(choice, str) else tuple(choice)
+    if cuda_devices:
+        return tuple(f"cuda:{index}" for index in range(cuda_devices))
+    return ("cpu",) * max(1, cpu_cores)

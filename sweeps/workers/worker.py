@@ -1,0 +1,151 @@
+"""What runs in a worker's process: jobs come in by a pipe, points and results go out by it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweeps.paths import log_of
+from sweeps.workers.pool import Crashed, Finished, Job, PointMessage, Report, Work
+from trainer.config import TrainConfig
+from trainer.errors import UserError
+from trainer.points import Answer, Point, Result
+
+if TYPE_CHECKING:
+    from trainer.data.dataset import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """Trains a job with trainer.run.loop, in a split that fits. The worker imports that loop, its parent never does.
+
+    `checkpoint_seconds`: least time between a run's checkpoints, which (and an evaluation interval) is what a killed
+    worker loses at most; half a gigabyte at each evaluation would cost more than it saves.
+    """
+
+    checkpoint_seconds: float = 30.0
+
+    def __call__(self, job: Job, report: Report) -> Result:
+        from trainer.machine.microbatch import Infeasible
+        from trainer.run.loop import train
+
+        # a worker sees one GPU, so a config says the same on every device
+        # a sweep keeps evaluations alone; reading each step's loss would stop the GPU's queue
+        kind = job.device.partition(":")[0]
+        asked = job.config.replace(device=kind, log_interval=job.config.eval_interval)
+        try:
+            config = fitted(asked, job)
+        except Infeasible as error:
+            return Result(outcome="infeasible", step=0, points=(), reason=f"out of memory: {error}")
+        data = _dataset(job.data)
+        result = train(config, data, report, out=job.out, checkpoint_seconds=self.checkpoint_seconds)
+        return dataclasses.replace(
+            result,
+            outcome="oom" if result.outcome == "infeasible" else result.outcome,
+            batch_size=config.batch_size,
+        )
+
+
+def fitted(config: TrainConfig, job: Job) -> TrainConfig:
+    """The run in micro-batches that fit its device as it is now. Raises microbatch.Infeasible."""
+    from trainer.machine import device, microbatch
+    from trainer.run import probe
+
+    where = device.resolve(config.device)
+    device.release()
+    room = device.room(where)
+    free = microbatch.share(room.free, room.total, job.sharers)
+    mixed = device.precision(where, config.dtype) is not None
+    kind = where.partition(":")[0]
+    splits = microbatch.fitting(config, kind=kind, mixed=mixed, free=free, largest=job.largest)
+    if kind == "cpu":
+        return microbatch.as_asked(splits, config)
+    card = device.card_name(where)
+    return microbatch.tried_out(splits, lambda each: probe.measure(each, job.data, card=card), free=free)
+
+
+@functools.cache
+def _dataset(path: Path) -> Dataset:
+    from trainer.data.dataset import open_dataset
+
+    return open_dataset(path)
+
+
+def main(connection: Connection, log: Path, threads: int, work: Work, environment: Mapping[str, str]) -> None:
+    """A worker's life: do jobs until the parent closes the pipe, or is no more.
+
+    `environment`: what this process is to have, which the one that it was forked from may have had otherwise.
+    """
+    os.environ.clear()
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    _print_to(log)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if isinstance(work, TrainJob):
+        importlib.import_module("torch").set_num_threads(threads)
+        importlib.import_module("trainer.run.loop")
+    while True:
+        try:
+            job: Job = connection.recv()
+            _print_to(log_of(job.out))
+            connection.send(do(work, job, functools.partial(_ask, connection, job)))
+            _print_to(log)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return  # the parent has closed the pipe
+
+
+def do(work: Work, job: Job, report: Report) -> Finished | Crashed:
+    """Do the job; an exception becomes a message."""
+    try:
+        return Finished(run=job.run, attempt=job.attempt, result=work(job, report))
+    except UserError as error:
+        return Crashed(run=job.run, attempt=job.attempt, text=str(error), user_error=True)
+    except ParentGone:
+        raise
+    except Exception:  # noqa: BLE001  # the boundary: the parent decides what becomes of the run
+        return Crashed(run=job.run, attempt=job.attempt, text=traceback.format_exc(), user_error=False)
+
+
+class ParentGone(EOFError):
+    """The pipe to the parent is closed."""
+
+
+def _ask(connection: Connection, job: Job, point: Point) -> Answer:
+    try:
+        connection.send(PointMessage(run=job.run, attempt=job.attempt, point=point))
+        answer: Answer = connection.recv()
+    except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+        raise ParentGone from error
+    return answer
+
+
+def _end_with_parent() -> None:
+    """End with a parent that was killed: a resumed sweep must not find this worker writing into its runs."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _print_to(path: Path) -> None:
+    """Let everything this process prints, C libraries included, go to the end of a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)

@@ -1,0 +1,399 @@
+"""Made-up verdicts of a confirm phase: a case for each word, from means and standard errors alone.
+
+Intervals are Student's, by hand: nothing here is computed by what is tested.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import statistics
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from sweeps.analysis.arms import Arm, Arms
+from sweeps.analysis.attribution import Advice, AdviceWord, Attribution, BestWord, KnobVerdict, KnobWord, Pair, PathStep
+from sweeps.analysis.contrasts import Contrast
+from sweeps.store.records import Results, Run
+from sweeps.study.proposals import (
+    Proposal,
+    baseline_params,
+    baseline_proposals,
+    candidate_proposals,
+    config_of,
+    star_proposals,
+)
+from tests.helpers import synthetic
+
+FLOOR = 0.02
+"""min_effect, nats"""
+SEED = 1337
+"""the search's own; fresh ones follow it"""
+ADVICE = ({"dropout": 0.2, "weight_decay": 0.2}, {"warmup_iters": 60}, {"learning_rate": 2e-3}, {"beta2": 0.99})
+WINNER = {"learning_rate": 3e-3, "dropout": 0.05, "n_embd": 768}
+"""parameters of the best trial that differ from the baseline's"""
+BEST = synthetic.config_of(WINNER)
+
+
+def contrast(mean: float, *, se: float | None = 0.01, n: int = 5, threshold: float = 0.0, **changes: Any) -> Contrast:
+    """A contrast over n fresh seeds with this mean and standard error (nats), by the paired t-test."""
+    spread = [2 * index - (n - 1) for index in range(n)]
+    unit = statistics.stdev(spread) / math.sqrt(n) if n > 1 else 1.0
+    known = se if n > 1 else None
+    given: dict[str, Any] = {
+        "differences": {SEED + 1 + i: mean + (known or 0.0) * each / unit for i, each in enumerate(spread)},
+        "mean": mean,
+        "se": known,
+        "degrees": None,
+        "low": None,
+        "high": None,
+        "lower": None,
+        "upper": None,
+        "threshold": threshold,
+        "p": None,
+        "method": "paired",
+    }
+    if known is not None:
+        law = stats.t(n - 1, loc=mean, scale=known)
+        given |= {"degrees": float(n - 1), "low": law.ppf(0.025), "high": law.ppf(0.975)}
+        given |= {"lower": law.ppf(0.05), "upper": law.ppf(0.95), "p": law.cdf(threshold)}
+    return Contrast(**{**given, **changes})
+
+
+def gain(mean: float, **changes: Any) -> Contrast:
+    """A contrast against FLOOR."""
+    return contrast(mean, **{"threshold": FLOOR, **changes})
+
+
+def bimodal(stuck: int, through: int, *, size: float = 0.5) -> Contrast:
+    """A gain whose seeds either stay stuck (0) or break through (`size` nats): too few have no interval."""
+    outcomes = [0.0] * stuck + [size] * through
+    differences = {SEED + 1 + index: each for index, each in enumerate(outcomes)}
+    n = len(outcomes)
+    bounds: dict[str, None] = {} if n > 5 else {"low": None, "high": None}
+    bounds |= {} if n > 4 else {"lower": None, "upper": None}
+    return gain(
+        statistics.fmean(outcomes), se=0.1, n=n, differences=differences, p=2.0**-n, method="permutation", **bounds
+    )
+
+
+def knob(name: str, word: KnobWord, alone: Contrast | None, **changes: Any) -> KnobVerdict:
+    """What was found of one knob that the best trial changes."""
+    given: dict[str, Any] = {
+        "knob": name,
+        "was": getattr(synthetic.BASELINE, name),
+        "new": getattr(BEST, name),
+        "word": word,
+        "alone": alone,
+        "lasting": None,
+        "reset": None,
+        "needed": None,
+        "necessary": word is KnobWord.NECESSARY,
+        "partner": None,
+        "diverged": 0,
+        "more_seeds": None,
+    }
+    return KnobVerdict(**{**given, **changes})
+
+
+def advice(index: int, word: AdviceWord, effect: Contrast | None, **changes: Any) -> Advice:
+    """What was found of one of ADVICE."""
+    label = ", ".join(f"{name} {value:g}" for name, value in ADVICE[index].items())
+    given: dict[str, Any] = {"candidate": index, "label": label, "word": word, "effect": effect}
+    return Advice(**{**given, "diverged": 0, "more_seeds": None, **changes})
+
+
+def best(**changes: Any) -> Run:
+    """The search's best trial."""
+    given: dict[str, Any] = {"config": BEST, "params": synthetic.params_of(BEST), "val_loss": 3.30}
+    return synthetic.run(17, **{**given, **changes})
+
+
+KNOBS = (
+    knob(
+        "learning_rate",
+        KnobWord.ALONE,
+        gain(0.40),
+        lasting=contrast(0.22),
+        reset=contrast(0.31),
+        needed=contrast(0.06),
+        necessary=True,
+    ),
+    knob("n_embd", KnobWord.ALONE, gain(0.15), lasting=contrast(0.09), reset=contrast(0.10), needed=contrast(-0.15)),
+    knob("dropout", KnobWord.NO_EFFECT, gain(0.003, se=0.004), reset=contrast(0.002, se=0.004)),
+)
+PAIR = Pair(knobs=("learning_rate", "n_embd"), both=gain(0.50), interaction=contrast(-0.05))
+PATH = (
+    PathStep(knob=None, rest=(), losses={1338: 3.80, 1339: 3.84}, drop=None),
+    PathStep(knob="learning_rate", rest=(), losses={1338: 3.40, 1339: 3.44}, drop=contrast(0.40, n=2)),
+    PathStep(knob="n_embd", rest=(), losses={1338: 3.30, 1339: 3.34}, drop=contrast(0.10, n=2)),
+    PathStep(knob="dropout", rest=(), losses={1338: 3.30, 1339: 3.33}, drop=contrast(0.005, n=2)),
+)
+ANSWERS = (
+    advice(0, AdviceWord.WRONG, gain(-0.08)),
+    advice(1, AdviceWord.NO_EFFECT, gain(0.001, se=0.003)),
+    advice(2, AdviceWord.RIGHT, gain(0.25)),
+    advice(3, AdviceWord.UNKNOWN, gain(0.01, n=2), more_seeds=4),
+)
+
+
+def attribution(**changes: Any) -> Attribution:
+    """A plateau broken by two knobs alone, a third without effect; `changes` replace Attribution's fields."""
+    given: dict[str, Any] = {
+        "word": BestWord.BREAKS,
+        "decided": True,
+        "why": "",
+        "best": best(),
+        "reference": synthetic.BASELINE,
+        "effect": gain(0.51),
+        "lasting": contrast(0.25),
+        "plateaued": (4, 5),
+        "knobs": KNOBS,
+        "pair": PAIR,
+        "path": PATH,
+        "advice": ANSWERS,
+        "min_effect": FLOOR,
+        "seeds": tuple(range(SEED + 1, SEED + 6)),
+        "runs": 41,
+        "diverged": 0,
+    }
+    given |= changes
+    follows = {
+        "change": tuple(knob.knob for knob in given["knobs"]),
+        "searched": given["best"],
+        "whole": given["effect"],
+        "whole_lasting": given["lasting"],
+    }
+    return Attribution(**{**follows, **given})
+
+
+_RATE = synthetic.BASELINE.replace(learning_rate=3e-3, min_lr=3e-4, seed=SEED + 1)
+RATE = synthetic.run(
+    200 + SEED + 1,
+    trial=11,
+    seed=SEED + 1,
+    phase="confirm",
+    origin="confirm",
+    label=f"learning_rate alone, seed {SEED + 1}",
+    config=_RATE,
+    params=synthetic.params_of(_RATE),
+    val_loss=3.41,
+    optuna_study="plateau-confirm",
+)
+"""the baseline with the rate of the best alone"""
+
+
+def results() -> Results:
+    """The study that `attribution()` is of: five seeds of the baseline near 3.82, as many of the best near 3.31."""
+    seeds = range(SEED, SEED + 6)
+    runs = [
+        synthetic.run(
+            index,
+            "baseline",
+            seed=seed,
+            config=synthetic.BASELINE.replace(seed=seed),
+            val_loss=3.80 + 0.01 * index,
+            label=f"baseline, seed {seed}",
+            optuna_study="plateau" if seed == SEED else "plateau-confirm",
+        )
+        for index, seed in enumerate(seeds)
+    ]
+    runs.append(best())
+    runs += [
+        best(
+            id=100 + index,
+            trial=index,
+            seed=seed,
+            phase="confirm",
+            origin="confirm",
+            label=f"best (trial 17), seed {seed}",
+            config=BEST.replace(seed=seed),
+            val_loss=3.29 + 0.01 * index,
+            optuna_study="plateau-confirm",
+        )
+        for index, seed in enumerate(seeds)
+        if index
+    ]
+    runs += [
+        dataclasses.replace(RATE, id=200 + seed, seed=seed, config=RATE.config.replace(seed=seed), val_loss=loss)
+        for seed, loss in zip(seeds[1:], (3.41, 3.42, 3.43, 3.44, 3.45), strict=True)
+    ]
+    return synthetic.results(runs, study=synthetic.study(candidates=list(ADVICE)))
+
+
+OPEN = {"pair": None, "path": PATH[:1], "advice": (ANSWERS[0], ANSWERS[1], ANSWERS[3]), "lasting": None}
+BASELINE_ALONE = {"knobs": (), "pair": None, "path": PATH[:1], "advice": (), "lasting": None, "seeds": ()}
+
+
+def jointly() -> Attribution:
+    """Two knobs that do it only together."""
+    made = [
+        knob(
+            name,
+            KnobWord.JOINT,
+            gain(0.01),
+            reset=contrast(0.45),
+            needed=contrast(0.2),
+            necessary=True,
+            partner=partner,
+        )
+        for name, partner in (("learning_rate", "n_embd"), ("n_embd", "learning_rate"))
+    ]
+    pair = Pair(knobs=("learning_rate", "n_embd"), both=gain(0.48), interaction=contrast(0.46))
+    return attribution(knobs=(*made, KNOBS[2]), pair=pair)
+
+
+def necessary() -> Attribution:
+    """One knob is necessary, none does it alone."""
+    needed = knob("learning_rate", KnobWord.NECESSARY, gain(0.05, se=0.05), reset=contrast(0.4), needed=contrast(0.15))
+    open_ = knob("n_embd", KnobWord.UNKNOWN, gain(0.04, n=3), more_seeds=5)
+    return attribution(knobs=(needed, open_, KNOBS[2]), pair=None)
+
+
+def nobody() -> Attribution:
+    """Broken, but no single knob is shown to do it."""
+    open_ = [
+        knob("learning_rate", KnobWord.UNKNOWN, gain(0.1, se=0.06, n=3), more_seeds=5),
+        knob("n_embd", KnobWord.UNKNOWN, gain(0.04, n=1)),
+        knob("dropout", KnobWord.HURTS, gain(-0.2)),
+    ]
+    return attribution(knobs=tuple(open_), pair=None)
+
+
+def improved() -> Attribution:
+    """The same evidence as `attribution()`, from a baseline that was not on a plateau."""
+    return attribution(word=BestWord.IMPROVES, plateaued=(1, 5))
+
+
+def head_start(*, decided: bool = True) -> Attribution:
+    """A gain that shrinks as runs get longer."""
+    lasting = contrast(-0.05) if decided else contrast(0.01)
+    return _unproven("a head start", decided=decided, lasting=lasting)
+
+
+def diverged() -> Attribution:
+    """Two runs of the best did not survive."""
+    return _unproven("runs of the best config diverged", diverged=2, effect=gain(0.5, n=3))
+
+
+def nothing() -> Attribution:
+    """The best is shown to gain less than FLOOR."""
+    return _unproven("its gain on fresh seeds is below min_effect", effect=gain(0.002, se=0.003))
+
+
+def undecided() -> Attribution:
+    """The best may gain more than FLOOR."""
+    why = "its gain on fresh seeds is not shown to exceed min_effect"
+    return _unproven(why, decided=False, effect=gain(0.05, se=0.02, n=3))
+
+
+def one_alone() -> Attribution:
+    """One knob is shown to do it, the best with all of its changes is not."""
+    knobs = (KNOBS[0], knob("n_embd", KnobWord.HURTS, gain(-0.2)))
+    return attribution(
+        knobs=knobs,
+        pair=None,
+        path=PATH[:1],
+        best=RATE,
+        searched=best(),
+        change=("learning_rate",),
+        effect=KNOBS[0].alone,
+        lasting=KNOBS[0].lasting,
+        whole=gain(0.05, se=0.03),
+        whole_lasting=None,
+    )
+
+
+def unchanged() -> Attribution:
+    """The best trial is the baseline."""
+    why = "no trial of the search ended lower than the baseline"
+    kept = best(config=synthetic.BASELINE, params=synthetic.params_of(synthetic.BASELINE), origin="baseline")
+    return attribution(**{**BASELINE_ALONE, "word": BestWord.NONE, "why": why, "best": kept, "effect": None})
+
+
+def _unproven(why: str, **changes: Any) -> Attribution:
+    knobs = tuple(
+        knob(name, KnobWord.UNKNOWN, gain(0.05, se=0.02, n=3), more_seeds=9) for name in ("learning_rate", "n_embd")
+    )
+    return attribution(**{**OPEN, "word": BestWord.NONE, "why": why, "knobs": knobs, **changes})
+
+
+CASES = {
+    "broken": attribution,
+    "jointly": jointly,
+    "necessary": necessary,
+    "nobody": nobody,
+    "improved": improved,
+    "one alone": one_alone,
+    "head start": head_start,
+    "head start?": lambda: head_start(decided=False),
+    "diverged": diverged,
+    "nothing": nothing,
+    "undecided": undecided,
+    "unchanged": unchanged,
+}
+"""what the confirm phase may end with"""
+
+
+@functools.cache
+def swept(*, seeds: int = 5, noise: float = 0.004) -> Results:
+    """A study that was searched and confirmed, by `synthetic.surface`: rate and width help, dropout hurts a little.
+
+    A seed moves all runs alike, and each run a little by itself. Its winner is WINNER; every arm has run at every
+    fresh seed, the candidates and half the length too.
+    """
+    study = synthetic.study(candidates=list(ADVICE), trials=16)
+    made: list[Run] = []
+
+    def add(proposal: Proposal, *, bonus: float = 0.0) -> Run:
+        config = proposal.config
+        luck = np.random.default_rng([config.seed, config.max_iters]).normal(0, 0.02)
+        own = np.random.default_rng(len(made)).normal(0, noise)
+        shorter = 0.15 * math.log2(600 / config.max_iters)
+        loss = synthetic.surface(config) + float(luck + own) + shorter - bonus
+        searched = proposal.params is not None and proposal.seed == SEED
+        home = "plateau" if searched else "plateau-confirm"
+        run = synthetic.run(
+            len(made),
+            proposal.origin,
+            trial=sum(run.optuna_study == home for run in made),
+            optuna_study=home,
+            phase=proposal.phase,
+            label=proposal.label,
+            knob=proposal.knob,
+            seed=proposal.seed,
+            params=proposal.params or {},
+            config=config,
+            val_loss=loss,
+            points=synthetic.stuck(synthetic.points(config, loss), since=20),
+        )
+        made.append(run)
+        return run
+
+    size = {"vocab_size": 2048}
+    for proposal in (
+        *baseline_proposals(study, **size),
+        *candidate_proposals(study, **size),
+        *star_proposals(study, **size),
+    ):
+        add(proposal)
+    params = {**baseline_params(study), **WINNER}
+    config = config_of(study, params, seed=SEED, **size)
+    label = f"trial {sum(run.optuna_study == 'plateau' for run in made)}"
+    searched = Proposal(
+        key="", phase="search", origin="sampler", label=label, knob=None, seed=SEED, params=params, config=config
+    )
+    arms = Arms(study, add(searched, bonus=0.03), **size)
+    knobs = [Arm(frozenset(names)) for names in (arms.changed, *((name,) for name in arms.changed))]
+    knobs += [arms.without(name) for name in arms.changed]
+    halves = [Arm(arm.knobs, half=True) for arm in (Arm(), *knobs)]
+    known = {run.config for run in made}
+    for seed in range(SEED + 1, SEED + 1 + seeds):
+        for arm in dict.fromkeys((Arm(), *knobs, *halves, *(Arm(candidate=index) for index in range(len(ADVICE))))):
+            proposal = arms.proposal(arm, seed)
+            if proposal.config not in known:
+                add(proposal)
+    return synthetic.results(made, study=study)

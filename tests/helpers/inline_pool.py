@@ -1,0 +1,103 @@
+"""The pool's contract in this process, one step at a time and always in the same order: for tests and debugging.
+
+Each job runs in a thread of its own, but only while `wait` runs it, and never two at once.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sweeps.workers import worker
+from sweeps.workers.pool import Died, Job, Message, PointMessage, Work
+from trainer.points import Answer, Point
+
+
+class _Killed(BaseException):
+    """Ends the thread of a job that was killed."""
+
+
+@dataclass
+class _Flight:
+    """A job on its way: its thread, and what passes to and from it."""
+
+    job: Job
+    ready: bool = True
+    """it has something to go on with: the job itself, or an answer"""
+    thread: threading.Thread | None = None
+    answers: queue.SimpleQueue[Answer | None] = field(default_factory=queue.SimpleQueue)
+    messages: queue.SimpleQueue[Message | None] = field(default_factory=queue.SimpleQueue)
+
+
+class InlinePool:
+    """Each `wait` takes the next job in turn to its next point, or its end, and returns that one message."""
+
+    def __init__(self, devices: Sequence[str], *, work: Work) -> None:
+        self.devices = tuple(devices)
+        self._work = work
+        self._flights: list[_Flight] = []
+
+    def idle(self) -> list[str]:
+        names = list(self.devices)
+        for flight in self._flights:
+            names.remove(flight.job.device)
+        return names
+
+    def start(self, job: Job) -> None:
+        if job.device not in self.idle():
+            raise ValueError(f"no idle worker on {job.device} for run {job.run}")
+        self._flights.append(_Flight(job))
+
+    def wait(self, timeout: float) -> list[Message]:  # nothing here takes time
+        flight = next((flight for flight in self._flights if flight.ready), None)
+        if flight is None:
+            return []
+        self._flights.remove(flight)
+        if flight.thread is None:
+            flight.thread = threading.Thread(target=self._go, args=(flight,), daemon=True)
+            flight.thread.start()
+        message = flight.messages.get()
+        assert message is not None
+        flight.ready = False
+        if isinstance(message, PointMessage):
+            self._flights.append(flight)
+        else:
+            flight.thread.join()
+        return [message]
+
+    def answer(self, run: int, answer: Answer) -> None:
+        for flight in self._flights:
+            if flight.job.run == run:
+                flight.ready = True
+                flight.answers.put(answer)
+
+    def kill(self, run: int) -> None:
+        for flight in [flight for flight in self._flights if flight.job.run == run]:
+            self._flights.remove(flight)
+            if flight.thread is not None:
+                flight.answers.put(None)
+                flight.thread.join()
+
+    def close(self) -> None:
+        for flight in list(self._flights):
+            self.kill(flight.job.run)
+
+    def _go(self, flight: _Flight) -> None:
+        job = flight.job
+
+        def report(point: Point) -> Answer:
+            flight.messages.put(PointMessage(run=job.run, attempt=job.attempt, point=point))
+            answer = flight.answers.get()
+            if answer is None:
+                raise _Killed
+            return answer
+
+        try:
+            flight.messages.put(worker.do(self._work, job, report))
+        except SystemExit as end:  # a process would be gone
+            text = f"the worker on {job.device} ended with exit code {end.code}"
+            flight.messages.put(Died(run=job.run, attempt=job.attempt, text=text))
+        except _Killed:
+            pass

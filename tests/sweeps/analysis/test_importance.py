@@ -1,0 +1,192 @@
+"""Importances: known shares are found, idle knobs are not, and trials that were stopped count."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeps.analysis.importance import Importance, Importances, Share, importances
+from sweeps.report.figures.importance import importance
+from sweeps.report.figures.style import BLUE, GREY
+from sweeps.store.records import Results, Run
+from tests.helpers import synthetic
+
+KNOBS = {name: synthetic.KNOBS[name] for name in ("dropout", "weight_decay", "n_embd")}
+STUDY = synthetic.study(knobs=KNOBS)
+
+
+def _trials(count: int, loss: Callable[[Mapping[str, Any]], float], *, seed: int = 3) -> list[Run]:
+    """Trials drawn evenly over the space, with `loss` of the knobs' places, 0 to 1."""
+    rng = np.random.default_rng(seed)
+    runs = []
+    for index in range(count):
+        place = dict(zip(KNOBS, rng.random(3).tolist(), strict=True))
+        params = {
+            "dropout": 0.3 * place["dropout"],
+            "weight_decay": 1e-3 * 500 ** place["weight_decay"],
+            "n_embd": 192 + 64 * round(9 * place["n_embd"]),
+        }
+        runs.append(synthetic.run(index, val_loss=loss(place), params=params, points=()))
+    return runs
+
+
+def _found(runs: list[Run]) -> Importances:
+    return importances(synthetic.results(runs, study=STUDY))
+
+
+@functools.cache
+def _additive() -> Importances:
+    """Straight lines along two knobs, one twice as steep: 4/5 and 1/5 of the variance."""
+    return _found(_trials(60, lambda place: 3.5 + 0.4 * place["dropout"] + 0.2 * place["weight_decay"]))
+
+
+def test_fanova_finds_the_shares_of_an_additive_loss() -> None:
+    fanova = _additive().methods[0]
+    assert list(fanova.shares)[:2] == ["dropout", "weight_decay"]
+    assert fanova.shares["dropout"].middle == pytest.approx(0.8, abs=0.12)
+    assert fanova.shares["weight_decay"].middle == pytest.approx(0.2, abs=0.12)
+    assert fanova.clear[0] == "dropout"
+    assert "n_embd" not in (*fanova.clear, *fanova.above)
+
+
+def test_both_methods_give_ordered_intervals_above_a_line_of_no_effect() -> None:
+    found = _additive()
+    assert [method.method for method in found.methods] == ["fANOVA", "PED-ANOVA"]
+    assert (found.complete, found.imputed, found.diverged, found.left_out) == (60, 0, 0, 0)
+    for method in found.methods:
+        middles = [share.middle for share in method.shares.values()]
+        assert middles == sorted(middles, reverse=True)
+        assert all(0 <= share.low <= share.middle <= share.high <= 1 for share in method.shares.values())
+        assert 0 < method.zero_line < 1
+        assert next(iter(method.shares)) == "dropout"
+
+
+def test_nothing_stands_clear_where_nothing_matters() -> None:
+    luck = np.random.default_rng(5)
+    found = _found(_trials(50, lambda _: 3.5 + 0.02 * luck.normal()))
+    assert len(found.methods) == 2
+    assert [method.clear for method in found.methods] == [(), ()]
+
+
+def test_trials_that_were_stopped_count_with_what_they_were_predicted_to_end_with() -> None:
+    """All with much dropout were stopped: without them the loss would hardly depend on it."""
+    luck = np.random.default_rng(6)
+    runs = _trials(50, lambda _: 3.5 + 0.01 * luck.normal())
+    mixed = []
+    for run in runs:
+        if float(run.params["dropout"]) < 0.15:
+            mixed.append(run)
+            continue
+        seen = synthetic.points(synthetic.BASELINE, 4.2)[10]
+        noted = synthetic.pruning(seen, synthetic.BASELINE, predicted=4.2, best=3.5)
+        given = {"id": run.id, "params": run.params, "outcome": "pruned", "val_loss": None, "pruning": noted}
+        mixed.append(synthetic.run(run.trial, points=(), **given))
+    found = _found(mixed)
+    assert found.complete >= 20
+    assert found.complete + found.imputed == 50
+    assert found.methods[0].clear == ("dropout",)
+    kept = _found([run for run in mixed if run.outcome == "complete"])
+    assert "dropout" not in kept.methods[0].clear
+
+
+@pytest.mark.parametrize(
+    ("complete", "stopped", "methods", "reason"),
+    [
+        (19, 40, [], "at least 20 complete trials of the search are needed, and there are 19"),
+        (20, 0, ["fANOVA"], "PED-ANOVA needs at least 50 trials of the search, and there are 20"),
+        (20, 29, ["fANOVA"], "PED-ANOVA needs at least 50 trials of the search, and there are 49"),
+        (20, 30, ["fANOVA", "PED-ANOVA"], ""),
+    ],
+)
+def test_each_method_asks_for_its_number_of_trials(
+    complete: int, stopped: int, methods: list[str], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeps.analysis.importance._RESAMPLES", 2)
+    runs = _trials(complete, lambda place: 3.5 + place["dropout"])
+    seen = synthetic.points(synthetic.BASELINE, 4.2)[10]
+    noted = synthetic.pruning(seen, synthetic.BASELINE, predicted=4.2, best=3.5)
+    runs += [synthetic.run(100 + i, outcome="pruned", val_loss=None, points=(), pruning=noted) for i in range(stopped)]
+    found = _found(runs)
+    assert [method.method for method in found.methods] == methods
+    assert _found(runs) == found
+    assert found.reason == reason
+
+
+def test_losses_that_are_all_alike_explain_nothing() -> None:
+    found = _found(_trials(30, lambda _: 3.5))
+    assert not found.methods
+    assert found.reason == "all 30 trials ended alike"
+
+
+def test_hardly_any_difference_is_no_error() -> None:
+    """Most resamples, and most trees, see none at all."""
+    runs = _trials(30, lambda _: 3.5)
+    runs[0] = synthetic.run(0, val_loss=3.6, params=runs[0].params, points=())
+    assert _found(runs).methods[0].clear == ()
+
+
+def test_a_whole_study_names_its_planted_knob_and_counts_its_trials() -> None:
+    results = synthetic.full()
+    found = importances(results)
+    assert (found.complete, found.imputed, found.diverged, found.left_out) == (35, 8, 1, 1)
+    assert next(iter(found.methods[0].shares)) == "learning_rate"
+    assert found.methods[0].clear == ("learning_rate",)
+
+
+# --- the picture ---------------------------------------------------------------------------------------------------
+
+
+def _drawn(monkeypatch: pytest.MonkeyPatch, shares: Mapping[str, tuple[float, float, float]]) -> Any:
+    made = Importance(
+        method="fANOVA",
+        shares={name: Share(low=low, middle=middle, high=high) for name, (low, middle, high) in shares.items()},
+        zero_line=0.2,
+    )
+    found = Importances(methods=(made,), complete=30, imputed=4, diverged=1, left_out=2, reason="why not")
+    monkeypatch.setattr("sweeps.report.figures.importance.importances", lambda _: found)
+    return importance(synthetic.results([]))
+
+
+def test_points_are_filled_open_or_grey_by_where_their_interval_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = {"learning_rate": (0.3, 0.5, 0.7), "min_lr_ratio": (0.1, 0.3, 0.6), "dropout": (0.0, 0.1, 0.4)}
+    picture = _drawn(monkeypatch, shares)
+    (figure,) = picture.figures
+    marks = [(trace.marker.color, trace.marker.symbol) for trace in figure.data]
+    assert marks == [(BLUE, "circle"), (BLUE, "circle-open"), (GREY, "circle-open")]
+    assert [trace.x[0] for trace in figure.data] == [0.5, 0.3, 0.1]
+    lows = [trace.x[0] - trace.error_x.arrayminus[0] for trace in figure.data]
+    highs = [trace.x[0] + trace.error_x.array[0] for trace in figure.data]
+    assert lows == pytest.approx([low for low, _, _ in shares.values()])
+    assert highs == pytest.approx([high for _, _, high in shares.values()])
+    assert figure.layout.shapes[-1].x0 == 0.2
+    assert picture.summary == (
+        "By fANOVA, learning_rate stands clear of a knob without effect; min_lr ÷ learning_rate stands above it, "
+        "though not surely. Trials: 30 complete trials, 4 stopped early and 1 diverged; 2 without a loss left out. "
+        "why not."
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "sentence"),
+    [
+        ((0.0, 0.1, 0.4), "By fANOVA, no knob stands above one without effect."),
+        ((0.1, 0.3, 0.6), "By fANOVA, dropout stands above a knob without effect, though not surely."),
+    ],
+)
+def test_summary_claims_no_more_than_there_is(
+    share: tuple[float, float, float], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _drawn(monkeypatch, {"dropout": share}).summary.startswith(sentence)
+
+
+def test_without_enough_trials_there_is_a_reason() -> None:
+    results: Results = synthetic.results([])
+    picture = importance(results)
+    assert not picture.figures
+    assert picture.summary.startswith(
+        "Not shown: at least 20 complete trials of the search are needed, and there are 0."
+    )

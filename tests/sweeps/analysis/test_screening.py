@@ -1,0 +1,197 @@
+"""The comparisons with the baseline: closed forms, simulated families without any effect, and the words."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from sweeps.analysis.noise import noise_of, prediction_factor, seeds_to_show
+from sweeps.analysis.screening import ScreenWord, screen
+from sweeps.store.records import best_run, bits_per_byte, epochs, reference_config
+from sweeps.text import perplexity
+from sweeps.verdict.verdict import verdict
+from tests.helpers import synthetic
+
+# Student's t, two-sided 95 %, as printed in tables, by degrees of freedom
+T_TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 7: 2.365, 9: 2.262, 29: 2.045}
+STUDY = synthetic.study()
+
+
+@pytest.mark.parametrize(("df", "t"), T_TABLE.items())
+def test_factor_of_one_prediction_is_students_t(df: int, t: float) -> None:
+    n = df + 1
+    assert prediction_factor(n) == pytest.approx(t * math.sqrt(1 + 1 / n), rel=2e-4)
+
+
+@pytest.mark.parametrize(("n", "looks"), [(2, 3), (3, 2), (3, 12), (5, 6), (8, 12), (30, 4)])
+def test_factor_of_several_predictions_is_the_multivariate_t(n: int, looks: int) -> None:
+    """The differences share one mean, so they have correlation 1/(n + 1): scipy integrates that otherwise."""
+    shared = 1 / (n + 1)
+    shape = np.full((looks, looks), shared) + (1 - shared) * np.eye(looks)
+    limit = np.full(looks, prediction_factor(n, looks=looks) / math.sqrt(1 + 1 / n))
+    held = stats.multivariate_t(shape=shape, df=n - 1, seed=1).cdf(limit, lower_limit=-limit)
+    assert held == pytest.approx(0.95, abs=2e-4)
+
+
+def test_a_prediction_needs_two_values() -> None:
+    with pytest.raises(ValueError, match="at least 2"):
+        prediction_factor(1)
+
+
+@pytest.mark.parametrize(
+    ("losses", "sd"), [([3.5], None), ([3.5, 3.5], None), ([1.0, 2.0, 3.0], 1.0), ([3.0, 3.2], math.sqrt(0.02))]
+)
+def test_noise(losses: list[float], sd: float | None) -> None:
+    noise = noise_of(losses)
+    assert noise.sd == (None if sd is None else pytest.approx(sd))
+    assert noise.mean == pytest.approx(sum(losses) / len(losses))
+    assert (noise.half_width() is None) == (sd is None)
+
+
+def test_seeds_to_show_is_the_first_number_that_would() -> None:
+    needed = seeds_to_show(0.06, 0.01, looks=12)
+    assert needed is not None
+    assert 0.01 * prediction_factor(needed, looks=12) < 0.06 <= 0.01 * prediction_factor(needed - 1, looks=12)
+    assert seeds_to_show(0.01, 0.01, looks=1) is None
+
+
+@pytest.mark.parametrize(
+    ("star", "word"),
+    [
+        ([3.45], ScreenWord.LOWERS),  # the interval's half is 4.3027 * sqrt(4/3) * 0.01 = 0.04968
+        ([3.4504], ScreenWord.NOISE),
+        ([3.5496], ScreenWord.NOISE),
+        ([3.55], ScreenWord.RAISES),
+        ([3.45, 3.5], ScreenWord.NOISE),  # two looks: more is asked of each
+    ],
+)
+def test_words(star: list[float], word: ScreenWord) -> None:
+    found = screen(synthetic.family([3.49, 3.5, 3.51], star))
+    effect = found.knobs[0].effects[0]
+    assert effect.word is word
+    assert effect.effect == pytest.approx(3.5 - star[0])
+    assert effect.half_width == pytest.approx(0.04968, abs=1e-5)
+
+
+@pytest.mark.parametrize("baseline", [[], [3.5], [3.5, 3.5]])
+def test_without_known_noise_nothing_is_claimed(baseline: list[float]) -> None:
+    results = synthetic.family(baseline, [2.0, 5.0])
+    effects = screen(results).knobs[0].effects
+    assert [effect.word for effect in effects] == [ScreenWord.UNKNOWN] * 2
+    assert all(effect.half_width is None for effect in effects)
+    assert "lowers the loss" not in " ".join(verdict(results).lines)
+
+
+def test_pruned_runs_count_in_the_family() -> None:
+    results = synthetic.family([3.49, 3.5, 3.51], [3.45])
+    pruned = synthetic.run(500, "star", knob="n_embd", val_loss=None, outcome="pruned", reason="worse than the median")
+    with_pruned = dataclasses.replace(results, runs=(*results.runs, pruned))
+    assert screen(results).knobs[0].effects[0].word is ScreenWord.LOWERS
+    found = {knob.knob: knob for knob in screen(with_pruned).knobs}
+    assert found["dropout"].effects[0].word is ScreenWord.NOISE
+    assert found["n_embd"].effects[0].word is ScreenWord.NO_LOSS
+    assert found["n_embd"].largest is None
+    assert found["n_embd"].span is None
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_families_without_any_effect_are_left_alone(seeds: int, shared: float) -> None:
+    """Star runs that are only more seeds: at most 5 % of whole families may claim anything.
+
+    `shared` is how much of a run's luck comes with the search's seed, which the first baseline has too.
+    """
+    rng = np.random.default_rng([seeds, int(10 * shared)])
+    families, looks = 600, 6
+    claims = 0
+    for _ in range(families):
+        luck = rng.normal(size=seeds)
+        own = rng.normal(size=looks)
+        star = math.sqrt(shared) * luck[0] + math.sqrt(1 - shared) * own
+        found = screen(synthetic.family((3.5 + 0.01 * luck).tolist(), (3.5 + 0.01 * star).tolist(), study=STUDY))
+        claims += any(effect.word in (ScreenWord.LOWERS, ScreenWord.RAISES) for effect in found.knobs[0].effects)
+    error = 3.3 * math.sqrt(0.05 * 0.95 / families)
+    assert claims / families <= 0.05 + error
+    if not shared:  # exact, not just safe
+        assert claims / families >= 0.05 - error
+
+
+SIXTEENTHS = st.integers(16, 160).map(lambda number: number / 16)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    baseline=st.lists(SIXTEENTHS, min_size=2, max_size=4),
+    star=st.lists(SIXTEENTHS, min_size=1, max_size=4),
+    shift=st.integers(-8, 8),
+    random=st.randoms(use_true_random=False),
+)
+def test_a_constant_and_the_order_change_nothing(
+    baseline: list[float], star: list[float], shift: int, random: object
+) -> None:
+    results = synthetic.family(baseline, star, study=STUDY)
+    moved = [dataclasses.replace(run, val_loss=(run.val_loss or 0.0) + shift) for run in results.runs]
+    random.shuffle(moved)  # type: ignore[attr-defined]
+    was, now = screen(results).knobs[0], screen(dataclasses.replace(results, runs=tuple(moved))).knobs[0]
+    assert [effect.word for effect in now.effects] == [effect.word for effect in was.effects]
+    assert [effect.effect for effect in now.effects] == pytest.approx([effect.effect for effect in was.effects])
+    assert [effect.run.id for effect in now.effects] == [effect.run.id for effect in was.effects]
+    assert now.span == pytest.approx(was.span)
+
+
+def test_knob_effect_has_the_larger_end_and_the_span() -> None:
+    knob = screen(synthetic.family([3.4, 3.6], [3.3, 4.0])).knobs[0]
+    assert knob.largest is knob.effects[1]
+    assert knob.span == pytest.approx(0.7)
+
+
+def test_best_is_of_the_search_alone_and_owns_up_to_its_luck() -> None:
+    baseline = [synthetic.run(i, "baseline", seed=1337 + i, val_loss=3.49 + i / 100) for i in range(3)]
+    baseline[1] = dataclasses.replace(baseline[1], optuna_study="plateau-confirm", val_loss=3.0)
+    trials = [synthetic.run(10 + i, val_loss=3.4 + i / 10) for i in range(4)]
+    pruned = synthetic.run(20, val_loss=None, outcome="pruned")
+    results = synthetic.results([*baseline, *trials, pruned])
+    found = screen(results).best
+    assert found is not None
+    assert found.run is best_run(results) is trials[0]
+    assert found.trials == 7  # two baseline runs, four trials and the pruned one; the confirm run is not of the search
+    noise = noise_of([3.49, 3.0, 3.51])
+    assert found.gain == pytest.approx(noise.mean - 3.4)
+    assert found.luck == pytest.approx((noise.sd or 0) * prediction_factor(3, looks=7))
+    text = " ".join(verdict(results).best)
+    assert "winner of 7 trials" in text
+    assert "screened, not yet proven" in text
+
+
+def test_reference_is_the_searchs_own_seed() -> None:
+    config = synthetic.BASELINE.replace(seed=9)
+    runs = [
+        synthetic.run(0, "baseline", seed=1338, config=config),
+        synthetic.run(1, "baseline", outcome="failed", val_loss=None),
+    ]
+    assert reference_config(synthetic.results(runs)) is runs[1].config
+    assert reference_config(synthetic.results([])) is None
+
+
+def test_units() -> None:
+    results = synthetic.results([])
+    assert perplexity(math.log(50)) == pytest.approx(50)
+    assert perplexity(1e4) == math.inf
+    # 3.1 bytes a token, each of 2 bits, are 6.2 bits = 6.2 ln 2 nats a token
+    assert bits_per_byte(6.2 * math.log(2), results) == pytest.approx(2)
+    unknown = dataclasses.replace(results, data=dataclasses.replace(results.data, bytes_per_token=None))
+    assert bits_per_byte(3.0, unknown) is None
+
+
+@pytest.mark.parametrize(("train_tokens", "warned"), [(614_400, False), (600_000, True)])
+def test_repeated_data_is_warned_of_above_four_epochs(train_tokens: int, warned: bool) -> None:
+    results = synthetic.family([3.4, 3.5], [3.3])
+    results = dataclasses.replace(results, data=dataclasses.replace(results.data, train_tokens=train_tokens))
+    assert epochs(synthetic.BASELINE, results.data) == pytest.approx(600 * 16 * 256 / train_tokens)
+    assert any("repeated tokens" in line for line in verdict(results).cautions) is warned

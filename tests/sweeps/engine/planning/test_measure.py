@@ -1,0 +1,204 @@
+"""A horizon in minutes in a whole sweep: measured once, by short runs on all workers, and kept with the study."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.engine.planning.measure import STEPS, MeasuringError, measure
+from sweeps.errors import NotFound, SpecError, StudyChanged
+from sweeps.report import page
+from sweeps.study.study import Study
+from sweeps.verdict import verdict
+from sweeps.workers.pool import Job, Report
+from tests.helpers import fake_training, small_sweep
+from tests.helpers.inline_pool import InlinePool
+from trainer.config import TrainConfig
+from trainer.errors import DataError, UserError
+from trainer.points import Answer, Point, Result
+
+SPEEDS = {16: 1e4, 32: 5e3}
+
+
+def study(**changes: Any) -> Study:
+    given: dict[str, Any] = {
+        "horizon": {"minutes": 0.01},
+        "knobs": {"dropout": {"low": 0.0, "high": 0.4}, "n_embd": {"choices": [16, 32]}},
+    }
+    return small_sweep.study(**{**given, **changes})
+
+
+class Bench:
+    """Trains by the closed form at the speed of the width, and remembers the short runs."""
+
+    def __init__(self, *, times: float = 1.0) -> None:
+        self.times = times
+        """as fast as that in the short runs"""
+        self.measured: list[TrainConfig] = []
+        self.points: list[int] = []
+
+    def __call__(self, job: Job, report: Report) -> Result:
+        short = job.config.max_iters == STEPS
+
+        def told(point: Point) -> Answer:
+            speed = SPEEDS[job.config.n_embd]
+            if short:
+                self.points.append(point.step)
+                speed *= self.times if point.step == STEPS else 0.1  # warming up
+            return report(dataclasses.replace(point, tokens_per_s=speed if point.step else None))
+
+        if short:
+            self.measured.append(job.config)
+        return fake_training.train(job, told)
+
+
+def test_a_sweep_measures_once(tmp_path: Path) -> None:
+    bench, seen = Bench(), small_sweep.Watcher()
+    small_sweep.sweep(tmp_path, study(), work=bench, devices=("cpu", "cpu"), observer=seen)
+    assert [(config.n_embd, config.dropout) for config in bench.measured] == [(16, 0.4)] * 2 + [(32, 0.4)] * 2
+    assert set(bench.points) == {0, 8, 16}
+    found = small_sweep.found(tmp_path)
+    assert found.study.fit is not None
+    assert {(each.n_embd, each.tokens_per_s) for each in found.study.fit.speeds} == set(SPEEDS.items())
+    assert {run.config.max_iters for run in found.runs} == {found.study.iters}
+    # the slowest width's 3000 tokens in 0.6 s, 32 an iteration, less a third of what is evaluated
+    assert 50 < found.study.iters < 93
+    assert not (tmp_path / "measuring").exists()
+    assert seen.notes[0].startswith("measuring how fast trials are, for the horizon: 2 shapes for 16 steps")
+    assert "0.01 minutes are" in " ".join(seen.notes)
+
+
+def test_of_unlike_devices_the_median_counts(tmp_path: Path) -> None:
+    def uneven(job: Job, report: Report) -> Result:
+        speed = {"cuda:0": 100.0, "cuda:1": 200.0, "cuda:2": 900.0}[job.device]
+        return fake_training.train(job, lambda point: report(dataclasses.replace(point, tokens_per_s=speed)))
+
+    (found,) = measured(tmp_path, uneven, devices=("cuda:0", "cuda:1", "cuda:2"))
+    assert found.tokens_per_s == 200.0
+
+
+def test_a_sweep_that_goes_on_keeps_the_length(tmp_path: Path) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(tick: int) -> None:
+        if tick == 100:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        small_sweep.sweep(tmp_path, study(), work=Bench(), at_tick=kill)
+    before, faster = small_sweep.found(tmp_path), Bench(times=3)
+    assert before.runs
+    small_sweep.sweep(tmp_path, study(trials=8), work=faster)
+    after = small_sweep.found(tmp_path)
+    assert faster.measured == []
+    assert after.study.fit == before.study.fit
+    assert after.study.trials == 8
+    assert {run.config.max_iters for run in after.runs} == {before.study.iters}
+    whole = tmp_path / "whole"
+    small_sweep.sweep(whole, study(trials=8), work=Bench())
+    assert small_sweep.essence(small_sweep.found(whole)) == small_sweep.essence(after)
+
+
+@pytest.mark.parametrize(
+    ("horizon", "words"),
+    [
+        ({"minutes": 0.02}, r"horizon\.minutes: 0\.01 → 0\.02"),
+        ({"minutes": 0.01, "equal": "time"}, r"horizon\.equal: tokens → time"),
+        ({"iters": 60}, r"horizon\.minutes: 0\.01 → none"),
+    ],
+)
+def test_another_length_is_another_study(tmp_path: Path, horizon: dict[str, Any], words: str) -> None:
+    small_sweep.sweep(tmp_path, study(), work=Bench())
+    again = Bench()
+    with pytest.raises(StudyChanged, match=rf"begun with other settings: .*{words}.*another name"):
+        small_sweep.sweep(tmp_path, study(horizon=horizon), work=again)
+    assert again.measured == []
+
+
+def test_modes_are_said(tmp_path: Path) -> None:
+    small_sweep.sweep(tmp_path, study(horizon={"minutes": 0.2, "equal": "time"}), work=Bench())
+    found = small_sweep.found(tmp_path)
+    iters = {run.config.n_embd: run.config.max_iters for run in found.runs}
+    assert iters[16] > 1.7 * iters[32]
+    said = " ".join(verdict.verdict(found).cautions)
+    assert "Trials of every width and depth are equal in time, not in tokens" in said
+    assert "in equal time for the others; tokens/s of a worker: 10,000 at width 16" in page.render(found, [])
+
+
+def test_too_few_minutes_leave_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"0\.001 minutes are 0 iterations of the baseline.*write minutes: 0\.00"):
+        small_sweep.sweep(tmp_path, study(horizon={"minutes": 0.001}), work=Bench())
+    with pytest.raises(NotFound):
+        small_sweep.found(tmp_path)
+    assert not (tmp_path / "measuring").exists()
+
+
+def test_an_interrupt_ends_it(tmp_path: Path) -> None:
+    interrupts = iter([0, 0, 1])
+    seen = small_sweep.Watcher()
+    with pytest.raises(KeyboardInterrupt):
+        small_sweep.sweep(tmp_path, study(), work=Bench(), observer=seen, interrupted=lambda: next(interrupts))
+    assert seen.notes[-1].startswith("stopped while measuring: nothing is stored yet")
+    with pytest.raises(NotFound):
+        small_sweep.found(tmp_path)
+
+
+# --- what may go wrong while it is measured -----------------------------------------------------------------
+
+
+def measured(folder: Path, work: Any, *, devices: tuple[str, ...] = ("cpu",), widths: tuple[int, ...] = (16,)) -> Any:
+    pool = InlinePool(devices, work=work)
+    configs = [small_sweep.baseline().replace(n_embd=width) for width in widths]
+    notes: list[str] = []
+    found = measure(
+        configs, pool, data=Path("/nowhere"), folder=folder / "measuring", say=notes.append, interrupted=lambda: 0
+    )
+    assert pool.idle() == list(devices)
+    return found
+
+
+def fails(error: Exception, *, at: int) -> Any:
+    def work(job: Job, report: Report) -> Result:
+        if job.config.n_embd == at:
+            raise error
+        return fake_training.train(job, report)
+
+    return work
+
+
+def test_a_users_mistake_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is gone"):
+        measured(tmp_path, fails(DataError("/nowhere/data: is gone"), at=16))
+
+
+def test_a_shape_that_no_worker_can_train_ends_it(tmp_path: Path) -> None:
+    with pytest.raises(MeasuringError, match=r"no worker could train width 32, depth 1 .*\n(.*\n)*.*a bug"):
+        measured(tmp_path, fails(RuntimeError("a bug"), at=32), widths=(16, 32))
+
+
+def test_a_shape_without_memory_is_left_out(tmp_path: Path) -> None:
+    def tight(job: Job, report: Report) -> Result:
+        if job.config.n_embd == 32:
+            return Result(outcome="infeasible", step=0, points=(), reason="7 MiB are missing")
+        return fake_training.train(job, report)
+
+    assert [each.n_embd for each in measured(tmp_path, tight, widths=(16, 32))] == [16]
+    with pytest.raises(UserError, match="there is memory for none"):
+        measured(tmp_path, tight, widths=(32,))
+
+
+def test_smaller_micro_batches_are_tried(tmp_path: Path) -> None:
+    largest: list[int | None] = []
+
+    def tight(job: Job, report: Report) -> Result:
+        largest.append(job.largest)
+        if job.largest is None:
+            return Result(outcome="oom", step=0, points=(), reason="out of memory", batch_size=2)
+        return fake_training.train(job, report)
+
+    assert len(measured(tmp_path, tight)) == 1
+    assert largest == [None, 1]

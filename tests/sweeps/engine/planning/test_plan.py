@@ -1,0 +1,449 @@
+"""The plan: what a study will run, its times, memory and warnings."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sweeps.engine.planning.plan import plan
+from sweeps.engine.planning.speed import Speed, makespan, seen
+from sweeps.store.records import DataFacts
+from sweeps.study.study import Study
+from tests.helpers import synthetic
+from trainer.config import TrainConfig
+from trainer.errors import UserError
+from trainer.machine import device
+from trainer.machine.device import Device
+from trainer.model import size
+
+CARD = device.named("RTX 4070")
+LAPTOP = Device(kind="cpu", name="a laptop", count=2, peak=40e9, memory=8 << 30, free=8 << 30)
+
+
+def study(**changes: Any) -> Study:
+    """A small study: 2 baseline seeds, 1 candidate, 4 star runs, 5 for the sampler."""
+    settings: dict[str, Any] = {
+        "name": "small",
+        "baseline": {
+            "n_layer": 3,
+            "n_embd": 64,
+            "head_size": 16,
+            "block_size": 32,
+            "batch_size": 8,
+            "gradient_accumulation_steps": 1,
+            "learning_rate": 1e-3,
+            "min_lr": 1e-4,
+            "warmup_iters": 10,
+            "max_iters": 200,
+            "lr_decay_iters": 200,
+        },
+        "horizon": {"iters": 200},
+        "evaluations": 20,
+        "final_windows": 16,
+        "knobs": {"dropout": {"low": 0.0, "high": 0.3}, "n_embd": {"low": 32, "high": 96, "step": 16}},
+        "candidates": [{"learning_rate": 5e-4, "min_lr": 5e-5}],
+        "baseline_seeds": 2,
+        "trials": 9,
+        "confirm": {"max_trials": 0},
+    }
+    return Study.model_validate({**settings, **changes})
+
+
+def facts(**changes: Any) -> DataFacts:
+    known = {
+        "path": "/data",
+        "fingerprint": "f",
+        "vocab_size": 1000,
+        "train_tokens": 1_000_000,
+        "val_tokens": 100_000,
+        "bytes_per_token": None,
+    }
+    return DataFacts(**{**known, **changes})
+
+
+def test_what_runs():
+    got = plan(study(), facts(), CARD)
+    # the star: dropout at .3 (0 is the baseline's), n_embd at 32 and 96
+    assert {phase.name: phase.trials for phase in got.phases} == {
+        "baseline": 2,
+        "candidates": 1,
+        "star": 3,
+        "sampler": 5,
+        "confirm": 0,
+    }
+    assert (got.trials, got.iters, got.workers) == (11, 200, 1)
+    assert got.tokens_per_trial == 200 * 8 * 32
+    assert got.tokens == 11 * 200 * 8 * 32
+    assert got.epochs == pytest.approx(0.0512)
+    assert got.warnings == ()
+
+
+def flops_of_a_run(width: int, *, layers: int = 3, vocab: int = 1000) -> float:
+    """By hand: 6 N + 12 L C T a token (N without positions), 200 x 8 x 32 tokens trained, the evaluated at a third."""
+    n = vocab * width + layers * (12 * width**2 + 2 * width) + width
+    trained = 200 * 8 * 32
+    # 21 evaluations of both splits (0.12 * 1600 sequences / 20 = 9 windows each), 16 windows at the end
+    evaluated = (21 * 2 * 9 + 16) * 32
+    return (6 * n + 12 * layers * width * 32) * (trained + evaluated / 3)
+
+
+def test_time_on_a_card_is_flops_over_half_its_peak():
+    got = plan(study(), facts(), CARD)
+    half = 58.3e12 / 2
+    assert [width.n_embd for width in got.widths] == [32, 48, 64, 80, 96]
+    for width in got.widths:
+        assert width.seconds_per_trial == pytest.approx(flops_of_a_run(width.n_embd) / half)
+    seconds = {phase.name: phase.seconds for phase in got.phases}
+    assert seconds["baseline"] == pytest.approx(2 * flops_of_a_run(64) / half)
+    assert seconds["star"] == pytest.approx(sum(map(flops_of_a_run, (64, 32, 96))) / half)
+    expected = sum(map(flops_of_a_run, (32, 48, 64, 80, 96))) / 5
+    assert seconds["sampler"] == pytest.approx(5 * expected / half)
+    assert got.seconds == pytest.approx(sum(seconds.values()))
+
+
+def test_speed_and_parameters_of_a_width():
+    (width,) = (each for each in plan(study(), facts(), CARD).widths if each.n_embd == 64)
+    assert width.n_params == 1000 * 64 + 32 * 64 + 3 * (12 * 64**2 + 2 * 64) + 64
+    flops = 6 * (width.n_params - 32 * 64) + 12 * 3 * 64 * 32
+    assert width.tokens_per_s == pytest.approx(58.3e12 / 2 / flops)
+
+
+def test_a_cpu_reaches_a_larger_share_of_its_peak_with_a_larger_model():
+    at = Speed(device=LAPTOP, share=1.0, data=facts(), dtype="bfloat16")
+
+    def share(width: int, **changes: Any) -> float:
+        config = TrainConfig(n_layer=4, n_head=4, n_embd=width, block_size=64, vocab_size=1000, **changes)
+        speed = at.tokens_per_s(config)
+        assert speed is not None
+        return speed * size.flops_per_token(config) / 40e9
+
+    # measured: see sweeps/engine/planning/speed.py
+    assert share(32) == pytest.approx(0.31, rel=0.15)
+    assert share(64) == pytest.approx(0.48, rel=0.15)
+    assert share(128) == pytest.approx(0.62, rel=0.15)
+    assert share(256) == pytest.approx(0.68, rel=0.15)
+    assert share(64, dropout=0.2) == pytest.approx(0.94 * share(64), rel=0.15)
+
+
+def test_on_a_cpu_the_sampler_pays_for_dropout():
+    phases = plan(study(), facts(), LAPTOP).phases
+    per_run = {phase.name: phase.seconds / phase.trials for phase in phases if phase.trials}
+    without = plan(study(knobs={"n_embd": {"low": 32, "high": 96, "step": 16}}), facts(), LAPTOP)
+    (bare,) = (phase.seconds / phase.trials for phase in without.phases if phase.name == "sampler")
+    assert per_run["sampler"] == pytest.approx(bare / 0.93)
+    (baseline,) = (width.seconds_per_trial for width in without.widths if width.n_embd == 64)
+    assert per_run["baseline"] == pytest.approx(baseline)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "workers", "total"),
+    [
+        ([], 2, 0.0),
+        ([3.0], 4, 3.0),
+        ([2.0] * 5, 2, 6.0),
+        ([5.0, 1.0, 1.0, 1.0, 1.0], 2, 5.0),
+        ([1.0, 1.0, 1.0, 1.0, 5.0], 2, 7.0),
+        ([1.0, None], 2, None),
+    ],
+)
+def test_makespan(seconds, workers, total):
+    assert makespan(seconds, workers=workers) == total
+
+
+@given(st.lists(st.floats(0.1, 100.0), min_size=1, max_size=20), st.integers(1, 5))
+def test_makespan_is_between_even_sharing_and_one_worker(seconds, workers):
+    total = makespan(seconds, workers=workers)
+    assert total is not None
+    slack = 1e-9 * sum(seconds)
+    assert max(max(seconds), sum(seconds) / workers) - slack <= total <= sum(seconds) + slack
+    # Graham 1966: any list schedule ends within twice the best one
+    assert total <= 2 * max(max(seconds), sum(seconds) / workers) + slack
+
+
+@pytest.mark.parametrize(
+    ("where", "devices", "workers", "relative_speed"),
+    [
+        (LAPTOP, "auto", 2, 1.0),
+        (LAPTOP, ["cpu", "cpu"], 2, 1.0),
+        (LAPTOP, ["cpu"], 1, 1.0),  # one thread, whatever else is idle
+        (LAPTOP, ["cpu"] * 4, 4, 0.5),
+        (CARD, "auto", 1, 1.0),
+        (CARD, ["cuda:0", "cuda:0"], 2, 0.5),
+        (CARD, ["cuda:0", "cuda:1"], 2, 1.0),
+    ],
+)
+def test_workers_share_what_there_is(where, devices, workers, relative_speed):
+    one = plan(study(), facts(), Device(kind=where.kind, name="one", count=1, peak=where.peak, memory=None, free=None))
+    got = plan(study(workers={"devices": devices}), facts(), where)
+    assert got.workers == workers
+    for mine, alone in zip(got.widths, one.widths, strict=True):
+        assert mine.tokens_per_s == pytest.approx(relative_speed * alone.tokens_per_s)
+
+
+def test_disk_is_for_the_checkpoints_that_are_kept():
+    got = plan(study(workers={"devices": ["cpu", "cpu"]}), facts(), LAPTOP)
+    of = {width.n_embd: width.n_params for width in got.widths}
+    # both baseline seeds, the best, two in flight, and each of these twice while it is replaced
+    assert got.disk_bytes == 12 * (2 * of[64] + (1 + 2 + 2) * of[96])
+
+
+def test_a_deeper_trial_counts_too():
+    deep = plan(study(knobs={"n_layer": {"low": 1, "high": 5}}), facts(), CARD)
+    (sampler,) = (phase for phase in deep.phases if phase.name == "sampler")
+    expected = sum(flops_of_a_run(64, layers=layers) for layers in range(1, 6)) / 5
+    assert sampler.seconds == pytest.approx(sampler.trials * expected / 29.15e12)
+    assert [width.n_embd for width in deep.widths] == [64]
+
+
+@pytest.mark.parametrize(
+    ("knob", "widths"),
+    [
+        ({"choices": [64, 256]}, [64, 256]),
+        ({"low": 16, "high": 528, "step": 16}, [16, 64, 96, 144, 192, 224, 272, 320, 352, 400, 448, 480, 528]),
+        ({"low": 16, "high": 112, "round": True}, [16, 32, 48, 64, 80, 96, 112]),
+    ],
+)
+def test_a_wide_range_is_shown_in_part(knob, widths):
+    got = [width.n_embd for width in plan(study(knobs={"n_embd": knob}), facts(), CARD).widths]
+    assert set(got) >= {widths[0], 64, widths[-1]}
+    assert len(got) == len(widths)
+    assert all(abs(mine - wanted) <= 16 for mine, wanted in zip(got, widths, strict=True))
+
+
+def warnings(*, of: Study | None = None, where: Device = CARD, **data: Any) -> str:
+    return "\n".join(plan(of or study(), facts(**data), where).warnings)
+
+
+def test_more_designed_runs_than_trials():
+    got = plan(study(trials=2), facts(), CARD)
+    assert {phase.name: phase.trials for phase in got.phases} == {
+        "baseline": 2,
+        "candidates": 1,
+        "star": 1,
+        "sampler": 0,
+        "confirm": 0,
+    }
+    assert "candidates and star are 4 runs, trials is 2: the last 2 are left out" in "\n".join(got.warnings)
+    assert "are all 4 trials: the sampler gets none" in warnings(of=study(trials=4))
+    assert warnings(of=study(trials=5)) == ""
+
+
+def test_one_seed_measures_no_noise():
+    assert "baseline_seeds is 1" in warnings(of=study(baseline_seeds=1))
+
+
+def test_evaluations_larger_than_the_split():
+    # 9 windows an evaluation, 16 at the end, of 32 tokens and one more
+    assert warnings(val_tokens=16 * 32 + 1) == ""
+    said = warnings(val_tokens=16 * 32)
+    assert "holds 15 windows of 32 tokens, fewer than the 16 of the final loss" in said
+    assert "an evaluation" not in said
+    assert "fewer than the 9 of an evaluation" in warnings(val_tokens=100)
+
+
+def test_epochs_that_decide_the_outcome():
+    tokens = 200 * 8 * 32
+    assert warnings(train_tokens=tokens // 4) == ""
+    assert "epochs" in warnings(train_tokens=tokens // 4 - 1)
+    said = warnings(train_tokens=tokens // 10)
+    # 10 epochs: 5120 * (1 + 15.39 * (1 - exp(-9 / 15.39))) = 40 004
+    assert "makes 10 epochs" in said
+    assert "51.2k here count like 40k fresh ones" in said
+    assert "favours dropout, weight decay and narrow models" in said
+
+
+def test_epochs_of_runs_on_part_of_the_data():
+    tokens = 200 * 8 * 32
+    knobs = {**study().knobs, "data_fraction": {"choices": [0.25, 0.5, 1.0]}}
+    got = plan(study(knobs=knobs, trials=20), facts(train_tokens=tokens), CARD)
+    assert (got.epochs, got.epochs_on_part) == (1.0, {"0.25": 4.0, "0.5": 2.0})
+    assert {phase.name: phase.trials for phase in got.phases}["star"] == 3 + 4  # two amounts, each on two seeds
+    assert "epochs by data_fraction: 4 with 0.25 and 2 with 0.5" in list(got.lines())
+    assert got.warnings == ()  # a quarter's 4 epochs and more are what is asked about
+    part = study(baseline={**study().baseline, "data_fraction": 0.1})
+    assert plan(part, facts(train_tokens=tokens), CARD).epochs == pytest.approx(10)
+    assert "makes 10 epochs" in warnings(of=part, train_tokens=tokens)
+    assert not any("data_fraction" in line for line in plan(part, facts(), CARD).lines())
+
+
+def test_a_card_without_a_known_peak():
+    unknown = Device(kind="cuda", name="GTX 1080", count=1, peak=None, memory=None, free=None)
+    got = plan(study(), facts(), unknown)
+    assert got.seconds is None
+    assert all(phase.seconds is None for phase in got.phases if phase.trials)
+    assert got.warnings == ("GTX 1080: no estimate of time, its peak isn't known",)
+    assert "peak not known" in "\n".join(got.lines())
+    float32 = study(baseline={**study().baseline, "dtype": "float32"})
+    assert "no estimate of time, float32 on a card isn't in the table" in warnings(of=float32)
+    assert "no estimate" not in warnings(of=float32, where=LAPTOP)
+
+
+def test_more_work_than_hours():
+    slow = Device(kind="cuda", name="slow", count=1, peak=1e9, memory=None, free=None)
+    needed = plan(study(), facts(), slow).seconds / 3600
+    assert warnings(of=study(hours=needed * 1.01), where=slow) == ""
+    said = warnings(of=study(hours=needed * 0.9), where=slow)
+    assert "lower the horizon to about 1" in said
+    assert "or trials to about 7" in said
+    fits = plan(study(trials=7), facts(), slow)
+    assert fits.seconds <= needed * 0.9 * 3600
+    assert "or trials to" not in warnings(of=study(hours=needed * 0.1), where=slow)
+
+
+def test_a_plan_as_json_and_as_lines():
+    got = plan(study(hours=0.001), facts(train_tokens=10_000), LAPTOP)
+    again = json.loads(json.dumps(got.as_json()))
+    assert again["trials"] == 11
+    assert again["phases"][0] == {"name": "baseline", "trials": 2, "seconds": got.phases[0].seconds}
+    assert again["device"]["name"] == "a laptop"
+    text = "\n".join(got.lines())
+    for word in ("11 runs on 2 workers", "40 GFLOP/s a core", "sampler", "n_embd", "an estimate", "disk", "warning: "):
+        assert word in text
+    assert text.count("warning: ") == len(got.warnings) == 2
+
+
+def test_the_default_sweep_ends_overnight_on_a_midrange_card():
+    """40M parameters, 65 536 tokens an iteration, 600 iterations, 40 trials and 3 seeds, widths 192 to 768: 8 hours."""
+    overnight = study(
+        baseline={
+            "n_layer": 12,
+            "n_embd": 384,
+            "head_size": 32,
+            "block_size": 1024,
+            "batch_size": 16,
+            "gradient_accumulation_steps": 4,
+            "max_iters": 20000,
+            "lr_decay_iters": 20000,
+            "warmup_iters": 500,
+        },
+        horizon={"iters": 600},
+        evaluations=30,
+        final_windows=2048,
+        knobs={"dropout": {"low": 0.0, "high": 0.3}, "n_embd": {"low": 192, "high": 768, "step": 64}},
+        baseline_seeds=3,
+        trials=40,
+        hours=8,
+    )
+    got = plan(overnight, facts(vocab_size=50304, train_tokens=10**8, val_tokens=5 * 10**6), CARD)
+    assert got.trials == 43
+    assert 6.5 * 3600 < got.seconds < 8 * 3600
+    assert got.warnings == ()
+
+
+def test_confirming_runs_are_planned_as_the_most_there_may_be():
+    got = plan(study(confirm={"max_trials": 7}), facts(), CARD)
+    (confirm,) = (phase for phase in got.phases if phase.name == "confirm")
+    (sampler,) = (phase for phase in got.phases if phase.name == "sampler")
+    assert (confirm.trials, got.trials) == (7, 18)
+    assert confirm.seconds / 7 == pytest.approx(sampler.seconds / 5)
+    hours = 0.9 * got.seconds / 3600
+    assert "or confirm.max_trials to about 5" in warnings(of=study(confirm={"max_trials": 7}, hours=hours))
+
+
+def test_the_average_is_over_all_combinations():
+    both = {"n_embd": {"choices": [32, 64]}, "n_layer": {"choices": [1, 2, 3]}}
+    (sampler,) = (phase for phase in plan(study(knobs=both), facts(), CARD).phases if phase.name == "sampler")
+    flops = [flops_of_a_run(width, layers=layers) for width, layers in itertools.product([32, 64], [1, 2, 3])]
+    assert sampler.seconds == pytest.approx(sampler.trials * sum(flops) / 6 / 29.15e12)
+
+
+# --- a horizon in minutes -----------------------------------------------------------------------------------
+
+
+def test_minutes_are_planned_by_an_estimate_and_it_is_said():
+    got = plan(study(horizon={"minutes": 0.5}), facts(), CARD)
+    assert any("0.5 minutes are" in said and "estimated" in said for said in got.warnings)
+    # the widest, 96, is the slowest; a trial sees as many tokens at every width
+    (widest,) = (width for width in got.widths if width.n_embd == 96)
+    at_that_length = plan(study(horizon={"iters": got.iters}), facts(), CARD)
+    assert got.phases == at_that_length.phases
+    assert got.iters * 8 * 32 == pytest.approx(30 * widest.tokens_per_s, rel=0.11)  # evaluations take the rest
+
+
+def test_minutes_need_a_speed_to_plan_with():
+    slow = study(horizon={"minutes": 0.5}, baseline={**study().baseline, "dtype": "float32"})
+    with pytest.raises(UserError, match=r"horizon\.minutes: how fast this device trains isn't known"):
+        plan(slow, facts(), CARD)
+
+
+def wide(**changes: Any) -> Study:
+    """Of the size that a card of 12 GB is bought for."""
+    baseline = {
+        **study().baseline, "n_layer": 12, "n_embd": 384, "head_size": 64, "block_size": 1024, "batch_size": 8,
+        "gradient_accumulation_steps": 8,
+    }  # fmt: skip
+    baseline.pop("n_head", None)
+    knobs = {"n_embd": {"choices": [384, 512, 768, 1024, 1536]}}
+    return study(baseline=baseline, knobs=knobs, candidates=[], **changes)
+
+
+def test_a_card_of_12_gb_by_width() -> None:
+    got = plan(wide(), facts(vocab_size=50304), CARD)
+    rows = {row.n_embd: row for row in got.widths}
+    assert {width: (row.micro_batch, row.accumulation) for width, row in rows.items()} == {
+        384: (16, 4),
+        512: (16, 4),
+        768: (8, 8),
+        1024: (8, 8),
+        1536: (2, 32),
+    }
+    assert rows[768].peak_bytes / 2**20 == pytest.approx(6340, abs=2)
+    assert not any(row.measured for row in rows.values())
+    assert got.warnings == () or not any("infeasible" in warning for warning in got.warnings)
+    shown = "\n".join(got.lines())
+    assert re.search(r"768 +\S+ +6,3\d\d MiB +8 x 8 +\S+ estimated", shown)
+
+
+def test_widths_that_do_not_fit_are_said() -> None:
+    got = plan(wide(), facts(vocab_size=50304), device.card_of("RTX 4070", "3GiB"))
+    none = [row.n_embd for row in got.widths if row.micro_batch is None]
+    assert none == [768, 1024, 1536]
+    (warning,) = (each for each in got.warnings if "not even one sequence" in each)
+    assert "768, 1024 and 1536 wide" in warning
+    assert "none fits" in "\n".join(got.lines())
+
+
+def test_a_card_known_by_its_memory_alone_has_splits_and_no_times() -> None:
+    got = plan(wide(), facts(vocab_size=50304), device.card_of(None, "12GiB"))
+    assert [row.micro_batch for row in got.widths] == [16, 16, 8, 8, 2]
+    assert all(row.tokens_per_s is None and row.seconds_per_trial is None for row in got.widths)
+
+
+def test_what_was_measured_goes_before_the_estimate() -> None:
+    depth = int(study().baseline["n_layer"])
+    got = plan(study(), facts(), LAPTOP, seen={(depth, 64): 1000.0, (depth + 1, 96): 1.0})
+    rows = {row.n_embd: row for row in got.widths}
+    assert (rows[64].tokens_per_s, rows[64].measured) == (1000.0, True)
+    trained, evaluated = 200 * 8 * 32, (21 * 2 * 9 + 16) * 32
+    assert rows[64].seconds_per_trial == pytest.approx((trained + evaluated / 3) / 1000)
+    assert not rows[96].measured
+    assert rows[96] == next(row for row in plan(study(), facts(), LAPTOP).widths if row.n_embd == 96)
+    baseline = next(phase for phase in got.phases if phase.name == "baseline")
+    assert study().baseline["n_embd"] == 64
+    assert baseline.seconds == pytest.approx(baseline.trials * (rows[64].seconds_per_trial or 0.0))
+    assert "where nothing was measured" in "\n".join(got.lines())
+    assert "where nothing was measured" not in "\n".join(plan(study(), facts(), LAPTOP).lines())
+
+
+def test_speeds_seen_are_medians_of_runs_of_one_shape() -> None:
+    config = synthetic.BASELINE
+    runs = [
+        synthetic.run(1),
+        synthetic.run(2, config=config.replace(n_layer=2)),
+        synthetic.run(3, config=config.replace(n_embd=768), device="cuda:0"),
+        synthetic.run(4, config=config.replace(n_embd=192), points=()),
+    ]
+    assert seen(runs, config, device="cpu") == {(6, 384): 40_000.0, (2, 384): 40_000.0}
+    assert seen(runs, config, device="cuda") == {(6, 768): 40_000.0}
+
+
+def test_json_names_what_a_machine_asks_for() -> None:
+    (row, *_) = plan(study(), facts(), LAPTOP).as_json()["widths"]
+    names = ("n_embd", "n_params", "peak_bytes", "micro_batch", "accumulation", "tokens_per_s", "measured")
+    assert set(row) == {*names, "seconds_per_trial"}

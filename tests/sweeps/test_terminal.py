@@ -1,0 +1,240 @@
+"""What a sweep shows while it runs: sparklines, differences, plain lines, the live table."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import re
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from sweeps.engine.progress import Progress
+from sweeps.store import records
+from sweeps.store.records import Pruning, Run
+from sweeps.terminal import LiveView, PlainView, differences, outcome_line, prepare_line, preparing, sparkline
+from tests.helpers import synthetic
+from trainer.data.encode import PrepareProgress
+
+
+def runs() -> tuple[Run, ...]:
+    return synthetic.full().runs
+
+
+def now(*in_flight: Run, ended: tuple[Run, ...] = ()) -> Progress:
+    return Progress(
+        in_flight=in_flight,
+        best=records.best(ended, search="plateau"),
+        counts=records.counts(ended),
+        planned=40,
+        seconds=100.0,
+        remaining_seconds=300.0,
+    )
+
+
+HOPELESS = Pruning(
+    rule="plateau",
+    reason="dominated",
+    evaluation=8,
+    step=160,
+    val_loss=4.25,
+    sentinel=False,
+    completed=7,
+    best=3.52,
+    predicted=3.71,
+    low=3.66,
+    high=3.8,
+    chance=0.004,
+)
+WHY = "dominated: would end at 3.710 (3.660 to 3.800), chance 0.4 % of the best tenth; best 3.520"
+SENTINEL = dataclasses.replace(HOPELESS, sentinel=True)
+
+
+@pytest.mark.parametrize(
+    ("losses", "bars"),
+    [
+        ([], ""),
+        ([3.0], "▁"),
+        ([2.0, 1.0], "█▁"),
+        ([7.0, 3.5, 0.0], "█▅▁"),
+        ([math.nan, 2.0, 1.0, math.inf], "█▁"),
+        ([float(20 - i) for i in range(20)], "█▇▇▆▅▅▄▄▃▂▂▁"),
+    ],
+)
+def test_sparkline(losses: list[float], bars: str) -> None:
+    assert sparkline(losses) == bars
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1))
+def test_a_sparkline_is_short_and_the_highest_is_the_tallest(losses: list[float]) -> None:
+    bars = sparkline(losses)
+    assert len(bars) == min(12, len(losses))
+    assert set(bars) <= set("▁▂▃▄▅▆▇█")
+
+
+def test_differences_leave_out_what_only_follows() -> None:
+    base = synthetic.BASELINE
+    assert differences(base, base) == "–"
+    assert differences(base.replace(seed=3, n_embd=768, n_head=24), base) == "n_embd 384 → 768"
+    assert differences(base.replace(dropout=0.2, learning_rate=2e-4), base) == (
+        "dropout 0 → 0.2, learning_rate 0.001 → 2e-4"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"outcome": "complete", "val_loss": 3.5, "val_se": 0.01}, "complete 3.5000 ± 0.0100"),
+        ({"outcome": "running", "val_loss": None}, "paused, to be resumed"),
+        ({"outcome": "pruned", "reason": "worse than the median", "val_loss": None}, "pruned: worse than the median"),
+        ({"outcome": "truncated", "reason": "", "val_loss": None}, "truncated"),
+        ({"outcome": "pruned", "reason": WHY, "val_loss": None, "pruning": HOPELESS}, f"pruned: {WHY}"),
+        (
+            {"outcome": "complete", "val_loss": 3.7, "val_se": 0.01, "pruning": SENTINEL},
+            "complete 3.7000 ± 0.0100 (sentinel, predicted 3.710)",
+        ),
+    ],
+)
+def test_outcome_line(changed: dict[str, object], line: str) -> None:
+    assert outcome_line(dataclasses.replace(runs()[0], **changed)) == line  # type: ignore[arg-type]
+
+
+class TestPlainView:
+    """Lines for a log file: one a start, one an end, one in ten seconds between."""
+
+    def test_its_lines(self) -> None:
+        clock, said = [0.0], list[str]()
+        baseline, star = runs()[0], next(run for run in runs() if run.knob == "dropout")
+        view = PlainView(said.append, clock=lambda: clock[0])
+        view.begun(synthetic.study(), baseline.config, ())
+        view.started(star)
+        clock[0] = 3.0
+        view.progress(now(star))
+        view.point(star, star.points[-1])
+        clock[0] = 14.0
+        view.progress(now(star))
+        view.ended(star)
+        view.note("something")
+        assert len(said) == 4
+        assert said[0].startswith(f"run {star.id} starts on {star.device}: {star.label}: dropout 0 → ")
+        assert said[1].startswith("0 of 40 runs · 2 min · about 5 min left")
+        assert f"run {star.id} at {star.points[-1].step}/600: {star.points[-1].val_loss:.3f}" in said[1]
+        assert said[2].startswith(f"run {star.id} complete ")
+        assert said[3] == "note: something"
+
+    def test_a_sentinel_is_marked_as_going_on(self) -> None:
+        clock, said = [0.0], list[str]()
+        view = PlainView(said.append, clock=lambda: clock[0])
+        star = dataclasses.replace(runs()[5], pruning=SENTINEL)
+        clock[0] = 10.0
+        view.progress(now(star, runs()[6]))
+        at = [f"{run.points[-1].step}/600: {run.points[-1].val_loss:.3f}" for run in (star, runs()[6])]
+        assert said[0].endswith(f"run {star.id} at {at[0]} (sentinel) · run {runs()[6].id} at {at[1]}")
+
+    def test_going_on_says_so(self) -> None:
+        said: list[str] = []
+        view = PlainView(said.append)
+        view.begun(synthetic.study(), synthetic.BASELINE, runs()[:3])
+        assert said == ["note: going on with study 'plateau': 3 runs of it done before"]
+
+
+class TestLiveView:
+    """The table of a terminal."""
+
+    def shown(self, width: int = 120, *, more: tuple[Run, ...] = (), flying: Pruning | None = None) -> str:
+        console = Console(file=io.StringIO(), force_terminal=True, width=width, height=40, color_system=None)
+        ended = (*runs(), *more)
+        in_flight = dataclasses.replace(
+            ended[5], id=99, outcome="running", val_loss=None, points=ended[5].points[:9], pruning=flying
+        )
+        with LiveView(console) as view:
+            view.begun(synthetic.study(), synthetic.BASELINE, ())
+            for run in ended:
+                view.ended(run)
+            view.progress(now(in_flight, ended=ended))
+        file = console.file
+        assert isinstance(file, io.StringIO)
+        return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", file.getvalue())
+
+    def test_it_shows_trials_curves_and_the_best(self) -> None:
+        shown = self.shown()
+        best = records.best(runs(), search="plateau")
+        assert best is not None
+        assert f"best {best.val_loss:.4f} (trial {best.trial})" in shown
+        for word in ("trial", "phase", "lr", "dropout", "n_embd", "step", "validation loss", "training", "█"):
+            assert word in shown
+
+    def test_it_shows_why_a_trial_was_stopped_and_that_a_sentinel_goes_on(self) -> None:
+        pruned = dataclasses.replace(
+            runs()[-1], id=97, trial=971, outcome="pruned", reason=WHY, val_loss=None, pruning=HOPELESS
+        )
+        spared = dataclasses.replace(runs()[-1], id=98, trial=981, val_loss=3.7, val_se=0.01, pruning=SENTINEL)
+        lines = self.shown(240, more=(pruned, spared), flying=SENTINEL).splitlines()
+        (first,) = {line.strip() for line in lines if line.strip().startswith("971 ")}
+        (second,) = {line.strip() for line in lines if line.strip().startswith("981 ")}
+        assert first.endswith(f"pruned: {WHY}")
+        assert second.endswith("complete 3.7000 ± 0.0100 (sentinel, predicted 3.710)")
+        assert any(line.strip().endswith(f"sentinel: {WHY}") for line in lines)
+
+    @pytest.mark.parametrize("width", [60, 80, 119, 200])
+    def test_no_row_is_wider_than_the_terminal(self, width: int) -> None:
+        table = self.shown(width).rsplit("trial  phase", 1)[-1]
+        assert all(len(line.rstrip()) <= width for line in table.splitlines())
+
+    def test_runs_may_end_while_the_table_is_being_drawn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        drawing, fed, failures = threading.Event(), threading.Event(), list[threading.ExceptHookArgs]()
+        monkeypatch.setattr(threading, "excepthook", failures.append)
+
+        class Halting(LiveView):
+            """Stops in the middle of its first drawing until it has been fed."""
+
+            def knobs(self, run: Run) -> str:
+                drawing.set()
+                assert fed.wait(60)
+                return super().knobs(run)
+
+        *earlier, last = runs()
+        console = Console(file=io.StringIO(), force_terminal=True, width=60, height=40, color_system=None)
+        with Halting(console) as view:
+            view.begun(synthetic.study(), synthetic.BASELINE, earlier)
+            assert drawing.wait(60)  # rich's thread is among the rows
+            view.ended(last)
+            view.progress(now(ended=(*earlier, last)))
+            fed.set()
+        assert not failures
+
+
+@pytest.mark.parametrize(
+    ("progress", "shown"),
+    [
+        (PrepareProgress(stage="tokenizing", done=0, total=10, tokens=0, seconds=0.0), "tokenizing: 0%"),
+        (
+            PrepareProgress(stage="tokenizing", done=40_000_000, total=100_000_000, tokens=1_500_000, seconds=4.0),
+            "tokenizing: 40%, 1,500,000 tokens, 10.0 MB/s, about 6 s left",
+        ),
+        # what an interrupted preparation had done doesn't count towards this one's rate
+        (
+            PrepareProgress(stage="tokenizing", done=60, total=100, tokens=5, seconds=2.0, resumed=20),
+            "tokenizing: 60%, 5 tokens, 0.0 MB/s, about 2 s left",
+        ),
+        (
+            PrepareProgress(stage="waiting for another preparation", done=0, total=0, tokens=0, seconds=3.0),
+            "waiting for another preparation",
+        ),
+    ],
+)
+def test_line(progress: PrepareProgress, shown: str) -> None:
+    assert prepare_line(progress) == shown
+
+
+def test_a_terminal_has_a_bar() -> None:
+    file = io.StringIO()
+    with preparing(Console(file=file, force_terminal=True, width=100), pytest.fail) as show:
+        show(PrepareProgress(stage="training the vocabulary", done=1, total=2, tokens=0, seconds=1.0))
+        show(PrepareProgress(stage="tokenizing", done=30_000_000, total=100_000_000, tokens=9, seconds=2.0))
+    assert "training the vocabulary" in file.getvalue()
+    assert "15.0 MB/s" in file.getvalue()

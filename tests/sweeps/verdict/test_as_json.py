@@ -1,0 +1,161 @@
+"""The verdict as JSON: what a program reads of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.analysis.attribution import AdviceWord, KnobWord
+from sweeps.verdict.as_json import summarize, verdict_json, verdict_of
+from tests.helpers import attributions, synthetic
+from tests.helpers.attributions import CASES, attribution, gain, knob
+
+RESULTS = attributions.results()
+HALF = 2.776445 * 0.01
+"""of the interval of a mean of 5 with a standard error of .01: Student's t at 4 degrees of freedom"""
+
+
+def of_case(case: str) -> dict[str, Any]:
+    """As a reader gets it."""
+    return json.loads(json.dumps(verdict_json(CASES[case](), RESULTS), allow_nan=False))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_case_has_the_same_keys(case: str) -> None:
+    found = of_case(case)
+    assert set(found) == {
+        *("broken", "word", "decided", "why", "change", "delta", "ci", "seeds", "min_effect"),
+        *("knobs", "joint", "candidates"),
+    }
+    for each in found["knobs"]:
+        assert set(each) == {
+            *("name", "verdict", "effect", "ci", "p", "n", "from", "to"),
+            *("necessary", "reset", "partner", "diverged", "more_seeds"),
+        }
+        assert each["verdict"] in {"alone", "necessary", "joint", "hurts", "no effect shown", "not enough evidence"}
+    for each in found["candidates"]:
+        assert set(each) == {"config", "verdict", "effect", "ci", "p", "n", "diverged", "more_seeds"}
+        assert each["verdict"] in {"right", "wrong", "no effect shown", "not enough evidence"}
+    assert found["broken"] == (found["word"] in ("breaks", "improves"))
+    assert found["min_effect"] == 0.02
+
+
+def test_the_whole() -> None:
+    found = of_case("broken")
+    assert found["word"] == "breaks"
+    assert found["decided"] is True
+    assert found["delta"] == pytest.approx(0.51)
+    assert found["ci"] == pytest.approx([0.51 - HALF, 0.51 + HALF], abs=1e-6)
+    assert found["seeds"] == [1338, 1339, 1340, 1341, 1342]
+    assert of_case("unchanged") | {"why": ""} == {
+        "broken": False,
+        "word": "none",
+        "decided": True,
+        "why": "",
+        "change": [],
+        "delta": None,
+        "ci": None,
+        "seeds": [],
+        "min_effect": 0.02,
+        "knobs": [],
+        "joint": None,
+        "candidates": [],
+    }
+
+
+def test_of_one_knob_the_numbers_are_its_own() -> None:
+    found = of_case("one alone")
+    assert (found["broken"], found["change"], found["delta"]) == (True, ["learning_rate"], pytest.approx(0.4))
+    assert [each["name"] for each in found["knobs"]] == ["learning_rate", "n_embd"]
+
+
+def test_a_knob() -> None:
+    rate, width, dropout = of_case("broken")["knobs"]
+    assert rate == {
+        "name": "learning_rate",
+        "verdict": "alone",
+        "effect": pytest.approx(0.4),
+        "ci": pytest.approx([0.4 - HALF, 0.4 + HALF], abs=1e-6),
+        "p": pytest.approx(1.43e-6, rel=0.01),
+        "n": 5,
+        "from": 1e-3,
+        "to": 3e-3,
+        "necessary": True,
+        "reset": {"effect": pytest.approx(0.31), "ci": pytest.approx([0.31 - HALF, 0.31 + HALF], abs=1e-6)},
+        "partner": None,
+        "diverged": 0,
+        "more_seeds": None,
+    }
+    assert (width["from"], width["to"], width["necessary"]) == (384, 768, False)
+    assert dropout["verdict"] == "no effect shown"
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        (KnobWord.ALONE, "alone"),
+        (KnobWord.NECESSARY, "necessary"),
+        (KnobWord.JOINT, "joint"),
+        (KnobWord.HURTS, "hurts"),
+        (KnobWord.NO_EFFECT, "no effect shown"),
+        (KnobWord.UNKNOWN, "not enough evidence"),
+    ],
+)
+def test_words_of_knobs(word: KnobWord, name: str) -> None:
+    found = verdict_json(attribution(knobs=(knob("dropout", word, None),)), RESULTS)
+    assert found["knobs"][0]["verdict"] == name
+    assert found["knobs"][0]["effect"] is found["knobs"][0]["ci"] is found["knobs"][0]["reset"] is None
+    assert found["knobs"][0]["n"] == 0
+
+
+def test_a_pair_is_there_where_it_does_what_no_knob_does_alone() -> None:
+    assert of_case("broken")["joint"] is None
+    joint = of_case("jointly")["joint"]
+    assert joint["knobs"] == ["learning_rate", "n_embd"]
+    assert joint["effect"] == pytest.approx(0.48)
+    assert joint["interaction"]["effect"] == pytest.approx(0.46)
+    assert [each["partner"] for each in of_case("jointly")["knobs"]] == ["n_embd", "learning_rate", None]
+
+
+def test_a_single_seed_has_no_interval() -> None:
+    found = verdict_json(attribution(effect=gain(0.3, n=1)), RESULTS)
+    assert (found["delta"], found["ci"]) == (0.3, None)
+
+
+def test_candidates_have_the_absolute_values_that_they_change_and_the_telling_ones_come_first() -> None:
+    found = of_case("broken")["candidates"]
+    assert [(each["verdict"], each["config"]) for each in found] == [
+        ("right", {"learning_rate": 0.002}),
+        ("wrong", {"dropout": 0.2, "weight_decay": 0.2}),
+        ("no effect shown", {"warmup_iters": 60}),
+        ("not enough evidence", {"beta2": 0.99}),
+    ]
+    assert found[3]["more_seeds"] == 4
+    sizes = [attributions.advice(index, AdviceWord.WRONG, gain(-0.1 * (index + 1))) for index in range(3)]
+    ordered = verdict_json(attribution(advice=tuple(sizes)), RESULTS)["candidates"]
+    assert [each["effect"] for each in ordered] == pytest.approx([-0.3, -0.2, -0.1])
+
+
+def test_nothing_is_said_before_anything_is_confirmed() -> None:
+    assert verdict_of(synthetic.results([])) is None
+    assert verdict_of(synthetic.full()) is None
+
+
+def test_a_whole_study() -> None:
+    results = attributions.swept()
+    shown = summarize(results, seconds=1.0, store=Path("study.db"), report=Path("report.html"))
+    found = shown["verdict"]
+    assert found == verdict_of(results)
+    assert [(each["name"], each["verdict"]) for each in found["knobs"]] == [
+        ("learning_rate", "alone"),
+        ("n_embd", "alone"),
+        ("dropout", "no effect shown"),
+    ]
+    # by the surface: .07 * ln(1/3)**2 + .08 * ln 2 - .9 * .05**2
+    assert found["delta"] == pytest.approx(0.07 * 1.0986**2 + 0.08 * 0.6931 - 0.9 * 0.0025, abs=0.02)
+    low, high = found["ci"]
+    assert low < found["delta"] < high
+    json.dumps(shown, allow_nan=False)

@@ -1,0 +1,344 @@
+"""Parquet sources: what is found and read, and what is told when it cannot be."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from trainer.data import files, parquet
+from trainer.data.files import SourceChanged, short_name
+from trainer.data.parquet import ParquetDocuments
+from trainer.errors import DataError
+
+LARGE = [f"{number:040000}" for number in range(800)]  # 32 MB: more than pyarrow reads ahead
+TEXTS = [f"document {number}: naïve 你好" for number in range(10)]
+
+
+def write(path: Path | str, texts: Any = TEXTS, *, rows: int = 4, kind: Any = None, **columns: Any) -> str:
+    """A parquet file with row groups of `rows`, in pages of 1 MB, not compressed."""
+    column = pa.array(texts) if kind is None else pa.array(texts).cast(kind)
+    with fsspec.open(str(path), "wb") as file:
+        pq.write_table(
+            pa.table({**columns, "text": column}), file, row_group_size=rows, compression="none", write_batch_size=1
+        )
+    return str(path)
+
+
+def read(*paths: str, start: int = 0, **options: str) -> list[str]:
+    return [text for batch in ParquetDocuments(paths, **options).read(start) for text in batch.texts]
+
+
+@pytest.fixture
+def memory() -> Iterator[MemoryFileSystem]:
+    """fsspec's file system in memory, emptied afterwards."""
+    fs = MemoryFileSystem()
+    yield fs
+    fs.store.clear()
+    fs.pseudo_dirs[:] = [""]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.string(),
+        pa.large_string(),
+        pa.string_view(),
+        pa.dictionary(pa.int32(), pa.string()),
+        pa.dictionary(pa.int8(), pa.large_string()),
+    ],
+    ids=str,
+)
+def test_every_kind_of_string_column_is_read(tmp_path: Path, kind: pa.DataType) -> None:
+    path = write(tmp_path / "a.parquet", [*TEXTS, None, TEXTS[0]], kind=kind)
+    batches = list(ParquetDocuments([path]).read(0))
+    assert [text for batch in batches for text in batch.texts] == [*TEXTS, TEXTS[0]]
+    assert sum(batch.nulls for batch in batches) == 1
+
+
+def test_a_text_of_broken_utf8_is_counted_and_left_out(tmp_path: Path) -> None:
+    raw = pa.array([b"good", b"\xff\xfe", None, b"fine"]).view(pa.string())
+    (batch, _) = ParquetDocuments([write(tmp_path / "a.parquet", raw)]).read(0)
+    assert (batch.texts, batch.nulls, batch.undecodable) == (["good", "fine"], 1, 1)
+
+
+@pytest.mark.parametrize("start", range(4))
+def test_reading_goes_on_from_any_row_group_over_all_files(tmp_path: Path, start: int) -> None:
+    paths = write(tmp_path / "a.parquet", TEXTS[:6], rows=4), write(tmp_path / "b.parquet", TEXTS[6:], rows=4)
+    documents = ParquetDocuments(paths)
+    assert len(documents.groups) == 3
+    assert read(*paths, start=start) == TEXTS[[0, 4, 6, 10][start] :]
+    batches = list(documents.read(start))
+    assert sum(batch.ends_group for batch in batches) == 3 - start
+    assert sum(batch.size for batch in batches) == pytest.approx(sum(documents.groups[start:]), abs=3)
+
+
+def test_a_large_row_group_comes_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_BATCH", 100)
+    path = write(tmp_path / "a.parquet", rows=10)
+    batches = list(ParquetDocuments([path]).read(0))
+    assert len(batches) > 3
+    assert [text for batch in batches for text in batch.texts] == TEXTS
+
+
+def test_paths_globs_folders_and_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "web" / "deep").mkdir(parents=True)
+    b = write(tmp_path / "web" / "b.parquet", ["b"])
+    a = write(tmp_path / "web" / "deep" / "a.parquet", ["a"])
+    (tmp_path / "web" / "notes.txt").write_text("no parquet")
+    assert read(str(tmp_path / "web")) == ["b", "a"]
+    assert read("~/web/*.parquet") == ["b"]
+    assert read(f"{tmp_path}/web/**/*.parquet") == ["b", "a"]
+    assert read(a, b) == ["a", "b"]
+    assert ParquetDocuments([str(tmp_path / "web")]).files == (b, a)
+
+
+def test_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", ["a"])
+    assert read(path, str(tmp_path), str(tmp_path / "*.parquet")) == ["a"]
+
+
+def test_urls_of_other_file_systems(memory: MemoryFileSystem) -> None:
+    write("memory://corpus/deep/b.parquet", TEXTS[5:])
+    write("memory://corpus/a.parquet", TEXTS[:5])
+    assert read("memory://corpus/a.parquet") == TEXTS[:5]
+    assert read("memory://corpus") == TEXTS
+    assert read("memory://corpus/*.parquet") == TEXTS[:5]
+    assert ParquetDocuments(["memory://corpus"]).files[0] == "memory:///corpus/a.parquet"
+    before = ParquetDocuments(["memory://corpus/a.parquet"]).fingerprint
+    assert ParquetDocuments(["memory://corpus/a.parquet"]).fingerprint == before
+    write("memory://corpus/a.parquet", TEXTS[:4])
+    assert ParquetDocuments(["memory://corpus/a.parquet"]).fingerprint != before
+
+
+def test_a_remote_file_that_changes_while_it_is_read(memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache: dict[str, Any] = {}  # as file systems across a network keep what they have listed
+    info = MemoryFileSystem.info
+    monkeypatch.setattr(
+        MemoryFileSystem, "info", lambda fs, path: cache.get(path) or cache.setdefault(path, info(fs, path))
+    )
+    monkeypatch.setattr(MemoryFileSystem, "invalidate_cache", lambda _, path=None: cache.clear())
+    write("memory://corpus/a.parquet")
+    batches = ParquetDocuments(["memory://corpus/a.parquet"]).read(0)
+    next(batches)
+    write("memory://corpus/a.parquet", TEXTS[::-1])
+    with pytest.raises(SourceChanged, match=r"a\.parquet: has changed while it was read"):
+        list(batches)
+
+
+def test_a_remote_file_systems_own_errors_are_told(memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    class QuotaError(Exception):
+        """As the packages behind fsspec have them."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise QuotaError("too many requests\nwith details")
+
+    write("memory://corpus/a.parquet")
+    documents = ParquetDocuments(["memory://corpus/a.parquet"])
+    monkeypatch.setattr(MemoryFileSystem, "_open", refuse)
+    with pytest.raises(DataError, match=r"memory:///corpus/a\.parquet: cannot be read: QuotaError: too many requests$"):
+        list(documents.read(0))
+    monkeypatch.setattr(MemoryFileSystem, "info", refuse)
+    with pytest.raises(DataError, match=r"memory://corpus/a\.parquet: cannot be read: QuotaError"):
+        ParquetDocuments(["memory://corpus/a.parquet"])
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (
+            "nowhere://bucket/a.parquet",
+            r"nowhere://bucket/a\.parquet: Protocol not known: nowhere.*fsspec knows .*memory",
+        ),
+        ("memory://corpus/a.parquet", r"no file matches; look at what is there"),
+        ("memory://corpus/*.parquet", r"no file matches"),
+    ],
+)
+def test_a_url_without_files_is_told(memory: MemoryFileSystem, url: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        ParquetDocuments([url])
+
+
+def test_a_protocol_whose_package_is_missing_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(url: str) -> None:
+        raise ImportError("Please install gcsfs to access Google Storage")
+
+    monkeypatch.setattr(files, "url_to_fs", missing)
+    with pytest.raises(DataError, match=r"gs://b/a\.parquet: Please install gcsfs.*with pip, or download"):
+        ParquetDocuments(["gs://b/a.parquet"])
+
+
+def test_what_cannot_be_found_or_read_is_told(tmp_path: Path) -> None:
+    good = write(tmp_path / "fineweb.parquet")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "blank.parquet").touch()
+    (tmp_path / "text.parquet").write_text("this is no parquet file")
+    content = Path(good).read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(content[: len(content) // 2])
+    no_rows = write(tmp_path / "rows.parquet", pa.array([], pa.string()))
+    no_group = tmp_path / "group.parquet"
+    pq.ParquetWriter(no_group, pa.schema([("text", pa.string())])).close()
+    for name, message in {
+        "fineweb.parqet": rf"no such file; did you mean {good}\?",
+        "nowhere/*.parquet": r"no file matches; give a path, a glob or a folder",
+        "empty": r"the folder has no \*\.parquet in it",
+        "blank.parquet": r"blank\.parquet: is empty",
+        "text.parquet": r"text\.parquet: is no parquet file, or is damaged",
+        "cut.parquet": r"cut\.parquet: is no parquet file, or is damaged",
+        "rows.parquet": r"rows\.parquet: no rows in it",
+        "group.parquet": r"group\.parquet: no rows in it",
+    }.items():
+        with pytest.raises(DataError, match=message):
+            ParquetDocuments([str(tmp_path / name)])
+    with pytest.raises(DataError, match="names no file"):
+        ParquetDocuments([])
+    assert read(no_rows, good, str(no_group)) == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("txt", r"has no column 'txt' but 'id', 'score', 'body', 'text'; did you mean data\.text: text\?"),
+        ("content", r"has no column 'content' but .*; did you mean data\.text: text\?"),
+        ("id", r"column 'id' holds int64, not strings; name one that does as data\.text: body, text"),
+        ("score", r"column 'score' holds list<.*>, not strings"),
+    ],
+)
+def test_a_column_that_is_missing_or_no_text_is_told(tmp_path: Path, column: str, message: str) -> None:
+    ids = np.arange(len(TEXTS))
+    path = write(tmp_path / "a.parquet", id=ids, score=[[1.0]] * len(TEXTS), body=TEXTS)
+    with pytest.raises(DataError, match=message):
+        ParquetDocuments([path], text=column)
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table([pa.array(TEXTS), pa.array(TEXTS)], names=["text", "text"]), path)
+    with pytest.raises(DataError, match="has 2 columns 'text'"):
+        ParquetDocuments([str(path)])
+
+
+def test_a_damaged_page_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": TEXTS * 50}), path, compression="zstd", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    place = pq.ParquetFile(path).metadata.row_group(0).column(0).data_page_offset
+    content[place + 30 : place + 90] = bytes(60)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.parquet: is no parquet file, or is damaged \(.*\); download it again"):
+        read(str(path))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied"),
+            r"may not be read \(Permission denied\); change its permissions",
+        ),
+        (OSError(errno.EIO, "Input/output error"), "cannot be read: Input/output error"),
+    ],
+)
+def test_the_systems_refusals_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, message: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    path = write(tmp_path / "a.parquet")
+    monkeypatch.setattr(pq, "ParquetFile", refuse)
+    with pytest.raises(DataError, match=message):
+        ParquetDocuments([path])
+
+
+def test_a_file_that_changes_between_row_groups_is_noticed(tmp_path: Path) -> None:
+    path = Path(write(tmp_path / "a.parquet"))
+    batches = ParquetDocuments([str(path)]).read(0)
+    assert not next(batches).ends_group
+    assert next(batches).ends_group
+    os.utime(path, ns=(1, 1))
+    assert not next(batches).ends_group  # read, but not to be kept
+    with pytest.raises(SourceChanged, match="has changed while it was read"):
+        next(batches)
+
+
+def test_a_file_that_is_overwritten_while_it_is_read_is_told_as_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "_BATCH", 100_000)
+    path = tmp_path / "a.parquet"
+    write(path, LARGE, rows=len(LARGE))
+    batches = ParquetDocuments([str(path)]).read(0)
+    next(batches)
+    path.write_bytes(bytes(100))
+    with pytest.raises(SourceChanged) as raised:
+        list(batches)
+    assert raised.value.__cause__  # which alone would read as a damaged file
+
+
+def test_a_column_that_ends_early_is_told(tmp_path: Path) -> None:
+    documents = ParquetDocuments([write(tmp_path / "a.parquet", rows=10)])
+    (shard,) = documents._shards
+    documents._shards = [dataclasses.replace(shard, groups=((11, 100),))]
+    with pytest.raises(DataError, match=r"row group 0 has 10 rows, the footer says 11; download it again"):
+        list(documents.read(0))
+
+
+def test_the_fingerprint_of_small_files_is_of_contents_order_and_column(tmp_path: Path) -> None:
+    a, b = write(tmp_path / "a.parquet", TEXTS, body=TEXTS), write(tmp_path / "b.parquet", TEXTS[:3], body=TEXTS[:3])
+    first = ParquetDocuments([a, b]).fingerprint
+    os.utime(a, ns=(1, 1))
+    Path(b).rename(tmp_path / "c.parquet")
+    c = str(tmp_path / "c.parquet")
+    assert ParquetDocuments([a, c]).fingerprint == first
+    others = {
+        ParquetDocuments([c, a]).fingerprint,
+        ParquetDocuments([a]).fingerprint,
+        ParquetDocuments([a, c], text="body").fingerprint,
+        ParquetDocuments([a, write(c, ["x", *TEXTS[1:3]], body=TEXTS[:3])]).fingerprint,
+    }
+    assert len(others - {first}) == 4
+
+
+def test_the_fingerprint_of_large_files_notices_time_and_footer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "_CONTENT", 10)
+    a = write(tmp_path / "a.parquet", ["aa", "bb"])
+    os.utime(a, ns=(5, 5))
+    first = ParquetDocuments([a]).fingerprint
+    assert ParquetDocuments([a]).fingerprint == first
+    os.utime(a, ns=(6, 6))
+    touched = ParquetDocuments([a]).fingerprint
+    size = Path(a).stat().st_size
+    write(a, ["aa", "cc"])
+    os.utime(a, ns=(5, 5))
+    assert Path(a).stat().st_size == size
+    assert len({first, touched, ParquetDocuments([a]).fingerprint}) == 3
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [
+        ("data/fineweb/000_00000.parquet", "000_00000"),
+        ("data/fineweb/*.parquet", "fineweb"),
+        ("~/web text/", "web-text"),
+        ("hf://datasets/HuggingFaceFW/fineweb/sample/10BT/00[0-3]_*.parquet", "00"),
+        ("memory://a.parquet", "a"),
+        ("*.parquet", "parquet"),
+        (f"{'x' * 99}.parquet", "x" * 40),
+    ],
+)
+def test_a_folders_name_starts_with_the_sources(entry: str, name: str) -> None:
+    assert short_name(entry) == name

@@ -1,0 +1,156 @@
+"""How a run is split: the walk of divisors, what fits, what is fastest, what an out-of-memory leaves."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.config import TrainConfig
+from trainer.machine import microbatch
+from trainer.machine.memory import needed
+from trainer.machine.microbatch import MIB, Infeasible, Limits, Measured, divisors, fitting, smaller, split
+
+GIB = 2**30
+CONFIG = TrainConfig(
+    n_layer=12, n_head=12, n_embd=384, block_size=1024, vocab_size=50304, batch_size=8, gradient_accumulation_steps=8
+)
+
+
+@given(st.integers(1, 5000))
+def test_divisors_are_all_there_largest_first(sequences: int) -> None:
+    assert divisors(sequences) == [n for n in range(sequences, 0, -1) if sequences % n == 0]
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_the_walk_ends_at_one(batch: int, accumulation: int) -> None:
+    config = CONFIG.replace(batch_size=batch, gradient_accumulation_steps=accumulation)
+    walked, size = [batch], smaller(config, batch)
+    while size is not None:
+        walked.append(size)
+        size = smaller(config, size)
+    assert walked == sorted({*walked}, reverse=True)
+    assert walked[-1] == 1
+    assert all(batch * accumulation % each == 0 for each in walked)
+
+
+@pytest.mark.parametrize("size", divisors(64))
+def test_a_split_is_the_same_run(size: int) -> None:
+    made = split(CONFIG, size)
+    assert made.batch_size == size
+    assert made.sequences_per_iter == CONFIG.sequences_per_iter
+    assert (made.windows, made.windows_at_the_end) == (CONFIG.windows, CONFIG.windows_at_the_end)
+    given = ("batch_size", "gradient_accumulation_steps", "eval_windows", "final_windows")
+    assert {k: v for k, v in made.as_dict().items() if k not in given} == {
+        k: v for k, v in CONFIG.as_dict().items() if k not in given
+    }
+
+
+def test_what_does_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match="5 doesn't divide 64"):
+        split(CONFIG, 5)
+
+
+@pytest.mark.parametrize(
+    ("width", "heads", "largest"), [(384, 12, 16), (512, 16, 16), (768, 12, 8), (1024, 16, 8), (1536, 16, 2)]
+)
+def test_a_card_of_12_gib(width: int, heads: int, largest: int) -> None:
+    """Compiled, bfloat16, context 1024, vocabulary 50304: the largest divisor of 64 whose estimate has room."""
+    config = CONFIG.replace(n_embd=width, n_head=heads)
+    free = 12 * GIB - 500 * MIB
+    splits = fitting(config, kind="cuda", mixed=True, free=free)
+    sizes = [each.batch_size for each in splits]
+    assert sizes == [size for size in divisors(64) if size <= sizes[0]]
+    room = free * 0.92 / 1.05
+    assert needed(splits[0], kind="cuda", mixed=True).total <= room
+    assert needed(split(config, 2 * sizes[0]), kind="cuda", mixed=True).total > room
+    assert sizes[0] == largest
+
+
+def test_none_above_what_is_allowed_still() -> None:
+    sizes = [each.batch_size for each in fitting(CONFIG, kind="cuda", mixed=True, free=80 * GIB, largest=4)]
+    assert sizes == [4, 2, 1]
+
+
+def test_what_is_missing_is_said() -> None:
+    free = GIB // 2
+    peak = needed(split(CONFIG, 1), kind="cuda", mixed=True).total
+    missing = (peak * 1.05 / 0.92 - free) / MIB
+    with pytest.raises(Infeasible, match=f"512 MiB are free: {missing:,.0f} MiB are missing"):
+        fitting(CONFIG, kind="cuda", mixed=True, free=free)
+    assert microbatch.fits(peak, free + microbatch.missing(peak, free) + 1)
+    assert not microbatch.fits(peak, free + microbatch.missing(peak, free) - MIB)
+
+
+def test_a_cpu_keeps_what_was_asked_for_where_it_fits() -> None:
+    splits = fitting(CONFIG, kind="cpu", mixed=False, free=10**15)
+    assert microbatch.as_asked(splits, CONFIG).batch_size == 8
+    assert microbatch.as_asked([each for each in splits if each.batch_size <= 2], CONFIG).batch_size == 2
+    assert microbatch.as_asked([each for each in splits if each.batch_size > 8], CONFIG).batch_size == 16
+
+
+def seen(size: int, speed: float | None, *, retries: int = 0, peak: int = GIB) -> Measured:
+    return Measured(batch_size=size, tokens_per_s=speed, peak_bytes=peak if speed else 0, retries=retries)
+
+
+@pytest.mark.parametrize(
+    ("measured", "size"),
+    [
+        ([seen(32, 100.0), seen(16, 99.0), seen(8, 90.0)], 16),  # as fast within 3 %: the smaller
+        ([seen(32, 100.0), seen(16, 96.9), seen(8, 90.0)], 32),
+        ([seen(32, 100.0), seen(16, 98.0), seen(8, 97.0)], 8),
+        ([seen(32, 200.0, retries=3), seen(16, 99.0), seen(8, 90.0)], 16),  # there was hardly room
+        ([seen(32, None), seen(16, None), seen(8, 90.0)], 8),
+        ([seen(32, None), seen(16, 10.0, retries=1)], None),
+    ],
+)
+def test_the_smallest_that_is_as_fast(measured: list[Measured], size: int | None) -> None:
+    assert microbatch.fastest(measured) == size
+
+
+def test_three_are_tried_out_and_three_more_where_none_has_room() -> None:
+    tried: list[int] = []
+
+    def measure(config: TrainConfig) -> Measured:
+        tried.append(config.batch_size)
+        return seen(config.batch_size, None if config.batch_size > 8 else float(config.batch_size))
+
+    splits = [split(CONFIG, size) for size in (64, 32, 16, 8, 4, 2, 1)]
+    assert microbatch.tried_out(splits, measure, free=80 * GIB).batch_size == 8
+    assert tried == [64, 32, 16, 8, 4, 2]
+
+
+def test_a_single_split_is_not_tried_out() -> None:
+    def measure(config: TrainConfig) -> Measured:
+        raise AssertionError(config)
+
+    assert microbatch.tried_out([split(CONFIG, 1)], measure, free=GIB).batch_size == 1
+
+
+def test_one_that_ran_but_without_room_to_spare_is_not_taken() -> None:
+    splits = [split(CONFIG, size) for size in (4, 2)]
+    found = microbatch.tried_out(
+        splits, lambda each: seen(each.batch_size, 9.0, peak=each.batch_size * GIB), free=3 * GIB
+    )
+    assert found.batch_size == 2
+
+
+def test_nothing_has_room_when_tried_out() -> None:
+    with pytest.raises(Infeasible, match="ran out of memory when tried out"):
+        microbatch.tried_out([split(CONFIG, 2), split(CONFIG, 1)], lambda each: seen(each.batch_size, None), free=GIB)
+
+
+def test_an_out_of_memory_is_remembered_for_its_shape_and_device() -> None:
+    limits = Limits()
+    assert limits.of(CONFIG, "cuda:0") is None
+    assert limits.ran_out(CONFIG, "cuda:0", batch_size=16)
+    assert limits.of(CONFIG.replace(learning_rate=1e-3, weight_decay=0.3, seed=9), "cuda:0") == 8
+    assert limits.of(CONFIG, "cuda:1") is None
+    assert limits.of(CONFIG.replace(n_embd=768), "cuda:0") is None
+    assert limits.of(CONFIG.replace(dropout=0.1), "cuda:0") is None
+    assert not limits.ran_out(CONFIG, "cuda:0", batch_size=1)
+
+
+@pytest.mark.parametrize(("free", "total", "sharers", "found"), [(10, 24, 1, 10), (10, 24, 2, 10), (20, 24, 2, 12)])
+def test_workers_share_what_there_is(free: int, total: int, sharers: int, found: int) -> None:
+    assert microbatch.share(free, total, sharers) == found

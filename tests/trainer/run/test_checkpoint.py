@@ -1,0 +1,167 @@
+"""Checkpoints have nanoGPT's exact form, are read without trust, and are whole at any moment."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainer import nanogpt
+from trainer.config import TrainConfig
+from trainer.errors import CheckpointError
+from trainer.model.gpt import GPT
+from trainer.model.optim import make_optimizer
+from trainer.run import checkpoint
+
+CONFIG = TrainConfig(n_layer=1, n_head=2, n_embd=8, block_size=4, vocab_size=11, device="cpu")
+
+RECORDED_KEYS = {  # of a ckpt.pt that nanoGPT 3adf61e wrote
+    "": ["model", "optimizer", "model_args", "iter_num", "best_val_loss", "config"],
+    "model_args": ["n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size", "dropout"],
+    "optimizer": ["state", "param_groups"],
+}
+
+
+def save(folder: Path, iter_num: int, state: dict[str, Any] | None = None) -> GPT:
+    torch.manual_seed(iter_num)
+    model = GPT(CONFIG)
+    optimizer = make_optimizer(model, CONFIG)
+    model(torch.zeros(1, 4, dtype=torch.long), torch.ones(1, 4, dtype=torch.long)).backward()
+    optimizer.step()
+    checkpoint.save(
+        folder,
+        model=model.state_dict(),
+        optimizer=optimizer.state_dict(),
+        config=CONFIG,
+        dataset=folder,
+        iter_num=iter_num,
+        best_val_loss=2.5,
+        state=state or {"here": iter_num},
+    )
+    return model
+
+
+def test_it_has_nanogpts_form(tmp_path: Path) -> None:
+    save(tmp_path, 7)
+    form = torch.load(tmp_path / "ckpt.pt", weights_only=True)
+    assert list(form) == RECORDED_KEYS[""]
+    assert list(form["model_args"]) == RECORDED_KEYS["model_args"]
+    assert list(form["optimizer"]) == RECORDED_KEYS["optimizer"]
+    assert list(form["config"]) == list(nanogpt.DEFAULTS)
+    assert {key: type(value) for key, value in form["config"].items()} == {
+        key: type(value) for key, value in nanogpt.DEFAULTS.items()
+    }
+    assert form["iter_num"] == 7
+    assert type(form["iter_num"]) is int
+    assert form["best_val_loss"].shape == ()
+    assert list(form["model"])[:2] == ["transformer.wte.weight", "transformer.wpe.weight"]
+    assert list(form["model"])[-1] == "lm_head.weight"
+    assert all(tensor.dtype == torch.float32 for tensor in form["model"].values())
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    model = save(tmp_path, 3)
+    found = checkpoint.load(tmp_path)
+    assert found is not None
+    assert (found.iter_num, found.best_val_loss, found.state) == (3, 2.5, {"here": 3})
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(found.model[name], tensor)
+
+
+def test_the_compiled_models_prefix_goes(tmp_path: Path) -> None:
+    model = save(tmp_path, 3)
+    form = torch.load(tmp_path / "ckpt.pt", weights_only=True)
+    form["model"] = {f"_orig_mod.{name}": tensor for name, tensor in form["model"].items()}
+    torch.save(form, tmp_path / "ckpt.pt")
+    found = checkpoint.load(tmp_path)
+    assert found is not None
+    assert list(found.model) == list(model.state_dict())
+
+
+def test_no_checkpoint(tmp_path: Path) -> None:
+    assert checkpoint.load(tmp_path) is None
+    assert checkpoint.load(tmp_path / "nowhere") is None
+
+
+def test_one_that_nanogpt_wrote_has_no_state(tmp_path: Path) -> None:
+    save(tmp_path, 3)
+    (tmp_path / "state-3.pt").unlink()
+    found = checkpoint.load(tmp_path)
+    assert found is not None
+    assert found.state is None
+
+
+class _Payload:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return eval, ("open('pwned', 'w')",)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is damaged"),
+        (b"not a checkpoint", "is damaged"),
+        (pickle.dumps(_Payload(), protocol=2), "is damaged, or holds more than tensors and plain Python"),
+    ],
+)
+def test_a_file_that_is_no_checkpoint(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "ckpt.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=words):
+        checkpoint.load(tmp_path)
+    assert not Path("pwned").exists()
+
+
+def test_a_pickle_inside_a_real_archive_is_not_executed(tmp_path: Path) -> None:
+    torch.save({"model": _Payload()}, tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError, match="weights_only=True"):
+        checkpoint.load(tmp_path)
+    assert not Path("pwned").exists()
+
+
+def test_another_programs_file_says_what_it_lacks(tmp_path: Path) -> None:
+    torch.save({"model": {}, "step": 3}, tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError, match="it lacks optimizer, model_args, iter_num, best_val_loss"):
+        checkpoint.load(tmp_path)
+
+
+def test_killed_between_the_two_renames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state of the new iteration is there, the checkpoint still names the old one: whole."""
+    save(tmp_path, 1)
+    written: list[str] = []
+    real = checkpoint.write
+
+    def killed_before_the_checkpoint(content: object, path: Path) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        real(content, path)
+
+    monkeypatch.setattr(checkpoint, "write", killed_before_the_checkpoint)
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path, 2)
+    found = checkpoint.load(tmp_path)
+    assert found is not None
+    assert (written, found.iter_num, found.state) == (["state-2.pt"], 1, {"here": 1})
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 1)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match=r"the checkpoint cannot be written: No space left on device"):
+        save(tmp_path, 2)
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ckpt.pt", "state-1.pt"]
+
+
+def test_only_the_newest_state_stays(tmp_path: Path) -> None:
+    for iter_num in (1, 2, 3):
+        save(tmp_path, iter_num)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ckpt.pt", "state-3.pt"]

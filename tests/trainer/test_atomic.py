@@ -1,0 +1,53 @@
+"""Atomic writes: the old file or the new one, and no trace of one that failed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from trainer.atomic import replacing, write_text
+
+
+def test_a_file_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "runs" / "report.html"
+    write_text(path, "first, in UTF-8: ±")
+    assert path.read_bytes() == "first, in UTF-8: ±".encode()
+    assert list(path.parent.iterdir()) == [path]
+
+    def fails(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(OSError, match="disk full"):
+        write_text(path, "second")
+    assert path.read_text(encoding="utf-8") == "first, in UTF-8: ±"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_old_file_stays_while_the_new_one_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "meta.json"
+    path.write_bytes(b"old")
+    with replacing(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+
+
+def test_an_error_in_the_block_leaves_no_trace(tmp_path: Path) -> None:
+    def half(path: Path) -> None:
+        with replacing(path) as file:
+            file.write(b"half of it")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half(tmp_path / "ckpt.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_has_the_permissions_that_the_user_gives_new_files(tmp_path: Path) -> None:
+    write_text(tmp_path / "report.html", "read by others, too")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "report.html").stat().st_mode == (tmp_path / "plain").stat().st_mode

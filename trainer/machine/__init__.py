@@ -1,0 +1,4 @@
+"""What is here to train on: devices, memory, micro-batches.
+
+May import model, config, atomic and errors.
+"""

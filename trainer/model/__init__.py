@@ -1,0 +1,4 @@
+"""The network and its kernels.
+
+May import config.
+"""

@@ -1,0 +1,330 @@
+"""The training loop: one run from its config, data and seed to a Result, resumable at any moment.
+
+The result is fixed by config and seed. Batches come from (seed, step), evaluations never touch the training
+stream, and a checkpoint holds the generators' states; so a run that was killed and resumed has the losses
+of one that wasn't, bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch._dynamo
+from torch import Tensor
+
+from trainer.config import TrainConfig
+from trainer.data.dataset import Dataset
+from trainer.machine import device
+from trainer.model.gpt import GPT
+from trainer.model.optim import apply_settings, make_optimizer, set_lr
+from trainer.points import Answer, Point, Result
+from trainer.run import checkpoint, resume
+from trainer.run.resume import History
+from trainer.run.sampling import Feed, NanogptFeed, StepFeed
+from trainer.schedule import lr_at
+
+EXPLODED = 1.0
+"""Nats above the larger of ln(vocabulary) and the run's first evaluation at which a validation loss counts as
+exploded, if the evaluation after it is no better: worse than knowing nothing, by a factor e in perplexity."""
+
+MOST_GRAPHS = 1000
+"""compiled graphs a process; torch's own limit is 8, beyond which it runs uncompiled and says nothing"""
+
+Report = Callable[[Point], Answer]
+OnIter = Callable[[int, float], None]
+
+
+def train(
+    config: TrainConfig,
+    data: Dataset,
+    report: Report,
+    *,
+    out: Path | None = None,
+    checkpoint_seconds: float = 0.0,
+    on_iter: OnIter | None = None,
+) -> Result:
+    """Train `config` on `data`, reporting every evaluation; `report` answers whether to go on.
+
+    With `out`, checkpoints go there at evaluations, `checkpoint_seconds` apart at least, and at the end; and where
+    the folder holds a checkpoint of this very run, the run resumes: the points of its history are reported again, of
+    which only the last one's answer counts, and `on_iter` repeats the logged losses. `on_iter(iter, loss)` has every
+    `log_interval`-th iteration's training loss, nats a token.
+
+    Out of device memory: outcome "infeasible". NaN, infinity or an exploded loss: "diverged", with the step.
+    Raises ConfigError, DataError, CheckpointError.
+    """
+    config = config.replace(vocab_size=config.vocab_size or data.vocab_size)
+    try:
+        run = _Run(config, data, out=out, checkpoint_seconds=checkpoint_seconds, on_iter=on_iter)
+        return run.go(report)
+    except torch.OutOfMemoryError as error:
+        reason = f"out of memory: {str(error).splitlines()[0]}"
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):  # a CPU that has no memory left says so in no other way
+            raise
+        reason = f"out of memory: {str(error).splitlines()[0]}"
+    # the traceback, which holds on to tensors, is gone by here
+    return Result(outcome="infeasible", step=0, points=(), reason=reason)
+
+
+class _Run:
+    """What a run holds while it goes: model, optimizer, feed and history."""
+
+    def __init__(
+        self, config: TrainConfig, data: Dataset, *, out: Path | None, checkpoint_seconds: float, on_iter: OnIter | None
+    ) -> None:
+        self.data, self.out, self.on_iter = data, out, on_iter
+        self.checkpoint_seconds = checkpoint_seconds
+        self.started = self.saved_at = time.perf_counter()
+        self.training_seconds = 0.0  # since the last evaluation
+        self.unread: list[tuple[int, Tensor]] = []  # losses still on the device
+        self.grad_norm: Tensor | None = None
+
+        self.device = torch.device(device.resolve(config.device))
+        self.precision = device.precision(str(self.device), config.dtype)
+        found = checkpoint.load(out) if out is not None else None
+        state = resume.state_to_resume(found, config, data)
+        if found is not None and state is None:
+            config = resume.in_the_shape_of(found, config)
+        self.config = config
+
+        torch.manual_seed(config.seed)
+        self.model = GPT(config).to(self.device)
+        self.optimizer = make_optimizer(self.model, config)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)
+        self.step = found.iter_num if found else 0
+        self.best_val_loss = found.best_val_loss if found else math.inf
+        if found is not None:
+            self.model.load_state_dict(found.model)
+            self.optimizer.load_state_dict(found.optimizer)
+            apply_settings(self.optimizer, self.model, config)
+        if state is not None:
+            self.history = History.from_state(state["history"])
+            self.scaler.load_state_dict(state["scaler"])
+        else:
+            self.history = History(first_step=self.step)
+        self.feed: Feed = (
+            NanogptFeed(config, data, self.device, state=state["feed"] if state else None)
+            if config.sampling == "nanogpt"
+            else StepFeed(config, data, self.device, step=self.step)
+        )
+        if state is not None:
+            resume.set_generators(state["generators"])
+        compiled = config.compile and self.device.type == "cuda"
+        self.forward: Callable[..., Tensor] = _compiled(self.model) if compiled else self.model
+        self.smoothing: float | Tensor = config.label_smoothing
+        if compiled and config.label_smoothing > 0.0:
+            self.smoothing = torch.tensor(config.label_smoothing, device=self.device)
+
+    # the loop
+
+    def go(self, report: Report) -> Result:
+        """Train to the end, or to the answer that ends it."""
+        answer = self._replay(report)
+        if answer is not Answer.GO:
+            return self._ended(answer)
+        if self.history.final is not None:
+            return self._complete()
+        points = self.history.points
+        evaluated = points[-1].step if points else -1  # a resumed run has made this evaluation already
+        while True:
+            if self._evaluates_at(self.step) and self.step != evaluated:
+                point = self._evaluate()
+                points.append(point)
+                answer = report(point)
+                if exploded := self._exploded():
+                    return self._result("diverged", reason=exploded)
+                self._save_if_due(point, pausing=answer is Answer.PAUSE)
+                if answer is not Answer.GO:
+                    return self._ended(answer)
+            if self.config.eval_only or (self.step == self.config.max_iters and self.config.sampling == "step"):
+                break
+            self._update()
+            if self.step % self.config.log_interval == 0 or self._evaluates_at(self.step + 1):
+                diverged_at = self._read_losses()
+                if diverged_at is not None:
+                    return self._result("diverged", reason=f"the training loss is not finite at step {diverged_at}")
+            if self.step == self.config.max_iters:  # nanoGPT makes one update more than max_iters
+                break
+            self.step += 1
+        self._finish()
+        return self._complete()
+
+    def _replay(self, report: Report) -> Answer:
+        answer = Answer.GO
+        for event in self.history.in_order():
+            if isinstance(event, Point):
+                answer = report(event)
+            elif self.on_iter is not None:
+                self.on_iter(*event)
+        return answer
+
+    def _evaluates_at(self, step: int) -> bool:
+        on_the_grid = step % self.config.eval_interval == 0
+        return on_the_grid or (step == self.config.max_iters and self.config.sampling == "step")
+
+    def _update(self) -> None:
+        """One optimizer step on one iteration's micro-batches; its loss is read later, to keep the device busy."""
+        config, began = self.config, time.perf_counter()
+        self.model.train()
+        set_lr(self.optimizer, lr_at(self.step, config))
+        losses = []
+        for _ in range(config.gradient_accumulation_steps):
+            x_BT, y_BT = self.feed.batch
+            with self._autocast():
+                loss = self.forward(x_BT, y_BT, label_smoothing=self.smoothing)
+            self.feed.advance()
+            scaled = self.scaler.scale(loss / config.gradient_accumulation_steps)
+            scaled.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            losses.append(loss.detach())
+        self.scaler.unscale_(self.optimizer)
+        limit = config.grad_clip or math.inf
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        # nanoGPT logs its last micro-batch alone; ours is the iteration's, however it is split
+        shown = losses[-1] if config.sampling == "nanogpt" else torch.stack(losses).mean()
+        self.unread.append((self.step, shown))
+        self.training_seconds += time.perf_counter() - began
+
+    def _read_losses(self) -> int | None:
+        """Fetch the losses of the last updates; the first step whose loss isn't finite, if there is one."""
+        began = time.perf_counter()
+        values = torch.stack([loss for _, loss in self.unread]).tolist()
+        steps = [step for step, _ in self.unread]
+        self.unread = []
+        self.training_seconds += time.perf_counter() - began
+        for step, value in zip(steps, values, strict=True):
+            if not math.isfinite(value):
+                return step
+            if step % self.config.log_interval == 0:
+                self.history.logged.append((step, value))
+                if self.on_iter is not None:
+                    self.on_iter(step, value)
+        return None
+
+    # evaluations
+
+    def _evaluate(self) -> Point:
+        config, points = self.config, self.history.points
+        train_loss, train_se = self._loss_on("train", windows=config.windows)
+        val_loss, val_se = self._loss_on("val", windows=config.windows)
+        updates = self.step - (points[-1].step if points else self.history.first_step)
+        speed = updates * config.tokens_per_iter / self.training_seconds if self.training_seconds else None
+        self.training_seconds = 0.0
+        if self.grad_norm is not None:
+            self.history.grad_norm = float(self.grad_norm)
+        return Point(
+            step=self.step,
+            tokens=self.step * config.tokens_per_iter,
+            train_loss=train_loss,
+            train_se=train_se,
+            val_loss=val_loss,
+            val_se=val_se,
+            lr=lr_at(self.step, config),
+            grad_norm=self.history.grad_norm,
+            tokens_per_s=speed,
+            seconds=self._seconds(),
+        )
+
+    def _loss_on(self, split: str, *, windows: int) -> tuple[float, float]:
+        """Mean loss over windows, nats a token, dropout off, and its standard error."""
+        self.model.eval()
+        with torch.no_grad(), self._autocast():
+            batches = [self.model.window_losses(x, y) for x, y in self.feed.evaluation(split, windows=windows)]
+        losses = torch.cat(batches).double()
+        error = float(losses.std(correction=1)) / math.sqrt(len(losses)) if len(losses) > 1 else math.nan
+        return float(losses.mean()), error
+
+    def _exploded(self) -> str:
+        """Why the last evaluations say that the run has blown up; "" where they don't: one spike may pass."""
+        points = self.history.points
+        if not math.isfinite(points[-1].val_loss):
+            return f"the validation loss is not finite at step {points[-1].step}"
+        limit = max(math.log(self.config.vocab_size), points[0].val_loss) + EXPLODED
+        if len(points) > 1 and min(points[-1].val_loss, points[-2].val_loss) > limit:
+            shown = f"{points[-2].val_loss:.2f} and {points[-1].val_loss:.2f}"
+            return f"the validation loss exploded to {shown} at step {points[-1].step} (above {limit:.2f})"
+        return ""
+
+    # ends
+
+    def _finish(self) -> None:
+        """The last evaluation, on the large set; in parity mode, which has no fixed windows, the last one stands."""
+        points = self.history.points
+        if self.config.sampling == "step" and not self.config.eval_only:
+            self.history.final = self._loss_on("val", windows=self.config.windows_at_the_end)
+            self._save()
+        elif points:
+            self.history.final = points[-1].val_loss, points[-1].val_se
+
+    def _complete(self) -> Result:
+        if self.history.final is None:  # parity mode with an eval_interval beyond its iterations
+            return self._result("complete")
+        val_loss, val_se = self.history.final
+        if not math.isfinite(val_loss):
+            return self._result("diverged", reason=f"the validation loss is not finite at step {self.step}")
+        return dataclasses.replace(self._result("complete"), val_loss=val_loss, val_se=val_se)
+
+    def _ended(self, answer: Answer) -> Result:
+        return self._result("stopped" if answer is Answer.STOP else "paused")
+
+    def _result(self, outcome: str, *, reason: str = "") -> Result:
+        points = tuple(self.history.points)
+        return Result(outcome=outcome, step=self.step, points=points, reason=reason, seconds=self._seconds())
+
+    def _seconds(self) -> float:
+        return self.history.seconds + time.perf_counter() - self.started
+
+    # checkpoints
+
+    def _save_if_due(self, point: Point, *, pausing: bool) -> None:
+        wanted = self.config.always_save_checkpoint or point.val_loss < self.best_val_loss
+        if wanted:
+            self.best_val_loss = point.val_loss
+        due = time.perf_counter() - self.saved_at >= self.checkpoint_seconds
+        if pausing or (due and wanted and self.step > self.history.first_step):
+            self._save()
+
+    def _save(self) -> None:
+        if self.out is None:
+            return
+        state = {
+            "settings": self.config.as_dict(),
+            "data": self.data.fingerprint,
+            "history": dataclasses.replace(self.history, seconds=self._seconds()).as_state(),
+            "scaler": self.scaler.state_dict(),
+            "feed": self.feed.state(),
+            "generators": resume.generators(),
+        }
+        checkpoint.save(
+            self.out,
+            model=self.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            config=self.config,
+            dataset=self.data.path,
+            iter_num=self.step,
+            best_val_loss=self.best_val_loss,
+            state=state,
+        )
+        self.saved_at = time.perf_counter()
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.precision is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.precision)
+
+
+def _compiled(model: GPT) -> Callable[..., Tensor]:
+    """The model in a graph of static shapes. A process compiles a shape once, whatever the learning rate, weight decay,
+    seed, rate of dropout or label smoothing: these are inputs. Without any of the last two it is another graph; and
+    where attention isn't flash attention in bfloat16, each rate of dropout makes one (`trainer.model.flash`)."""
+    torch._dynamo.config.recompile_limit = MOST_GRAPHS
+    return torch.compile(model, dynamic=False)
