@@ -1,4 +1,4 @@
-"""Broken studies: the exact words each gets (docs/errors.md shows the same table), and that none gets a traceback."""
+"""Broken studies: the exact words each gets (the table of docs/reference/errors.md), and that none gets a traceback."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.sweeps.study_files import TEXT, write
 from trainer import yaml12
 from trainer.errors import UserError
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "errors.md"
 
 BROKEN = [
     # what is written instead of what, and what is said about it
