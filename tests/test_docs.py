@@ -20,6 +20,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROSE = [*PAGES, *(path for path in (ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md") if path.exists())]
 EXPERIMENTS = sorted(set((ROOT / "docs" / "experiments").glob("*.md")) - {ROOT / "docs" / "experiments" / "index.md"})
 COMMANDS = get_command(app).commands  # type: ignore[attr-defined]  # a group has them
+DELETED = {"benchmarks.pruning_bound", "benchmarks.pruning_in_the_loop"}
+"""benchmarks of commit f4f026c that the docs still name, with that commit"""
 MOST_LINES = 90
 """of the README"""
 MOST_COLUMNS = 120
@@ -126,6 +128,15 @@ def test_benchmarks_say_how_they_are_run() -> None:
         if '__name__ == "__main__"' in path.read_text(encoding="utf-8"):  # the others are parts of one that is run
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             assert re.search(rf"python -m {re.escape(name)}\b", said), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_paths_and_benchmarks_exist(page: Path) -> None:
+    for line in code_lines(page):
+        for word in re.findall(r"(?<![\w./])(?:sweeps|trainer|benchmarks|tests|docs|studies)/[\w./-]*\w", line):
+            assert (ROOT / word).exists(), word
+        for name in re.findall(r"python -m (benchmarks\.[\w.]+)", line):
+            assert name in DELETED or (ROOT / name.replace(".", "/")).with_suffix(".py").exists(), name
 
 
 def test_every_dependency_is_pinned() -> None:
