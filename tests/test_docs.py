@@ -116,10 +116,12 @@ def test_every_command_and_option_has_help(name: str) -> None:
     assert all(getattr(parameter, "help", None) for parameter in command.params)
 
 
-def test_the_make_targets_of_the_readme() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^ {4}make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_make_targets_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for line in code_lines(page):
+        for target in re.findall(r"^make ([a-z]+)", line):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
 def test_benchmarks_say_how_they_are_run() -> None:
