@@ -1,4 +1,5 @@
-# The two commands of the README. Each sets up what it needs in .venv, pinned by constraints.txt, and does so once.
+# The two commands of the README, and `make docs`, which writes the generated parts of the docs. Each sets up what it
+# needs in .venv, pinned by constraints.txt, and does so once.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -9,7 +10,7 @@ ARGS   ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: run test lint types unit clean
+.PHONY: run test lint types unit docs clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.installed-run
@@ -26,6 +27,9 @@ types: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/pytest -n auto $(ARGS)
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/generate.py
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "plateau-sweep needs Python 3.11 or newer; name one: make PYTHON=python3.12")'

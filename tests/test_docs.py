@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from typer.main import get_command
@@ -13,17 +16,46 @@ from sweeps.cli import app
 from trainer.__main__ import _parser
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROSE = [*PAGES, *(path for path in (ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md") if path.exists())]
+EXPERIMENTS = sorted(set((ROOT / "docs" / "experiments").glob("*.md")) - {ROOT / "docs" / "experiments" / "index.md"})
 COMMANDS = get_command(app).commands  # type: ignore[attr-defined]  # a group has them
+DELETED = {"benchmarks.pruning_bound", "benchmarks.pruning_in_the_loop"}
+"""benchmarks of commit f4f026c that the docs still name, with that commit"""
+MOST_LINES = 90
+"""of the README"""
+MOST_COLUMNS = 120
+"""of a line of prose"""
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def fences(text: str) -> tuple[str, str]:
+    """A page's text outside of its fenced blocks, and inside of them."""
+    parts = re.split(r"^```.*$", text, flags=re.MULTILINE)
+    return "\n".join(parts[::2]), "\n".join(parts[1::2])
 
 
 def code_lines(page: Path) -> list[str]:
-    """Commands shown in a page: indented lines, and code in backticks."""
-    text = page.read_text(encoding="utf-8")
-    return [line.strip() for line in re.findall(r"^ {4}(\S.*)$", text, re.MULTILINE)] + re.findall(r"`([^`]+)`", text)
+    """Commands shown in a page: fenced lines, indented lines, and code in backticks."""
+    outside, inside = fences(page.read_text(encoding="utf-8"))
+    indented = re.findall(r"^ {4}(\S.*)$", outside, re.MULTILINE)
+    return [line.strip() for line in [*inside.splitlines(), *indented]] + re.findall(r"`([^`]+)`", outside)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def generator() -> ModuleType:
+    """docs/generate.py, which is a script and in no package."""
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_and_options_exist(page: Path) -> None:
     for line in code_lines(page):
         words = line.split()
@@ -38,16 +70,43 @@ def test_commands_and_options_exist(page: Path) -> None:
         assert {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)} <= known, line
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), target
 
 
-def test_every_command_is_in_the_readme() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_every_command_is_in_the_reference() -> None:
+    text = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
     assert all(f"`sweep {name}" in text for name in COMMANDS)
+
+
+def test_generated_parts_are_up_to_date() -> None:
+    stale = [diff for _, _, diff in generator().out_of_date()]
+    assert not stale, "run `make docs`:\n" + "".join(stale)
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def lines_of_prose(page: Path) -> Iterator[str]:
+    """Lines of a page that are neither code nor part of a table."""
+    outside, _ = fences(page.read_text(encoding="utf-8"))
+    yield from (line for line in outside.splitlines() if not line.startswith(("|", "    ")))
+
+
+@pytest.mark.parametrize("page", PROSE, ids=name_of)
+def test_lines_of_prose_are_short(page: Path) -> None:
+    assert not [line for line in lines_of_prose(page) if len(line) > MOST_COLUMNS]
+
+
+@pytest.mark.parametrize("page", EXPERIMENTS, ids=name_of)
+def test_an_experiment_has_its_sections_and_its_row(page: Path) -> None:
+    sections = re.findall(r"^## (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sections == ["Answer", "Command", "Table", "What did not work", "History"]
+    assert f"({page.name})" in (page.parent / "index.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -57,17 +116,29 @@ def test_every_command_and_option_has_help(name: str) -> None:
     assert all(getattr(parameter, "help", None) for parameter in command.params)
 
 
-def test_the_make_targets_of_the_readme() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"^ {4}make (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_make_targets_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for line in code_lines(page):
+        for target in re.findall(r"^make ([a-z]+)", line):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
 def test_benchmarks_say_how_they_are_run() -> None:
-    said = " ".join(page.read_text(encoding="utf-8") for page in PAGES)
-    for path in (ROOT / "benchmarks").glob("*.py"):
+    said = " ".join(page.read_text(encoding="utf-8") for page in PROSE)
+    for path in (ROOT / "benchmarks").rglob("*.py"):
         if '__name__ == "__main__"' in path.read_text(encoding="utf-8"):  # the others are parts of one that is run
-            assert f"python -m benchmarks.{path.stem}" in said, path.name
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            assert re.search(rf"python -m {re.escape(name)}\b", said), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_paths_and_benchmarks_exist(page: Path) -> None:
+    for line in code_lines(page):
+        for word in re.findall(r"(?<![\w./])(?:sweeps|trainer|benchmarks|tests|docs|studies)/[\w./-]*\w", line):
+            assert (ROOT / word).exists(), word
+        for name in re.findall(r"python -m (benchmarks\.[\w.]+)", line):
+            assert name in DELETED or (ROOT / name.replace(".", "/")).with_suffix(".py").exists(), name
 
 
 def test_every_dependency_is_pinned() -> None:

@@ -1,4 +1,4 @@
-"""Broken studies: the exact words each gets (docs/errors.md shows the same table), and that none gets a traceback."""
+"""Broken studies: the exact words each gets (the table of docs/reference/errors.md), and that none gets a traceback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.helpers.study_files import TEXT, write
 from trainer import strict_yaml
 from trainer.errors import UserError
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "errors.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "reference" / "errors.md"
 
 BROKEN = [
     # what is written instead of what, and what is said about it
