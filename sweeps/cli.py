@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweeps.store.records import Outcome
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -226,7 +227,6 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     from sweeps.analysis.arms import PHASE
     from sweeps.analysis.evidence import Evidence
     from sweeps.engine import confirm
-    from sweeps.store.records import best_run
     from sweeps.terminal import outcome_line
     from sweeps.verdict.as_json import summarize
 
@@ -246,10 +246,10 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     ended = {outcome: n for outcome, n in shown["trials"].items() if n}
     print(f"{results.study.name}: {sum(ended.values())} of {planned} runs ended ({ended or 'none'})")
     for each in results.runs:
-        if each.outcome == "running":
+        if each.outcome == Outcome.RUNNING:
             step = each.points[-1].step if each.points else 0
             print(f"  run {each.id} {each.label}: step {step} of {each.config.max_iters}")
-    best = best_run(results)
+    best = results.best
     if best is not None:
         print(f"best: trial {best.trial} ({best.label}): {outcome_line(best)}")
 

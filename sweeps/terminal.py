@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.engine.progress import Progress
-from sweeps.store.records import Run, why_pruned
+from sweeps.store.records import Outcome, Run
 from sweeps.study.study import Study
 from sweeps.text import changes, count, duration, joined
 from trainer.config import TrainConfig
@@ -61,7 +61,7 @@ class _View:
 
     def begun(self, study: Study, baseline: TrainConfig, runs: Sequence[Run]) -> None:
         self.study, self.baseline = study, baseline
-        done = sum(run.outcome not in ("running", "truncated") for run in runs)
+        done = sum(not run.unfinished for run in runs)
         if done:
             self.note(f"going on with study {study.name!r}: {count(done, 'run')} of it done before")
 
@@ -90,10 +90,10 @@ def summary_line(now: Progress | None) -> str:
 
 def outcome_line(run: Run) -> str:
     """How a run ended: its loss, or why it has none."""
-    if run.outcome == "complete" and run.val_loss is not None:
+    if run.outcome == Outcome.COMPLETE and run.val_loss is not None:
         error = f" ± {run.val_se:.4f}" if run.val_se is not None else ""
         return f"complete {run.val_loss:.4f}{error}{_foretold(run)}"
-    if run.outcome == "running":
+    if run.outcome == Outcome.RUNNING:
         return "paused, to be resumed"
     return f"{run.outcome}: {run.reason}" if run.reason else run.outcome
 
@@ -171,7 +171,7 @@ class LiveView(_View):
 
     def begun(self, study: Study, baseline: TrainConfig, runs: Sequence[Run]) -> None:
         super().begun(study, baseline, runs)
-        self._add(run for run in runs if run.outcome not in ("running", "truncated"))
+        self._add(run for run in runs if not run.unfinished)
 
     def started(self, run: Run) -> None: ...
 
@@ -203,7 +203,7 @@ class LiveView(_View):
         table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis")
         for run in ended:
             is_best = best is not None and run.id == best.id
-            style = "bold green" if is_best else "dim" if run.outcome != "complete" else ""
+            style = "bold green" if is_best else "dim" if run.outcome != Outcome.COMPLETE else ""
             table.add_row(*self._cells(run), style=style)
         for run in now.in_flight if now else ():
             table.add_row(*self._cells(run), style="cyan")
@@ -238,9 +238,9 @@ class LiveView(_View):
         return Text(text, style="dim" if same else "")
 
     def _remark(self, run: Run) -> str:
-        if run.outcome == "running":
-            return f"sentinel: {why_pruned(run.pruning)}" if run.pruning else "training"
-        if run.outcome != "complete":
+        if run.outcome == Outcome.RUNNING:
+            return f"sentinel: {run.pruning.why}" if run.pruning else "training"
+        if run.outcome != Outcome.COMPLETE:
             return outcome_line(run)
         if run.origin == "baseline":
             return f"seed {run.seed}"

@@ -45,7 +45,6 @@ from benchmarks.verdict.planted_scores import (
 from benchmarks.verdict.train_directly import final_losses
 from sweeps.engine.session import prepare_data
 from sweeps.paths import StudyPaths
-from sweeps.store import records
 from sweeps.store.records import Results
 from sweeps.store.store import Reader
 from sweeps.study.baseline import Value
@@ -196,7 +195,7 @@ def directly(
 
 def config_of_arm(results: Results, arm: Arm, seed: int) -> TrainConfig:
     """The case's baseline with some knobs as the best trial has them."""
-    study, best = results.study, records.best_run(results)
+    study, best = results.study, results.best
     params = baseline_params(study)
     for param in (PARAM.get(knob, knob) for knob in arm):
         assert best is not None

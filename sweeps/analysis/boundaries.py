@@ -21,7 +21,7 @@ from sweeps.analysis.finals import finals
 from sweeps.analysis.noise import noise_of
 from sweeps.pruning.pruner import places
 from sweeps.pruning.rule import BEST_SHARE
-from sweeps.store.records import Results, Run, baseline_runs, best_run
+from sweeps.store.records import Results, Run
 from sweeps.study import space
 from sweeps.study.baseline import WHOLE
 from sweeps.study.knobs import PARAM, RangeKnob
@@ -67,7 +67,7 @@ class BoundaryVerdict:
 
 def boundaries(results: Results) -> tuple[BoundaryVerdict, ...]:
     """The crowded edges that can be moved, in the order of the study's knobs."""
-    known, best = finals(results), best_run(results)
+    known, best = finals(results), results.best
     sampled = sorted((final for final in known if final.run.origin == "sampler"), key=lambda final: final.loss)
     if best is None or best.val_loss is None or len(sampled) < _LEAST_TRIALS:
         return ()
@@ -97,7 +97,7 @@ def boundaries(results: Results) -> tuple[BoundaryVerdict, ...]:
 
 def _clear_of_luck(results: Results) -> float:
     """The difference, nats, that is no luck of seeds, nor too small to count."""
-    losses = [run.val_loss for run in baseline_runs(results) if run.val_loss is not None]
+    losses = [run.val_loss for run in results.baseline_runs if run.val_loss is not None]
     half_width = noise_of(losses).half_width() if losses else None
     return max(results.study.confirm.min_effect, half_width or 0.0)
 

@@ -24,7 +24,7 @@ from sweeps.analysis.pruning import exact_interval
 from sweeps.pruning.forecast import Curve, forecast
 from sweeps.pruning.law import Floats
 from sweeps.pruning.rule import Rule
-from sweeps.store.records import Results, search_runs
+from sweeps.store.records import Results
 
 STAGES = ("early", "middle", "late")
 """thirds of the looks"""
@@ -80,7 +80,7 @@ class Calibration:
 
 def calibration(results: Results, rule: Rule) -> Calibration:
     """Predict the complete trials of the search from each other, as `rule` does at its looks."""
-    runs = [run for run in search_runs(results) if run.val_loss is not None and run.points]
+    runs = [run for run in results.search_runs if run.val_loss is not None and run.points]
     curves = histories(runs, results.study)
     most = _REPLAYS // len(STAGES)
     tested = np.linspace(0, len(curves) - 1, min(len(curves), most)).round().astype(int).tolist()

@@ -10,7 +10,7 @@ from sweeps.analysis.arms import BASELINE, PHASE, Arm, Arms
 from sweeps.analysis.contrasts import Contrast, Sample, contrast
 from sweeps.analysis.curves import losses_of, schedule_of
 from sweeps.pruning import plateau
-from sweeps.store.records import Results, Run, best_run
+from sweeps.store.records import Outcome, Results, Run
 from trainer.config import TrainConfig
 
 P_MULTIPLIER = 2.5
@@ -35,7 +35,7 @@ class Evidence:
     def __init__(self, results: Results, arms: Arms | None = None) -> None:
         """`arms`: those of the best trial, where they are at hand."""
         self.results, self.study = results, results.study
-        self.arms = arms or Arms(results.study, best_run(results), vocab_size=results.data.vocab_size)
+        self.arms = arms or Arms(results.study, results.best, vocab_size=results.data.vocab_size)
         self._runs: dict[tuple[Hashable, ...], dict[int, Run]] = defaultdict(dict)
         for run in results.runs:
             self._runs[_without_seed(run.config)][run.seed] = run
@@ -61,7 +61,7 @@ class Evidence:
 
     def without_loss(self, arm: Arm) -> int:
         """Seeds at which the arm ended without a loss of its own doing: it diverged, or did not fit."""
-        return sum(run.outcome in ("diverged", "infeasible") for run in self.runs(arm))
+        return sum(run.outcome in (Outcome.DIVERGED, Outcome.INFEASIBLE) for run in self.runs(arm))
 
     def contrast(
         self, *terms: tuple[float, Arm], threshold: float = 0.0, looks: float = P_MULTIPLIER, pooled: bool = True
@@ -99,7 +99,7 @@ class Evidence:
 
     def plateaued(self) -> tuple[int, int]:
         """Baseline runs that end on a plateau, of how many."""
-        runs = [run for run in self.runs(BASELINE) if run.outcome == "complete"]
+        runs = [run for run in self.runs(BASELINE) if run.outcome == Outcome.COMPLETE]
         found = plateau.verdicts([losses_of(run) for run in runs], [schedule_of(run.config) for run in runs])
         return sum(each.word is plateau.CurveState.PLATEAU for each in found), len(found)
 

@@ -18,7 +18,7 @@ from sweeps.pruning.forecast import forecast
 from sweeps.pruning.gaussian_process import Prediction
 from sweeps.pruning.law import Floats
 from sweeps.pruning.rule import Rule
-from sweeps.store.records import Results, Run, search_runs
+from sweeps.store.records import Outcome, Results, Run
 
 _T_COUNTS = 5
 """sentinels' errors that the predicted distribution of an error counts as much as"""
@@ -51,9 +51,9 @@ def finals(results: Results) -> tuple[Final, ...]:
     Trials under way have none, nor those that did not fit or failed, nor stopped ones that nothing can be predicted
     of. What the pruner predicted stands; of trials stopped by Optuna's rules, which predict nothing, it is done here.
     """
-    runs = search_runs(results)
+    runs = results.search_runs
     told = {run.id: final for run in runs if (final := _told(run)) is not None}
-    stopped = [run for run in runs if run.outcome == "pruned" and run.id not in told and len(run.points) > 1]
+    stopped = [run for run in runs if run.outcome == Outcome.PRUNED and run.id not in told and len(run.points) > 1]
     found = told | {final.run.id: final for final in _predicted(stopped, runs, results)}
     return tuple(found[run.id] for run in runs if run.id in found)
 
@@ -61,13 +61,13 @@ def finals(results: Results) -> tuple[Final, ...]:
 def without_final(results: Results, known: Sequence[Final]) -> tuple[Run, ...]:
     """The search's trials that have ended and are not among the `known`: infeasible, failed, or not to be predicted."""
     having = {final.run.id for final in known}
-    over = (run for run in search_runs(results) if run.outcome not in ("running", "truncated"))
+    over = (run for run in results.search_runs if not run.unfinished)
     return tuple(run for run in over if run.id not in having)
 
 
 def _told(run: Run) -> Final | None:
-    noted = run.pruning if run.outcome == "pruned" else None
-    if run.outcome == "diverged" or (noted is not None and noted.reason == "diverged"):
+    noted = run.pruning if run.outcome == Outcome.PRUNED else None
+    if run.outcome == Outcome.DIVERGED or (noted is not None and noted.reason == "diverged"):
         return Final(run=run, loss=math.inf)
     if run.val_loss is not None:
         return Final(run=run, loss=run.val_loss if math.isfinite(run.val_loss) else math.inf)

@@ -11,7 +11,7 @@ from sweeps.analysis.attribution import Advice, AdviceWord, Attribution, BestWor
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.evidence import ALPHA_BEST, P_MULTIPLIER, Evidence
 from sweeps.analysis.significance import harmful_among, holm, negligible, seeds_to_decide, shown
-from sweeps.store.records import Results, Run, best_run, reference_config
+from sweeps.store.records import Outcome, Results, Run
 from trainer.config import TrainConfig
 
 
@@ -23,12 +23,12 @@ def attribute(results: Results) -> Attribution | None:
 def to_train(results: Results) -> Run | None:
     """The run whose config the verdict is of; before there is a verdict, the search's best. None: there is neither."""
     found = attribute(results)
-    return best_run(results) if found is None else found.best
+    return results.best if found is None else found.best
 
 
 def judge(evidence: Evidence) -> Attribution | None:
     """The verdict, also before the first run of the confirm phase. None: no baseline, or no best trial."""
-    reference, arms = reference_config(evidence.results), evidence.arms
+    reference, arms = evidence.results.reference, evidence.arms
     if reference is None or arms.best is None:
         return None
     floor, winner = evidence.study.confirm.min_effect, arms.winner
@@ -64,7 +64,7 @@ def judge(evidence: Evidence) -> Attribution | None:
         advice=_advice(evidence, floor=floor),
         min_effect=floor,
         seeds=tuple(sorted(evidence.losses(winner))) if winner.knobs else (),
-        runs=sum(run.outcome != "running" for run in evidence.confirm_runs),
+        runs=sum(run.outcome != Outcome.RUNNING for run in evidence.confirm_runs),
         diverged=diverged,
     )
     return whole if whole.broken else _by_one(whole, evidence)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sweeps.analysis.contrasts import Contrast, Sample, contrast
-from sweeps.store.records import Results, epochs, reference_config
+from sweeps.store.records import Results
 from sweeps.study.knobs import DATA
 from trainer.config import TrainConfig
 
@@ -30,7 +30,7 @@ class Amount:
 
 def amounts(results: Results) -> tuple[Amount, ...]:
     """The amounts that the study tries, the largest first; empty where it doesn't sweep them, or has no baseline."""
-    reference, knob = reference_config(results), results.study.knobs.get(DATA)
+    reference, knob = results.reference, results.study.knobs.get(DATA)
     if reference is None or knob is None:
         return ()
     tried = sorted({*map(float, knob.ends().values()), reference.data_fraction}, reverse=True)
@@ -39,7 +39,7 @@ def amounts(results: Results) -> tuple[Amount, ...]:
     return tuple(
         Amount(
             fraction=fraction,
-            epochs=epochs(reference.replace(data_fraction=fraction), results.data),
+            epochs=results.data.epochs(reference.replace(data_fraction=fraction)),
             seeds=len(samples[fraction].losses),
             gain=_gain(samples, less=min(fraction, base), more=max(fraction, base), floor=floor),
         )

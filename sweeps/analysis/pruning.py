@@ -18,11 +18,11 @@ from scipy.special import betaincinv
 from sweeps.analysis.finals import Final, finals
 from sweeps.analysis.noise import CONFIDENCE
 from sweeps.pruning.rule import BEST_SHARE, Rule
-from sweeps.store.records import Pruning, Results, Run, search_runs
+from sweeps.store.records import Outcome, Pruning, Results, Run
 from sweeps.study.sections import PlateauPruning
 from sweeps.study.study import Study
 
-_PRUNABLE = ("complete", "pruned", "diverged")
+_PRUNABLE = (Outcome.COMPLETE, Outcome.PRUNED, Outcome.DIVERGED)
 """outcomes of trials that pruning could have had a say in"""
 
 
@@ -79,8 +79,8 @@ def rule_of(study: Study) -> Rule | None:
 
 def balance(results: Results) -> Balance:
     """What pruning saved and cost in this study so far."""
-    trials = [run for run in search_runs(results) if run.origin == "sampler" and run.outcome in _PRUNABLE]
-    stopped = tuple(run for run in trials if run.outcome == "pruned")
+    trials = [run for run in results.search_runs if run.origin == "sampler" and run.outcome in _PRUNABLE]
+    stopped = tuple(run for run in trials if run.outcome == Outcome.PRUNED)
     chances = [run.pruning.chance for run in stopped if run.pruning is not None and run.pruning.chance is not None]
     rule = rule_of(results.study)
     return Balance(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeps.analysis.noise import Noise, noise_of
-from sweeps.store.records import Results, Run, baseline_runs, best_run, reference_config, search_runs
+from sweeps.store.records import Outcome, Results, Run
 from trainer.config import TrainConfig
 
 
@@ -93,7 +93,7 @@ def screen(results: Results) -> Screening:
 
     Runs on part of the data are no change to make, and judged apart (`more_data`).
     """
-    losses = [_loss(run) for run in baseline_runs(results)]
+    losses = [_loss(run) for run in results.baseline_runs]
     baseline = noise_of(losses) if losses else None
     star = [run for run in results.runs if run.origin == "star" and run.knob in results.study.sampled]
     candidates = sorted((run for run in results.runs if run.origin == "candidate"), key=lambda run: run.id)
@@ -104,7 +104,7 @@ def screen(results: Results) -> Screening:
     )
     return Screening(
         baseline=baseline,
-        reference=reference_config(results),
+        reference=results.reference,
         family=family,
         knobs=tuple(knob for knob in knobs if knob.effects),
         advice=tuple(_effect(run, baseline, family) for run in candidates),
@@ -139,10 +139,10 @@ def _knob_effect(knob: str, effects: Sequence[Effect], baseline: Noise | None) -
 
 
 def _best(results: Results, baseline: Noise | None) -> SearchBest | None:
-    run = best_run(results)
+    run = results.best
     if run is None:
         return None
-    trials = sum(other.outcome != "running" for other in search_runs(results))
+    trials = sum(other.outcome != Outcome.RUNNING for other in results.search_runs)
     return SearchBest(
         run=run,
         gain=None if baseline is None else baseline.mean - _loss(run),

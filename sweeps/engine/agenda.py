@@ -11,7 +11,7 @@ from sweeps.engine import confirm, provenance
 from sweeps.engine.combined import combined_proposals
 from sweeps.engine.optuna_trials import Asked, OptunaTrials
 from sweeps.store import records
-from sweeps.store.records import DataFacts, Results, Run
+from sweeps.store.records import DataFacts, Outcome, Results, Run
 from sweeps.store.store import Store
 from sweeps.study import proposals
 from sweeps.study.proposals import Proposal
@@ -129,9 +129,9 @@ class Agenda:
     def _ask_for_one_that_fits(self, runs: Mapping[int, Run]) -> Asked:
         """The sampler's next trial. One whose shape had no memory before is told so at once, and another asked for:
         being told makes a sampler ask for such trials less often, not never."""
-        lost = {shape_of(run.config) for run in runs.values() if run.outcome == "infeasible"}
+        lost = {shape_of(run.config) for run in runs.values() if run.outcome == Outcome.INFEASIBLE}
         if lost:
-            lost -= {shape_of(run.config) for run in runs.values() if run.outcome == "complete"}
+            lost -= {shape_of(run.config) for run in runs.values() if run.outcome == Outcome.COMPLETE}
         for _ in range(MOST_REFUSED if lost else 0):
             asked = self.trials.ask(None)
             if asked.key is not None:
@@ -144,12 +144,12 @@ class Agenda:
                 return asked
             reason = f"n_embd={config.n_embd}, n_layer={config.n_layer} had no memory in an earlier trial"
             attrs = {"label": reason}
-            self.trials.tell(asked, outcome="infeasible", reason=reason, val_loss=None, index=0, attrs=attrs)
+            self.trials.tell(asked, outcome=Outcome.INFEASIBLE, reason=reason, val_loss=None, index=0, attrs=attrs)
         return self.trials.ask(None)
 
     def _to_confirm(self, runs: list[Run]) -> Proposal | None:
         """The next run of the confirm phase; None also while a run of the search is on its way: it may be the best."""
-        searching = any(run.phase != PHASE and run.outcome in ("running", "truncated") for run in runs)
+        searching = any(run.phase != PHASE and run.unfinished for run in runs)
         if searching or sum(run.phase == PHASE for run in runs) >= self._study.confirm.max_trials:
             return None
         # what is asked twice a second changes only when a run is begun or ends
@@ -163,7 +163,7 @@ class Agenda:
     def _evidence(self, runs: list[Run]) -> Evidence:
         facts = DataFacts.of(self._dataset)
         results = Results(study=self._study, data=facts, runs=tuple(runs), provenance={}, seconds=0.0)
-        return Evidence(results, self._arms_of(records.best(runs, search=self._study.name)))
+        return Evidence(results, self._arms_of(records.best_of(runs, search=self._study.name)))
 
     def _arms_of(self, best: Run | None) -> Arms:
         """The best trial's arms, which are the same until another is the best."""
@@ -188,7 +188,7 @@ class Agenda:
 
     def _suggested(self, runs: Mapping[int, Run]) -> list[Proposal]:
         screening = [run for run in runs.values() if run.origin in ("baseline", "star")]
-        if any(run.outcome in records.UNFINISHED for run in screening):
+        if any(run.unfinished for run in screening):
             return []
         return combined_proposals(self._study, screening, vocab_size=self._dataset.vocab_size)
 
@@ -201,7 +201,7 @@ class Agenda:
         try:
             config = proposal.config if proposal else self._config(asked)
         except UserError as error:
-            self.trials.tell(asked, outcome="failed", reason=str(error), val_loss=None, index=0, attrs={})
+            self.trials.tell(asked, outcome=Outcome.FAILED, reason=str(error), val_loss=None, index=0, attrs={})
             raise
         self.trials.begin(asked, rates=learning_rates(config))
         run = Run(
@@ -216,7 +216,7 @@ class Agenda:
             params=asked.params,
             config=config,
             device="",
-            outcome="running",
+            outcome=Outcome.RUNNING,
             reason="",
             val_loss=None,
             val_se=None,
@@ -236,7 +236,7 @@ class Agenda:
 
     def _confirming(self, key: str, runs: Mapping[int, Run]) -> Proposal | None:
         """The proposal of the confirm phase that a trial's key names."""
-        return self._arms_of(records.best(runs.values(), search=self._study.name)).proposed(key)
+        return self._arms_of(records.best_of(runs.values(), search=self._study.name)).proposed(key)
 
     def _config(self, asked: Asked) -> TrainConfig:
         return proposals.config_of(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from sweeps.store.records import Run
+from sweeps.store.records import Outcome, Run
 from sweeps.study.baseline import WHOLE
 from sweeps.study.knobs import PARAM, ChoicesKnob, RangeKnob
 from sweeps.study.proposals import ParamValue, Proposal, config_of
@@ -20,7 +20,7 @@ from sweeps.study.study import Study
 from trainer.errors import ConfigError
 
 ORIGIN = "combined"
-_KNOWN = {"complete", "diverged", "infeasible"}
+_KNOWN = {Outcome.COMPLETE, Outcome.DIVERGED, Outcome.INFEASIBLE}
 """outcomes that tell something of a config; a run that failed does not"""
 
 Losses = Mapping[ParamValue, float]

@@ -46,7 +46,7 @@ def planned(runs: Iterable[Run], *, most: int, over: Callable[[], bool]) -> int:
     """Runs of this phase when it is over: the most that there may be, till `over` says that nothing is left to run."""
     runs = list(runs)
     made = sum(run.phase == PHASE for run in runs)
-    unfinished = any(run.outcome in ("running", "truncated") for run in runs)
+    unfinished = any(run.unfinished for run in runs)
     return made if made and not unfinished and over() else max(made, most)
 
 

@@ -32,7 +32,7 @@ from sweeps.engine.tpe import Past
 from sweeps.pruning.pruner import LR, PRUNED, SENTINEL
 from sweeps.store.mirror import Mirror
 from sweeps.store.optuna_storage import Storage
-from sweeps.store.records import Pruning
+from sweeps.store.records import Outcome, Pruning
 from sweeps.study import space
 from sweeps.study.proposals import Proposal
 from sweeps.study.study import CONFIRM, Study
@@ -254,7 +254,7 @@ class OptunaTrials:
     # telling
 
     def tell(
-        self, asked: Asked, *, outcome: str, reason: str, val_loss: float | None, index: int, attrs: Mapping[str, Any]
+        self, asked: Asked, *, outcome: Outcome, reason: str, val_loss: float | None, index: int, attrs: Mapping[str, Any]
     ) -> None:
         """End the trial. Only a complete one has a value; only a failed one is FAIL, which samplers ignore.
 
@@ -263,15 +263,15 @@ class OptunaTrials:
         study = self._search if asked.optuna_study == self._study.name else self._confirm
         for name, value in {"outcome": outcome, "reason": reason, **attrs}.items():
             asked.trial.set_user_attr(name, value)  # before it is finished: then it takes no more
-        if outcome == "infeasible" and not asked.trial.constraints:
+        if outcome == Outcome.INFEASIBLE and not asked.trial.constraints:
             # On infeasible trials only: TPE takes a trial without constraints as feasible, and GP would fit a model
             # to a constraint that all its trials meet.
             asked.trial.set_constraint("fits_memory", 1.0)
-        if outcome == "diverged":
+        if outcome == Outcome.DIVERGED:
             self.report(asked, index=index, value=math.nan)  # TPE ranks it behind all that got there
-        if outcome == "complete":
+        if outcome == Outcome.COMPLETE:
             state, value = TrialState.COMPLETE, val_loss
-        elif outcome == "failed":
+        elif outcome == Outcome.FAILED:
             state, value = TrialState.FAIL, None
         else:
             state, value = TrialState.PRUNED, None

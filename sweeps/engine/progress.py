@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sweeps.store.records import UNFINISHED, Run
+from sweeps.store.records import UNFINISHED, Outcome, Run
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
 from trainer.points import Point
@@ -86,9 +86,9 @@ class Silent:
 
 def keeps_checkpoint(run: Run, *, best: Run | None) -> bool:
     """Whether a run's checkpoint is kept: in flight, to be resumed, of the baseline, or the best."""
-    if run.outcome in ("running", "truncated"):
+    if run.unfinished:
         return True
-    return run.outcome == "complete" and (run.phase == "baseline" or (best is not None and run.id == best.id))
+    return run.outcome == Outcome.COMPLETE and (run.phase == "baseline" or (best is not None and run.id == best.id))
 
 
 def gaps(points: Sequence[Point]) -> list[float]:
@@ -106,7 +106,7 @@ def stall_limit(longest_gap: float) -> float:
 
 def mean_seconds(runs: Iterable[Run]) -> float | None:
     """What the runs that ended took; None: none has."""
-    ended = [run.seconds for run in runs if run.outcome not in (*UNFINISHED, "failed", "infeasible")]
+    ended = [run.seconds for run in runs if run.outcome not in (*UNFINISHED, Outcome.FAILED, Outcome.INFEASIBLE)]
     return sum(ended) / len(ended) if ended else None
 
 
@@ -117,6 +117,6 @@ def remaining(runs: Sequence[Run], each: float | None, *, planned: int, workers:
     """
     if each is None:
         return None
-    under_way = [min(run.seconds, each) for run in runs if run.outcome in UNFINISHED]
+    under_way = [min(run.seconds, each) for run in runs if run.unfinished]
     left = planned - (len(runs) - len(under_way))
     return max(0.0, left * each - sum(under_way)) / max(1, workers)

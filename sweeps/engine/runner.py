@@ -22,7 +22,7 @@ from sweeps.engine.planning.measure import fit_horizon
 from sweeps.engine.progress import Observer, Progress, Summary
 from sweeps.paths import StudyPaths
 from sweeps.store import records
-from sweeps.store.records import Results, Run, why_pruned
+from sweeps.store.records import Outcome, Results, Run
 from sweeps.store.store import Store
 from sweeps.study.study import Study
 from sweeps.workers.pool import Crashed, Died, Finished, Job, Message, PointMessage, Pool
@@ -120,7 +120,7 @@ class _Sweep:
         """Put what an earlier session left unfinished on its way again, each under its trial's number."""
         for flight in self.agenda.take_up(self.runs):
             self.runs[flight.run.id] = flight.run
-            if flight.run.outcome in ("running", "truncated"):
+            if flight.run.unfinished:
                 self.ready.append(flight)
             else:  # killed between our outcome and Optuna's
                 self._tell(flight)
@@ -174,7 +174,7 @@ class _Sweep:
         flight.attempt += 1
         flight.heard = self.clock()
         self.started += flight.failures == 0
-        self._update(flight, device=device, outcome="running", reason="")
+        self._update(flight, device=device, outcome=Outcome.RUNNING, reason="")
         self.store.launched(flight.run.id, device=device, attempt=flight.attempt)
         self.flights[flight.run.id] = flight
         job = Job(
@@ -250,14 +250,14 @@ class _Sweep:
         if pruning is None:
             return
         self._update(flight, pruning=pruning)
-        self.store.spared(self.study.name, flight.run.id, pruning, detail=why_pruned(pruning))
-        self.observer.note(f"{flight.run.label} goes on as a sentinel; {why_pruned(pruning)}")
+        self.store.spared(self.study.name, flight.run.id, pruning, detail=pruning.why)
+        self.observer.note(f"{flight.run.label} goes on as a sentinel; {pruning.why}")
 
     def _finish(self, flight: Flight, result: Result) -> None:
         if result.outcome == "paused":
             del self.flights[flight.run.id]
             if self._over():
-                self._end(flight, "truncated", "the study's hours were over", result)
+                self._end(flight, Outcome.TRUNCATED, "the study's hours were over", result)
             else:
                 self._update(flight, seconds=result.seconds)
                 self.observer.ended(flight.run)
@@ -269,16 +269,16 @@ class _Sweep:
             pruning = self.trials.pruning(flight.asked)
             assert pruning is not None
             self._update(flight, pruning=pruning)
-            self._end(flight, "pruned", why_pruned(pruning), result)
+            self._end(flight, Outcome.PRUNED, pruning.why, result)
         else:
-            self._end(flight, result.outcome, result.reason, result)
+            self._end(flight, Outcome(result.outcome), result.reason, result)
 
     def _split_further(self, flight: Flight, result: Result) -> None:
         """Want of memory is not the trial's doing either: it goes on in smaller micro-batches, while there are any."""
         run, size = flight.run, result.batch_size
         assert size is not None
         if not self.limits.ran_out(run.config, run.device, batch_size=size):
-            self._end(flight, "infeasible", f"{result.reason} (with a micro-batch of {size})", result)
+            self._end(flight, Outcome.INFEASIBLE, f"{result.reason} (with a micro-batch of {size})", result)
             return
         less = self.limits.of(run.config, run.device)
         self.store.add_event(self.study.name, "oom", f"micro-batch {size}: {result.reason}", run=run.id)
@@ -298,18 +298,18 @@ class _Sweep:
         reason = f"its worker {kind} {flight.failures} times; the last time: {lines[-1 if kind == 'crashed' else 0]}"
         last = flight.points[-1] if flight.points else None
         result = Result(
-            outcome="failed",
+            outcome=Outcome.FAILED,
             step=last.step if last else 0,
             points=(),
             reason=reason,
             seconds=last.seconds if last else 0.0,
         )
-        self._end(flight, "failed", reason, result)
+        self._end(flight, Outcome.FAILED, reason, result)
         self.observer.note(f"{flight.run.label}: failed, {reason}")
         if not any(run.points for run in self.runs.values()):
             raise WorkerError(f"no run of this study has trained yet, and this one {reason}\n{text}")
 
-    def _end(self, flight: Flight, outcome: str, reason: str, result: Result) -> None:
+    def _end(self, flight: Flight, outcome: Outcome, reason: str, result: Result) -> None:
         """Give the run its outcome: first in our table, from where Optuna can be told again, then in Optuna."""
         flight.step = result.step
         self._update(
@@ -330,10 +330,10 @@ class _Sweep:
             val_se=result.val_se,
             pruning=flight.run.pruning,
         )
-        if outcome != "complete":
+        if outcome != Outcome.COMPLETE:
             self.store.add_event(self.study.name, outcome, reason, run=flight.run.id)
-        before = records.best((run for run in self.runs.values() if run.id != flight.run.id), search=self.study.name)
-        if outcome != "truncated":  # that one goes on when the study has more hours
+        before = records.best_of((run for run in self.runs.values() if run.id != flight.run.id), search=self.study.name)
+        if outcome != Outcome.TRUNCATED:  # that one goes on when the study has more hours
             self._tell(flight)
         self._tidy(flight.run, *([before] if before else []))
         self.observer.ended(flight.run)
@@ -351,7 +351,7 @@ class _Sweep:
 
     def _tidy(self, *runs: Run) -> None:
         """Delete the checkpoints of those that need none any more."""
-        best = records.best(self.runs.values(), search=self.study.name)
+        best = records.best_of(self.runs.values(), search=self.study.name)
         for run in runs:
             if not progress.keeps_checkpoint(run, best=best):
                 self.paths.drop_checkpoint(run.id)
@@ -369,9 +369,9 @@ class _Sweep:
     def _watch(self) -> None:
         if self.standing is None:
             runs = tuple(self.runs.values())
-            unfinished = tuple(run.id for run in runs if run.outcome in records.UNFINISHED)
+            unfinished = tuple(run.id for run in runs if run.unfinished)
             self.standing = _Standing(
-                best=records.best(runs, search=self.study.name),
+                best=records.best_of(runs, search=self.study.name),
                 counts=records.counts(runs),
                 planned=self.agenda.planned(runs),
                 mean_seconds=progress.mean_seconds(runs),
@@ -404,7 +404,7 @@ class _Sweep:
         left = (
             bool(self.ready)
             or not self.agenda.empty(self.runs.values())
-            or any(run.outcome in ("running", "truncated") for run in self.runs.values())
+            or any(run.unfinished for run in self.runs.values())
         )
         truncated = left and not interrupted and self._over()
         if interrupted:

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from sweeps.analysis.judge import attribute, to_train
 from sweeps.errors import NotFound
 from sweeps.export.nanogpt_config import Export, ExportError, nanogpt_config
-from sweeps.store import records
-from sweeps.store.records import Results, Run
+from sweeps.store.records import Outcome, Results, Run
 from sweeps.verdict import confirmed
 
 
@@ -54,7 +53,7 @@ def evidence(results: Results, run: Run, *, date: str) -> tuple[str, ...]:
     losses = [
         other.val_loss
         for other in results.runs
-        if other.origin == "baseline" and other.outcome == "complete" and other.val_loss is not None
+        if other.origin == "baseline" and other.outcome == Outcome.COMPLETE and other.val_loss is not None
     ]
     lines = [
         f"study {run.optuna_study}, trial {run.trial} ({run.label}), seed {run.seed}",
@@ -70,7 +69,7 @@ def evidence(results: Results, run: Run, *, date: str) -> tuple[str, ...]:
 
 
 def _outcome(run: Run) -> str:
-    if run.outcome == "complete" and run.val_loss is not None:
+    if run.outcome == Outcome.COMPLETE and run.val_loss is not None:
         error = "" if run.val_se is None else f" +- {run.val_se:.4f} (standard error over the windows)"
         return f"final validation loss: {run.val_loss:.4f}{error} nats a token"
     return f"NOT a complete run, so no final loss stands behind it: {run.outcome}: {run.reason or 'no reason given'}"
@@ -92,7 +91,7 @@ def trial_of(results: Results, number: int | None) -> Run:
 
     Raises NotFound.
     """
-    searched = records.search_runs(results)
+    searched = results.search_runs
     if number is None:
         best = to_train(results)
         if best is None:

@@ -28,7 +28,7 @@ from sweeps.export.trial import export_run
 from sweeps.paths import StudyPaths, log_of
 from sweeps.report.figures.style import Picture
 from sweeps.store.optuna_storage import Storage
-from sweeps.store.records import Results, Run, best_run, reference_config, why_pruned
+from sweeps.store.records import Outcome, Results, Run
 from sweeps.store.sqlite import path_of
 from sweeps.store.store import Reader
 from sweeps.study.study import CONFIRM
@@ -147,7 +147,7 @@ def publish(
     today: datetime.date,
 ) -> None:
     """Write notes, the figures of the `pictures` and artifacts of `results` into their studies in `storage`."""
-    best, reference = best_run(results), reference_config(results)
+    best, reference = results.best, results.reference
     for name in (results.study.name, results.study.name + CONFIRM):
         study = optuna.load_study(study_name=name, storage=storage)
         kept = _Attributes(storage, study._study_id)
@@ -189,15 +189,15 @@ def trial_note(run: Run, *, best: Run | None, reference: TrainConfig | None) -> 
     `reference`: the baseline's config.
     """
     is_best = best is not None and best.id == run.id
-    if run.origin == "sampler" and run.outcome == "complete" and run.pruning is None and not is_best:
+    if run.origin == "sampler" and run.outcome == Outcome.COMPLETE and run.pruning is None and not is_best:
         return ""
     changed = {} if reference is None else changes(run.config, reference)
     lines = [f"**{'The best trial: ' if is_best else ''}{run.label}** (run {run.id}, seed {run.seed})"]
     if changed:
         lines.append("Differs from the baseline in " + joined(f"{name} {values}" for name, values in changed.items()))
     if run.pruning is not None:
-        lines.append(f"{'A sentinel, which went on' if run.pruning.sentinel else 'Stopped'}: {why_pruned(run.pruning)}")
-    elif run.outcome != "complete":
+        lines.append(f"{'A sentinel, which went on' if run.pruning.sentinel else 'Stopped'}: {run.pruning.why}")
+    elif run.outcome != Outcome.COMPLETE:
         lines.append(f"{run.outcome.capitalize()}{f': {run.reason}' if run.reason else ''}")
     if run.val_loss is not None:
         lines.append(f"Final loss {run.val_loss:.4f} nats")

@@ -20,16 +20,10 @@ from sweeps.analysis.attribution import Attribution
 from sweeps.analysis.judge import attribute
 from sweeps.report.figures.style import Picture
 from sweeps.report.markup import breakable, cell, head, items, number, prose, row, row_head, table, terms, text
-from sweeps.store import records
 from sweeps.store.records import (
     ESTIMATE,
     Results,
     Run,
-    baseline_runs,
-    best_run,
-    bits_per_byte,
-    reference_config,
-    why_pruned,
 )
 from sweeps.study import horizon
 from sweeps.text import NOT_TRAINED, changes, count, duration, perplexity, short
@@ -79,7 +73,7 @@ def _verdict(verdict: Verdict) -> str:
 
 
 def _next(verdict: Verdict, found: Attribution | None, results: Results) -> str:
-    best, reference = (best_run(results) if found is None else found.best), reference_config(results)
+    best, reference = (results.best if found is None else found.best), results.reference
     said = items(verdict.next) if verdict.next else ""
     if best is None:
         return f'{said}\n<p class="empty">No trial of the search is complete yet.</p>'
@@ -107,7 +101,7 @@ def _losses(results: Results, found: Attribution | None, best: Run, blank: Seque
     measures: Sequence[tuple[str, str, Callable[[float], str]]] = (
         ("final loss", f"validation, nats a token; {over}", lambda loss: f"{loss:.4f}"),
         ("perplexity", "exp of the loss", lambda loss: f"{perplexity(loss):.4g}"),
-        ("bits per byte", "of validation text", lambda loss: _digits(bits_per_byte(loss, results))),
+        ("bits per byte", "of validation text", lambda loss: _digits(results.data.bits_per_byte(loss))),
     )
     for name, meaning, shown in measures:
         values = ["–" if loss is None else shown(loss) for loss in pair]
@@ -200,12 +194,12 @@ def _trial(run: Run, knobs: Sequence[str]) -> str:
 
 def _remark(run: Run) -> str:
     if run.pruning is not None and run.pruning.sentinel:
-        return f"sentinel, went on; {why_pruned(run.pruning)}" + (f"; {run.reason}" if run.reason else "")
+        return f"sentinel, went on; {run.pruning.why}" + (f"; {run.reason}" if run.reason else "")
     return run.reason
 
 
 def _provenance(results: Results) -> str:
-    data, reference = results.data, reference_config(results)
+    data, reference = results.data, results.reference
     facts = {
         "data": data.path,
         "data fingerprint": data.fingerprint,
@@ -218,7 +212,7 @@ def _provenance(results: Results) -> str:
     }
     if reference is not None:
         tokens = reference.max_iters * reference.tokens_per_iter
-        over = f"{records.epochs(reference, data):.2g} epochs of the training data"
+        over = f"{data.epochs(reference):.2g} epochs of the training data"
         facts["a trial"] = f"{reference.max_iters:,} iterations, {tokens:,} tokens, {over}"
     if results.study.fit is not None:
         facts["horizon"] = "; ".join(horizon.fit_in_words(results.study))
@@ -229,7 +223,7 @@ def _provenance(results: Results) -> str:
 
 def _time(results: Results) -> str:
     """What the sweep took and a whole run of its baseline, beside what was estimated of both."""
-    runs = [run.seconds for run in baseline_runs(results)]
+    runs = [run.seconds for run in results.baseline_runs]
     each = f", {duration(statistics.fmean(runs))} a run of the baseline" if runs else ""
     took, estimate = f"{duration(results.seconds)}{each}", results.provenance.get(ESTIMATE)
     return took if estimate is None else f"estimated at the start: {estimate}; took: {took}"

@@ -1,12 +1,14 @@
-"""Which runs of a study are which: the baseline's, the search's, the best."""
+"""Records of a study: its runs, its data, why a trial was pruned, and which run is which."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from sweeps.study.study import Study
 from sweeps.text import count, percent
@@ -14,59 +16,52 @@ from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset
 from trainer.points import Point
 
-
-def baseline_runs(results: Results) -> tuple[Run, ...]:
-    """The baseline's complete runs, one a seed, the search's seed first; those of the confirm phase are among them."""
-    reference = reference_config(results)
-    runs = [run for run in results.runs if run.val_loss is not None and _of_baseline(run, reference)]
-    return tuple(sorted(runs, key=lambda run: (run.seed != results.study.seed, run.seed)))
+MANY_EPOCHS = 4.0
+"""Epochs up to which repeated tokens are about as good as fresh ones (Muennighoff et al. 2023, arXiv 2305.16264)."""
+ESTIMATE = "estimated at the start"
+"""Key of the plan's estimated time in a study's provenance. The report shows the measured time beside it."""
 
 
-def _of_baseline(run: Run, reference: TrainConfig | None) -> bool:
-    if run.origin != "confirm" or reference is None:
-        return run.origin == "baseline"
-    return run.config == reference.replace(seed=run.seed)
+class Outcome(StrEnum):
+    """How a run ended, or that it has not."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    DIVERGED = "diverged"
+    INFEASIBLE = "infeasible"
+    """no memory for it"""
+    TRUNCATED = "truncated"
+    """the study's hours were over; goes on when there are more"""
+    FAILED = "failed"
 
 
-def reference_config(results: Results) -> TrainConfig | None:
-    """The baseline's config under the search's seed, whether or not its run is complete."""
-    runs = [run for run in results.runs if run.origin == "baseline"]
-    first = min(runs, key=lambda run: (run.seed != results.study.seed, run.seed), default=None)
-    return None if first is None else first.config
-
-
-def best_run(results: Results) -> Run | None:
-    """The complete trial of the search's Optuna study with the lowest final loss; the earliest of equals."""
-    return best(results.runs, search=results.study.name)
-
-
-def search_runs(results: Results) -> tuple[Run, ...]:
-    """The runs whose trials the sampler sees: those of the search's own Optuna study."""
-    return tuple(run for run in results.runs if run.optuna_study == results.study.name)
+ENDED = tuple(outcome for outcome in Outcome if outcome is not Outcome.RUNNING)
+UNFINISHED = (Outcome.RUNNING, Outcome.TRUNCATED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pruning:
     """Why a trial was stopped early, or would have been had it not been a sentinel.
 
-    Losses are nats a token. What has a default is not for every rule: Optuna's pruners predict nothing, neither does
-    plateau of a trial that diverged, and only Optuna's compare losses at one evaluation.
+    Losses are nats per token. Fields with a default don't apply to every rule. Optuna's pruners predict nothing, nor
+    does the plateau pruner for a trial that diverged. Only Optuna's pruners compare losses at one evaluation.
     """
 
     rule: str
     """plateau, median or hyperband"""
     reason: str
-    """plateau's: diverged, dominated or plateau-and-dominated; of Optuna's pruners the rule's name"""
+    """plateau: diverged, dominated or plateau-and-dominated; Optuna's pruners: the rule's name"""
     evaluation: int
-    """the one it was decided at, counted from 0 at the start"""
+    """evaluation at which it was decided, counted from 0 at the start"""
     step: int
     """updates done by then"""
     val_loss: float
     """at that evaluation, on the small set of validation windows"""
     sentinel: bool
-    """it went on, to show what pruning costs"""
+    """the trial went on, to measure what pruning costs"""
     completed: int
-    """trials that it was judged by"""
+    """trials that the decision is based on"""
     best: float | None
     """lowest final loss by then"""
     predicted: float | None = None
@@ -78,16 +73,33 @@ class Pruning:
     high: float | None = None
     """the final loss is higher than this with probability epsilon"""
     chance: float | None = None
-    """of ending among the best"""
+    """probability of ending among the best"""
     epsilon: float | None = None
-    """the largest chance at which a trial is stopped"""
+    """largest chance at which a trial is stopped"""
     schedule_known: bool = True
-    """False: the learning rate was taken for constant"""
+    """False: the learning rate was taken to be constant"""
     best_so_far: float | None = None
     """this run's lowest loss by then"""
     peers_median: float | None = None
-    """of the others' losses at that evaluation; None also where there were no others"""
+    """median of the other trials' losses at that evaluation; None also where there were no others"""
     peers_best: float | None = None
+
+    @property
+    def why(self) -> str:
+        """What was predicted of the run, or what it was compared with."""
+        if self.predicted is not None:
+            assert self.chance is not None
+            return (
+                f"{self.reason.replace('-', ' ')}: would end at {self.predicted:.3f} ({self.low:.3f} to "
+                f"{self.high:.3f}), chance {percent(self.chance)} of the best tenth; best {self.best:.3f}"
+            )
+        text = f"{self.reason}: loss {self.val_loss:.4f} at step {self.step}"
+        if self.peers_median is not None:
+            text += (
+                f", best so far {self.best_so_far:.4f}; {count(self.completed, 'trial')} had a median of "
+                f"{self.peers_median:.4f} there, the best {self.peers_best:.4f}"
+            )
+        return text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,34 +108,38 @@ class Run:
 
     id: int
     optuna_study: str
-    """the Optuna study that holds its trial: the study's own name, or `<name>-confirm`"""
+    """Optuna study that holds its trial: the study's own name, or `<name>-confirm`"""
     trial: int
     """number of its trial in that Optuna study"""
     seed: int
     phase: str
     """baseline, search or confirm"""
     origin: str
-    """baseline, candidate, star, combined, sampler or confirm: who asked for it"""
+    """what proposed it: baseline, candidate, star, combined, sampler or confirm"""
     label: str
-    """what it is, in a few words: 'baseline, seed 2', 'dropout at its high, 0.3'"""
+    """short description: 'baseline, seed 2', 'dropout at its high, 0.3'"""
     knob: str | None
-    """star runs: the one knob (nanoGPT's name) that differs from the baseline"""
+    """single-knob trials: nanoGPT's name of the one knob that differs from the baseline"""
     params: Mapping[str, float | int | str]
     """the trial's parameters as Optuna has them"""
     config: TrainConfig
     """absolute nanoGPT values"""
     device: str
-    outcome: str
-    """running, complete, pruned, diverged, infeasible, truncated or failed"""
+    outcome: Outcome
     reason: str
     """why it did not complete"""
     val_loss: float | None
-    """complete runs: final validation loss on the large window set, nats a token"""
+    """complete runs: final validation loss on the large window set, nats per token"""
     val_se: float | None
     seconds: float
     points: tuple[Point, ...]
     pruning: Pruning | None = None
-    """of trials that were pruned, and of sentinels"""
+    """of pruned trials and of sentinels"""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the run may go on."""
+        return self.outcome in UNFINISHED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +170,18 @@ class DataFacts:
         """Names and values, as JSON takes them."""
         return dataclasses.asdict(self)
 
+    def epochs(self, config: TrainConfig) -> float:
+        """Passes of a whole run over its share of the training tokens."""
+        return config.max_iters * config.tokens_per_iter / (config.data_fraction * self.train_tokens)
+
+    def bits_per_byte(self, loss: float) -> float | None:
+        """Convert nats per token to bits per byte of text, which compare across tokenizers. None: bytes unknown."""
+        return None if self.bytes_per_token is None else loss / math.log(2) / self.bytes_per_token
+
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """Everything the report, the exports and the verdict are made from."""
+    """A study and everything that was recorded of it."""
 
     study: Study
     data: DataFacts
@@ -165,60 +189,51 @@ class Results:
     provenance: Mapping[str, str]
     """versions, device, commit, command: what is needed to repeat it"""
     seconds: float
-    """time the sweep has taken, over all its sessions"""
+    """time spent on the sweep over all its sessions"""
+
+    @functools.cached_property
+    def reference(self) -> TrainConfig | None:
+        """The baseline's config under the search's seed, whether or not its run is complete."""
+        runs = [run for run in self.runs if run.origin == "baseline"]
+        first = min(runs, key=self._own_seed_first, default=None)
+        return None if first is None else first.config
+
+    @functools.cached_property
+    def baseline_runs(self) -> tuple[Run, ...]:
+        """The baseline's complete runs, one per seed, the search's seed first; those of the confirm phase included."""
+        runs = [run for run in self.runs if run.val_loss is not None and self._is_baseline(run)]
+        return tuple(sorted(runs, key=self._own_seed_first))
+
+    @functools.cached_property
+    def search_runs(self) -> tuple[Run, ...]:
+        """The runs whose trials the sampler sees: those of the search's own Optuna study."""
+        return tuple(run for run in self.runs if run.optuna_study == self.study.name)
+
+    @functools.cached_property
+    def best(self) -> Run | None:
+        """The complete trial of the search with the lowest final loss; the earliest of equal ones."""
+        return best_of(self.runs, search=self.study.name)
+
+    def _is_baseline(self, run: Run) -> bool:
+        if run.origin != "confirm" or self.reference is None:
+            return run.origin == "baseline"
+        return run.config == self.reference.replace(seed=run.seed)
+
+    def _own_seed_first(self, run: Run) -> tuple[bool, int]:
+        return run.seed != self.study.seed, run.seed
 
 
-MANY_EPOCHS = 4.0
-"""repetitions up to which repeated tokens are about as good as fresh ones (Muennighoff et al. 2023, 2305.16264)"""
-
-
-def epochs(config: TrainConfig, data: DataFacts) -> float:
-    """Times that a whole run goes over the training tokens that it has."""
-    return config.max_iters * config.tokens_per_iter / (config.data_fraction * data.train_tokens)
-
-
-def bits_per_byte(loss: float, results: Results) -> float | None:
-    """A loss in nats a token as bits a byte of text, comparable across tokenizers; None: bytes unknown."""
-    size = results.data.bytes_per_token
-    return None if size is None else loss / math.log(2) / size
-
-
-OUTCOMES = ("complete", "pruned", "diverged", "infeasible", "truncated", "failed")
-UNFINISHED = ("running", "truncated")
+def best_of(runs: Iterable[Run], *, search: str) -> Run | None:
+    """The complete run of the Optuna study `search` with the lowest final loss; the earliest of equal ones."""
+    losses = [
+        (run.val_loss, run.id, run)
+        for run in runs
+        if run.outcome == Outcome.COMPLETE and run.val_loss is not None and run.optuna_study == search
+    ]
+    return min(losses, default=(0.0, 0, None))[2]
 
 
 def counts(runs: Iterable[Run]) -> dict[str, int]:
-    """Ended runs by outcome, every outcome named."""
+    """Count ended runs by outcome; every outcome is named."""
     counted = Counter(run.outcome for run in runs)
-    return {outcome: counted[outcome] for outcome in OUTCOMES}
-
-
-def best(runs: Iterable[Run], *, search: str) -> Run | None:
-    """The complete run of the Optuna study `search` with the lowest final loss; the earlier of two equal ones."""
-    complete = [
-        (run.val_loss, run.id, run)
-        for run in runs
-        if run.outcome == "complete" and run.val_loss is not None and run.optuna_study == search
-    ]
-    return min(complete, default=(0.0, 0, None))[2]
-
-
-ESTIMATE = "estimated at the start"
-"""what the plan said that the sweep would take; beside it, the report shows what it took"""
-
-
-def why_pruned(pruning: Pruning) -> str:
-    """Why a run was stopped early, or would have been: what was predicted of it, or what it was compared with."""
-    here = f"loss {pruning.val_loss:.4f} at step {pruning.step}"
-    if pruning.predicted is not None:
-        assert pruning.chance is not None
-        return (
-            f"{pruning.reason.replace('-', ' ')}: would end at {pruning.predicted:.3f} ({pruning.low:.3f} to "
-            f"{pruning.high:.3f}), chance {percent(pruning.chance)} of the best tenth; best {pruning.best:.3f}"
-        )
-    if pruning.peers_median is not None:
-        here += (
-            f", best so far {pruning.best_so_far:.4f}; {count(pruning.completed, 'trial')} had a median of "
-            f"{pruning.peers_median:.4f} there, the best {pruning.peers_best:.4f}"
-        )
-    return f"{pruning.reason}: {here}"
+    return {outcome.value: counted[outcome] for outcome in ENDED}

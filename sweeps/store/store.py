@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from sweeps.errors import NotFound, StoreError
 from sweeps.store import sqlite, tables
 from sweeps.store.optuna_storage import Storage
-from sweeps.store.records import DataFacts, Pruning, Results, Run
+from sweeps.store.records import DataFacts, Outcome, Pruning, Results, Run
 from sweeps.store.sqlite import check_file, clear_errors, connect_to_read, connect_to_write, path_of
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
@@ -255,13 +255,13 @@ class Store(Reader):
 
     def launched(self, run: int, *, device: str, attempt: int) -> None:
         """The run is on its way, for the `attempt`-th time."""
-        self._update_run(run, device=device, attempt=attempt, outcome="running", reason="", finished=None)
+        self._update_run(run, device=device, attempt=attempt, outcome=Outcome.RUNNING, reason="", finished=None)
 
     def ended(
         self,
         run: int,
         *,
-        outcome: str,
+        outcome: Outcome,
         reason: str,
         step: int,
         seconds: float,
@@ -344,7 +344,7 @@ def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
         params=json.loads(row.params),
         config=TrainConfig.from_mapping(json.loads(row.config)),
         device=row.device,
-        outcome=row.outcome,
+        outcome=Outcome(row.outcome),
         reason=row.reason,
         val_loss=row.val_loss,
         val_se=row.val_se,

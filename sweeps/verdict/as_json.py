@@ -31,9 +31,9 @@ def summarize(results: Results, *, seconds: float, store: Path, report: Path) ->
     trial, with absolute nanoGPT values; `baseline` and `best` are null before there is one; `verdict` is null before
     anything is confirmed.
     """
-    losses = [run.val_loss for run in records.baseline_runs(results) if run.val_loss is not None]
+    losses = [run.val_loss for run in results.baseline_runs if run.val_loss is not None]
     noise = noise_of(losses) if losses else None
-    best = records.best_run(results)
+    best = results.best
     return {
         "study": results.study.name,
         "store": str(store.absolute()),

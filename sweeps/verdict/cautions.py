@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from sweeps.analysis.boundaries import BoundaryVerdict, boundaries
 from sweeps.analysis.pruning import balance
 from sweeps.store import records
-from sweeps.store.records import Results, Run
+from sweeps.store.records import ENDED, Outcome, Results, Run
 from sweeps.study.horizon import EQUAL
 from sweeps.study.knobs import DATA
 from sweeps.text import count, joined, percent_whole, short
@@ -52,7 +52,6 @@ def pruning_sentence(results: Results) -> str:
     return text
 
 
-_OUTCOMES = ("complete", "pruned", "diverged", "infeasible", "truncated", "failed", "running")
 _REASONS_SHOWN = 3
 
 
@@ -66,10 +65,10 @@ def _fates(results: Results) -> Iterator[str]:
     yield _outcomes(results.runs)
     if said := pruning_sentence(results):
         yield said
-    for outcome in ("failed", "diverged", "infeasible"):
+    for outcome in (Outcome.FAILED, Outcome.DIVERGED, Outcome.INFEASIBLE):
         runs = [run for run in results.runs if run.outcome == outcome and run.origin in ("sampler", "confirm")]
         yield from _reasons(outcome, runs)
-    longest = max((records.epochs(run.config, results.data) for run in results.runs if run.knob != DATA), default=0.0)
+    longest = max((results.data.epochs(run.config) for run in results.runs if run.knob != DATA), default=0.0)
     if longest > records.MANY_EPOCHS:
         yield (
             f"A run goes over its training data {longest:.1f} times; beyond {records.MANY_EPOCHS:.0f} times "
@@ -80,11 +79,11 @@ def _fates(results: Results) -> Iterator[str]:
 
 def _outcomes(runs: Sequence[Run]) -> str:
     counts = Counter(run.outcome for run in runs)
-    parts = [f"{counts[outcome]} {outcome}" for outcome in _OUTCOMES if counts[outcome]]
+    parts = [f"{counts[outcome]} {outcome}" for outcome in (*ENDED, Outcome.RUNNING) if counts[outcome]]
     return f"Of {count(len(runs), 'run')}: {joined(parts)}." if parts else "No run has started."
 
 
-def _reasons(outcome: str, runs: Sequence[Run]) -> Iterator[str]:
+def _reasons(outcome: Outcome, runs: Sequence[Run]) -> Iterator[str]:
     if not runs:
         return
     shown = [f"{_what(run)}{f' ({run.reason})' if run.reason else ''}" for run in runs[:_REASONS_SHOWN]]
@@ -94,6 +93,6 @@ def _reasons(outcome: str, runs: Sequence[Run]) -> Iterator[str]:
 
 def _what(run: Run) -> str:
     """The run; of one that has no memory what decides over that."""
-    if run.outcome != "infeasible":
+    if run.outcome != Outcome.INFEASIBLE:
         return run.label
     return f"{run.label}, with n_layer {run.config.n_layer} and n_embd {run.config.n_embd}"

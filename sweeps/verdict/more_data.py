@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.more_data import Amount, amounts
 from sweeps.analysis.significance import harmful, negligible, seeds_to_decide, shown
-from sweeps.store.records import Results, baseline_runs, epochs, reference_config
+from sweeps.store.records import Results
 from sweeps.study.model import as_yaml
 from sweeps.text import count, signed
 from trainer.config import TrainConfig
@@ -17,21 +17,21 @@ _NAMES = {0.5: "half of", 0.25: "a quarter of", 1.0: "all of"}
 
 def sentences(results: Results) -> list[str]:
     """What more data would do, as far as the runs tell; nothing where the study doesn't ask."""
-    tried, reference = amounts(results), reference_config(results)
+    tried, reference = amounts(results), results.reference
     if not tried or reference is None:
         return []
     return [*(_measured(each, reference, results) for each in tried), *_concluded(tried, reference, results)]
 
 
 def _measured(amount: Amount, reference: TrainConfig, results: Results) -> str:
-    own = epochs(reference, results.data)
+    own = results.data.epochs(reference)
     where = f"On {_name(amount.fraction)} the training data (epochs: {amount.epochs:.2g} instead of {own:.2g})"
     if amount.gain is None:
         return f"{where} the baseline has no final loss to compare yet."
     sign = 1 if amount.fraction < reference.data_fraction else -1
     change = sign * amount.gain.mean
     text = f"{where} the baseline ends {abs(change):.3f} nats {'higher' if change > 0 else 'lower'}"
-    seeds = f"{count(amount.seeds, 'seed')} against {len(baseline_runs(results))}"
+    seeds = f"{count(amount.seeds, 'seed')} against {len(results.baseline_runs)}"
     if amount.gain.low is None or amount.gain.high is None:
         return f"{text} ({seeds}, too few for an interval)."
     low, high = sorted(sign * end for end in (amount.gain.low, amount.gain.high))
@@ -69,7 +69,7 @@ def _seeds_needed(gain: Contrast, floor: float) -> str:
 
 def _of_the_long_run(reference: TrainConfig, results: Results) -> Iterator[str]:
     iters = int(results.study.baseline["max_iters"])
-    own, long = epochs(reference, results.data), epochs(reference, results.data) * iters / reference.max_iters
+    own, long = results.data.epochs(reference), results.data.epochs(reference) * iters / reference.max_iters
     if iters > reference.max_iters and long > 1:
         yield (
             f"This is about runs of {own:.2g} epochs: the baseline's own {iters:,} iterations make {long:.2g}, and the "

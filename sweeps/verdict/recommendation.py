@@ -10,7 +10,7 @@ from sweeps.analysis.attribution import AdviceWord, Attribution, KnobWord
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.screening import screen
 from sweeps.analysis.significance import seeds_to_decide, shown
-from sweeps.store.records import Results, baseline_runs, search_runs
+from sweeps.store.records import Results
 from sweeps.study.sections import MAX_CONFIRM_SEEDS
 from sweeps.text import advised, count, joined, short
 from sweeps.verdict.effects import in_other_units
@@ -38,7 +38,7 @@ def ends(found: Attribution, results: Results) -> Ends | None:
     """What both end with; None: there is no effect. Unpaired, the baseline counts with all of its seeds."""
     if found.effect is None:
         return None
-    shared, runs = set(found.effect.differences), baseline_runs(results)
+    shared, runs = set(found.effect.differences), results.baseline_runs
     if found.effect.method == "unpaired":
         shared |= {run.seed for run in runs}
     known = {run.config: run.val_loss for run in results.runs}
@@ -103,7 +103,7 @@ def steps(found: Attribution, results: Results) -> Iterator[str]:
 
 def _follow(found: Attribution, results: Results, *, iters: int) -> Iterator[str]:
     """Advice that is right where the best config isn't shown to be."""
-    trials = {advised(run.label): run.trial for run in search_runs(results) if run.origin == "candidate"}
+    trials = {advised(run.label): run.trial for run in results.search_runs if run.origin == "candidate"}
     for each in found.advice:
         if each.word is AdviceWord.RIGHT and each.label in trials:
             command = f"sweep export {results.study.name} --trial {trials[each.label]} --iters {iters}"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from sweeps.analysis.noise import Noise, seeds_to_show
 from sweeps.analysis.screening import Effect, KnobEffect, Screening, ScreenWord, SearchBest
-from sweeps.store.records import Results, Run
+from sweeps.store.records import Outcome, Results, Run
 from sweeps.text import advised, change, changes, count, joined, signed
 from sweeps.verdict.effects import in_other_units
 
@@ -24,12 +24,12 @@ ADVICE = {
 }
 """the word for a candidate"""
 _ENDED = {
-    "pruned": "was stopped early",
-    "diverged": "diverged",
-    "infeasible": "did not fit in memory",
-    "truncated": "was cut short",
-    "failed": "failed",
-    "running": "is still running",
+    Outcome.PRUNED: "was stopped early",
+    Outcome.DIVERGED: "diverged",
+    Outcome.INFEASIBLE: "did not fit in memory",
+    Outcome.TRUNCATED: "was cut short",
+    Outcome.FAILED: "failed",
+    Outcome.RUNNING: "is still running",
 }
 
 
@@ -95,7 +95,13 @@ def _within_noise(found: Screening) -> Iterator[str]:
 
 def _without_loss(found: Screening) -> Iterator[str]:
     for effect in _stars(found):
-        if effect.run.outcome in ("diverged", "infeasible", "pruned", "truncated", "failed"):
+        if effect.run.outcome in (
+            Outcome.DIVERGED,
+            Outcome.INFEASIBLE,
+            Outcome.PRUNED,
+            Outcome.TRUNCATED,
+            Outcome.FAILED,
+        ):
             yield f"{_star(effect, found)} {_ending(effect.run)}."
 
 

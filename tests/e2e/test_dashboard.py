@@ -21,7 +21,6 @@ from sweeps.errors import StoreError
 from sweeps.paths import StudyPaths
 from sweeps.report.dashboard import address_of, figures, publish, serve, server, study_note
 from sweeps.report.publish import pictures
-from sweeps.store.records import best_run
 from sweeps.store.store import Store
 from sweeps.verdict.verdict import verdict
 from tests.helpers import small_sweep
@@ -92,7 +91,7 @@ def test_what_was_found_stands_in_the_dashboard(tmp_path: Path) -> None:
         assert drawn == set(figures(pictures(results)))
         assert drawn
         assert [each["filename"] for each in study["artifacts"]] == ["small.yaml"]
-        best = best_run(results)
+        best = results.best
         assert best is not None
         files = {each["filename"]: each["artifact_id"] for each in study["trials"][best.trial]["artifacts"]}
         assert set(files) >= {"config.yaml", "small-best.py"}

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from sweeps.pruning.gaussian_process import Prediction
-from sweeps.store.records import DataFacts, Pruning, Results, Run, why_pruned
+from sweeps.store.records import DataFacts, Pruning, Results, Run
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
 from trainer.points import Point
@@ -280,7 +280,7 @@ def full(*, seeds: int = 3, trials: int = 30, noise: float = 0.006) -> Results:
                 cut, end, word = stuck(whole, since=6)[:21], whole[6].val_loss, "plateau-and-dominated"
             predicted = end + float(doubt.normal(0, 0.05))
             noted = pruning(cut[-1], config, predicted=predicted, best=best, reason=word)
-            reason = why_pruned(noted)
+            reason = noted.why
             add("sampler", label, config, params=params, outcome="pruned", reason=reason, points=cut, pruning=noted)
         elif index > 5 and surface(config) > 3.55:
             seen = points(config, surface(config))[8 + index % 5]

@@ -28,7 +28,7 @@ def runs() -> tuple[Run, ...]:
 def now(*in_flight: Run, ended: tuple[Run, ...] = ()) -> Progress:
     return Progress(
         in_flight=in_flight,
-        best=records.best(ended, search="plateau"),
+        best=records.best_of(ended, search="plateau"),
         counts=records.counts(ended),
         planned=40,
         seconds=100.0,
@@ -162,7 +162,7 @@ class TestLiveView:
 
     def test_it_shows_trials_curves_and_the_best(self) -> None:
         shown = self.shown()
-        best = records.best(runs(), search="plateau")
+        best = records.best_of(runs(), search="plateau")
         assert best is not None
         assert f"best {best.val_loss:.4f} (trial {best.trial})" in shown
         for word in ("trial", "phase", "lr", "dropout", "n_embd", "step", "validation loss", "training", "█"):

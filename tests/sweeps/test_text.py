@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.store.records import Pruning, why_pruned
+from sweeps.store.records import Pruning
 from sweeps.text import percent
 
 PREDICTED = Pruning(
@@ -83,7 +83,7 @@ NUMBERS = "would end at 3.712 (3.660 to 3.800), chance 0.4 % of the best tenth; 
     ],
 )
 def test_why_pruned(pruning: Pruning, words: str) -> None:
-    assert why_pruned(pruning) == words
+    assert pruning.why == words
 
 
 @pytest.mark.parametrize(

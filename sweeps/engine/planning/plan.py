@@ -16,7 +16,7 @@ from typing import Any
 
 from sweeps.engine.planning import fit, warnings
 from sweeps.engine.planning.speed import CUDA_EFFICIENCY, Shape, Speed, makespan, share_of
-from sweeps.store.records import DataFacts, epochs
+from sweeps.store.records import DataFacts
 from sweeps.study.knobs import ChoicesKnob, RangeKnob
 from sweeps.study.model import Number, as_yaml
 from sweeps.study.proposals import (
@@ -202,9 +202,9 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
         widths=rows,
         iters=baseline.max_iters,
         tokens_per_trial=tokens_per_trial,
-        epochs=epochs(baseline, data),
+        epochs=data.epochs(baseline),
         epochs_on_part={
-            as_yaml(config.data_fraction): epochs(config, data)
+            as_yaml(config.data_fraction): data.epochs(config)
             for config in star
             if config.data_fraction != baseline.data_fraction
         },

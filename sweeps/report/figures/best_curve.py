@@ -14,7 +14,7 @@ from sweeps.analysis.curves import losses_of, schedule_of
 from sweeps.pruning import plateau
 from sweeps.report.figures.curves import LOSS, TOKENS, LossCurve, add_schedules, band, curve, drawn, zoom
 from sweeps.report.figures.style import BLACK, KIND_COLOURS, KIND_NAMES, Picture, figure, nothing
-from sweeps.store.records import Results, Run, baseline_runs
+from sweeps.store.records import Results, Run
 from sweeps.text import count
 from trainer.points import Point
 from trainer.schedule import evaluation_of
@@ -51,7 +51,7 @@ def _since(run: Run, evaluation: int) -> tuple[Point, ...]:
 def best_curve(results: Results) -> Picture:
     """The best config's curves, on fresh seeds where there are any, and each seed of the baseline."""
     key, title = "best-curve", "The best against the baseline's seeds"
-    seeds = [one for one in (curve(run, kind="baseline") for run in baseline_runs(results)) if one.tokens]
+    seeds = [one for one in (curve(run, kind="baseline") for run in results.baseline_runs) if one.tokens]
     best = screening.screen(results).best
     if not seeds or best is None or not curve(best.run).tokens:
         missing = "the baseline has no complete run" if not seeds else "the search has no complete trial"

@@ -31,13 +31,19 @@ from sweeps.report.figures.style import (
     padded,
     plain,
 )
-from sweeps.store.records import Results, Run, baseline_runs, best_run
+from sweeps.store.records import Outcome, Results, Run
 from sweeps.text import count
 from trainer.config import TrainConfig
 from trainer.schedule import lr_at
 
 TOKENS, LOSS = "tokens trained on", "validation loss (nats a token)"
-_STOPPED = {"pruned": "x", "diverged": "triangle-up", "truncated": "x", "failed": "x", "infeasible": "x"}
+_STOPPED = {
+    Outcome.PRUNED: "x",
+    Outcome.DIVERGED: "triangle-up",
+    Outcome.TRUNCATED: "x",
+    Outcome.FAILED: "x",
+    Outcome.INFEASIBLE: "x",
+}
 _SKIPPED = 0.1
 """share of the horizon that a picture opens without"""
 _STYLES = [(BLUE, "solid"), (GREEN, "dash"), (PURPLE, "dot"), (VERMILION, "dashdot"), (GREY, "longdash")]
@@ -68,8 +74,8 @@ def curve(run: Run, *, kind: str | None = None) -> LossCurve:
 
 def curves(results: Results) -> tuple[LossCurve, ...]:
     """All runs with at least one evaluation, those to be drawn in front last."""
-    baseline = {run.id: "baseline" for run in baseline_runs(results)}  # those of the confirm phase are among them
-    best = best_run(results)
+    baseline = {run.id: "baseline" for run in results.baseline_runs}  # those of the confirm phase are among them
+    best = results.best
     made = [curve(run, kind="best" if run is best else baseline.get(run.id)) for run in results.runs]
     front = list(KIND_NAMES)
     return tuple(sorted((one for one in made if one.tokens), key=lambda one: -front.index(one.kind)))
@@ -85,7 +91,7 @@ def zoom(shown: Sequence[LossCurve]) -> tuple[float, float] | None:
     late = [
         [loss for tokens, loss in zip(one.tokens, one.losses, strict=True) if tokens >= _SKIPPED * horizon]
         for one in shown
-        if one.run.outcome != "diverged"
+        if one.run.outcome != Outcome.DIVERGED
     ]
     late = [losses for losses in late if losses]
     if not late:
@@ -123,8 +129,8 @@ def all_curves(results: Results) -> Picture:
                 )
             )
     made.update_yaxes(range=zoom(shown))
-    complete = sum(one.run.outcome == "complete" for one in shown)
-    best = best_run(results)
+    complete = sum(one.run.outcome == Outcome.COMPLETE for one in shown)
+    best = results.best
     lowest = "" if best is None else f"; the lowest final loss of the search is {best.val_loss:.3f} nats"
     return Picture(
         key=key,

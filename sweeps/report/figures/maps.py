@@ -19,7 +19,7 @@ from plotly.colors import sample_colorscale
 from sweeps.analysis.finals import Final, finals, without_final
 from sweeps.report.figures.slices import axis_of, fence, said
 from sweeps.report.figures.style import BLACK, GREY, INK, SYMBOLS, VERMILION, Picture, axis_name, figure, hover, nothing
-from sweeps.store.records import Results, Run, best_run
+from sweeps.store.records import Results, Run
 from sweeps.study.knobs import RangeKnob
 from sweeps.text import count, named, short
 
@@ -68,7 +68,7 @@ def map_data(results: Results, y: str) -> Map | None:
         ranges=(ranges[0], ranges[1]),
         finals=tuple(sorted(known, key=lambda final: -final.loss)),
         without=tuple(run for run in without_final(results, every) if {_X, y} <= run.params.keys()),
-        best=best_run(results),
+        best=results.best,
         baseline=(float(results.study.knob_value(_X)), float(results.study.knob_value(y))),
         timescales=_timescales(*ranges) if y == "weight_decay" else (),
     )

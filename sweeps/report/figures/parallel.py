@@ -13,7 +13,7 @@ from plotly.colors import sample_colorscale
 from sweeps.analysis.finals import Final, finals
 from sweeps.report.figures.slices import said
 from sweeps.report.figures.style import GREY, INK, VERMILION, Picture, axis_name, figure, nothing, plain
-from sweeps.store.records import Results, best_run
+from sweeps.store.records import Results
 from sweeps.study.knobs import PARAM, RangeKnob
 from sweeps.text import count, short
 
@@ -60,7 +60,7 @@ def parallel(results: Results) -> Picture:
         return nothing(key, title, "Nothing to draw yet: it takes two complete trials of the search.")
     axes = parallel_axes(results, known)
     made = figure("", "", height=60 + 54 * len(axes), showlegend=False)
-    losses, best = axes[-1].positions, best_run(results)
+    losses, best = axes[-1].positions, results.best
     ranks = np.argsort(np.argsort(losses)) / (len(known) - 1)
     colours = sample_colorscale("Cividis", [float(rank) * 0.85 for rank in ranks])
     for i in sorted(range(len(known)), key=lambda i: (not known[i].imputed, -losses[i])):

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from sweeps import text
 from sweeps.report.figures.style import BLACK, KIND_COLOURS, SYMBOLS, Picture, hover, nothing, rows_figure
-from sweeps.store.records import Results, Run, baseline_runs, best_run
+from sweeps.store.records import Results, Run
 from sweeps.text import advised, perplexity
 
 
@@ -25,9 +25,9 @@ class PerplexityRow:
 
 def perplexity_rows(results: Results) -> tuple[PerplexityRow, ...]:
     """The baseline with all its seeds, the best trial, and each complete candidate."""
-    best = best_run(results)
+    best = results.best
     candidates = [run for run in results.runs if run.origin == "candidate" and run.val_loss is not None]
-    groups: list[tuple[str, str, tuple[Run, ...]]] = [("baseline", "baseline", baseline_runs(results))]
+    groups: list[tuple[str, str, tuple[Run, ...]]] = [("baseline", "baseline", results.baseline_runs)]
     if best is not None and best.origin != "baseline":
         groups.append((f"best ({advised(best.label)})", "best", (best,)))
     groups += [(f"advice: {advised(run.label)}", "candidate", (run,)) for run in candidates if run is not best]

@@ -23,7 +23,7 @@ from sweeps.report.figures.style import (
     padded,
     rows_figure,
 )
-from sweeps.store.records import Results, best_run
+from sweeps.store.records import Results
 from sweeps.text import count, joined, percent_whole
 from sweeps.verdict.cautions import pruning_sentence
 
@@ -141,7 +141,7 @@ def _sentinels(found: Balance, results: Results) -> go.Figure:
         for one in found.sentinels
         if math.isfinite(one.final) and one.pruning.predicted is not None
     ]
-    best = best_run(results)
+    best = results.best
     seen = [value for one, predicted in those for value in (one.final, predicted)]
     if best is not None and best.val_loss is not None:
         seen.append(best.val_loss)

@@ -31,7 +31,7 @@ from sweeps.report.figures.style import (
     nothing,
     padded,
 )
-from sweeps.store.records import Results, Run, baseline_runs, best_run
+from sweeps.store.records import Results, Run
 from sweeps.study.knobs import PARAM, ChoicesKnob, RangeKnob
 from sweeps.text import count, joined, short
 
@@ -151,7 +151,7 @@ def slices(results: Results) -> Picture:
         "each), whatever the other knobs were; under them how many trials that were, for many find a lower loss than "
         "few. Open marks were stopped early and stand where they were predicted to end; crosses diverged, triangles "
         "did not fit or failed, and losses far above the rest stand at the top edge too. Star: the best. Dashed, on "
-        f"grey: the baseline's mean and the range of its {count(len(baseline_runs(results)), 'seed')}; dotted: its "
+        f"grey: the baseline's mean and the range of its {count(len(results.baseline_runs), 'seed')}; dotted: its "
         "value of the knob.",
         figures=tuple(_panel(one, results) for one in data),
     )
@@ -167,7 +167,7 @@ def _counted(one: Slice) -> str:
 
 def _panel(one: Slice, results: Results) -> go.Figure:
     seen = [final for final in one.finals if not final.diverged]
-    seeds = [run.val_loss for run in baseline_runs(results) if run.val_loss is not None]
+    seeds = [run.val_loss for run in results.baseline_runs if run.val_loss is not None]
     low, top = fence([*(final.loss for final in seen), *seeds])
     made = figure(axis_name(one.knob), "final loss (nats)", height=310, showlegend=False)
     if seeds:
@@ -197,7 +197,7 @@ def _panel(one: Slice, results: Results) -> go.Figure:
 
     opened, star = {"symbol": "circle-open"}, {"symbol": SYMBOLS["best"], "color": VERMILION, "size": 14}
     cross = {"symbol": "x-thin", "line": {"width": 1.5, "color": GREY}}
-    winner = best_run(results)
+    winner = results.best
     made.add_traces(
         [
             _marks(ended(complete), opacity=0.5),

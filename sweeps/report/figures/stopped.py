@@ -30,7 +30,7 @@ from sweeps.report.figures.style import (
     padded,
     wrapped,
 )
-from sweeps.store.records import Pruning, Results, Run, best_run, why_pruned
+from sweeps.store.records import Outcome, Pruning, Results, Run
 from sweeps.text import count, joined, signed
 
 _WORDS = {
@@ -81,7 +81,9 @@ def judged_curves(results: Results) -> tuple[JudgedCurve, ...]:
     runs = [
         run
         for run in results.runs
-        if curve(run).tokens and run.outcome != "diverged" and (run.pruning is None or run.pruning.reason != "diverged")
+        if curve(run).tokens
+        and run.outcome != Outcome.DIVERGED
+        and (run.pruning is None or run.pruning.reason != "diverged")
     ]
     verdicts = plateau.verdicts([losses_of(run) for run in runs], [schedule_of(run.config) for run in runs])
     return tuple(JudgedCurve(curve=curve(run), verdict=each) for run, each in zip(runs, verdicts, strict=True))
@@ -117,7 +119,7 @@ def stopped_curves(results: Results) -> Picture:
     for index, one in enumerate(fans):
         _add_fan(made, one, named=index == 0)
     _add_sentinels(made, [one for one in found if one.pruning.sentinel])
-    best = best_run(results)
+    best = results.best
     if best is not None:
         made.add_hline(y=best.val_loss, line={"color": BLACK, "width": 1, "dash": "dash"})
     made.update_yaxes(range=_opened(shown, fans))
@@ -146,8 +148,8 @@ def _judged(shown: Sequence[JudgedCurve]) -> go.Figure:
         those = [one for one in shown if one.verdict.word is word]
         if not those:
             continue
-        for one in sorted(those, key=lambda one: one.curve.run.outcome == "pruned"):
-            run, thick = one.curve.run, one.curve.run.outcome == "pruned"
+        for one in sorted(those, key=lambda one: one.curve.run.outcome == Outcome.PRUNED):
+            run, thick = one.curve.run, one.curve.run.outcome == Outcome.PRUNED
             made.add_trace(
                 go.Scatter(
                     x=one.curve.tokens,
@@ -294,7 +296,7 @@ def _intervals(those: Sequence[Outlook], *, name: str, colour: str, symbol: str)
 
 
 def _expected(one: Outlook) -> str:
-    return f"{hover(one.run)}<br>at iteration {one.pruning.step}: {wrapped(why_pruned(one.pruning), width=44)}"
+    return f"{hover(one.run)}<br>at iteration {one.pruning.step}: {wrapped(one.pruning.why, width=44)}"
 
 
 def _stopped_summary(shown: Sequence[JudgedCurve], found: Sequence[Outlook]) -> str:
@@ -303,7 +305,7 @@ def _stopped_summary(shown: Sequence[JudgedCurve], found: Sequence[Outlook]) -> 
         found = [(counts[word], name) for word, (_, _, name) in _WORDS.items() if counts[word]]
         return f"all {found[0][1]}" if len(found) == 1 else joined(f"{number} {name}" for number, name in found)
 
-    stopped = [one for one in shown if one.curve.run.outcome == "pruned"]
+    stopped = [one for one in shown if one.curve.run.outcome == Outcome.PRUNED]
     text = f"At the end of {count(len(shown), 'curve')}: {words(shown)}"
     if stopped:
         text += f"; of the {len(stopped)} stopped early: {words(stopped)}"

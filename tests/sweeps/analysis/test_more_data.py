@@ -18,7 +18,6 @@ from sweeps.analysis import screening
 from sweeps.analysis.arms import Arms
 from sweeps.analysis.more_data import amounts
 from sweeps.report.publish import page_of
-from sweeps.store import records
 from sweeps.store.records import Results
 from sweeps.study import proposals, space
 from sweeps.study.study import Study
@@ -183,7 +182,7 @@ def test_nothing_where_it_is_not_asked() -> None:
 @pytest.mark.parametrize("fraction", [1.0, 0.25])
 def test_epochs_count_the_data_that_a_run_has(fraction: float) -> None:
     made = results({}, epochs=2.0)
-    assert records.epochs(synthetic.BASELINE.replace(data_fraction=fraction), made.data) == pytest.approx(2 / fraction)
+    assert made.data.epochs(synthetic.BASELINE.replace(data_fraction=fraction)) == pytest.approx(2 / fraction)
 
 
 def test_less_data_is_neither_a_change_to_make_nor_a_reason_to_warn() -> None:
@@ -191,7 +190,7 @@ def test_less_data_is_neither_a_change_to_make_nor_a_reason_to_warn() -> None:
     found = results({1.0: [3.40, 3.41, 3.39], 0.5: [3.3, 3.31, 3.29], 0.25: [3.2, 3.21, 3.19]}, epochs=2.0)
     screened = screening.screen(found)
     assert (screened.family, screened.knobs) == (0, ())
-    best = records.best_run(found)
+    best = found.best
     assert best is not None
     assert best.origin == "baseline"
     words = verdict.verdict(found)
@@ -216,7 +215,7 @@ def test_a_sweep_runs_it_on_the_baselines_seeds_apart_from_the_search(tmp_path: 
     assert {(run.config.data_fraction, run.seed) for run in part} == {(f, s) for f in (0.25, 0.5) for s in (1337, 1338)}
     assert {(run.optuna_study, run.phase, tuple(run.params)) for run in part} == {("small-confirm", "search", ())}
     assert {run.config.data_fraction for run in found.runs if run not in part} == {1.0}
-    reference = records.reference_config(found)
+    reference = found.reference
     assert reference is not None
     for run in part:
         assert run.config == reference.replace(seed=run.seed, data_fraction=run.config.data_fraction)
@@ -237,7 +236,7 @@ def test_the_space_and_the_arms_do_not_have_it(tmp_path: Path) -> None:
     assert list(space.distributions(study)) == list(proposals.baseline_params(study)) == ["dropout"]
     small_sweep.sweep(tmp_path, study)
     found = small_sweep.found(tmp_path)
-    arms = Arms(study, records.best_run(found), vocab_size=found.data.vocab_size)
+    arms = Arms(study, found.best, vocab_size=found.data.vocab_size)
     assert set(arms.changed) <= {"dropout"}
 
 

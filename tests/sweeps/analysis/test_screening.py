@@ -13,7 +13,6 @@ from scipy import stats
 
 from sweeps.analysis.noise import noise_of, prediction_factor, seeds_to_show
 from sweeps.analysis.screening import ScreenWord, screen
-from sweeps.store.records import best_run, bits_per_byte, epochs, reference_config
 from sweeps.text import perplexity
 from sweeps.verdict.verdict import verdict
 from tests.helpers import synthetic
@@ -159,7 +158,7 @@ def test_best_is_of_the_search_alone_and_owns_up_to_its_luck() -> None:
     results = synthetic.results([*baseline, *trials, pruned])
     found = screen(results).best
     assert found is not None
-    assert found.run is best_run(results) is trials[0]
+    assert found.run is results.best is trials[0]
     assert found.trials == 7  # two baseline runs, four trials and the pruned one; the confirm run is not of the search
     noise = noise_of([3.49, 3.0, 3.51])
     assert found.gain == pytest.approx(noise.mean - 3.4)
@@ -175,8 +174,8 @@ def test_reference_is_the_searchs_own_seed() -> None:
         synthetic.run(0, "baseline", seed=1338, config=config),
         synthetic.run(1, "baseline", outcome="failed", val_loss=None),
     ]
-    assert reference_config(synthetic.results(runs)) is runs[1].config
-    assert reference_config(synthetic.results([])) is None
+    assert synthetic.results(runs).reference is runs[1].config
+    assert synthetic.results([]).reference is None
 
 
 def test_units() -> None:
@@ -184,14 +183,14 @@ def test_units() -> None:
     assert perplexity(math.log(50)) == pytest.approx(50)
     assert perplexity(1e4) == math.inf
     # 3.1 bytes a token, each of 2 bits, are 6.2 bits = 6.2 ln 2 nats a token
-    assert bits_per_byte(6.2 * math.log(2), results) == pytest.approx(2)
+    assert results.data.bits_per_byte(6.2 * math.log(2)) == pytest.approx(2)
     unknown = dataclasses.replace(results, data=dataclasses.replace(results.data, bytes_per_token=None))
-    assert bits_per_byte(3.0, unknown) is None
+    assert unknown.data.bits_per_byte(3.0) is None
 
 
 @pytest.mark.parametrize(("train_tokens", "warned"), [(614_400, False), (600_000, True)])
 def test_repeated_data_is_warned_of_above_four_epochs(train_tokens: int, warned: bool) -> None:
     results = synthetic.family([3.4, 3.5], [3.3])
     results = dataclasses.replace(results, data=dataclasses.replace(results.data, train_tokens=train_tokens))
-    assert epochs(synthetic.BASELINE, results.data) == pytest.approx(600 * 16 * 256 / train_tokens)
+    assert results.data.epochs(synthetic.BASELINE) == pytest.approx(600 * 16 * 256 / train_tokens)
     assert any("repeated tokens" in line for line in verdict(results).cautions) is warned

@@ -18,7 +18,7 @@ from sweeps.engine import confirm
 from sweeps.engine.optuna_trials import OptunaTrials
 from sweeps.export.ladder import ladder
 from sweeps.export.trial import export_run, trial_of
-from sweeps.store.records import Results, Run, best_run
+from sweeps.store.records import Results, Run
 from sweeps.study.proposals import baseline_params, config_of
 from tests.helpers import confirming, small_sweep, synthetic
 from trainer.config import TrainConfig
@@ -97,7 +97,7 @@ def test_a_finished_study_has_nothing_left_to_confirm(results: Results) -> None:
 
 
 def test_keys_name_their_proposals(results: Results) -> None:
-    arms = Arms(results.study, best_run(results), vocab_size=results.data.vocab_size)
+    arms = Arms(results.study, results.best, vocab_size=results.data.vocab_size)
     listed = [BASELINE, arms.winner, *(Arm(frozenset([knob])) for knob in arms.changed), Arm(candidate=0)]
     for arm in [*listed, *(Arm(each.knobs, each.candidate, half=True) for each in listed)]:
         made = arms.proposal(arm, 77)
@@ -214,7 +214,7 @@ def test_max_trials_is_the_most(max_trials: int) -> None:
 
 def test_of_a_best_that_diverges_on_every_fresh_seed_each_knob_gets_two_seeds_after_the_advice() -> None:
     before = confirming.searched(confirming.slow, trials=12)
-    best = best_run(before)
+    best = before.best
     assert best is not None
     lost = [
         dataclasses.replace(
@@ -258,7 +258,7 @@ def test_a_knob_that_diverges_alone_is_of_no_use_alone_and_gets_no_more_seeds() 
 
 def test_half_is_half_and_keeps_its_schedule() -> None:
     results = confirming.searched(confirming.slow, trials=12)
-    arms = Arms(results.study, best_run(results), vocab_size=results.data.vocab_size)
+    arms = Arms(results.study, results.best, vocab_size=results.data.vocab_size)
     whole, half = arms.config(BASELINE), arms.config(Arm(half=True))
     assert whole is not None
     assert half is not None
@@ -269,7 +269,7 @@ def test_half_is_half_and_keeps_its_schedule() -> None:
 
 def test_a_run_of_another_config_is_of_no_arm() -> None:
     results = confirming.confirmed(confirming.searched(confirming.slow, trials=12), confirming.slow)
-    arms = Arms(results.study, best_run(results), vocab_size=results.data.vocab_size)
+    arms = Arms(results.study, results.best, vocab_size=results.data.vocab_size)
     ours = [run for run in results.runs if run.phase == PHASE and arms.arm_of(run) is not None]
     assert ours
     for run in ours:

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeps.engine import sampler
 from sweeps.engine.optuna_trials import OptunaTrials, _Memory
 from sweeps.paths import StudyPaths
-from sweeps.store.records import Pruning, Run, why_pruned
+from sweeps.store.records import Pruning, Run
 from sweeps.store.store import Reader, Store
 from sweeps.study import space
 from sweeps.study.study import Study
@@ -193,10 +193,10 @@ class TestDecisions:
             assert pruning.chance is not None
             assert pruning.chance < 0.05
             assert pruning.predicted == pytest.approx(fake_training.final_loss(run.config), abs=0.1)
-            assert (run.id, kind, why_pruned(pruning)) in said
+            assert (run.id, kind, pruning.why) in said
             if run.outcome == "pruned":
                 assert pruning.evaluation == len(run.points) - 1
-                assert run.reason == why_pruned(pruning) == trials[run.trial].user_attrs["reason"]
+                assert run.reason == pruning.why == trials[run.trial].user_attrs["reason"]
             else:
                 assert run.reason == ""
                 assert len(run.points) == 21
@@ -405,7 +405,7 @@ def test_optunas_pruners_say_what_they_compared(tmp_path: Path) -> None:
             peers_best=there[0],
         )
         assert pruning == expected
-        assert run.reason == why_pruned(pruning)
+        assert run.reason == pruning.why
     assert all(run.pruning is None for run in runs if run.outcome == "complete")
 
 

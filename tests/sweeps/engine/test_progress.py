@@ -58,10 +58,10 @@ def test_the_best_is_the_searchs_lowest_complete_run() -> None:
         a_run(4, val_loss=2.0, optuna_study="small-confirm"),
         a_run(5, val_loss=None, outcome="pruned"),
     ]
-    best = records.best(runs, search="small")
+    best = records.best_of(runs, search="small")
     assert best is not None
     assert best.id == 2
-    assert records.best(runs[3:], search="small") is None
+    assert records.best_of(runs[3:], search="small") is None
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_checkpoints_that_are_kept(changes: dict[str, object], kept: bool) -> No
 def test_remaining_seconds_of_ten_runs(runs: list[Run], workers: int, expected: float | None) -> None:
     each = progress.mean_seconds(runs)
     assert progress.remaining(runs, each, planned=10, workers=workers) == expected
-    under_way = [run for run in runs if run.outcome in records.UNFINISHED]
+    under_way = [run for run in runs if run.unfinished]
     planned = 10 - (len(runs) - len(under_way))
     assert progress.remaining(under_way, each, planned=planned, workers=workers) == expected
 

@@ -12,7 +12,7 @@ from sweeps.analysis.judge import attribute
 from sweeps.export.ladder import RATES, SLACK, TIMES, ladder, lines, write_ladder
 from sweeps.export.nanogpt_config import ExportError
 from sweeps.export.trial import check_best, export_run
-from sweeps.store.records import Results, best_run
+from sweeps.store.records import Results
 from tests.helpers import confirming, synthetic
 
 NOISE = {"luck": 0.0, "noise": 0.0}
@@ -25,7 +25,7 @@ def results() -> Results:
 
 
 def test_rungs_double(results: Results) -> None:
-    run = best_run(results)
+    run = results.best
     assert run is not None
     made = ladder(results, run)
     assert [rung.iters for rung in made.rungs] == [times * run.config.max_iters for times in TIMES]
@@ -35,7 +35,7 @@ def test_rungs_double(results: Results) -> None:
 
 
 def test_the_band_goes_down_by_the_last_drop_a_doubling(results: Results) -> None:
-    run = best_run(results)
+    run = results.best
     assert run is not None
     level = confirming.slow(run.config)
     for rung in ladder(results, run).rungs:
@@ -61,7 +61,7 @@ def test_another_trial_has_no_band_but_limits_of_its_own(results: Results) -> No
 
 
 def test_nine_configs_of_plain_assignments(results: Results, tmp_path: Path) -> None:
-    run = best_run(results)
+    run = results.best
     assert run is not None
     made = ladder(results, run)
     exports = write_ladder(made, results, tmp_path / "ladder", evidence=("because",))
@@ -82,7 +82,7 @@ def test_nine_configs_of_plain_assignments(results: Results, tmp_path: Path) -> 
 def test_a_best_that_is_shown_is_exported_with_its_verdict() -> None:
     found = confirming.confirmed(confirming.searched(confirming.slow, trials=12), confirming.slow)
     check_best(found)
-    run = best_run(found)
+    run = found.best
     assert run is not None
     assert "# - verdict: " in export_run(found, run, date="d").text
     assert "not proven" not in export_run(found, run, date="d").text

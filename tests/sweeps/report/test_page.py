@@ -12,7 +12,7 @@ import pytest
 from sweeps.report import publish
 from sweeps.report.page import render
 from sweeps.report.publish import page_of
-from sweeps.store.records import Run, why_pruned
+from sweeps.store.records import Run
 from sweeps.verdict.verdict import verdict
 from tests.helpers import attributions, synthetic
 
@@ -226,7 +226,7 @@ def test_the_table_says_why_trials_were_stopped_and_which_went_on(full: str) -> 
     values = {cell.get("data-value") or "" for cell in Page(full).named("td")}
     noted = [run for run in synthetic.full().runs if run.pruning is not None]
     assert {run.reason for run in noted if run.outcome == "pruned"} < values
-    sentinels = [why_pruned(run.pruning) for run in noted if run.pruning and run.pruning.sentinel]
+    sentinels = [run.pruning.why for run in noted if run.pruning and run.pruning.sentinel]
     assert sentinels
     assert {f"sentinel, went on; {why}" for why in sentinels} < values
 

@@ -26,7 +26,7 @@ from sweeps.report.figures.curves import add_schedules, curves, rates
 from sweeps.report.figures.forest import advice_rows, knob_rows, reach
 from sweeps.report.figures.seeds import SeedPair, seed_pairs
 from sweeps.report.figures.style import Picture, figure
-from sweeps.store.records import Results, best_run
+from sweeps.store.records import Results
 from sweeps.study.proposals import config_of
 from tests.helpers import attributions, synthetic
 from tests.helpers.attributions import FLOOR, SEED
@@ -332,7 +332,7 @@ def _stuck_study() -> Results:
 
 def test_the_bests_fresh_seeds_stand_against_the_baselines_with_its_plateau_marked() -> None:
     results = _stuck_study()
-    best = best_run(results)
+    best = results.best
     assert best is not None
     assert [run.seed for run in best_seeds(results, best)] == [SEED + index for index in range(1, 6)]
     picture = best_curve(results)

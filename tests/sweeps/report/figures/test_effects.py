@@ -14,7 +14,7 @@ from sweeps.report.figures.curves import curve, curves, zoom
 from sweeps.report.figures.effects import effect_rows
 from sweeps.report.figures.perplexity import perplexity_rows
 from sweeps.report.publish import pictures
-from sweeps.store.records import Results, Run, baseline_runs
+from sweeps.store.records import Results, Run
 from tests.helpers import synthetic
 
 FULL = synthetic.full()
@@ -81,7 +81,7 @@ def test_effect_rows_begin_with_the_knob_that_moves_most_and_end_with_advice() -
 def test_perplexity_rows() -> None:
     rows = perplexity_rows(FULL)
     assert [row.kind for row in rows] == ["baseline", "best", "candidate", "candidate", "candidate"]
-    losses = [run.val_loss for run in baseline_runs(FULL)]
+    losses = [run.val_loss for run in FULL.baseline_runs]
     assert [math.log(value) for value in rows[0].perplexities] == pytest.approx(losses)
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from sweeps.report.figures.maps import Map, map_data, pictures
 from sweeps.report.figures.style import VERMILION
-from sweeps.store.records import best_run
 from sweeps.study.knobs import RangeKnob
 from tests.helpers import synthetic
 
@@ -32,7 +31,7 @@ def test_a_map_holds_the_searchs_trials_the_lowest_loss_on_top() -> None:
     assert len(found.finals) == 44
     losses = [final.loss for final in found.finals]
     assert losses == sorted(losses, reverse=True)
-    assert found.finals[-1].run is found.best is best_run(FULL)
+    assert found.finals[-1].run is found.best is FULL.best
     assert found.baseline == (1e-3, 384)
     assert [run.outcome for run in found.without] == ["infeasible"]
     assert found.timescales == ()
@@ -92,7 +91,7 @@ def test_marks_tell_complete_from_stopped_and_losses_share_one_scale() -> None:
     others = {trace.name: trace for trace in figure.data if trace.name}
     assert set(others) >= {"complete", "stopped early", "diverged", "no loss", "baseline", "best"}
     assert (others["baseline"].x[0], others["baseline"].y[0]) == (1e-3, 384)
-    best = best_run(FULL)
+    best = FULL.best
     assert best is not None
     assert others["best"].marker.color == VERMILION
     assert (others["best"].x[0], others["best"].y[0]) == (best.params["learning_rate"], best.params["n_embd"])

@@ -15,7 +15,7 @@ from sweeps.analysis.finals import finals
 from sweeps.report.figures.parallel import parallel, parallel_axes, parallel_trials
 from sweeps.report.figures.slices import Slice, slice_data, slices
 from sweeps.report.figures.style import BLUE, GREY, VERMILION
-from sweeps.store.records import Results, Run, baseline_runs, best_run
+from sweeps.store.records import Results, Run
 from sweeps.study.knobs import PARAM
 from tests.helpers import synthetic
 
@@ -142,7 +142,7 @@ def test_a_panel_shows_each_kind_of_trial_as_what_it_is() -> None:
     assert len(traces[f"{GREY} circle-open"].x) == 8  # stopped early
     assert len(traces[f"{GREY} x-thin"].x) == 1  # diverged
     assert len(traces[f"{GREY} triangle-down-open"].x) == 1  # did not fit
-    best = best_run(FULL)
+    best = FULL.best
     assert best is not None
     star = traces[f"{VERMILION} star"]
     assert (star.x, star.y) == ((best.params["dropout"],), (best.val_loss,))
@@ -162,7 +162,7 @@ def test_bars_span_their_bucket_at_its_best_loss() -> None:
 
 
 def test_the_baselines_mean_and_the_range_of_its_seeds_are_drawn() -> None:
-    losses = [run.val_loss or 0.0 for run in baseline_runs(FULL)]
+    losses = [run.val_loss or 0.0 for run in FULL.baseline_runs]
     band, mean, value = slices(FULL).figures[3].layout.shapes
     assert (band.y0, band.y1) == (min(losses), max(losses))
     assert mean.y0 == pytest.approx(sum(losses) / 3)
