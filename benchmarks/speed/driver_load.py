@@ -24,12 +24,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.pruning.surrogate import Surrogate
-from sweeps.engine import agenda, runner
+from sweeps.engine import agenda
+from sweeps.engine.ledger import Ledger
 from sweeps.engine.optuna_trials import OptunaTrials
 from sweeps.engine.progress import Silent
+from sweeps.engine.runner import Runner
+from sweeps.engine.session import run_in
 from sweeps.paths import StudyPaths
-from sweeps.pruning.pruner import LR, PRUNED
-from sweeps.store.records import Run
+from sweeps.store.records import Pruning, Run
 from sweeps.store.store import Store
 from sweeps.study import proposals, space
 from sweeps.study.knobs import PARAM
@@ -38,7 +40,6 @@ from sweeps.workers.pool import Finished, Job, Message, PointMessage
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset, Split
 from trainer.points import Answer, Point, Result
-from trainer.schedule import learning_rates
 
 P, R = ParamSpec("P"), TypeVar("R")
 
@@ -50,14 +51,13 @@ PRUNED_AT, PRUNED_SHARE = 0.25, 0.7
 
 PARTS: dict[str, tuple[tuple[type, str], ...]] = {
     "ask": ((OptunaTrials, "ask"),),
-    "learning rates": ((OptunaTrials, "begin"),),
     "report": ((OptunaTrials, "report"),),
-    "prune": ((OptunaTrials, "should_prune"),),
+    "prune": ((Ledger, "decide"),),
     "tell": ((OptunaTrials, "tell"),),
     "points": ((Store, "add_points"),),
-    "runs": tuple((Store, name) for name in ("add_run", "launched", "ended", "spared", "add_event")),
+    "runs": tuple((Store, name) for name in ("add_run", "launched", "ended", "decided", "add_event")),
     "agenda": ((agenda.Agenda, "next"),),
-    "progress": ((runner._Sweep, "_watch"),),
+    "progress": ((Runner, "_watch"),),
 }
 """methods by what they do; what has no name here is the rest"""
 
@@ -255,21 +255,16 @@ def fill(store: Store, study: Study, dataset: Dataset, curve_of: CurveOf, *, unt
     for number, (params, config, curve) in enumerate(zip(drawn, configs, losses, strict=True), start=there):
         pruned = curve[-1] > worst
         seen = curve[: round(PRUNED_AT * len(curve))] if pruned else curve
-        attrs: dict[str, Any] = {LR: list(learning_rates(config))}
-        if pruned:
-            predicted = {"mean": curve[-1], "scale": 0.05, "degrees": 10.0}
-            attrs[PRUNED] = {"rule": "plateau", "predicted": predicted}
         search.add_trial(
             optuna.trial.create_trial(
                 state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
                 value=None if pruned else curve[-1],
                 params=params,
                 distributions=distributions,
-                user_attrs=attrs,
                 intermediate_values=dict(enumerate(seen)),
             )
         )
-        _store(store, study, dataset, config, params, seen, number=number, pruned=pruned)
+        _store(store, study, dataset, config, params, seen, number=number, predicted=curve[-1] if pruned else None)
 
 
 def _store(
@@ -281,8 +276,9 @@ def _store(
     losses: Sequence[float],
     *,
     number: int,
-    pruned: bool,
+    predicted: float | None,
 ) -> None:
+    pruned = predicted is not None
     points = tuple(_point(config, at * config.eval_interval, loss, seconds=at + 1.0) for at, loss in enumerate(losses))
     run = Run(
         id=0,
@@ -302,10 +298,9 @@ def _store(
         val_se=None,
         seconds=0.0,
         points=(),
+        key=f"trial:{number}",
     )
-    run = store.add_run(
-        study.name, run, key=f"trial:{number}", fingerprint=dataset.fingerprint, versions={}, commit=None
-    )
+    run = store.add_run(study.name, run, fingerprint=dataset.fingerprint, versions={}, commit=None)
     store.add_points([(run.id, point) for point in points], name=study.name, seconds=0.0)
     store.ended(
         run.id,
@@ -315,7 +310,27 @@ def _store(
         seconds=points[-1].seconds,
         val_loss=None if pruned else losses[-1],
         val_se=None if pruned else 0.01,
-        pruning=None,
+        pruning=None if predicted is None else _decision(points[-1], evaluation=len(points) - 1, predicted=predicted),
+    )
+
+
+def _decision(last: Point, *, evaluation: int, predicted: float) -> Pruning:
+    """What the plateau rule would have noted when it stopped a trial at its last point."""
+    return Pruning(
+        rule="plateau",
+        reason="dominated",
+        evaluation=evaluation,
+        step=last.step,
+        val_loss=last.val_loss,
+        sentinel=False,
+        completed=5,
+        best=predicted,
+        predicted=predicted,
+        scale=0.05,
+        degrees=10.0,
+        low=predicted,
+        high=predicted,
+        chance=0.0,
     )
 
 
@@ -408,7 +423,7 @@ def load(
 
 
 def _run(study: Study, store: Store, pool: SimulatedPool, paths: StudyPaths, dataset: Dataset) -> None:
-    runner.run(study, store, pool, paths=paths, dataset=dataset, observer=Silent(), clock=pool.clock)
+    run_in(pool, study, paths, store, dataset, observer=Silent(), clock=pool.clock)
 
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:
@@ -422,9 +437,7 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 
 def digest(trials: Sequence[FrozenTrial]) -> str:
     """What was decided of each trial, in one word."""
-    told = [
-        (trial.params, trial.state.name, trial.value, trial.last_step, trial.user_attrs.get(PRUNED)) for trial in trials
-    ]
+    told = [(trial.params, trial.state.name, trial.value, trial.last_step, trial.user_attrs) for trial in trials]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sweeps.pruning.forecast import Curve
+from sweeps.pruning.forecast import Curve, diverged
 from sweeps.pruning.law import Floats, Schedule
 from sweeps.pruning.pruner import places
-from sweeps.store.records import Run
+from sweeps.store.records import Outcome, Run
 from sweeps.study import space
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
@@ -33,19 +33,28 @@ def losses_of(run: Run) -> Floats:
     return losses
 
 
-def histories(runs: Sequence[Run], study: Study) -> list[Curve]:
-    """The runs as the pruning rule sees them; a complete one with its final loss.
+def curve_of(run: Run, ranges: space.Space) -> Curve:
+    """A run as the pruning rule sees it: its final loss if it has one, else what was predicted when it was stopped.
 
-    Their knobs are the study's that all of the runs have as parameters.
+    A run that diverged has an infinite final loss. `ranges`: of the parameters that stand for its knobs; the run has
+    them all.
     """
+    losses, final, predicted = losses_of(run), run.val_loss, None
+    if run.pruning is not None and run.outcome == Outcome.PRUNED:
+        predicted = run.pruning.predicted
+    if run.outcome == Outcome.DIVERGED or (run.outcome == Outcome.PRUNED and predicted is None and diverged(losses)):
+        final = math.inf
+    return Curve(
+        losses=losses,
+        schedule=schedule_of(run.config),
+        knobs=np.array([place for name in sorted(ranges) for place in places(run.params[name], ranges[name])]),
+        final=final,
+        predicted=predicted,
+    )
+
+
+def histories(runs: Sequence[Run], study: Study) -> list[Curve]:
+    """The runs as the pruning rule sees them. Their knobs are those that all of the runs have as parameters."""
     ranges = space.distributions(study)
-    shared = sorted(name for name in ranges if all(name in run.params for run in runs))
-    return [
-        Curve(
-            losses=losses_of(run),
-            schedule=schedule_of(run.config),
-            knobs=np.array([place for name in shared for place in places(run.params[name], ranges[name])]),
-            final=run.val_loss,
-        )
-        for run in runs
-    ]
+    shared = {name: ranges[name] for name in ranges if all(name in run.params for run in runs)}
+    return [curve_of(run, shared) for run in runs]

@@ -1,51 +1,38 @@
-"""Opening a study: make it in the store, or find the same one there; another under its name is refused."""
+"""Opening a study: the same one found in its store; a changed one under its name is refused."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from sweeps.engine import provenance
 from sweeps.errors import NotFound, StudyChanged
 from sweeps.store.records import DataFacts, Results
 from sweeps.store.store import Store
 from sweeps.study.model import as_yaml
 from sweeps.study.sections import NOT_WRITTEN, MinuteHorizon
 from sweeps.study.study import Study
-from trainer.data.dataset import Dataset
 
 
-def open_study(
-    study: Study,
-    store: Store,
-    *,
-    dataset: Dataset,
-    devices: Sequence[str],
-    fit: Callable[[Study], Study],
-    estimate: Callable[[Study], Mapping[str, str]],
-) -> Results:
-    """The study, as it is to be run, with what the store has of it. It may have grown (more trials, more hours).
+def stored_study(study: Study, store: Store, *, data: DataFacts) -> Results | None:
+    """Everything that the store has of the study, which may have grown (more trials, more hours); None: it is new.
 
-    Of a new study, `fit` fixes the length of its trials, and what `estimate` says that it takes is stored; a stored one
-    keeps the length it has. Raises StudyChanged where the store's study of this name has other settings or other data.
+    A stored study keeps the length that was fitted for its trials. Raises StudyChanged where the store's study of
+    this name has other settings or other data.
     """
-    facts = DataFacts.of(dataset)
     try:
         stored = store.results(study.name)
     except NotFound:
-        study = fit(study)
-        store.add_study(study, data=facts, provenance={**provenance.provenance_of(devices), **estimate(study)})
-        return store.results(study.name)
+        return None
     study = _as_long_as(stored.study, study)
-    different = [*changes(stored.study, study), *_other_data(stored.data, facts)]
+    different = [*changes(stored.study, study), *_other_data(stored.data, data)]
     if different:
         raise StudyChanged(
             f"study {study.name!r} in {store.path} was begun with other settings: {'; '.join(different)}. Trials of "
             "different settings can't be compared: give this study another name, another folder (--out), or the "
             "settings it had"
         )
-    store.update_study(study.name, study=study, data=facts)
+    store.update_study(study.name, study=study, data=data)
     return dataclasses.replace(stored, study=study)
 
 

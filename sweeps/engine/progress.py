@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
-from sweeps.store.records import UNFINISHED, Outcome, Run
+from sweeps.store.records import UNFINISHED, Outcome, Run, best_of, counts
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
 from trainer.points import Point
@@ -82,6 +82,49 @@ class Silent:
     def ended(self, run: Run) -> None: ...
     def progress(self, progress: Progress) -> None: ...
     def note(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """The part of a sweep's progress that stays the same until a run begins or ends."""
+
+    best: Run | None
+    counts: Mapping[str, int]
+    planned: int
+    mean_seconds: float | None
+    unfinished: tuple[int, ...]
+    """ids of the runs that have begun and not ended"""
+    ended: int
+    """runs that have"""
+
+    @classmethod
+    def of(cls, runs: Collection[Run], *, search: str, planned: int) -> Self:
+        """The standing of a study whose search is the Optuna study `search`."""
+        unfinished = tuple(run.id for run in runs if run.unfinished)
+        return cls(
+            best=best_of(runs, search=search),
+            counts=counts(runs),
+            planned=planned,
+            mean_seconds=mean_seconds(runs),
+            unfinished=unfinished,
+            ended=len(runs) - len(unfinished),
+        )
+
+    def now(self, runs: Mapping[int, Run], in_flight: tuple[Run, ...], *, seconds: float, workers: int) -> Progress:
+        """The progress at this moment."""
+        return Progress(
+            in_flight=in_flight,
+            best=self.best,
+            counts=self.counts,
+            planned=self.planned,
+            seconds=seconds,
+            remaining_seconds=remaining(
+                [runs[run] for run in self.unfinished],
+                self.mean_seconds,
+                planned=self.planned - self.ended,
+                workers=workers,
+            ),
+        )
 
 
 def keeps_checkpoint(run: Run, *, best: Run | None) -> bool:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
+
+from trainer.machine.cpu import processor
 
 _PACKAGES = ("plateau-sweep", "torch", "optuna", "numpy")
 
@@ -40,12 +41,7 @@ def device_name(device: str) -> str:
     if kind == "cuda":
         query = ("nvidia-smi", f"--id={index or 0}", "--query-gpu=name", "--format=csv,noheader")
         return _output(query) or device
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine() or device
+    return processor() or device
 
 
 def commit() -> str | None:

@@ -14,7 +14,6 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 
 from sweeps.analysis.pruning import rule_of
-from sweeps.engine.tpe import Past, Tpe
 from sweeps.pruning.pruner import PlateauPruner
 from sweeps.study.horizon import grid
 from sweeps.study.sections import HyperbandPruning, MedianPruning, PlateauPruning
@@ -24,22 +23,22 @@ from sweeps.study.study import Study
 def sampler_seed(study: Study, *, trial_number: int) -> int:
     """The seed of the sampler that proposes one trial.
 
-    A sampler seeded alike again would repeat its start-up proposals after a restart; seeded from the
-    trial's number it proposes what an undisturbed run would from the same history.
+    It derives from the study's seed and the trial's number. A sampler seeded alike for every ask would repeat its
+    start-up proposals after a restart; seeded like this it proposes what an undisturbed sweep would.
     """
     return int(np.random.SeedSequence([study.seed, trial_number]).generate_state(1)[0])
 
 
-def make_sampler(study: Study, *, trial_number: int, past: Past | None = None) -> BaseSampler:
-    """The sampler to ask for trial `trial_number`; `past` is one for all asks of a study, which take less time with it.
+def make_sampler(study: Study, *, trial_number: int) -> BaseSampler:
+    """The sampler to ask for trial `trial_number`.
 
-    QMC alone keeps its seed: it counts its own trials in the study and goes on with the sequence.
+    QMC alone keeps the study's seed: it counts its own trials in the study and goes on with the sequence.
     """
     seed = sampler_seed(study, trial_number=trial_number)
     with _no_experimental_warnings():
         match study.sampler.type:
             case "tpe":
-                return Tpe(seed=seed, past=past)
+                return optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
             case "random":
                 return optuna.samplers.RandomSampler(seed=seed)
             case "qmc":

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from sweeps.engine import provenance, runner
+from sweeps.engine import provenance
+from sweeps.engine.opening import stored_study
+from sweeps.engine.planning.measure import fit_horizon
 from sweeps.engine.planning.plan import plan
 from sweeps.engine.planning.speed import Shape, seen
 from sweeps.engine.progress import Observer, Summary
+from sweeps.engine.runner import Clock, Runner
 from sweeps.errors import NotFound
 from sweeps.paths import StudyPaths
 from sweeps.store import records
@@ -24,6 +27,7 @@ from sweeps.study.sections import BinData, BpeTokenizer, Gpt2Tokenizer, ParquetD
 from sweeps.study.study import Study
 from sweeps.text import duration
 from sweeps.workers.launch import devices_here
+from sweeps.workers.pool import Pool
 from sweeps.workers.process_pool import ProcessPool
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.encode import PrepareProgress
@@ -59,22 +63,54 @@ def prepare_data(study: Study, paths: StudyPaths, *, progress: Callable[[Prepare
 
 
 def run(study: Study, paths: StudyPaths, store: Store, dataset: Dataset, *, observer: Observer) -> Summary:
-    """Run the study or go on with it, in a pool of its own."""
+    """Run the study or go on with it, on the devices that it names, until it ends or Ctrl-C pauses it."""
     devices = devices_here(study.workers.devices)
     with (
         ProcessPool(devices, logs=paths.logs, cores=cpu_cores()) as pool,
         _interrupts(observer.note) as interrupted,
     ):
-        return runner.run(
-            study,
+        return run_in(pool, study, paths, store, dataset, observer=observer, interrupted=interrupted)
+
+
+def run_in(
+    pool: Pool,
+    study: Study,
+    paths: StudyPaths,
+    store: Store,
+    dataset: Dataset,
+    *,
+    observer: Observer,
+    interrupted: Callable[[], int] = lambda: 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Summary:
+    """Open the study, alone in its store, and run it in `pool`, which stays the caller's to close.
+
+    A new study has the length of its trials fitted to the workers, and is stored with the time that its plan says.
+    Raises StoreBusy, StudyChanged, StoreError, SpecError for a horizon of too few minutes, MeasuringError where
+    workers die while they are measured, and what Runner.run raises.
+    """
+    data = DataFacts.of(dataset)
+    with store.lock(study.name):
+        began = clock()
+        stored = stored_study(study, store, data=data)
+        if stored is None:
+            study = fit_horizon(
+                study, pool=pool, dataset=dataset, folder=paths.measuring, say=observer.note, interrupted=interrupted
+            )
+            facts = {**provenance.provenance_of(pool.devices), **estimate(study, data=data, device=pool.devices[0])}
+            store.add_study(study, data=data, provenance=facts)
+            stored = store.results(study.name)
+        runner = Runner(
+            stored,
             store,
             pool,
             paths=paths,
             dataset=dataset,
             observer=observer,
-            estimate=functools.partial(estimate, data=DataFacts.of(dataset), device=devices[0]),
+            clock=Clock(time=clock, began=began, before=stored.seconds),
             interrupted=interrupted,
         )
+        return runner.run()
 
 
 def seen_speeds(study: Study, paths: StudyPaths, kind: str) -> dict[Shape, float]:

@@ -79,7 +79,7 @@ class PlateauPruner(optuna.pruners.BasePruner):
         decision = self.decide(trial, ended)
         if not decision.prune:
             return False
-        spared = zlib.crc32(str(trial.number).encode()) / 2**32 < self.sentinel and decision.reason != "diverged"
+        spared = decision.reason != "diverged" and is_sentinel(trial.number, share=self.sentinel)
         numbers = self.numbers(decision, trial)
         study._storage.set_trial_user_attr(trial._trial_id, SENTINEL if spared else PRUNED, numbers)
         return not spared
@@ -106,6 +106,11 @@ class PlateauPruner(optuna.pruners.BasePruner):
             "completed": decision.completed,
             "schedule_known": LR in trial.user_attrs,
         }
+
+
+def is_sentinel(trial: int, *, share: float) -> bool:
+    """Whether trial number `trial` goes on where others are stopped: a share of all numbers, chosen by their hash."""
+    return zlib.crc32(str(trial).encode()) / 2**32 < share
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

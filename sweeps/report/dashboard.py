@@ -27,7 +27,6 @@ from sweeps.errors import StoreError
 from sweeps.export.trial import export_run
 from sweeps.paths import StudyPaths, log_of
 from sweeps.report.figures.style import Picture
-from sweeps.store.optuna_storage import Storage
 from sweeps.store.records import Outcome, Results, Run
 from sweeps.store.sqlite import path_of
 from sweeps.store.store import Reader
@@ -105,7 +104,7 @@ class _Attributes:
     Its functions take this for a storage. There are hundreds, of which each read takes 20 ms and each write 4.
     """
 
-    def __init__(self, storage: Storage, study_id: int) -> None:
+    def __init__(self, storage: optuna.storages.RDBStorage, study_id: int) -> None:
         self._storage, self._study_id = storage, study_id
         self._before: Mapping[str, Any] = storage.get_study_system_attrs(study_id)
         self._now = dict(self._before)
@@ -118,7 +117,8 @@ class _Attributes:
 
     def write(self) -> None:
         new = {key: value for key, value in self._now.items() if self._before.get(key) != value}
-        self._storage.set_study_system_attrs(self._study_id, new)
+        for key, value in new.items():
+            self._storage.set_study_system_attr(self._study_id, key, value)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class _Place:
 
 def publish(
     results: Results,
-    storage: Storage,
+    storage: optuna.storages.RDBStorage,
     paths: StudyPaths,
     *,
     pictures: Sequence[Picture],

@@ -135,6 +135,8 @@ class Run:
     points: tuple[Point, ...]
     pruning: Pruning | None = None
     """of pruned trials and of sentinels"""
+    key: str = ""
+    """stable name of the proposal it runs, such as 'baseline:0'; 'trial:12' of a trial that the sampler proposed"""
 
     @property
     def unfinished(self) -> bool:

@@ -23,7 +23,6 @@ import sqlalchemy as sa
 
 from sweeps.errors import NotFound, StoreError
 from sweeps.store import sqlite, tables
-from sweeps.store.optuna_storage import Storage
 from sweeps.store.records import DataFacts, Outcome, Pruning, Results, Run
 from sweeps.store.sqlite import check_file, clear_errors, connect_to_read, connect_to_write, path_of
 from sweeps.study.study import Study
@@ -153,18 +152,16 @@ class Reader:
 class Store(Reader):
     """The store as its driver has it: reading, writing, and Optuna's storage. Makes and migrates the file."""
 
-    storage: Storage
+    storage: optuna.storages.RDBStorage
 
     def _open(self) -> sa.Engine:
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # our events say what its log would
-        with clear_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = connect_to_write(self.path)
-            connection.close()
         connect = functools.partial(connect_to_write, self.path)
         with clear_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connect().close()  # a file that is no database is told before Optuna sees it
             try:
-                self.storage = Storage(self.url, engine_kwargs={"creator": connect})
+                self.storage = optuna.storages.RDBStorage(self.url, engine_kwargs={"creator": connect})
             except RuntimeError as error:  # Optuna's word for tables of another Optuna
                 raise StoreError(
                     f"{self.path}: its Optuna tables are not those of Optuna {optuna.__version__}; "
@@ -172,18 +169,23 @@ class Store(Reader):
                 ) from error
         # alembic, which Optuna asks for its version, sets up logging of its own
         logging.getLogger("alembic").setLevel(logging.ERROR)
+        engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.StaticPool)
         try:
-            with clear_errors(self.path), self.storage.engine.begin() as opened:
-                tables.migrate(opened)
+            with clear_errors(self.path), engine.begin() as connection:
+                tables.migrate(connection)
         except StoreError:
-            self.storage.remove_session()
-            self.storage.engine.dispose()
+            engine.dispose()
+            self._close_storage()
             raise
-        return self.storage.engine
+        return engine
 
     def close(self) -> None:
-        self.storage.remove_session()
         super().close()
+        self._close_storage()
+
+    def _close_storage(self) -> None:
+        self.storage.remove_session()
+        self.storage.engine.dispose()
 
     def lock(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Be the only driver of study `name` in this file; entering it raises StoreBusy where another is."""
@@ -219,9 +221,7 @@ class Store(Reader):
         with self._write() as connection:
             connection.execute(tables.study.update().where(tables.study.c.name == name).values(given))
 
-    def add_run(
-        self, name: str, run: Run, *, key: str, fingerprint: str, versions: Mapping[str, str], commit: str | None
-    ) -> Run:
+    def add_run(self, name: str, run: Run, *, fingerprint: str, versions: Mapping[str, str], commit: str | None) -> Run:
         """Write a run that is about to start; it comes back with its id."""
         with self._write() as connection:
             study = self._study(connection, name)
@@ -230,7 +230,7 @@ class Store(Reader):
                     study_id=study.id,
                     optuna_study=run.optuna_study,
                     trial=run.trial,
-                    key=key,
+                    key=run.key,
                     seed=run.seed,
                     phase=run.phase,
                     origin=run.origin,
@@ -281,11 +281,12 @@ class Store(Reader):
             pruning=_json(pruning),
         )
 
-    def spared(self, name: str, run: int, pruning: Pruning, *, detail: str) -> None:
-        """The run is a sentinel: it goes on although the pruner would have stopped it, which is an event too."""
+    def decided(self, name: str, run: int, pruning: Pruning) -> None:
+        """The pruner has decided against the run. Sparing it as a sentinel is an event; its stop becomes one later."""
         with self._write() as connection:
             connection.execute(tables.run.update().where(tables.run.c.id == run).values(pruning=_json(pruning)))
-            self._add_event(connection, name, "sentinel", detail, run=run)
+            if pruning.sentinel:
+                self._add_event(connection, name, "sentinel", pruning.why, run=run)
 
     def _update_run(self, run: int, **values: Any) -> None:
         with self._write() as connection:
@@ -301,9 +302,10 @@ class Store(Reader):
     def add_points(self, points: Sequence[tuple[int, Point]], *, name: str, seconds: float) -> None:
         """Write (run, point) pairs, and the study's seconds so far, in one transaction; known points stay."""
         rows = [{"run_id": run, **vars(point)} for run, point in points]
-        with clear_errors(self.path), self.storage.cursor() as cursor:
-            cursor.executemany(_ADD_POINT, rows)
-            cursor.execute(_NOTE_SECONDS, {"name": name, "seconds": seconds})
+        with self._write() as connection:
+            if rows:
+                connection.execute(tables.point.insert().prefix_with("OR IGNORE"), rows)
+            connection.execute(tables.study.update().where(tables.study.c.name == name).values(active_seconds=seconds))
 
     def add_event(self, name: str, kind: str, detail: str, *, run: int | None = None) -> None:
         with self._write() as connection:
@@ -322,12 +324,6 @@ class Store(Reader):
 
 
 _POINT = [field.name for field in dataclasses.fields(Point)]
-# what is written at every evaluation, as SQLite takes it
-_ADD_POINT = (
-    f"INSERT OR IGNORE INTO {tables.point.name} (run_id, {', '.join(_POINT)}) "  # noqa: S608  # our own names
-    f"VALUES (:run_id, {', '.join(f':{name}' for name in _POINT)})"
-)
-_NOTE_SECONDS = f"UPDATE {tables.study.name} SET active_seconds = :seconds WHERE name = :name"  # noqa: S608  # likewise
 
 
 def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
@@ -351,6 +347,7 @@ def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
         seconds=seconds,
         points=points,
         pruning=Pruning(**json.loads(row.pruning)) if row.pruning else None,
+        key=row.key,
     )
 
 

@@ -8,10 +8,13 @@ from sweeps.study.baseline import WHOLE
 from sweeps.study.knobs import PARAM, ChoicesKnob
 from sweeps.study.study import Study
 
+Space = dict[str, BaseDistribution]
+"""distributions by parameter name"""
 
-def distributions(study: Study) -> dict[str, BaseDistribution]:
+
+def distributions(study: Study) -> Space:
     """The space, by parameter name."""
-    space: dict[str, BaseDistribution] = {}
+    space: Space = {}
     for name, knob in study.sampled.items():
         param = PARAM.get(name, name)
         if isinstance(knob, ChoicesKnob):

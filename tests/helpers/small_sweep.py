@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.engine.progress import Observer, Progress, Silent, Summary
-from sweeps.engine.runner import run
+from sweeps.engine.session import run_in
 from sweeps.paths import StudyPaths
 from sweeps.store.records import Results, Run
 from sweeps.store.store import Reader, Store
@@ -120,12 +120,12 @@ def sweep(
     with Store(f"sqlite:///{paths.store}") as store:
         prepare(store)
         try:
-            return run(
-                spec or study(),
-                store,
+            return run_in(
                 pool,
-                paths=paths,
-                dataset=data or dataset(),
+                spec or study(),
+                paths,
+                store,
+                data or dataset(),
                 observer=observer or Silent(),
                 **options,
             )

@@ -14,11 +14,16 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
+from sweeps.engine import decisions as decisions_module
 from sweeps.engine import sampler
-from sweeps.engine.optuna_trials import OptunaTrials, _Memory
+from sweeps.engine.ledger import Ledger
+from sweeps.engine.optuna_trials import OptunaTrials
 from sweeps.paths import StudyPaths
+from sweeps.pruning.forecast import Curve
+from sweeps.pruning.pruner import _Past
+from sweeps.pruning.rule import Decision, Rule
 from sweeps.store.records import Pruning, Run
 from sweeps.store.store import Reader, Store
 from sweeps.study import space
@@ -47,13 +52,9 @@ def events(folder: Path) -> list[tuple[int | None, str, str]]:
         return [(event.run, event.kind, event.detail) for event in reader.events("small")]
 
 
-def decisions(folder: Path) -> dict[int, dict[str, Any]]:
-    """What Optuna's store says of each trial that the pruner has decided against, by its number."""
-    return {
-        trial.number: {name: trial.user_attrs[name] for name in ("pruned", "sentinel") if name in trial.user_attrs}
-        for trial in optuna_trials(folder)
-        if {"pruned", "sentinel"} & trial.user_attrs.keys()
-    }
+def decisions(folder: Path) -> dict[int, Pruning]:
+    """What the store says of each trial that the pruner has decided against, by its number."""
+    return {run.trial: run.pruning for run in runs_of(folder) if run.pruning is not None}
 
 
 @pytest.fixture(scope="module")
@@ -68,59 +69,11 @@ def runs_of(folder: Path) -> tuple[Run, ...]:
     return found(folder).runs
 
 
-class TestRates:
-    """Every trial's attribute `lr`."""
-
-    def test_they_are_those_of_its_own_config_at_its_evaluations(self, undisturbed: Path) -> None:
-        of_trial = {run.trial: run.config for run in runs_of(undisturbed)}
-        trials = optuna_trials(undisturbed)
-        assert len(trials) == 13
-        for trial in trials:
-            config, rates = of_trial[trial.number], trial.user_attrs["lr"]
-            assert len(rates) == 21
-            # nanoGPT's warm-up, its peak, the middle of the cosine and its end
-            peak, last = config.learning_rate, config.min_lr
-            assert rates[:5] == pytest.approx([peak * (step + 1) / 6 for step in range(5)])
-            assert rates[5] == peak
-            assert rates[20] == last
-            cosine = [last + (peak - last) * (1 + math.cos(math.pi * (step - 5) / 15)) / 2 for step in range(5, 21)]
-            assert rates[5:] == pytest.approx(cosine)
-
-    def test_the_last_is_at_the_end_where_the_interval_does_not_divide_the_run(self) -> None:
-        config = small_sweep.baseline().replace(max_iters=61, lr_decay_iters=61, eval_interval=3, warmup_iters=0)
-        rates = learning_rates(config)
-        assert len(rates) == 22
-        assert rates[-1] == config.min_lr
-        assert rates[20] == pytest.approx(1e-4 + 9e-4 * (1 + math.cos(math.pi * 60 / 61)) / 2)
-
-    def test_those_outside_the_search_have_them_too(self, tmp_path: Path) -> None:
-        sweep(tmp_path, study(trials=1, baseline_seeds=2, pruner={"type": "none"}))
-        (second,) = optuna_trials(tmp_path, "small-confirm")
-        assert len(second.user_attrs["lr"]) == 21
-
-    def test_they_are_there_before_the_first_report(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        report = OptunaTrials.report
-
-        def checked(self: OptunaTrials, asked: Any, **named: Any) -> None:
-            assert "lr" in asked.trial.user_attrs
-            report(self, asked, **named)
-
-        monkeypatch.setattr(OptunaTrials, "report", checked)
-        assert sweep(tmp_path, study(trials=2)).finished
-
-    def test_a_trial_of_an_older_sweep_gets_them_when_it_is_taken_up(self, tmp_path: Path) -> None:
-        def die(tick: int) -> None:
-            if tick == 8:
-                raise Killed
-
-        with pytest.raises(Killed):
-            sweep(tmp_path, study(), at_tick=die)
-        with closing(sqlite3.connect(StudyPaths(tmp_path).store)) as connection, connection:
-            connection.execute("DELETE FROM trial_user_attributes WHERE key = 'lr'")
-        assert "lr" not in optuna_trials(tmp_path)[0].user_attrs
-        with pytest.raises(Killed):
-            sweep(tmp_path, study(), at_tick=die)
-        assert len(optuna_trials(tmp_path)[0].user_attrs["lr"]) == 21
+def as_pruning(numbers: dict[str, Any], *, sentinel: bool) -> Pruning:
+    """PlateauPruner's attribute as a run has it, where an iteration is an evaluation."""
+    predicted = numbers["predicted"] or dict.fromkeys(("mean", "scale", "degrees"))
+    given = {**numbers, "predicted": predicted["mean"], "scale": predicted["scale"], "degrees": predicted["degrees"]}
+    return Pruning(**given, step=numbers["evaluation"], sentinel=sentinel)
 
 
 class TestDecisions:
@@ -133,7 +86,7 @@ class TestDecisions:
         for run, mine in zip(runs_of(undisturbed), ours, strict=True):
             reference.enqueue_trial(dict(run.params))
             trial = reference.ask(space.distributions(study()))
-            trial.set_user_attr("lr", mine.user_attrs["lr"])
+            trial.set_user_attr("lr", learning_rates(run.config))
             state = TrialState.COMPLETE
             for index in range(21):
                 trial.report(fake_training.point_at(run.config, index).val_loss, step=index)
@@ -146,12 +99,11 @@ class TestDecisions:
             )
             theirs = reference.trials[trial.number]
             assert (theirs.state, theirs.intermediate_values) == (mine.state, mine.intermediate_values)
-            for name in ("pruned", "sentinel"):
-                assert (name in theirs.user_attrs) == (name in mine.user_attrs)
-                if name in theirs.user_attrs:
-                    numbers = theirs.user_attrs[name]
-                    assert mine.user_attrs[name] == {**numbers, "step": numbers["evaluation"]}
-                    spared += name == "sentinel"
+            kinds = {"pruned", "sentinel"} & theirs.user_attrs.keys()
+            assert bool(kinds) == (run.pruning is not None)
+            for kind in kinds:
+                assert run.pruning == as_pruning(theirs.user_attrs[kind], sentinel=kind == "sentinel")
+                spared += kind == "sentinel"
         states = [trial.state for trial in ours]
         assert states.count(TrialState.PRUNED) >= 2
         assert spared >= 2
@@ -178,15 +130,7 @@ class TestDecisions:
             assert pruning is not None
             assert pruning.sentinel == (run.outcome == "complete")
             kind = "sentinel" if pruning.sentinel else "pruned"
-            numbers = trials[run.trial].user_attrs[kind]
-            assert dataclasses.asdict(pruning) == {
-                **{field.name: field.default for field in dataclasses.fields(Pruning)[-3:]},  # Optuna's pruners'
-                **numbers,
-                "predicted": numbers["predicted"]["mean"],
-                "scale": numbers["predicted"]["scale"],
-                "degrees": numbers["predicted"]["degrees"],
-                "sentinel": run.outcome == "complete",
-            }
+            assert (pruning.best_so_far, pruning.peers_median, pruning.peers_best) == (None, None, None)  # Optuna's
             assert (pruning.rule, pruning.schedule_known, pruning.epsilon) == ("plateau", True, 0.05)
             assert pruning.step == pruning.evaluation
             assert pruning.val_loss == run.points[pruning.evaluation].val_loss
@@ -234,7 +178,7 @@ class TestDecisions:
             assert run.pruning.evaluation == WARM
 
 
-def never_twice(folder: Path, known: dict[int, dict[str, Any]]) -> None:
+def never_twice(folder: Path, known: dict[int, Pruning]) -> None:
     """No decision that was written down is another one now."""
     now = decisions(folder)
     assert {number: now[number] for number in known} == known
@@ -245,22 +189,21 @@ class TestKilled:
     """A restarted sweep decides what an undisturbed one does."""
 
     def test_between_any_two_writes(self, tmp_path: Path, undisturbed: Path) -> None:
-        deaths, known = 0, dict[int, dict[str, Any]]()
+        deaths, known = 0, dict[int, Pruning]()
         for owner, method, moment, calls in [
             (OptunaTrials, "_taken_up", "after", 1),
-            (OptunaTrials, "begin", "before", 1),
-            (OptunaTrials, "begin", "after", 1),
+            (Store, "add_run", "before", 1),
             (Store, "add_run", "after", 1),
-            *[(OptunaTrials, "begin", "before", 2)] * 3,  # of a new run after one that is taken up
-            *[(OptunaTrials, "_note", "after", 2)] * 12,  # the decisions, among others
-            *[(OptunaTrials, "should_prune", "true", 1)] * 2,
-            *[(Store, "spared", "before", 1)] * 2,
-            (Store, "spared", "after", 1),
+            *[(Ledger, "begin", "before", 2)] * 3,  # of a new run after one that is taken up
+            *[(Ledger, "begin", "after", 2)] * 3,
+            *[(Store, "decided", "before", 1)] * 2,
+            *[(Ledger, "decide", "true", 1)] * 4,
+            *[(Store, "decided", "after", 1)] * 2,
             (Store, "ended", "after", 1),
             (OptunaTrials, "tell", "before", 1),
             (OptunaTrials, "tell", "after", 1),
-            (Store, "spared", "after", 1),
-            (OptunaTrials, "should_prune", "true", 1),
+            (Store, "decided", "after", 1),
+            (Ledger, "decide", "true", 1),
         ]:
             with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
                 patch.setattr(owner, method, deadly(getattr(owner, method), moment, calls))
@@ -269,12 +212,12 @@ class TestKilled:
                 deaths -= 1
             if StudyPaths(tmp_path).store.exists():
                 never_twice(tmp_path, known)
-        assert deaths >= 26
+        assert deaths >= 21
         assert sweep(tmp_path, study()).finished
         self.same(tmp_path, undisturbed)
 
     def test_at_any_tick(self, tmp_path: Path, undisturbed: Path) -> None:
-        known: dict[int, dict[str, Any]] = {}
+        known: dict[int, Pruning] = {}
         for death in itertools.cycle([29, 31, 37, 26]):  # a run that is taken up replays up to 21
 
             def die(tick: int, death: int = death) -> None:
@@ -289,7 +232,7 @@ class TestKilled:
 
     def test_with_several_workers_no_decision_is_revised(self, tmp_path: Path) -> None:
         """What runs beside what depends on when it was killed, so decisions may; each is made once all the same."""
-        known: dict[int, dict[str, Any]] = {}
+        known: dict[int, Pruning] = {}
 
         def die(tick: int) -> None:
             if tick == 70:
@@ -303,7 +246,7 @@ class TestKilled:
         never_twice(tmp_path, known)
         runs = [run for run in runs_of(tmp_path) if run.pruning]
         assert {run.trial: run.outcome for run in runs} == {
-            number: "pruned" if "pruned" in attrs else "complete" for number, attrs in known.items()
+            number: "complete" if pruning.sentinel else "pruned" for number, pruning in known.items()
         }
 
     def same(self, folder: Path, undisturbed: Path) -> None:
@@ -313,24 +256,34 @@ class TestKilled:
         assert told[0] == told[1]
 
 
-def pictured(trial: FrozenTrial) -> dict[str, Any]:
-    """What a pruner asks of a trial."""
-    seen = {name: trial.user_attrs.get(name) for name in ("lr", "pruned", "sentinel")}
-    values = {index: str(value) for index, value in trial.intermediate_values.items()}  # NaN is not itself
-    value = trial.value if trial.state is TrialState.COMPLETE else None  # Optuna tells a pruned one's last loss
-    return {**seen, "state": trial.state, "value": value, "params": trial.params, "values": values}
+def pictured(curve: Curve) -> tuple[Any, ...]:
+    """A curve's content; NaN is not itself."""
+    schedule = (*curve.schedule.progress, curve.schedule.total)
+    return (tuple(map(str, curve.losses)), schedule, tuple(curve.knobs), curve.final, curve.predicted)
 
 
-def test_the_pruner_sees_what_the_store_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rule_sees_what_the_pruner_would_in_optunas_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At each decision: also of trials asked in this session, taken up, queued by a person, diverged."""
-    should_prune, compared = OptunaTrials.should_prune, list[int]()
+    real, compared = decisions_module.decide, list[int]()
 
-    def checked(self: OptunaTrials, asked: Any, **named: Any) -> bool:
-        copies, originals = self._copy.get_trials(), self._search.get_trials()
-        begun = [trial for trial in originals if trial.state is not TrialState.WAITING]
-        assert [pictured(trial) for trial in copies] == [pictured(trial) for trial in begun]
-        compared.append(len(copies))
-        return should_prune(self, asked, **named)
+    def checked(rule: Rule, curve: Curve, others: tuple[Curve, ...]) -> Decision:
+        runs = {run.trial: run for run in runs_of(tmp_path) if run.optuna_study == "small"}
+        trials = []
+        for trial in optuna_trials(tmp_path):
+            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+                run = runs[trial.number]
+                trial.set_user_attr("lr", learning_rates(run.config))
+                if run.outcome == "pruned" and run.pruning is not None:
+                    trial.set_user_attr("pruned", {"predicted": {"mean": run.pruning.predicted}})
+                trials.append(trial)
+        past = _Past().moved_on(trials, space.distributions(study()))
+        assert [pictured(other)[1:] for other in others] == [pictured(theirs)[1:] for theirs in past.curves]
+        ended = [runs[trial.number] for trial in trials]
+        for mine, theirs, run in zip(others, past.curves, ended, strict=True):
+            if run.outcome != "diverged":  # of which Optuna has a loss that is no number at its end
+                assert pictured(mine)[0] == pictured(theirs)[0]
+        compared.append(len(others))
+        return real(rule, curve, others)
 
     def work(job: Job, report: Report) -> Result:
         if job.run % 5 == 0:
@@ -349,13 +302,13 @@ def test_the_pruner_sees_what_the_store_has(tmp_path: Path, monkeypatch: pytest.
         if tick == 120:
             raise Killed
 
-    monkeypatch.setattr(OptunaTrials, "should_prune", checked)
+    monkeypatch.setattr(decisions_module, "decide", checked)
     for _ in range(20):
         with contextlib.suppress(Killed):
             if sweep(tmp_path, study(), devices=("cpu", "cpu"), work=work, at_tick=at_tick).finished:
                 break
-    assert max(compared) >= 12
-    assert len(compared) > 60
+    assert max(compared) >= 10
+    assert len(compared) > 30
 
 
 def exploding(job: Job, report: Report) -> Result:
@@ -415,24 +368,3 @@ def test_a_pruned_runs_numbers_stand_in_our_table(undisturbed: Path) -> None:
     for run in runs_of(undisturbed):
         expected = dataclasses.asdict(run.pruning) if run.pruning else None
         assert (json.loads(rows[run.id]) if rows[run.id] else None) == expected
-
-
-def test_the_copy_picks_trials_of_a_state_anew_when_one_has_another() -> None:
-    kept, plain = (optuna.create_study(storage=kind()) for kind in (_Memory, optuna.storages.InMemoryStorage))
-    ended = (TrialState.COMPLETE, TrialState.PRUNED)
-    for study in (kept, plain):
-        study.ask(), study.ask()
-    for states in (ended, (TrialState.RUNNING,), None):
-        for change in (
-            lambda study: study._storage.set_trial_intermediate_value(1, 0, 2.0),
-            lambda study: study.tell(0, 1.0) if study.trials[0].state is TrialState.RUNNING else None,
-            lambda study: study.add_trial(optuna.trial.create_trial(value=3.0)),
-        ):
-            found = []
-            for study in (kept, plain):
-                study.get_trials(deepcopy=False, states=ended)
-                change(study)
-                trials = study.get_trials(deepcopy=False, states=states)
-                found.append([(trial.number, trial.state, trial.intermediate_values) for trial in trials])
-            assert found[0] == found[1]
-    assert kept.get_trials(deepcopy=False, states=ended) is kept.get_trials(deepcopy=False, states=ended)

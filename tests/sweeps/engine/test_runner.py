@@ -13,11 +13,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from sweeps.engine import runner
+from sweeps.engine.ledger import Ledger
 from sweeps.engine.optuna_trials import OptunaTrials
 from sweeps.engine.progress import Progress, Silent
 from sweeps.engine.runner import WorkerError
 from sweeps.engine.sampler import make_pruner
+from sweeps.engine.session import run_in
 from sweeps.errors import StoreBusy, StudyChanged
 from sweeps.paths import StudyPaths
 from sweeps.store.store import Reader, Store
@@ -156,10 +157,6 @@ class TestPhases:
         assert essence(found(tmp_path / "grown")) == essence(found(tmp_path / "whole"))
 
 
-def rungs(trials: list[optuna.trial.FrozenTrial]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in trial.system_attrs.items() if k.startswith("completed_rung")} for trial in trials]
-
-
 def refuse(job: Job, report: Report) -> Result:
     raise AssertionError("nothing is to be trained")
 
@@ -190,8 +187,6 @@ class TestPruning:
         outcomes = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
         assert [(run.outcome, len(run.points)) for run in ours] == [(outcomes[s], n) for s, n in expected]
         assert {state for state, _ in expected} == {TrialState.COMPLETE, TrialState.PRUNED}
-        # Hyperband's own notes are in the store, for the next session
-        assert rungs(optuna_trials(tmp_path)) == rungs(reference.get_trials())
 
     def test_a_pruned_trial_keeps_the_rule_and_its_numbers_and_evidence_is_never_pruned(self, tmp_path: Path) -> None:
         sweep(tmp_path, small(candidates=[{"dropout": 0.3}], trials=7, pruner=MEDIAN))
@@ -202,11 +197,10 @@ class TestPruning:
         for run in pruned:
             assert run.origin == "sampler"
             assert run.val_loss is None
-            trial = optuna_trials(tmp_path)[run.trial]
-            numbers = trial.user_attrs["pruned"]
-            last = run.points[-1]
-            assert (numbers["rule"], numbers["step"], numbers["val_loss"]) == ("median", last.step, last.val_loss)
-            assert numbers["best_so_far"] > numbers["peers_median"]
+            trial, pruning, last = optuna_trials(tmp_path)[run.trial], run.pruning, run.points[-1]
+            assert pruning is not None
+            assert (pruning.rule, pruning.step, pruning.val_loss) == ("median", last.step, last.val_loss)
+            assert pruning.best_so_far > pruning.peers_median
             assert run.reason == trial.user_attrs["reason"]
             assert run.reason.startswith(f"median: loss {last.val_loss:.4f} at step {last.step}")
         assert events(tmp_path).count("pruned") == len(pruned)
@@ -221,7 +215,7 @@ class TestKilled:
         undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
         sweep(undisturbed, spec)
         assert "pruned" in events(undisturbed)
-        prune = (OptunaTrials, "should_prune")
+        prune = (Ledger, "decide")
         deaths = 0
         for owner, method, moment, calls in [
             (optuna.Study, "enqueue_trial", "before", 1),
@@ -238,6 +232,7 @@ class TestKilled:
             (Store, "ended", "before", 1),
             (Store, "ended", "after", 1),
             (OptunaTrials, "tell", "after", 2),
+            (Store, "decided", "before", 1),  # decided, and not written yet
             *[(*prune, "true", 1)] * 3,  # killed once the decision is written, and again on each resume
             (Store, "ended", "before", 1),
             (Store, "ended", "after", 1),
@@ -252,7 +247,7 @@ class TestKilled:
                 deaths += 1
                 sweep(killed, spec)
                 deaths -= 1
-        assert deaths >= 21  # Hyperband and the median prune at different times
+        assert deaths >= 22  # Hyperband and the median prune at different times
         assert sweep(killed, spec).finished
         assert essence(found(killed)) == essence(found(undisturbed))
         states = [(trial.state, trial.values, trial.intermediate_values) for trial in optuna_trials(killed)]
@@ -303,7 +298,7 @@ class TestKilled:
 
 
 def deadly(method: Callable[..., Any], moment: str, calls: int) -> Callable[..., Any]:
-    """`method`, but at its `calls`-th call (that returns True, for the moment "true") the process ends."""
+    """`method`, but at its `calls`-th call (that decides against a run, for the moment "true") the process ends."""
     left = calls
 
     def call(*args: Any, **named: Any) -> Any:
@@ -311,7 +306,7 @@ def deadly(method: Callable[..., Any], moment: str, calls: int) -> Callable[...,
         if moment == "before" and left == 1:
             raise Killed
         result = method(*args, **named)
-        left -= moment != "true" or result is True
+        left -= moment != "true" or result is not None
         if left == 0:
             raise Killed
         return result
@@ -485,12 +480,12 @@ class TestCrashes:
         watcher = Watcher()
         with Store(f"sqlite:///{StudyPaths(tmp_path).store}") as store:
             pool = Silence(["cpu"], work=fake_training.train)
-            summary = runner.run(
-                small(),
-                store,
+            summary = run_in(
                 pool,
-                paths=StudyPaths(tmp_path),
-                dataset=small_sweep.dataset(),
+                small(),
+                StudyPaths(tmp_path),
+                store,
+                small_sweep.dataset(),
                 observer=watcher,
                 clock=clock,
             )
@@ -521,7 +516,7 @@ class TestCrashes:
         paths = StudyPaths(tmp_path / "echo")
         with Store(f"sqlite:///{paths.store}") as store:
             pool = Echo(["cpu"], work=fake_training.train)
-            runner.run(small(), store, pool, paths=paths, dataset=small_sweep.dataset(), observer=Silent())
+            run_in(pool, small(), paths, store, small_sweep.dataset(), observer=Silent())
             pool.close()
         assert essence(found(tmp_path / "echo")) == undisturbed
 

@@ -70,11 +70,12 @@ def a_run(trial: int = 0) -> Run:
         val_se=None,
         seconds=0.0,
         points=(),
+        key="star:dropout:high",
     )
 
 
 def add(store: Store, run: Run) -> Run:
-    return store.add_run("small", run, key="star:dropout:high", fingerprint="f", versions={"torch": "2"}, commit=None)
+    return store.add_run("small", run, fingerprint="f", versions={"torch": "2"}, commit=None)
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ class TestRoundTrip:
         with Store(url) as store:
             store.add_study(small_sweep.study(), data=FACTS, provenance={})
             run = add(store, a_run())
-            store.spared("small", run.id, sentinel, detail="would end at 3.71")
+            store.decided("small", run.id, sentinel)
             store.launched(run.id, device="cpu", attempt=2)
             (noted,) = store.results("small").runs
             assert (noted.outcome, noted.pruning) == ("running", sentinel)
@@ -151,7 +152,7 @@ class TestRoundTrip:
             )
             assert store.results("small").runs[0].pruning == sentinel
             events = [(event.run, event.kind, event.detail) for event in store.events("small")]
-        assert events == [(run.id, "sentinel", "would end at 3.71")]
+        assert events == [(run.id, "sentinel", sentinel.why)]
 
     def test_a_sentinel_is_never_noted_without_its_event(self, url: str) -> None:
         with Store(url) as store:
@@ -160,7 +161,7 @@ class TestRoundTrip:
             with store.storage.engine.begin() as connection:
                 connection.exec_driver_sql("DROP TABLE event")
             with pytest.raises(sa.exc.OperationalError):
-                store.spared("small", run.id, PRUNING, detail="")
+                store.decided("small", run.id, dataclasses.replace(PRUNING, sentinel=True))
             assert store.results("small").runs[0].pruning is None
 
     def test_nan_and_none_stay_apart(self, url: str) -> None:
@@ -232,7 +233,7 @@ class TestFile:
         with Store(url) as store:
             store.add_study(small_sweep.study(), data=FACTS, provenance={})
             run = add(store, a_run())
-            with store.storage.engine.begin() as writing:
+            with sa.create_engine(url).begin() as writing:
                 writing.exec_driver_sql("UPDATE run SET reason = 'half done'")
                 with Reader(url) as reader:
                     assert reader.results("small").runs[0].reason == ""

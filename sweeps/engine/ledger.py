@@ -1,0 +1,269 @@
+"""The ledger: a study's runs in memory, in our tables and in Optuna.
+
+It alone knows the order of writing, which lets another process go on from any moment at which this one is killed:
+
+- Optuna's trial before our run. A trial without a run is given one when it is taken up.
+- Points before reports. Optuna is told again of points that it lacks.
+- A decision to stop a trial before its worker hears of it. It is never made twice.
+- Our outcome before Optuna's. Optuna is told again of a run that has ended.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweeps.engine import progress, provenance
+from sweeps.engine.decisions import decisions_of
+from sweeps.engine.optuna_trials import Asked, OptunaTrials
+from sweeps.paths import StudyPaths
+from sweeps.store.records import Outcome, Pruning, Results, Run, best_of
+from sweeps.store.store import Store
+from sweeps.study.proposals import Proposal, config_of
+from sweeps.study.study import Study
+from trainer.config import TrainConfig
+from trainer.data.dataset import Dataset
+from trainer.errors import UserError
+from trainer.machine.microbatch import shape_of
+from trainer.points import Point, Result
+from trainer.schedule import evaluation_of
+
+MOST_REFUSED = 50
+"""proposals of the sampler in a row whose shape is known not to fit, before one is run all the same"""
+
+
+@dataclass
+class Flight:
+    """A run that has no outcome yet, and its trial."""
+
+    run: Run
+    asked: Asked
+    attempt: int = 0
+    """launches so far"""
+    step: int = 0
+    """updates done when it ended"""
+    failures: int = 0
+    """crashes in this session"""
+    heard: float = 0.0
+    """time at which its worker last said something, on the runner's clock"""
+    points: list[Point] = field(default_factory=list)
+    """the points that the store has"""
+
+    @property
+    def last_step(self) -> int:
+        return self.points[-1].step if self.points else -1
+
+    def evaluation(self, step: int) -> int:
+        """The evaluation at `step`, or the next one after it: one grid for all trials, whatever their batch."""
+        return evaluation_of(step, self.run.config)
+
+
+class Ledger:
+    """The books of one sweep."""
+
+    def __init__(self, stored: Results, store: Store, paths: StudyPaths, dataset: Dataset) -> None:
+        self.study: Study = stored.study
+        self.runs: dict[int, Run] = {run.id: run for run in stored.runs}
+        self.outcomes_changed = 0
+        """how often a run has begun or ended: what rests on outcomes alone is the same until it grows"""
+        self._store, self._paths, self._dataset = store, paths, dataset
+        self._trials = OptunaTrials(self.study, store.storage)
+        self._decisions = decisions_of(self.study)
+        self._versions, self._commit = provenance.versions(), provenance.commit()
+
+    @property
+    def best(self) -> Run | None:
+        """The search's best complete run."""
+        return best_of(self.runs.values(), search=self.study.name)
+
+    # what an earlier session left
+
+    def unfinished(self) -> Iterator[tuple[Asked, Run | None]]:
+        """Trials that an earlier session left unfinished, each with its run; None: killed between the two."""
+        of_trial = {(run.optuna_study, run.trial): run for run in self.runs.values()}
+        for asked in self._trials.unfinished():
+            yield asked, of_trial.get((asked.optuna_study, asked.number))
+
+    def resume(self, asked: Asked, run: Run) -> Flight | None:
+        """Take up the run of an unfinished trial; None: the run has ended, and now Optuna knows, too."""
+        launch = self._store.launches(self.study.name)[run.id]
+        flight = Flight(run, asked, attempt=launch.attempt, step=launch.step, points=list(run.points))
+        for point in flight.points:
+            self._report(flight, point)
+        if run.unfinished:
+            return flight
+        self._tell(flight)
+        return None
+
+    def tidy(self) -> None:
+        """Delete the checkpoints that nothing needs any more."""
+        self._drop_checkpoints(*self.runs.values())
+
+    # the start of a run
+
+    def queued(self) -> bool:
+        """Whether the user has put a trial into the search that has not begun."""
+        return self._trials.queued()
+
+    def ask(self, proposal: Proposal) -> Flight:
+        """Begin the run of a proposal."""
+        return self.begin(self._trials.ask(proposal), proposal)
+
+    def ask_sampler(self) -> Flight:
+        """Begin the next trial that the user has queued, else the sampler's.
+
+        A trial of a shape that had no memory before is told so at once, and another is asked for: being told makes a
+        sampler ask for such shapes less often, not never.
+        """
+        runs = self.runs.values()
+        lost = {shape_of(run.config) for run in runs if run.outcome == Outcome.INFEASIBLE}
+        if lost:
+            lost -= {shape_of(run.config) for run in runs if run.outcome == Outcome.COMPLETE}
+        for _ in range(MOST_REFUSED if lost else 0):
+            asked = self._trials.ask()
+            config = self._config(asked)
+            if shape_of(config) not in lost:
+                return self.begin(asked, None)
+            reason = f"n_embd={config.n_embd}, n_layer={config.n_layer} had no memory in an earlier trial"
+            self._refuse(asked, Outcome.INFEASIBLE, reason, label=reason)
+        return self.begin(self._trials.ask(), None)
+
+    def begin(self, asked: Asked, proposal: Proposal | None) -> Flight:
+        """Write down the run of a trial that has none. Raises UserError for parameters that make no config."""
+        run = Run(
+            id=0,
+            optuna_study=asked.optuna_study,
+            trial=asked.number,
+            seed=proposal.seed if proposal else self.study.seed,
+            phase=proposal.phase if proposal else "search",
+            origin=proposal.origin if proposal else "sampler",
+            label=proposal.label if proposal else f"trial {asked.number}",
+            knob=proposal.knob if proposal else None,
+            params=asked.params,
+            config=proposal.config if proposal else self._config(asked),
+            device="",
+            outcome=Outcome.RUNNING,
+            reason="",
+            val_loss=None,
+            val_se=None,
+            seconds=0.0,
+            points=(),
+            key=asked.key or f"trial:{asked.number}",
+        )
+        run = self._store.add_run(
+            self.study.name,
+            run,
+            fingerprint=self._dataset.fingerprint,
+            versions=self._versions,
+            commit=self._commit,
+        )
+        flight = Flight(run, asked)
+        self._update(flight, outcome=Outcome.RUNNING)
+        return flight
+
+    def _config(self, asked: Asked) -> TrainConfig:
+        try:
+            return config_of(self.study, asked.params, seed=self.study.seed, vocab_size=self._dataset.vocab_size)
+        except UserError as error:
+            self._refuse(asked, Outcome.FAILED, str(error))
+            raise
+
+    def _refuse(self, asked: Asked, outcome: Outcome, reason: str, **attrs: str) -> None:
+        """End a trial that gets no run."""
+        self._trials.tell(asked, outcome=outcome, reason=reason, val_loss=None, index=0, attrs=attrs)
+
+    # while it runs
+
+    def launch(self, flight: Flight, *, device: str) -> None:
+        """The flight's run starts or goes on, on a device."""
+        flight.attempt += 1
+        self._update(flight, device=device, outcome=Outcome.RUNNING, reason="")
+        self._store.launched(flight.run.id, device=device, attempt=flight.attempt)
+
+    def add_points(self, points: Sequence[tuple[Flight, Point]], *, seconds: float) -> None:
+        """Write new points of several flights, and the seconds that the study has taken so far."""
+        self._store.add_points(
+            [(flight.run.id, point) for flight, point in points], name=self.study.name, seconds=seconds
+        )
+
+    def report(self, flight: Flight, point: Point) -> None:
+        """Note a point that has been written, and report its loss."""
+        flight.points.append(point)
+        self._update(flight, points=tuple(flight.points), seconds=point.seconds)
+        self._report(flight, point)
+
+    def _report(self, flight: Flight, point: Point) -> None:
+        self._trials.report(flight.asked, index=flight.evaluation(point.step), value=point.val_loss)
+
+    def decide(self, flight: Flight) -> Pruning | None:
+        """What the study's pruner says against a flight of the search at its last point, written down.
+
+        A decision stands: asked again, also after a crash, the answer is the same. None: the run goes on.
+        """
+        if flight.run.pruning is None and self._decisions is not None:
+            decided = self._decisions.decide(flight.run, self.runs.values())
+            if decided is not None:
+                self._store.decided(self.study.name, flight.run.id, decided)
+                self._update(flight, pruning=decided)
+        return flight.run.pruning
+
+    # the end of a run
+
+    def pause(self, flight: Flight, *, seconds: float) -> None:
+        """The run has paused, to be resumed by another session."""
+        self._update(flight, seconds=seconds)
+
+    def end(self, flight: Flight, outcome: Outcome, reason: str, result: Result) -> None:
+        """Give the run its outcome. A truncated run keeps its trial: it goes on when the study has more hours."""
+        before = best_of((run for run in self.runs.values() if run.id != flight.run.id), search=self.study.name)
+        flight.step = result.step
+        losses = {"val_loss": result.val_loss, "val_se": result.val_se}
+        self._update(flight, outcome=outcome, reason=reason, seconds=result.seconds, **losses)
+        self._store.ended(
+            flight.run.id,
+            outcome=outcome,
+            reason=reason,
+            step=result.step,
+            seconds=result.seconds,
+            pruning=flight.run.pruning,
+            **losses,
+        )
+        if outcome != Outcome.COMPLETE:
+            self.note(outcome, reason, flight.run)
+        if outcome != Outcome.TRUNCATED:
+            self._tell(flight)
+        self._drop_checkpoints(flight.run, *([before] if before else []))
+
+    def _tell(self, flight: Flight) -> None:
+        run = flight.run
+        self._trials.tell(
+            flight.asked,
+            outcome=run.outcome,
+            reason=run.reason,
+            val_loss=run.val_loss,
+            index=flight.evaluation(flight.step),
+            attrs={"run": run.id, "label": run.label, "origin": run.origin, "val_se": run.val_se},
+        )
+
+    def _drop_checkpoints(self, *runs: Run) -> None:
+        best = self.best
+        for run in runs:
+            if not progress.keeps_checkpoint(run, best=best):
+                self._paths.drop_checkpoint(run.id)
+
+    # the study
+
+    def note(self, kind: str, text: str, run: Run | None = None) -> None:
+        """Write an event of the study, or of one of its runs."""
+        self._store.add_event(self.study.name, kind, text, run=None if run is None else run.id)
+
+    def close(self, *, seconds: float) -> None:
+        """Note the seconds that the study has taken, over all its sessions."""
+        self._store.update_study(self.study.name, seconds=seconds)
+
+    def _update(self, flight: Flight, **changed: Any) -> None:
+        flight.run = dataclasses.replace(flight.run, **changed)
+        self.runs[flight.run.id] = flight.run
+        self.outcomes_changed += "outcome" in changed
