@@ -22,7 +22,7 @@ import yaml
 from optuna.artifacts import FileSystemArtifactStore
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 
-from sweeps.analysis.judge import to_train
+from sweeps.analysis.findings import Findings
 from sweeps.errors import StoreError
 from sweeps.export.trial import export_run
 from sweeps.paths import StudyPaths, log_of
@@ -139,14 +139,15 @@ class _Place:
 
 
 def publish(
-    results: Results,
+    findings: Findings,
     storage: Storage,
     paths: StudyPaths,
     *,
     pictures: Sequence[Picture],
     today: datetime.date,
 ) -> None:
-    """Write notes, the figures of the `pictures` and artifacts of `results` into their studies in `storage`."""
+    """Write notes, the figures of the `pictures` and artifacts of `findings` into their studies in `storage`."""
+    results = findings.results
     best, reference = results.best, results.reference
     for name in (results.study.name, results.study.name + CONFIRM):
         study = optuna.load_study(study_name=name, storage=storage)
@@ -157,18 +158,18 @@ def publish(
                 _note(_Place(study, kept, ids[run.trial]), text)
         place = _Place(study, kept)
         if name == results.study.name:
-            _note(place, study_note(results))
+            _note(place, study_note(findings))
             for number, figure in figures(pictures).items():
                 save_plotly_graph_object(place, figure, graph_object_id=number)
-            _keep(place, ids, artifacts(results, paths, today=today), paths.artifacts)
+            _keep(place, ids, artifacts(findings, paths, today=today), paths.artifacts)
         else:
             _note(place, confirm_note(results))
         kept.write()
 
 
-def study_note(results: Results) -> str:
+def study_note(findings: Findings) -> str:
     """The verdict, as Markdown."""
-    found = verdict(results)
+    found = verdict(findings)
     parts = [f"## {found.headline}"]
     for heading, sentences in found.groups.items():
         parts.append(f"### {heading}\n\n" + "\n".join(f"- {sentence}" for sentence in sentences))
@@ -218,18 +219,17 @@ def figures(pictures: Iterable[Picture]) -> Mapping[str, go.Figure]:
     return found
 
 
-def artifacts(results: Results, paths: StudyPaths, *, today: datetime.date) -> Iterator[tuple[str, str, Run | None]]:
+def artifacts(findings: Findings, paths: StudyPaths, *, today: datetime.date) -> Iterator[tuple[str, str, Run | None]]:
     """Files to keep with the study, or with the search's trial of a run: (name, text, run)."""
-    study = results.study
+    study, best = findings.study, findings.to_train
     resolved = yaml.safe_dump(study.as_written(), sort_keys=False)
     yield f"{study.name}.yaml", resolved, None
-    best = to_train(results)
     if best is None:
         return
     of = best if best.optuna_study == study.name else None
     yield "config.yaml", yaml.safe_dump(best.config.as_dict(), sort_keys=False), of
     try:
-        exported = export_run(results, best, date=today.isoformat())
+        exported = export_run(findings, best, date=today.isoformat())
     except UserError:  # a config that nanoGPT can't express
         exported = None
     if exported is not None:
