@@ -18,6 +18,7 @@ from sweeps.store.records import Outcome
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
+    from sweeps.analysis.findings import Findings
     from sweeps.paths import StudyPaths
     from sweeps.store.records import Results
     from sweeps.study.study import Study
@@ -135,18 +136,19 @@ def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
     with Store(session.store_url(study, paths)) as store:
         with _view(as_json) as view:
             summary = session.run(study, paths, store, dataset, observer=view)
-        results = store.results(study.name)
+        from sweeps.analysis.findings import Findings
         from sweeps.report.publish import close
 
-        written = close(results, store, paths)
+        findings = Findings(store.results(study.name))
+        written = close(findings, store, paths)
     from sweeps.verdict.as_json import summarize
     from sweeps.verdict.verdict import verdict
 
     if as_json:
-        print(json.dumps(summarize(results, seconds=summary.seconds, store=store.path, report=written)))
+        print(json.dumps(summarize(findings, seconds=summary.seconds, store=store.path, report=written)))
     else:
         print()
-        _print(verdict(results))
+        _print(verdict(findings))
         print(f"\nreport: {written}\nstore:  {store.path}   (sweep dashboard {study.name} shows it)")
     if summary.interrupted:
         say("interrupted: run the same command to go on")
@@ -225,20 +227,20 @@ def prepare(
 def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     """Show how far a study is, also while it runs."""
     from sweeps.analysis.arms import PHASE
-    from sweeps.analysis.evidence import Evidence
     from sweeps.engine import confirm
     from sweeps.terminal import outcome_line
     from sweeps.verdict.as_json import summarize
 
-    located, results = _results(study, out)
+    located, findings = _findings(study, out)
+    results = findings.results
     store = Path(located.url.removeprefix("sqlite:///"))
     report_path = located.paths.report
-    shown = summarize(results, seconds=results.seconds, store=store, report=report_path)
+    shown = summarize(findings, seconds=results.seconds, store=store, report=report_path)
     searching = sum(run.phase != PHASE for run in results.runs)
     planned = max(searching, results.study.baseline_seeds + results.study.trials) + confirm.planned(
         results.runs,
         most=results.study.confirm.max_trials,
-        over=lambda: confirm.next_run(Evidence(results)) is None,
+        over=lambda: confirm.next_run(findings.evidence) is None,
     )
     if as_json:
         print(json.dumps({**shown, "planned": planned}))
@@ -260,11 +262,11 @@ def verdict(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     from sweeps.verdict.as_json import verdict_of
     from sweeps.verdict.verdict import verdict as in_words
 
-    _, results = _results(study, out)
+    _, findings = _findings(study, out)
     if as_json:
-        print(json.dumps({"study": results.study.name, "verdict": verdict_of(results)}))
+        print(json.dumps({"study": findings.study.name, "verdict": verdict_of(findings)}))
         return
-    _print(in_words(results))
+    _print(in_words(findings))
 
 
 @app.command()
@@ -278,9 +280,9 @@ def report(
     from sweeps.report.publish import page_of
     from trainer.atomic import write_text
 
-    located, results = _results(study, out)
+    located, findings = _findings(study, out)
     written = (file or located.paths.report).absolute()
-    write_text(written, page_of(results))
+    write_text(written, page_of(findings))
     print(json.dumps({"report": str(written)}) if as_json else written)
 
 
@@ -305,13 +307,13 @@ def export(
     from sweeps.export.nanogpt_config import export_checkpoint, write_config
     from sweeps.export.trial import check_best, export_run, trial_of
 
-    located, results = _results(study, out)
+    located, findings = _findings(study, out)
     if trial is None and not force:
-        check_best(results)
-    chosen = trial_of(results, trial)
+        check_best(findings)
+    chosen = trial_of(findings, trial)
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    made = export_run(results, chosen, date=today, iters=iters)
-    rungs = _ladder(results, chosen, today, ladder) if ladder else []
+    made = export_run(findings, chosen, date=today, iters=iters)
+    rungs = _ladder(findings, chosen, today, ladder) if ladder else []
     written = write_config(made, file.absolute()) if file else None
     saved = export_checkpoint(located.paths.run(chosen.id), made, checkpoint.absolute()) if checkpoint else None
     if as_json:
@@ -331,13 +333,13 @@ def export(
         print(f"note: {note}", file=sys.stderr)
 
 
-def _ladder(results: Results, chosen: Any, today: str, folder: Path) -> list[str]:
+def _ladder(findings: Findings, chosen: Any, today: str, folder: Path) -> list[str]:
     """Write the ladder; the paths of its configs."""
     from sweeps.export.ladder import ladder, write_ladder
     from sweeps.export.trial import evidence
 
-    said = evidence(results, chosen, date=today)
-    made = write_ladder(ladder(results, chosen), results, folder.absolute(), evidence=said)
+    said = evidence(findings, chosen, date=today)
+    made = write_ladder(ladder(findings, chosen), findings.results, folder.absolute(), evidence=said)
     return [str(folder.absolute() / name) for name in made]
 
 
@@ -412,6 +414,13 @@ def _results(study: str, out: Path | None) -> tuple[Any, Results]:
     located = locate(study, out=out)
     with Reader(located.url) as reader:
         return located, reader.results(located.name)
+
+
+def _findings(study: str, out: Path | None) -> tuple[Any, Findings]:
+    from sweeps.analysis.findings import Findings
+
+    located, results = _results(study, out)
+    return located, Findings(results)
 
 
 def _say(as_json: bool) -> Any:

@@ -41,7 +41,7 @@ from benchmarks.progress import watched
 from sweeps.analysis.arms import PHASE
 from sweeps.analysis.attribution import AdviceWord, Attribution, BestWord, KnobWord
 from sweeps.analysis.evidence import Evidence
-from sweeps.analysis.judge import attribute
+from sweeps.analysis.findings import Findings
 from sweeps.engine import confirm
 from sweeps.store.records import DataFacts, Results, Run
 from sweeps.study import space
@@ -248,7 +248,7 @@ def judged(scenario: Scenario, *, seed: int, number: int) -> Judged:
     study = Study.model_validate(SETTINGS)
     loss = losses(scenario, key=(seed, SCENARIOS.index(scenario), number))
     results = confirmed(searched(study, loss, trials=TRIALS, key=number), loss)
-    said = tuple(claims(attribute(results)))
+    said = tuple(claims(Findings(results).attribution))
     return Judged(
         said=said,
         false=tuple(claim for claim in said if not is_true(scenario, claim)),

@@ -77,7 +77,7 @@ class Arms:
             key=self._key(arm, seed),
             phase=PHASE,
             origin=PHASE,
-            label=f"{self.label(arm)}, seed {seed}",
+            label=f"{self._label(arm)}, seed {seed}",
             knob=next(iter(arm.knobs)) if len(arm.knobs) == 1 else None,
             seed=seed,
             params=self._params(arm),
@@ -110,10 +110,14 @@ class Arms:
                 return arm if config.replace(seed=run.seed) == run.config else None
         return None
 
-    def label(self, arm: Arm) -> str:
-        """The arm in a few words."""
+    def advice(self, candidate: int) -> str:
+        """The name of a candidate, from the label of its trial."""
+        return advised(candidate_proposal(self.study, candidate, vocab_size=0).label)
+
+    def _label(self, arm: Arm) -> str:
+        """The label of the arm's trials, without their seed."""
         if arm.candidate is not None:
-            name = f"advice {advised(candidate_proposal(self.study, arm.candidate, vocab_size=0).label)}"
+            name = f"advice {self.advice(arm.candidate)}"
         elif not arm.knobs:
             name = "baseline"
         elif arm.knobs == self.all:

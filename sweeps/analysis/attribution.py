@@ -28,6 +28,27 @@ class BestWord(enum.StrEnum):
     """nothing is shown; see `Attribution.decided`"""
 
 
+class Why(enum.Enum):
+    """What keeps the best config from being shown to be better."""
+
+    NOTHING_LOWER = enum.auto()
+    """no trial of the search ended lower than the baseline"""
+    DIVERGED = enum.auto()
+    """runs of the best diverged"""
+    TOO_FEW_RUNS = enum.auto()
+    """of the best, on fresh seeds"""
+    BELOW_MIN_EFFECT = enum.auto()
+    """the gain is shown to be below min_effect"""
+    NOT_ABOVE_MIN_EFFECT = enum.auto()
+    """the gain is not shown to exceed min_effect"""
+    NO_SHORT_RUNS = enum.auto()
+    """without runs of half the length, a head start is not ruled out"""
+    HEAD_START = enum.auto()
+    """the gain shrinks by half or more as runs get longer"""
+    PERHAPS_HEAD_START = enum.auto()
+    """the gain is not shown to last"""
+
+
 class KnobWord(enum.StrEnum):
     """What one knob does."""
 
@@ -123,8 +144,8 @@ class Attribution:
     word: BestWord
     decided: bool
     """False: more seeds could change the word"""
-    why: str
-    """what the word lacks: 'a head start', 'a run of the best diverged', ...; empty where it is shown"""
+    why: Why | None
+    """what the word lacks; None where it is shown"""
     best: Run
     """the config that the verdict is of: the search's best trial, or a run of the one knob that is shown without it"""
     change: tuple[str, ...]

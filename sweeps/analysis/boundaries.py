@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy.special import bdtrc
 
-from sweeps.analysis.finals import finals
+from sweeps.analysis.finals import Final
 from sweeps.analysis.noise import noise_of
 from sweeps.pruning.pruner import places
 from sweeps.pruning.rule import BEST_SHARE
@@ -65,10 +66,10 @@ class BoundaryVerdict:
     """an end further out, in the same units"""
 
 
-def boundaries(results: Results) -> tuple[BoundaryVerdict, ...]:
+def boundaries(results: Results, finals: Sequence[Final]) -> tuple[BoundaryVerdict, ...]:
     """The crowded edges that can be moved, in the order of the study's knobs."""
-    known, best = finals(results), results.best
-    sampled = sorted((final for final in known if final.run.origin == "sampler"), key=lambda final: final.loss)
+    best = results.best
+    sampled = sorted((final for final in finals if final.run.origin == "sampler"), key=lambda final: final.loss)
     if best is None or best.val_loss is None or len(sampled) < _LEAST_TRIALS:
         return ()
     top = [final.run for final in sampled[: max(_LEAST_BEST, math.ceil(BEST_SHARE * len(sampled)))]]
@@ -77,7 +78,7 @@ def boundaries(results: Results) -> tuple[BoundaryVerdict, ...]:
     for edge in _edges(results.study):
         at_edge = sum(edge.distance(run) <= OUTER for run in top)
         p = min(1.0, 2 * float(bdtrc(at_edge - 1, len(top), edge.even_share())))
-        far = min((final.loss for final in known if 0.5 < edge.distance(final.run) <= 1), default=-math.inf)
+        far = min((final.loss for final in finals if 0.5 < edge.distance(final.run) <= 1), default=-math.inf)
         suggestion = edge.wider(results.study)
         if suggestion is None or p >= LEVEL or edge.distance(best) > OUTER or far < needed:
             continue

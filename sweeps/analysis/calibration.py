@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from sweeps.analysis.curves import histories
 from sweeps.analysis.noise import CONFIDENCE
@@ -73,6 +72,8 @@ class Calibration:
 
     def band(self, probabilities: Floats) -> tuple[Floats, Floats]:
         """The shares between which those of right predictions lie with 95 %, for as many trials (binomial)."""
+        from scipy import stats  # takes 0.2 s to load, and only the figure needs it
+
         tail = (1 - CONFIDENCE) / 2
         low, high = (stats.binom.ppf(level, self.trials, probabilities) / self.trials for level in (tail, 1 - tail))
         return low, high

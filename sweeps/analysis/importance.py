@@ -15,7 +15,7 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from typing_extensions import TypeIs
 
-from sweeps.analysis.finals import Final, drawn, finals, without_final
+from sweeps.analysis.finals import Final, drawn, without_final
 from sweeps.store.records import Results
 from sweeps.study import space
 from sweeps.study.proposals import ParamValue
@@ -75,11 +75,14 @@ class Importances:
     """those that count as the worst of the others"""
     left_out: int
     """those that ended without anything that could stand for a final loss"""
-    reason: str
-    """why a method is missing; empty: none is"""
+
+    @property
+    def trials(self) -> int:
+        """Trials that count."""
+        return self.complete + self.imputed + self.diverged
 
 
-def importances(results: Results) -> Importances:
+def importances(results: Results, finals: Sequence[Final]) -> Importances:
     """fANOVA (Hutter et al. 2014) and PED-ANOVA (Watanabe et al. 2023) over the search's trials.
 
     fANOVA's shares are of the loss's variance over the space (each range on its own scale) that a knob explains by
@@ -88,30 +91,24 @@ def importances(results: Results) -> Importances:
     alone and needs no weight (as it has where it stands for the stopped ones, in sweeps.analysis.pruning).
     """
     ranges = space.distributions(results.study)
-    every = finals(results)
-    known = [final for final in every if ranges.keys() <= final.run.params.keys()]
+    known = [final for final in finals if ranges.keys() <= final.run.params.keys()]
     imputed, diverged = sum(final.imputed for final in known), sum(final.diverged for final in known)
     complete = len(known) - imputed - diverged
-    methods, reason = _methods(known, complete)
+    methods = _methods(known, complete)
     return Importances(
         methods=_measured(methods, known, ranges) if methods else (),
         complete=complete,
         imputed=imputed,
         diverged=diverged,
-        left_out=len(every) - len(known) + len(without_final(results, every)),
-        reason=reason,
+        left_out=len(finals) - len(known) + len(without_final(results, finals)),
     )
 
 
-def _methods(known: Sequence[Final], complete: int) -> tuple[list[str], str]:
-    """Those that these trials are enough for, and why others are missing."""
-    if complete < FANOVA_TRIALS:
-        return [], f"at least {FANOVA_TRIALS} complete trials of the search are needed, and there are {complete}"
-    if len({final.loss for final in known}) == 1:
-        return [], f"all {len(known)} trials ended alike"
-    if len(known) < PED_ANOVA_TRIALS:
-        return [FANOVA], f"PED-ANOVA needs at least {PED_ANOVA_TRIALS} trials of the search, and there are {len(known)}"
-    return [FANOVA, PED_ANOVA], ""
+def _methods(known: Sequence[Final], complete: int) -> list[str]:
+    """Those that these trials are enough for; none where all ended alike."""
+    if complete < FANOVA_TRIALS or len({final.loss for final in known}) == 1:
+        return []
+    return [FANOVA] if len(known) < PED_ANOVA_TRIALS else [FANOVA, PED_ANOVA]
 
 
 def _measured(

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Collection
 
 from sweeps.analysis.ablation import _steps, path_to_best
-from sweeps.analysis.arms import BASELINE, PHASE, Arm
-from sweeps.analysis.attribution import Advice, AdviceWord, Attribution, BestWord, KnobVerdict, KnobWord, Pair
+from sweeps.analysis.arms import BASELINE, Arm
+from sweeps.analysis.attribution import Advice, AdviceWord, Attribution, BestWord, KnobVerdict, KnobWord, Pair, Why
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.evidence import ALPHA_BEST, P_MULTIPLIER, Evidence
 from sweeps.analysis.significance import harmful_among, holm, negligible, seeds_to_decide, shown
@@ -15,15 +15,9 @@ from sweeps.store.records import Outcome, Results, Run
 from trainer.config import TrainConfig
 
 
-def attribute(results: Results) -> Attribution | None:
-    """The verdict by the runs there are; None: nothing has been run to confirm it, or there is nothing to confirm."""
-    return judge(Evidence(results)) if any(run.phase == PHASE for run in results.runs) else None
-
-
-def to_train(results: Results) -> Run | None:
+def to_train(results: Results, attribution: Attribution | None) -> Run | None:
     """The run whose config the verdict is of; before there is a verdict, the search's best. None: there is neither."""
-    found = attribute(results)
-    return results.best if found is None else found.best
+    return results.best if attribution is None else attribution.best
 
 
 def judge(evidence: Evidence) -> Attribution | None:
@@ -80,7 +74,7 @@ def _by_one(found: Attribution, evidence: Evidence) -> Attribution:
         found,
         word=_what(found.plateaued),
         decided=True,
-        why="",
+        why=None,
         best=next(run for run in evidence.runs(arm) if run.val_loss is not None),
         change=(first.knob,),
         effect=first.alone,
@@ -102,28 +96,24 @@ def _word(
     plateaued: tuple[int, int],
     floor: float,
     any_change: bool,
-) -> tuple[BestWord, bool, str]:
+) -> tuple[BestWord, bool, Why | None]:
     """The word, whether more seeds could change it, and what it lacks."""
     if not any_change:
-        return BestWord.NONE, True, "no trial of the search ended lower than the baseline"
+        return BestWord.NONE, True, Why.NOTHING_LOWER
     if diverged:
-        return BestWord.NONE, True, "runs of the best config diverged"
+        return BestWord.NONE, True, Why.DIVERGED
     if effect is None or effect.p is None:
-        return BestWord.NONE, False, "the best config has too few runs on fresh seeds"
+        return BestWord.NONE, False, Why.TOO_FEW_RUNS
     if not shown(effect):
         over = effect.upper is not None and effect.upper <= floor
-        return (
-            BestWord.NONE,
-            over,
-            f"its gain on fresh seeds is {'below' if over else 'not shown to exceed'} min_effect",
-        )
+        return BestWord.NONE, over, Why.BELOW_MIN_EFFECT if over else Why.NOT_ABOVE_MIN_EFFECT
     if lasting is None or lasting.p is None:
-        return BestWord.NONE, False, "runs of half the length are missing, so it may be a head start"
+        return BestWord.NONE, False, Why.NO_SHORT_RUNS
     if not shown(lasting):
         if lasting.upper is not None and lasting.upper <= 0:
-            return BestWord.NONE, True, "a head start: the gain shrinks by half or more as runs get longer"
-        return BestWord.NONE, False, "the gain may be a head start that shrinks as runs get longer"
-    return _what(plateaued), True, ""
+            return BestWord.NONE, True, Why.HEAD_START
+        return BestWord.NONE, False, Why.PERHAPS_HEAD_START
+    return _what(plateaued), True, None
 
 
 def _knobs(evidence: Evidence, reference: TrainConfig, *, broken: bool) -> tuple[KnobVerdict, ...]:
@@ -234,7 +224,7 @@ def _advice(evidence: Evidence, *, floor: float) -> tuple[Advice, ...]:
         made.append(
             Advice(
                 candidate=index,
-                label=evidence.arms.label(arm).removeprefix("advice "),
+                label=evidence.arms.advice(index),
                 word=word,
                 effect=effect,
                 diverged=lost,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaincinv
 
-from sweeps.analysis.finals import Final, finals
+from sweeps.analysis.finals import Final
 from sweeps.analysis.noise import CONFIDENCE
 from sweeps.pruning.rule import BEST_SHARE, Rule
 from sweeps.store.records import Outcome, Pruning, Results, Run
@@ -77,16 +77,15 @@ def rule_of(study: Study) -> Rule | None:
     )
 
 
-def balance(results: Results) -> Balance:
-    """What pruning saved and cost in this study so far."""
+def balance(results: Results, finals: Sequence[Final], rule: Rule | None) -> Balance:
+    """What pruning saved and cost in this study so far; `rule` is that of its plateau pruner."""
     trials = [run for run in results.search_runs if run.origin == "sampler" and run.outcome in _PRUNABLE]
     stopped = tuple(run for run in trials if run.outcome == Outcome.PRUNED)
     chances = [run.pruning.chance for run in stopped if run.pruning is not None and run.pruning.chance is not None]
-    rule = rule_of(results.study)
     return Balance(
         trials=len(trials),
         stopped=stopped,
-        sentinels=() if rule is None else tuple(_sentinels(trials, finals(results), rule)),
+        sentinels=() if rule is None else tuple(_sentinels(trials, finals, rule)),
         saved=sum(1 - trained(run) for run in stopped) / max(1, len(trials)),
         expected=sum(chances) if chances else None,
     )
@@ -97,8 +96,8 @@ def trained(run: Run) -> float:
     return run.points[-1].step / run.config.max_iters if run.points else 0.0
 
 
-def _sentinels(trials: Sequence[Run], known: Sequence[Final], rule: Rule) -> Iterator[Sentinel]:
-    losses = np.array([final.loss for final in known])
+def _sentinels(trials: Sequence[Run], finals: Sequence[Final], rule: Rule) -> Iterator[Sentinel]:
+    losses = np.array([final.loss for final in finals])
     for run in trials:
         if run.pruning is None or not run.pruning.sentinel:
             continue

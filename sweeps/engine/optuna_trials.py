@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.engine.sampler import make_sampler
 from sweeps.store.records import Outcome
+from sweeps.store.store import optuna_trial
 from sweeps.study import space
 from sweeps.study.proposals import Proposal
 from sweeps.study.study import CONFIRM, Study
@@ -99,12 +100,10 @@ class OptunaTrials:
         names: Collection[str] = self._space
         if study is self._confirm:
             names = frozen.user_attrs.get(_PARAMS, frozen.params)
-        study_id = self._storage.get_study_id_from_name(study.study_name)
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
         with _quiet():
             if key is None and not self._space.keys() <= frozen.params.keys():
                 study.sampler = make_sampler(self._study, trial_number=number)
-            trial = optuna.Trial(study, trial_id)
+            trial = optuna_trial(self._storage, study, number)
             for name, distribution in self._space.items():
                 if name in names:
                     _suggest(trial, name, distribution)

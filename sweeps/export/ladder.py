@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sweeps.analysis.arms import Arm
 from sweeps.analysis.evidence import Evidence
+from sweeps.analysis.findings import Findings
 from sweeps.export.nanogpt_config import Export, ExportError, nanogpt_config
 from sweeps.store.records import Results, Run
 from sweeps.text import joined, short
@@ -58,9 +59,9 @@ class Ladder:
     """behind the band"""
 
 
-def ladder(results: Results, run: Run) -> Ladder:
+def ladder(findings: Findings, run: Run) -> Ladder:
     """The ladder of the best trial, or of any other complete run, whose band is then not known."""
-    evidence, config = Evidence(results), run.config
+    evidence, config = findings.evidence, run.config
     full, half = _losses(evidence, run)
     drop = statistics.fmean(half) - statistics.fmean(full) if full and half else None
     spread = 2 * statistics.stdev(full) if len(full) > 1 else None

@@ -6,14 +6,14 @@ import re
 import statistics
 from collections.abc import Sequence
 
-from sweeps.analysis.judge import attribute, to_train
+from sweeps.analysis.findings import Findings
 from sweeps.errors import NotFound
 from sweeps.export.nanogpt_config import Export, ExportError, nanogpt_config
-from sweeps.store.records import Outcome, Results, Run
+from sweeps.store.records import Outcome, Run
 from sweeps.verdict import confirmed
 
 
-def export_run(results: Results, run: Run, *, date: str, iters: int | None = None) -> Export:
+def export_run(findings: Findings, run: Run, *, date: str, iters: int | None = None) -> Export:
     """The config of one run of a study, its evidence in the comments; `date` is the day of the export.
 
     `iters` is the length of the real run (default: the run's own, which repeats it). Raises ExportError.
@@ -21,29 +21,29 @@ def export_run(results: Results, run: Run, *, date: str, iters: int | None = Non
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", run.optuna_study).strip("-.") or "study"
     return nanogpt_config(
         run.config,
-        data=results.data,
-        evidence=evidence(results, run, date=date),
+        data=findings.results.data,
+        evidence=evidence(findings, run, date=date),
         iters=iters,
         cuda=not run.device.startswith("cpu"),
         out_dir=f"out-{name}-{run.trial}",
     )
 
 
-def check_best(results: Results) -> None:
+def check_best(findings: Findings) -> None:
     """Raise ExportError where runs on fresh seeds don't show the search's best to be better than the baseline."""
-    found = attribute(results)
+    found, name = findings.attribution, findings.study.name
     if found is None or found.broken:
         return
     raise ExportError(
-        f"no config of study {results.study.name!r} is best: {found.why}. Keep the baseline's, or: --force writes "
-        f"trial {found.best.trial} all the same, --trial N another; `sweep confirm {results.study.name}` adds seeds"
+        f"no config of study {name!r} is best: {confirmed.why(found)}. Keep the baseline's, or: --force writes "
+        f"trial {found.best.trial} all the same, --trial N another; `sweep confirm {name}` adds seeds"
     )
 
 
-def evidence(results: Results, run: Run, *, date: str) -> tuple[str, ...]:
+def evidence(findings: Findings, run: Run, *, date: str) -> tuple[str, ...]:
     """What stands behind a run, a line a fact."""
+    results, found = findings.results, findings.attribution
     config, data = run.config, results.data
-    found = attribute(results)
     if found is not None and found.best.id == run.id:
         verdict: tuple[str, ...] = (f"verdict: {confirmed.headline(found)}", *confirmed.knobs(found))
     elif found is None and run.optuna_study == results.study.name:
@@ -86,20 +86,20 @@ def _spread(losses: Sequence[float]) -> str:
     )
 
 
-def trial_of(results: Results, number: int | None) -> Run:
+def trial_of(findings: Findings, number: int | None) -> Run:
     """Trial `number` of the search, or what the verdict is of: its best complete one, or a run of one knob alone.
 
     Raises NotFound.
     """
-    searched = results.search_runs
+    searched, name = findings.results.search_runs, findings.study.name
     if number is None:
-        best = to_train(results)
+        best = findings.to_train
         if best is None:
-            raise NotFound(f"study {results.study.name!r} has no complete trial yet; name one with --trial")
+            raise NotFound(f"study {name!r} has no complete trial yet; name one with --trial")
         return best
     for run in searched:
         if run.trial == number:
             return run
     last = max((run.trial for run in searched), default=None)
     there = "it has none yet" if last is None else f"it has 0 to {last}"
-    raise NotFound(f"study {results.study.name!r} has no trial {number}; {there}")
+    raise NotFound(f"study {name!r} has no trial {number}; {there}")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import io
-import json
-import mimetypes
+import tempfile
 import threading
-import uuid
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -19,17 +17,18 @@ import optuna
 import optuna_dashboard
 import plotly.graph_objects as go
 import yaml
-from optuna.artifacts import FileSystemArtifactStore
+from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.samplers import RandomSampler
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 
-from sweeps.analysis.judge import to_train
+from sweeps.analysis.findings import Findings
 from sweeps.errors import StoreError
 from sweeps.export.trial import export_run
 from sweeps.paths import StudyPaths, log_of
 from sweeps.report.figures.style import Picture
 from sweeps.store.records import Outcome, Results, Run
 from sweeps.store.sqlite import path_of
-from sweeps.store.store import Reader
+from sweeps.store.store import Reader, optuna_trial
 from sweeps.study.study import CONFIRM
 from sweeps.text import changes, joined
 from sweeps.verdict.verdict import verdict
@@ -95,80 +94,52 @@ class _Quiet(WSGIRequestHandler):
 
 _HEIGHT = 450
 """pixels that the dashboard has for a figure"""
-_ARTIFACTS = uuid.UUID("6b0c4a53-7d7e-4c3f-9d1e-2f6a0f8a9d11")
-
-
-class _Attributes:
-    """What the dashboard keeps with a study: read once, written at once, and only what is new.
-
-    Its functions take this for a storage. There are hundreds, of which each read takes 20 ms and each write 4.
-    """
-
-    def __init__(self, storage: optuna.storages.RDBStorage, study_id: int) -> None:
-        self._storage, self._study_id = storage, study_id
-        self._before: Mapping[str, Any] = storage.get_study_system_attrs(study_id)
-        self._now = dict(self._before)
-
-    def get_study_system_attrs(self, _study_id: int) -> dict[str, Any]:
-        return self._now
-
-    def set_study_system_attr(self, _study_id: int, key: str, value: Any) -> None:
-        self._now[key] = value
-
-    def write(self) -> None:
-        new = {key: value for key, value in self._now.items() if self._before.get(key) != value}
-        for key, value in new.items():
-            self._storage.set_study_system_attr(self._study_id, key, value)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """A study (then `_trial_id` is None) or one of its trials, as far as the dashboard's functions look at it."""
-
-    study: optuna.Study
-    storage: _Attributes
-    _trial_id: int | None = None
-
-    @property
-    def _storage(self) -> _Attributes:
-        return self.storage
-
-    @property
-    def _study_id(self) -> int:
-        return self.study._study_id
+_NOTES = "notes"
+"""user attribute of a study: the CRC-32 of each trial's note, so that only new notes are written"""
+_NO_NOTE = zlib.crc32(b"")
 
 
 def publish(
-    results: Results,
+    findings: Findings,
     storage: optuna.storages.RDBStorage,
     paths: StudyPaths,
     *,
     pictures: Sequence[Picture],
     today: datetime.date,
 ) -> None:
-    """Write notes, the figures of the `pictures` and artifacts of `results` into their studies in `storage`."""
-    best, reference = results.best, results.reference
-    for name in (results.study.name, results.study.name + CONFIRM):
-        study = optuna.load_study(study_name=name, storage=storage)
-        kept = _Attributes(storage, study._study_id)
-        ids = {trial.number: trial._trial_id for trial in study.get_trials(deepcopy=False)}
-        for run in results.runs:
-            if run.optuna_study == name and (text := trial_note(run, best=best, reference=reference)):
-                _note(_Place(study, kept, ids[run.trial]), text)
-        place = _Place(study, kept)
-        if name == results.study.name:
-            _note(place, study_note(results))
-            for number, figure in figures(pictures).items():
-                save_plotly_graph_object(place, figure, graph_object_id=number)
-            _keep(place, ids, artifacts(results, paths, today=today), paths.artifacts)
-        else:
-            _note(place, confirm_note(results))
-        kept.write()
+    """Write notes, the figures of the `pictures` and artifacts of a study into its Optuna studies in `storage`."""
+    name = findings.study.name
+    search, confirming = (
+        optuna.load_study(study_name=each, storage=storage, sampler=RandomSampler(seed=0))
+        for each in (name, name + CONFIRM)
+    )
+    for study in (search, confirming):
+        _note_trials(study, storage, findings.results)
+    _note(search, study_note(findings))
+    _note(confirming, confirm_note(findings.results))
+    for number, figure in figures(pictures).items():
+        save_plotly_graph_object(search, figure, graph_object_id=number)
+    _keep(search, artifacts(findings, paths, today=today), paths.artifacts)
 
 
-def study_note(results: Results) -> str:
+def _note_trials(study: optuna.Study, storage: optuna.storages.RDBStorage, results: Results) -> None:
+    notes = {
+        str(run.trial): trial_note(run, best=results.best, reference=results.reference)
+        for run in results.runs
+        if run.optuna_study == study.study_name
+    }
+    now = {number: zlib.crc32(text.encode()) for number, text in notes.items()}
+    before: Mapping[str, int] = study.user_attrs.get(_NOTES, {})
+    for number, text in notes.items():
+        if now[number] != before.get(number, _NO_NOTE):
+            save_note(optuna_trial(storage, study, int(number)), text)
+    if now != before:
+        study.set_user_attr(_NOTES, now)
+
+
+def study_note(findings: Findings) -> str:
     """The verdict, as Markdown."""
-    found = verdict(results)
+    found = verdict(findings)
     parts = [f"## {found.headline}"]
     for heading, sentences in found.groups.items():
         parts.append(f"### {heading}\n\n" + "\n".join(f"- {sentence}" for sentence in sentences))
@@ -218,40 +189,39 @@ def figures(pictures: Iterable[Picture]) -> Mapping[str, go.Figure]:
     return found
 
 
-def artifacts(results: Results, paths: StudyPaths, *, today: datetime.date) -> Iterator[tuple[str, str, Run | None]]:
-    """Files to keep with the study, or with the search's trial of a run: (name, text, run)."""
-    study = results.study
-    resolved = yaml.safe_dump(study.as_written(), sort_keys=False)
-    yield f"{study.name}.yaml", resolved, None
-    best = to_train(results)
+def artifacts(findings: Findings, paths: StudyPaths, *, today: datetime.date) -> Iterator[tuple[str, str]]:
+    """Files to keep with the study: its resolved YAML; config, export and log of the best (name, text)."""
+    study, best = findings.study, findings.to_train
+    yield f"{study.name}.yaml", yaml.safe_dump(study.as_written(), sort_keys=False)
     if best is None:
         return
-    of = best if best.optuna_study == study.name else None
-    yield "config.yaml", yaml.safe_dump(best.config.as_dict(), sort_keys=False), of
+    yield f"{study.name}-best.yaml", yaml.safe_dump(best.config.as_dict(), sort_keys=False)
     try:
-        exported = export_run(results, best, date=today.isoformat())
+        exported = export_run(findings, best, date=today.isoformat())
     except UserError:  # a config that nanoGPT can't express
         exported = None
     if exported is not None:
-        yield f"{study.name}-best.py", exported.text, of
+        yield f"{study.name}-best.py", exported.text
     log = log_of(paths.run(best.id))
     if log.exists():
-        yield "log.txt", log.read_text(encoding="utf-8", errors="replace"), of
+        yield f"{study.name}-best.log", log.read_text(encoding="utf-8", errors="replace")
 
 
-def _note(place: _Place, text: str) -> None:
-    if get_note(place) != text:
-        save_note(place, text)
+def _note(study: optuna.Study, text: str) -> None:
+    if get_note(study) != text:
+        save_note(study, text)
 
 
-def _keep(place: _Place, ids: Mapping[int, int], files: Iterator[tuple[str, str, Run | None]], folder: Path) -> None:
-    """Under ids that are the same each time. Optuna takes nothing more for a finished trial: its study holds them."""
+def _keep(study: optuna.Study, files: Iterable[tuple[str, str]], folder: Path) -> None:
+    """Upload files to the study; a file of a name that it has already is replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     store = FileSystemArtifactStore(str(folder))
-    for name, text, run in files:
-        prefix = "artifacts:" if run is None else f"dashboard:artifacts:{ids[run.trial]}:"
-        number = str(uuid.uuid5(_ARTIFACTS, f"{place.study.study_name}/{prefix}{name}"))
-        store.write(number, io.BytesIO(text.encode("utf-8")))
-        kind = mimetypes.guess_type(name)[0] or "text/plain"
-        meta = json.dumps({"artifact_id": number, "filename": name, "mimetype": kind, "encoding": None})
-        place.storage.set_study_system_attr(place._study_id, prefix + number, meta)
+    there = {artifact.filename: artifact.artifact_id for artifact in get_all_artifact_meta(study)}
+    with tempfile.TemporaryDirectory() as aside:
+        for name, text in files:
+            if name in there:
+                store.write(there[name], io.BytesIO(text.encode("utf-8")))
+            else:
+                path = Path(aside, name)
+                path.write_text(text, encoding="utf-8")
+                upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=study)

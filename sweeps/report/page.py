@@ -15,9 +15,7 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
-from sweeps.analysis import screening
-from sweeps.analysis.attribution import Attribution
-from sweeps.analysis.judge import attribute
+from sweeps.analysis.findings import Findings
 from sweeps.report.figures.style import Picture
 from sweeps.report.markup import breakable, cell, head, items, number, prose, row, row_head, table, terms, text
 from sweeps.store.records import (
@@ -29,7 +27,7 @@ from sweeps.study import horizon
 from sweeps.text import NOT_TRAINED, changes, count, duration, perplexity, short
 from sweeps.verdict.confirmed import knob_words
 from sweeps.verdict.recommendation import ends
-from sweeps.verdict.verdict import Verdict, in_words
+from sweeps.verdict.verdict import Verdict, verdict
 from trainer.config import EXPORTABLE, TrainConfig
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -37,22 +35,22 @@ _HIDDEN = NOT_TRAINED | {"sampling", "vocab_size"}
 _DOCS = {spec.name: spec.metadata["doc"] for spec in dataclasses.fields(TrainConfig)}
 
 
-def render(results: Results, pictures: Sequence[Picture]) -> str:
+def render(findings: Findings, pictures: Sequence[Picture]) -> str:
     """The page's HTML; the same results give the same page."""
+    results = findings.results
     runs, data = results.runs, results.data
     facts = [
         count(len(runs), "run"),
         f"{data.train_tokens:,} training tokens",
         f"{duration(results.seconds)} of sweeping",
     ]
-    found = attribute(results)
-    verdict = in_words(found, results)
+    words = verdict(findings)
     return Template(_template("report.html")).substitute(
         title=text(results.study.name),
         facts=" · ".join(facts),
         css=_template("report.css"),
-        verdict=_verdict(verdict),
-        next=_next(verdict, found, results),
+        verdict=_verdict(words),
+        next=_next(words, findings),
         figures="\n".join(_picture(picture) for picture in pictures),
         trials=_trials(results),
         provenance=_provenance(results),
@@ -72,8 +70,8 @@ def _verdict(verdict: Verdict) -> str:
     return "\n".join([*parts, *(f"<h3>{text(heading)}</h3>\n{items(said)}" for heading, said in groups)])
 
 
-def _next(verdict: Verdict, found: Attribution | None, results: Results) -> str:
-    best, reference = (results.best if found is None else found.best), results.reference
+def _next(verdict: Verdict, findings: Findings) -> str:
+    found, best, reference = findings.attribution, findings.to_train, findings.results.reference
     said = items(verdict.next) if verdict.next else ""
     if best is None:
         return f'{said}\n<p class="empty">No trial of the search is complete yet.</p>'
@@ -82,26 +80,26 @@ def _next(verdict: Verdict, found: Attribution | None, results: Results) -> str:
     if words:
         columns.insert(3, ("Verdict", "words aside"))
     blank = [cell("", "aside")] if words else []
-    rows = [*_losses(results, found, best, blank), *_settings(best.config, reference, words)]
+    rows = [*_losses(findings, best, blank), *_settings(best.config, reference, words)]
     shown = "" if found is not None and found.broken else ", not shown to be better than the baseline"
     caption = f"{best.label}{shown}; what differs from the baseline is marked"
     return f"{said}\n{table(caption, head(columns), rows)}\n{_nanogpt(best.config)}"
 
 
-def _losses(results: Results, found: Attribution | None, best: Run, blank: Sequence[str]) -> Iterable[str]:
+def _losses(findings: Findings, best: Run, blank: Sequence[str]) -> Iterable[str]:
     """What the baseline and the best end with: on fresh seeds, where they are confirmed, else in the search."""
-    both = None if found is None else ends(found, results)
+    both, data = ends(findings), findings.results.data
     if both is not None:
         pair: Sequence[float | None] = both.means
         over = both.seeds
     else:
-        baseline = screening.screen(results).baseline
+        baseline = findings.screening.baseline
         pair = (None if baseline is None else baseline.mean, best.val_loss)
         over = "mean of its seeds and one run"
     measures: Sequence[tuple[str, str, Callable[[float], str]]] = (
         ("final loss", f"validation, nats a token; {over}", lambda loss: f"{loss:.4f}"),
         ("perplexity", "exp of the loss", lambda loss: f"{perplexity(loss):.4g}"),
-        ("bits per byte", "of validation text", lambda loss: _digits(results.data.bits_per_byte(loss))),
+        ("bits per byte", "of validation text", lambda loss: _digits(data.bits_per_byte(loss))),
     )
     for name, meaning, shown in measures:
         values = ["–" if loss is None else shown(loss) for loss in pair]

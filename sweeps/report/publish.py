@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
+from sweeps.analysis.findings import Findings
 from sweeps.paths import StudyPaths
 from sweeps.report.dashboard import publish
 from sweeps.report.figures import ablation_path, best_curve, candidates, curves, maps, pruning, stopped
@@ -15,38 +16,37 @@ from sweeps.report.figures.perplexity import perplexities
 from sweeps.report.figures.slices import slices
 from sweeps.report.figures.style import Picture
 from sweeps.report.page import render
-from sweeps.store.records import Results
 from sweeps.store.store import Store
 from trainer.atomic import write_text
 
 
-def close(results: Results, store: Store, paths: StudyPaths) -> Path:
+def close(findings: Findings, store: Store, paths: StudyPaths) -> Path:
     """Write all of it; the report's path. Raises OSError where it can't be written."""
-    drawn = pictures(results)  # takes seconds, and both show them
-    write_text(paths.report, render(results, drawn))
+    drawn = pictures(findings)  # takes seconds, and both show them
+    write_text(paths.report, render(findings, drawn))
     today = datetime.datetime.now(tz=datetime.UTC).date()
-    publish(results, store.storage, paths, pictures=drawn, today=today)
+    publish(findings, store.storage, paths, pictures=drawn, today=today)
     return paths.report
 
 
-def page_of(results: Results) -> str:
+def page_of(findings: Findings) -> str:
     """The report with all its pictures, HTML."""
-    return render(results, pictures(results))
+    return render(findings, pictures(findings))
 
 
-def pictures(results: Results) -> tuple[Picture, ...]:
+def pictures(findings: Findings) -> tuple[Picture, ...]:
     """Every picture of the study, most telling first."""
     return (
-        *ablation_path.pictures(results),
-        effects(results),
-        best_curve.best_curve(results),
-        candidates.candidate_differences(results),
-        curves.all_curves(results),
-        stopped.stopped_curves(results),
-        slices(results),
-        importance(results),
-        *maps.pictures(results),
-        parallel(results),
-        *pruning.pictures(results),
-        perplexities(results),
+        *ablation_path.pictures(findings),
+        effects(findings),
+        best_curve.best_curve(findings),
+        candidates.candidate_differences(findings),
+        curves.all_curves(findings.results),
+        stopped.stopped_curves(findings.results),
+        slices(findings),
+        importance(findings),
+        *maps.pictures(findings),
+        parallel(findings),
+        *pruning.pictures(findings),
+        perplexities(findings.results),
     )

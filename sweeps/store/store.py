@@ -326,6 +326,12 @@ class Store(Reader):
 _POINT = [field.name for field in dataclasses.fields(Point)]
 
 
+def optuna_trial(storage: optuna.storages.RDBStorage, study: optuna.Study, number: int) -> optuna.Trial:
+    """Trial `number` of an Optuna study, in whatever state, as Optuna hands it out."""
+    study_id = storage.get_study_id_from_name(study.study_name)
+    return optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, number))
+
+
 def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
     seconds = points[-1].seconds if row.finished is None and points else row.seconds
     return Run(

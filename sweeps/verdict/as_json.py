@@ -7,14 +7,13 @@ from typing import Any
 
 from sweeps.analysis.attribution import Advice, Attribution, KnobVerdict, KnobWord
 from sweeps.analysis.contrasts import Contrast
-from sweeps.analysis.judge import attribute
-from sweeps.analysis.noise import noise_of
+from sweeps.analysis.findings import Findings
 from sweeps.store import records
 from sweeps.store.records import Results
 from sweeps.study.baseline import Value
 from sweeps.study.proposals import candidate_proposal
 from sweeps.text import NOT_TRAINED
-from sweeps.verdict.confirmed import by_word
+from sweeps.verdict.confirmed import by_word, why
 
 _KNOB_WORDS = {
     KnobWord.ALONE: "alone",
@@ -24,15 +23,14 @@ _KNOB_WORDS = {
 }
 
 
-def summarize(results: Results, *, seconds: float, store: Path, report: Path) -> dict[str, Any]:
+def summarize(findings: Findings, *, seconds: float, store: Path, report: Path) -> dict[str, Any]:
     """The study as one JSON object; losses in nats a token, paths absolute.
 
     `trials` counts every run that has ended, the baseline's seeds among them; `best` is the search's best complete
     trial, with absolute nanoGPT values; `baseline` and `best` are null before there is one; `verdict` is null before
     anything is confirmed.
     """
-    losses = [run.val_loss for run in results.baseline_runs if run.val_loss is not None]
-    noise = noise_of(losses) if losses else None
+    results, noise = findings.results, findings.screening.baseline
     best = results.best
     return {
         "study": results.study.name,
@@ -44,27 +42,26 @@ def summarize(results: Results, *, seconds: float, store: Path, report: Path) ->
         "best": None
         if best is None
         else {"trial": best.trial, "val_loss": best.val_loss, "config": best.config.as_dict()},
-        "verdict": verdict_of(results),
+        "verdict": verdict_of(findings),
     }
 
 
-def verdict_of(results: Results) -> dict[str, Any] | None:
-    """The confirmed verdict as JSON; None: nothing is confirmed yet."""
-    found = attribute(results)
-    return None if found is None else verdict_json(found, results)
+def verdict_of(findings: Findings) -> dict[str, Any] | None:
+    """The confirmed verdict as JSON; None: nothing is confirmed yet.
 
-
-def verdict_json(found: Attribution, results: Results) -> dict[str, Any]:
-    """Effects in nats (above 0: better) with their two-sided 95 % intervals, each list the most telling first.
+    Effects in nats (above 0: better) with their two-sided 95 % intervals, each list the most telling first.
 
     `from` and `to` are absolute nanoGPT values at the trials' length; a knob's and a candidate's `p` is Holm's. The
     verdict is of the baseline with the knobs of `change`: all of them, or the one that is shown without the others.
     """
+    found = findings.attribution
+    if found is None:
+        return None
     return {
         "broken": found.broken,
         "word": found.word.value,
         "decided": found.decided,
-        "why": found.why,
+        "why": why(found),
         "change": list(found.change),
         "delta": None if found.effect is None else found.effect.mean,
         "ci": _interval(found.effect),
@@ -72,7 +69,7 @@ def verdict_json(found: Attribution, results: Results) -> dict[str, Any]:
         "min_effect": found.min_effect,
         "knobs": [_knob(knob) for knob in found.knobs],
         "joint": _joint(found),
-        "candidates": [_candidate(each, found, results) for each in by_word(found.advice)],
+        "candidates": [_candidate(each, found, findings.results) for each in by_word(found.advice)],
     }
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from sweeps.analysis.boundaries import BoundaryVerdict, boundaries
-from sweeps.analysis.pruning import balance
+from sweeps.analysis.boundaries import BoundaryVerdict
+from sweeps.analysis.findings import Findings
 from sweeps.store import records
-from sweeps.store.records import ENDED, Outcome, Results, Run
+from sweeps.store.records import ENDED, Outcome, Run
 from sweeps.study.horizon import EQUAL
 from sweeps.study.knobs import DATA
 from sweeps.text import count, joined, percent_whole, short
 
 
-def boundary_sentences(results: Results) -> list[str]:
+def boundary_sentences(findings: Findings) -> list[str]:
     """One a crowded edge: where the best trials are, and what a wider study would try."""
-    return [_boundary_sentence(found) for found in boundaries(results)]
+    return [_boundary_sentence(edge) for edge in findings.boundaries]
 
 
 def _boundary_sentence(found: BoundaryVerdict) -> str:
@@ -30,10 +30,10 @@ def _boundary_sentence(found: BoundaryVerdict) -> str:
     )
 
 
-def pruning_sentence(results: Results) -> str:
+def pruning_sentence(findings: Findings) -> str:
     """The balance in words; empty where the study stops nothing or no trial of the sampler has ended."""
-    found = balance(results)
-    if results.study.pruner.type == "none" or not found.trials:
+    found = findings.balance
+    if findings.study.pruner.type == "none" or not found.trials:
         return ""
     of = f"of {count(found.trials, 'sampled trial')}"
     were = "was" if len(found.stopped) == 1 else "were"
@@ -55,15 +55,16 @@ def pruning_sentence(results: Results) -> str:
 _REASONS_SHOWN = 3
 
 
-def _fates(results: Results) -> Iterator[str]:
+def _fates(findings: Findings) -> Iterator[str]:
     """How the runs ended, and how often they saw their data."""
+    results = findings.results
     if results.study.equal != "tokens":
         yield (
             f"Trials of every width and depth are equal in {EQUAL[results.study.equal]}, not in tokens: a smaller, "
             "faster model sees more of them."
         )
     yield _outcomes(results.runs)
-    if said := pruning_sentence(results):
+    if said := pruning_sentence(findings):
         yield said
     for outcome in (Outcome.FAILED, Outcome.DIVERGED, Outcome.INFEASIBLE):
         runs = [run for run in results.runs if run.outcome == outcome and run.origin in ("sampler", "confirm")]

@@ -8,12 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from sweeps.analysis.attribution import Advice, AdviceWord, Attribution, BestWord, KnobVerdict, KnobWord, Pair
+from sweeps.analysis.attribution import Advice, AdviceWord, Attribution, BestWord, KnobVerdict, KnobWord, Pair, Why
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.evidence import ALPHA_BEST, P_MULTIPLIER
 from sweeps.analysis.significance import MAX_SEEDS_TO_DECIDE, shown
 from sweeps.text import count, joined, named, short, signed
 from sweeps.verdict.effects import bound, gain, loss, plain, share, size
+
+_WHY = {
+    Why.NOTHING_LOWER: "no trial of the search ended lower than the baseline",
+    Why.DIVERGED: "runs of the best config diverged",
+    Why.TOO_FEW_RUNS: "the best config has too few runs on fresh seeds",
+    Why.BELOW_MIN_EFFECT: "its gain on fresh seeds is below min_effect",
+    Why.NOT_ABOVE_MIN_EFFECT: "its gain on fresh seeds is not shown to exceed min_effect",
+    Why.NO_SHORT_RUNS: "runs of half the length are missing, so it may be a head start",
+    Why.HEAD_START: "a head start: the gain shrinks by half or more as runs get longer",
+    Why.PERHAPS_HEAD_START: "the gain may be a head start that shrinks as runs get longer",
+}
+
+
+def why(found: Attribution) -> str:
+    """What keeps the best config from being shown to be better; empty where it is shown."""
+    return "" if found.why is None else _WHY[found.why]
 
 
 def headline(found: Attribution) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from sweeps.analysis.contrasts import Contrast
-from sweeps.store.records import Results
+from sweeps.store.records import DataFacts
 from sweeps.text import count, perplexity, signed
 
 _SEEDS = {"layout": "paired seed", "paired": "paired seed"}
@@ -67,10 +67,10 @@ def plain(nats: float) -> str:
     return f"{nats:.3f}".replace("-", "−")
 
 
-def in_other_units(loss: float, reference: float, results: Results) -> str:
+def in_other_units(loss: float, reference: float, data: DataFacts) -> str:
     """A loss and what it is held against, in nats, as perplexities and bits a byte."""
     text = f"perplexity {perplexity(loss):.4g} instead of {perplexity(reference):.4g}"
-    bits, reference_bits = results.data.bits_per_byte(loss), results.data.bits_per_byte(reference)
+    bits, reference_bits = data.bits_per_byte(loss), data.bits_per_byte(reference)
     if bits is None or reference_bits is None:
         return text
     return f"{text}, {bits:.3f} bits a byte instead of {reference_bits:.3f}"

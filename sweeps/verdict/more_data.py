@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sweeps.analysis.contrasts import Contrast
-from sweeps.analysis.more_data import Amount, amounts
+from sweeps.analysis.findings import Findings
+from sweeps.analysis.more_data import Amount
 from sweeps.analysis.significance import harmful, negligible, seeds_to_decide, shown
 from sweeps.store.records import Results
 from sweeps.study.model import as_yaml
@@ -15,9 +16,9 @@ from trainer.config import TrainConfig
 _NAMES = {0.5: "half of", 0.25: "a quarter of", 1.0: "all of"}
 
 
-def sentences(results: Results) -> list[str]:
+def sentences(findings: Findings) -> list[str]:
     """What more data would do, as far as the runs tell; nothing where the study doesn't ask."""
-    tried, reference = amounts(results), results.reference
+    results, tried, reference = findings.results, findings.amounts, findings.results.reference
     if not tried or reference is None:
         return []
     return [*(_measured(each, reference, results) for each in tried), *_concluded(tried, reference, results)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sweeps.analysis.attribution import AdviceWord, Attribution, KnobWord
 from sweeps.analysis.contrasts import Contrast
-from sweeps.analysis.screening import screen
+from sweeps.analysis.findings import Findings
 from sweeps.analysis.significance import seeds_to_decide, shown
 from sweeps.store.records import Results
 from sweeps.study.sections import MAX_CONFIRM_SEEDS
@@ -34,9 +34,10 @@ class Ends:
         return f"means over the baseline's {count(len(self.baseline), 'seed')} and {count(len(self.best), 'fresh one')}"
 
 
-def ends(found: Attribution, results: Results) -> Ends | None:
-    """What both end with; None: there is no effect. Unpaired, the baseline counts with all of its seeds."""
-    if found.effect is None:
+def ends(findings: Findings) -> Ends | None:
+    """What both end with; None: there is no confirmed effect. Unpaired, the baseline counts with all of its seeds."""
+    found, results = findings.attribution, findings.results
+    if found is None or found.effect is None:
         return None
     shared, runs = set(found.effect.differences), results.baseline_runs
     if found.effect.method == "unpaired":
@@ -49,9 +50,9 @@ def ends(found: Attribution, results: Results) -> Ends | None:
     )
 
 
-def best(found: Attribution, results: Results) -> Iterator[str]:
+def best(findings: Findings, found: Attribution) -> Iterator[str]:
     """What the best config ends with on fresh seeds, beside what the search had promised."""
-    searched = screen(results).best
+    searched = findings.screening.best
     chosen = count(searched.trials, "trial") if searched is not None else "the trials"
     if not found.knobs or found.effect is None:
         yield f"The best of {chosen} is {'trial ' + str(found.best.trial) if found.knobs else 'the baseline itself'}."
@@ -61,11 +62,11 @@ def best(found: Attribution, results: Results) -> Iterator[str]:
     )
     what = "A run" if found.by_one else f"Trial {found.best.trial}"
     yield f"{what} of {found.best.config.max_iters:,} iterations; it changes {changed}."
-    if (both := ends(found, results)) is not None:
+    if (both := ends(findings)) is not None:
         reference, loss = both.means
         yield (
             f"The baseline ends at {reference:.3f} nats, this at {loss:.3f} ({both.seeds}): "
-            f"{in_other_units(loss, reference, results)}."
+            f"{in_other_units(loss, reference, findings.results.data)}."
         )
     if searched is not None and searched.gain is not None and found.whole is not None:
         whose = f"The gain of trial {found.searched.trial}, the search's best," if found.by_one else "Its gain"
@@ -75,8 +76,9 @@ def best(found: Attribution, results: Results) -> Iterator[str]:
         )
 
 
-def steps(found: Attribution, results: Results) -> Iterator[str]:
+def steps(findings: Findings, found: Attribution) -> Iterator[str]:
     """What to train next, and what would decide the rest."""
+    results = findings.results
     name, iters = results.study.name, int(results.study.baseline["max_iters"])
     if found.broken:
         settings = joined(found.change)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sweeps.analysis.findings import Findings
 from sweeps.analysis.noise import Noise, seeds_to_show
 from sweeps.analysis.screening import Effect, KnobEffect, Screening, ScreenWord, SearchBest
-from sweeps.store.records import Outcome, Results, Run
+from sweeps.store.records import Outcome, Run
 from sweeps.text import advised, change, changes, count, joined, signed
 from sweeps.verdict.effects import in_other_units
 
@@ -123,8 +124,9 @@ def advice(found: Screening) -> Iterator[str]:
         yield f"{name}: {ADVICE[effect.word]} (ends {abs(effect.effect):.3f}{interval} nats {way})."
 
 
-def best(found: Screening, results: Results) -> Iterator[str]:
+def best(findings: Findings) -> Iterator[str]:
     """The winner of the search."""
+    found = findings.screening
     winner, baseline = found.best, found.baseline
     if winner is None or winner.run.val_loss is None:
         yield "No trial of the search is complete, so there is no best config yet."
@@ -139,7 +141,7 @@ def best(found: Screening, results: Results) -> Iterator[str]:
     way = "lower than" if winner.gain > 0 else "above"
     yield (
         f"{start}, {abs(winner.gain):.3f} {way} the baseline's {baseline.mean:.3f} "
-        f"({in_other_units(winner.run.val_loss, baseline.mean, results)})."
+        f"({in_other_units(winner.run.val_loss, baseline.mean, findings.results.data)})."
     )
     yield _winner(winner)
     if found.reference is not None and (changed := changes(winner.run.config, found.reference)):
@@ -155,20 +157,21 @@ def _winner(best: SearchBest) -> str:
     return f"{start}, {compared} than the {luck}: screened, not yet proven."
 
 
-def steps(found: Screening, results: Results) -> Iterator[str]:
+def steps(findings: Findings) -> Iterator[str]:
     """What would prove it."""
-    if found.baseline is not None and found.best is not None:
+    if findings.screening.baseline is not None and findings.screening.best is not None:
         yield (
-            f"`sweep confirm {results.study.name}` proves or refutes this on fresh seeds; before that no config is "
+            f"`sweep confirm {findings.study.name}` proves or refutes this on fresh seeds; before that no config is "
             "shown to be better than the baseline."
         )
 
 
-def reading(found: Screening, results: Results) -> Iterator[str]:
+def reading(findings: Findings) -> Iterator[str]:
     """How far single runs are to be trusted."""
+    found = findings.screening
     if found.baseline is not None:
         yield _seeds(found.baseline, found.family)
-    if missing := [knob for knob in results.study.sampled if knob not in {tried.knob for tried in found.knobs}]:
+    if missing := [knob for knob in findings.study.sampled if knob not in {tried.knob for tried in found.knobs}]:
         yield f"Not tried alone: {joined(missing)}."
 
 

@@ -10,10 +10,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sweeps.analysis import screening
-from sweeps.analysis.attribution import Attribution
-from sweeps.analysis.judge import attribute
-from sweeps.store.records import Results
+from sweeps.analysis.findings import Findings
 from sweeps.verdict import confirmed, more_data, recommendation, screened
 from sweeps.verdict.cautions import _fates, boundary_sentences
 
@@ -74,37 +71,32 @@ class Verdict:
         return "\n".join(parts)
 
 
-def verdict(results: Results) -> Verdict:
-    """Put what a study has found into words."""
-    return in_words(attribute(results), results)
-
-
-def in_words(found: Attribution | None, results: Results) -> Verdict:
-    """The confirmed verdict's words; None: those of the screening."""
-    single = screening.screen(results)
-    if found is None:
+def verdict(findings: Findings) -> Verdict:
+    """Put what a study has found into words: those of the confirmed verdict, or before it those of the screening."""
+    attribution, single = findings.attribution, findings.screening
+    if attribution is None:
         return Verdict(
             headline=screened.headline(single),
             knobs=tuple(screened.alone(single)),
             advice=tuple(screened.advice(single)),
-            best=tuple(screened.best(single, results)),
-            next=tuple(screened.steps(single, results)),
-            data=tuple(more_data.sentences(results)),
-            cautions=(*screened.reading(single, results), *boundary_sentences(results), *_fates(results)),
+            best=tuple(screened.best(findings)),
+            next=tuple(screened.steps(findings)),
+            data=tuple(more_data.sentences(findings)),
+            cautions=(*screened.reading(findings), *boundary_sentences(findings), *_fates(findings)),
         )
     return Verdict(
-        headline=confirmed.headline(found),
-        proof=tuple(confirmed.proof(found)),
-        knobs=tuple(confirmed.knobs(found)),
-        advice=tuple(confirmed.advice(found)),
-        best=tuple(recommendation.best(found, results)),
-        next=tuple(recommendation.steps(found, results)),
+        headline=confirmed.headline(attribution),
+        proof=tuple(confirmed.proof(attribution)),
+        knobs=tuple(confirmed.knobs(attribution)),
+        advice=tuple(confirmed.advice(attribution)),
+        best=tuple(recommendation.best(findings, attribution)),
+        next=tuple(recommendation.steps(findings, attribution)),
         screening=tuple(screened.alone(single)),
-        data=tuple(more_data.sentences(results)),
+        data=tuple(more_data.sentences(findings)),
         cautions=(
-            *confirmed.reading(found),
-            *screened.reading(single, results),
-            *boundary_sentences(results),
-            *_fates(results),
+            *confirmed.reading(attribution),
+            *screened.reading(findings),
+            *boundary_sentences(findings),
+            *_fates(findings),
         ),
     )

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sweeps.analysis.findings import Findings
 from sweeps.errors import StoreError
 from sweeps.paths import StudyPaths
 from sweeps.report.dashboard import address_of, figures, publish, serve, server, study_note
@@ -79,24 +80,24 @@ def test_what_was_found_stands_in_the_dashboard(tmp_path: Path) -> None:
     spec = small_sweep.study(knobs={"dropout": {"low": 0.0, "high": 0.4}}, confirm={"seeds": 2, "max_trials": 4})
     small_sweep.sweep(tmp_path, spec)
     paths, results = StudyPaths(tmp_path), small_sweep.found(tmp_path)
+    findings = Findings(results)
     with Store(f"sqlite:///{paths.store}") as store:
         for _ in range(2):  # the second time replaces what the first has written
-            publish(results, store.storage, paths, pictures=pictures(results), today=datetime.date(2026, 11, 24))
+            publish(findings, store.storage, paths, pictures=pictures(findings), today=datetime.date(2026, 11, 24))
     with dashboard(tmp_path) as ask:
         study = ask("/api/studies/1")
-        assert study["note"]["body"] == study_note(results)
-        assert verdict(results).headline in study["note"]["body"]
+        assert study["note"]["body"] == study_note(findings)
+        assert verdict(findings).headline in study["note"]["body"]
         assert study["note"]["version"] == 1
         drawn = {each["id"] for each in study["plotly_graph_objects"]}
-        assert drawn == set(figures(pictures(results)))
+        assert drawn == set(figures(pictures(findings)))
         assert drawn
-        assert [each["filename"] for each in study["artifacts"]] == ["small.yaml"]
+        names = [artifact["filename"] for artifact in study["artifacts"]]
+        assert sorted(names) == ["small-best.py", "small-best.yaml", "small.yaml"]
         best = results.best
         assert best is not None
-        files = {each["filename"]: each["artifact_id"] for each in study["trials"][best.trial]["artifacts"]}
-        assert set(files) >= {"config.yaml", "small-best.py"}
-        trial_id = study["trials"][best.trial]["trial_id"]
-        text = ask(f"/artifacts/1/{trial_id}/{files['config.yaml']}", parse=str)
+        files = {artifact["filename"]: artifact["artifact_id"] for artifact in study["artifacts"]}
+        text = ask(f"/artifacts/1/{files['small-best.yaml']}", parse=str)
         assert yaml.safe_load(text) == best.config.as_dict()
         assert "best trial" in study["trials"][best.trial]["note"]["body"]
         assert "search has not seen" in ask("/api/studies/2")["note"]["body"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
+from sweeps.analysis.findings import Findings
 from sweeps.report import publish
 from sweeps.report.publish import page_of
 from sweeps.verdict.verdict import verdict
@@ -49,7 +50,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reports")
     pages = {name: folder / f"{name}.html" for name in STUDIES}
     for name, page in pages.items():
-        page.write_text(page_of(STUDIES[name]()), encoding="utf-8")
+        page.write_text(page_of(Findings(STUDIES[name]())), encoding="utf-8")
     return pages
 
 
@@ -58,7 +59,7 @@ class Visit:
 
     def __init__(self, browser: Browser, report: Path, *, study: str, width: int) -> None:
         self.results = STUDIES[study]()
-        self.figures = sum(len(picture.figures) for picture in publish.pictures(self.results))
+        self.figures = sum(len(picture.figures) for picture in publish.pictures(Findings(self.results)))
         self.context = browser.new_context(offline=True, viewport={"width": width, "height": 800})
         self.requests: list[str] = []
         self.errors: list[str] = []
@@ -93,7 +94,7 @@ def visit(request: pytest.FixtureRequest, browser: Browser, reports: dict[str, P
 
 
 def test_verdict_and_figures_are_there(visit: Visit) -> None:
-    said = verdict(visit.results)
+    said = verdict(Findings(visit.results))
     for sentence in said.lines:
         if sentence not in said.next:
             found = visit.page.locator("#verdict").get_by_text(sentence.partition(": ")[2] or sentence)
@@ -108,7 +109,7 @@ def test_verdict_and_figures_are_there(visit: Visit) -> None:
 
 def test_what_to_train_next_follows_the_verdict(visit: Visit) -> None:
     place = visit.page.locator("#next")
-    for sentence in verdict(visit.results).next:
+    for sentence in verdict(Findings(visit.results)).next:
         for command in re.findall(r"`([^`]+)`", sentence):
             assert place.locator("code", has_text=command).first.is_visible()
     settings = place.locator("details")

@@ -15,8 +15,19 @@ import numpy as np
 from scipy import stats
 
 from sweeps.analysis.arms import Arm, Arms
-from sweeps.analysis.attribution import Advice, AdviceWord, Attribution, BestWord, KnobVerdict, KnobWord, Pair, PathStep
+from sweeps.analysis.attribution import (
+    Advice,
+    AdviceWord,
+    Attribution,
+    BestWord,
+    KnobVerdict,
+    KnobWord,
+    Pair,
+    PathStep,
+    Why,
+)
 from sweeps.analysis.contrasts import Contrast
+from sweeps.analysis.findings import Findings
 from sweeps.store.records import Results, Run
 from sweeps.study.proposals import (
     Proposal,
@@ -145,7 +156,7 @@ def attribution(**changes: Any) -> Attribution:
     given: dict[str, Any] = {
         "word": BestWord.BREAKS,
         "decided": True,
-        "why": "",
+        "why": None,
         "best": best(),
         "reference": synthetic.BASELINE,
         "effect": gain(0.51),
@@ -224,6 +235,13 @@ def results() -> Results:
     return synthetic.results(runs, study=synthetic.study(candidates=list(ADVICE)))
 
 
+def findings_of(found: Attribution | None, of: Results | None = None) -> Findings:
+    """The findings of `results()`, or of other results, whose confirmed verdict is `found`."""
+    findings = Findings(of or results())
+    vars(findings)["attribution"] = found
+    return findings
+
+
 OPEN = {"pair": None, "path": PATH[:1], "advice": (ANSWERS[0], ANSWERS[1], ANSWERS[3]), "lasting": None}
 BASELINE_ALONE = {"knobs": (), "pair": None, "path": PATH[:1], "advice": (), "lasting": None, "seeds": ()}
 
@@ -271,23 +289,22 @@ def improved() -> Attribution:
 def head_start(*, decided: bool = True) -> Attribution:
     """A gain that shrinks as runs get longer."""
     lasting = contrast(-0.05) if decided else contrast(0.01)
-    return _unproven("a head start", decided=decided, lasting=lasting)
+    return _unproven(Why.HEAD_START, decided=decided, lasting=lasting)
 
 
 def diverged() -> Attribution:
     """Two runs of the best did not survive."""
-    return _unproven("runs of the best config diverged", diverged=2, effect=gain(0.5, n=3))
+    return _unproven(Why.DIVERGED, diverged=2, effect=gain(0.5, n=3))
 
 
 def nothing() -> Attribution:
     """The best is shown to gain less than FLOOR."""
-    return _unproven("its gain on fresh seeds is below min_effect", effect=gain(0.002, se=0.003))
+    return _unproven(Why.BELOW_MIN_EFFECT, effect=gain(0.002, se=0.003))
 
 
 def undecided() -> Attribution:
     """The best may gain more than FLOOR."""
-    why = "its gain on fresh seeds is not shown to exceed min_effect"
-    return _unproven(why, decided=False, effect=gain(0.05, se=0.02, n=3))
+    return _unproven(Why.NOT_ABOVE_MIN_EFFECT, decided=False, effect=gain(0.05, se=0.02, n=3))
 
 
 def one_alone() -> Attribution:
@@ -309,12 +326,12 @@ def one_alone() -> Attribution:
 
 def unchanged() -> Attribution:
     """The best trial is the baseline."""
-    why = "no trial of the search ended lower than the baseline"
     kept = best(config=synthetic.BASELINE, params=synthetic.params_of(synthetic.BASELINE), origin="baseline")
+    why = Why.NOTHING_LOWER
     return attribution(**{**BASELINE_ALONE, "word": BestWord.NONE, "why": why, "best": kept, "effect": None})
 
 
-def _unproven(why: str, **changes: Any) -> Attribution:
+def _unproven(why: Why, **changes: Any) -> Attribution:
     knobs = tuple(
         knob(name, KnobWord.UNKNOWN, gain(0.05, se=0.02, n=3), more_seeds=9) for name in ("learning_rate", "n_embd")
     )

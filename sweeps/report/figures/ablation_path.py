@@ -10,21 +10,20 @@ import plotly.graph_objects as go
 
 from sweeps.analysis.attribution import Attribution, PathStep
 from sweeps.analysis.contrasts import Contrast
-from sweeps.analysis.judge import attribute
+from sweeps.analysis.findings import Findings
 from sweeps.report.figures import forest
 from sweeps.report.figures.forest import bars, changed, interval, measured, nats, rows_with_remarks, ticks
 from sweeps.report.figures.seeds import seed_pairs, seeds
 from sweeps.report.figures.style import BLACK, BLUE, GREY, VERMILION, Picture, nothing, padded, plain
-from sweeps.store.records import Results
 from sweeps.text import count, joined
 
 
-def pictures(results: Results) -> tuple[Picture, ...]:
+def pictures(findings: Findings) -> tuple[Picture, ...]:
     """All of them; none before the confirm phase has begun."""
-    found = attribute(results)
+    found = findings.attribution
     if found is None:
         return ()
-    return forest.effects(found), path(found), seeds(seed_pairs(results, found), found)
+    return forest.effects(found), path(found), seeds(seed_pairs(findings.evidence, found), found)
 
 
 @dataclass(frozen=True, kw_only=True)

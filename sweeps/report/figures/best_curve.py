@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import plotly.graph_objects as go
 
-from sweeps.analysis import screening
 from sweeps.analysis.arms import PHASE
 from sweeps.analysis.curves import losses_of, schedule_of
+from sweeps.analysis.findings import Findings
+from sweeps.analysis.screening import SearchBest
 from sweeps.pruning import plateau
 from sweeps.report.figures.curves import LOSS, TOKENS, LossCurve, add_schedules, band, curve, drawn, zoom
 from sweeps.report.figures.style import BLACK, KIND_COLOURS, KIND_NAMES, Picture, figure, nothing
@@ -48,11 +49,12 @@ def _since(run: Run, evaluation: int) -> tuple[Point, ...]:
     return tuple(point for point in run.points if evaluation_of(point.step, run.config) >= evaluation)
 
 
-def best_curve(results: Results) -> Picture:
+def best_curve(findings: Findings) -> Picture:
     """The best config's curves, on fresh seeds where there are any, and each seed of the baseline."""
     key, title = "best-curve", "The best against the baseline's seeds"
+    results = findings.results
     seeds = [one for one in (curve(run, kind="baseline") for run in results.baseline_runs) if one.tokens]
-    best = screening.screen(results).best
+    best = findings.screening.best
     if not seeds or best is None or not curve(best.run).tokens:
         missing = "the baseline has no complete run" if not seeds else "the search has no complete trial"
         return nothing(key, title, f"Nothing to compare yet: {missing}.")
@@ -106,7 +108,7 @@ def _stuck(one: LossCurve, *, named: bool) -> go.Scatter:
 
 
 def _best_summary(
-    best: screening.SearchBest, seeds: Sequence[LossCurve], fresh: Sequence[LossCurve], stuck: Sequence[LossCurve]
+    best: SearchBest, seeds: Sequence[LossCurve], fresh: Sequence[LossCurve], stuck: Sequence[LossCurve]
 ) -> str:
     on = f" On a plateau at the end: {len(stuck)} of the baseline's {count(len(seeds), 'curve')}."
     if fresh:

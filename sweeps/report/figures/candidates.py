@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from sweeps.analysis import screening
+from sweeps.analysis.findings import Findings
 from sweeps.analysis.noise import noise_of
 from sweeps.report.figures.curves import _SKIPPED, _STYLES, LOSS, TOKENS, add_schedules, band, curve, drawn, zoom
 from sweeps.report.figures.style import BLACK, Picture, figure, hover, nothing, padded, plain
-from sweeps.store.records import Results, Run
+from sweeps.store.records import Run
 from sweeps.text import advised, joined, signed
 from sweeps.verdict.screened import ADVICE
 from trainer.config import TrainConfig
@@ -53,11 +53,11 @@ def difference(run: Run, baseline: Sequence[Run]) -> Difference | None:
     )
 
 
-def candidate_differences(results: Results) -> Picture:
+def candidate_differences(findings: Findings) -> Picture:
     """How far each candidate is below or above the baseline's mean, as training goes on."""
     key, title = "candidates", "The advice against the baseline"
-    effects = {effect.run.id: effect for effect in screening.screen(results).advice}
-    baseline = results.baseline_runs
+    effects = {effect.run.id: effect for effect in findings.screening.advice}
+    baseline = findings.results.baseline_runs
     found = [difference(effect.run, baseline) for effect in effects.values()]
     shown = [one for one in found if one is not None and one.tokens]
     if not effects:

@@ -30,6 +30,7 @@ from sweeps.report.figures.style import (
     nothing,
     padded,
     plain,
+    tukey_fence,
 )
 from sweeps.store.records import Outcome, Results, Run
 from sweeps.text import count
@@ -85,7 +86,7 @@ def zoom(shown: Sequence[LossCurve]) -> tuple[float, float] | None:
     """The range of losses worth opening on; None: no points.
 
     From the lowest loss up to where the middle run is after a tenth of the horizon, or to the complete
-    runs' final losses if that is higher, outliers (above Tukey's fence, Q3 + 1.5 IQR) left out.
+    runs' final losses if that is higher, outliers (above Tukey's fence) left out.
     """
     horizon = max((one.tokens[-1] for one in shown), default=0)
     late = [
@@ -97,8 +98,8 @@ def zoom(shown: Sequence[LossCurve]) -> tuple[float, float] | None:
     if not late:
         return None
     finals = [losses[-1] for losses in late]
-    first, third = np.quantile(finals, [0.25, 0.75])
-    usual = max(final for final in finals if final <= third + 1.5 * (third - first))
+    fence = tukey_fence(finals)
+    usual = max(final for final in finals if final <= fence)
     middle = float(np.median([losses[0] for losses in late]))
     return padded(min(min(losses) for losses in late), max(middle, usual))
 

@@ -9,10 +9,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import plotly.graph_objects as go
 
-from sweeps.analysis.screening import Effect, ScreenWord, screen
+from sweeps.analysis.findings import Findings
+from sweeps.analysis.screening import Effect, ScreenWord
 from sweeps.report.figures.style import (
     BAND,
     BLACK,
@@ -25,8 +25,8 @@ from sweeps.report.figures.style import (
     nothing,
     plain,
     rows_figure,
+    tukey_fence,
 )
-from sweeps.store.records import Results
 from sweeps.text import advised, change, count, joined, signed
 
 _MARKS = {
@@ -45,9 +45,9 @@ class EffectRow:
     effect: Effect
 
 
-def effect_rows(results: Results) -> tuple[EffectRow, ...]:
+def effect_rows(findings: Findings) -> tuple[EffectRow, ...]:
     """The knobs' star runs by the size of the knob's largest effect, then the candidates."""
-    found = screen(results)
+    found = findings.screening
 
     def size(effect: Effect | None) -> float:
         return 0.0 if effect is None or effect.effect is None else abs(effect.effect)
@@ -64,10 +64,10 @@ def effect_rows(results: Results) -> tuple[EffectRow, ...]:
     )
 
 
-def effects(results: Results) -> Picture:
+def effects(findings: Findings) -> Picture:
     """Every change tried alone: its effect on the final loss, over the band of seed noise."""
     key, title = "effects", "What each change does on its own"
-    rows, found = effect_rows(results), screen(results)
+    rows, found = effect_rows(findings), findings.screening
     if found.baseline is None or not any(row.effect.effect is not None for row in rows):
         return nothing(
             key, title, "Nothing to compare yet: it takes a complete baseline run and a complete run with one change."
@@ -121,9 +121,8 @@ def effects(results: Results) -> Picture:
 def _reach(effects: Sequence[Effect]) -> float:
     """How far the picture reaches to both sides: the noise, and Tukey's upper fence of the effects' sizes."""
     sizes = [abs(effect.effect) for effect in effects if effect.effect is not None]
-    first, third = np.quantile(sizes, [0.25, 0.75])
     noise = max(effect.family_half_width or 0.0 for effect in effects)
-    return max(1.2 * noise, min(max(sizes), float(third + 1.5 * (third - first)))) or 1.0
+    return max(1.2 * noise, min(max(sizes), tukey_fence(sizes))) or 1.0
 
 
 def _effects_summary(rows: Sequence[EffectRow], seeds: int) -> str:

@@ -1,6 +1,6 @@
 """Forest plot of the confirmed effects: each knob alone and what is lost without it, with intervals and every seed.
 
-Data first, then the figure. All is drawn from what `attribute` found, so that pictures and words can't differ.
+Data first, then the figure. All is drawn from the attribution, so that pictures and words can't differ.
 """
 
 from __future__ import annotations
@@ -9,13 +9,24 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import plotly.graph_objects as go
 
 from sweeps.analysis.attribution import Advice, AdviceWord, Attribution, BestWord, KnobVerdict, KnobWord
 from sweeps.analysis.contrasts import Contrast
-from sweeps.report.figures.style import BAND, BLACK, BLUE, PURPLE, Picture, nothing, padded, rows_figure, wrapped
+from sweeps.report.figures.style import (
+    BAND,
+    BLACK,
+    BLUE,
+    PURPLE,
+    Picture,
+    nothing,
+    padded,
+    rows_figure,
+    tukey_fence,
+    wrapped,
+)
 from sweeps.text import count, joined, short, signed
+from sweeps.verdict.confirmed import why
 
 _STYLES = {
     "all together": (BLACK, "square"),
@@ -121,7 +132,7 @@ def effects(found: Attribution) -> Picture:
     key, title = "confirmed-effects", "What each knob does, on fresh seeds"
     panels = [rows for rows in (knob_rows(found), advice_rows(found)) if any(row.effects for row in rows)]
     if not panels:
-        return nothing(key, title, f"Nothing to compare: {found.why}.")
+        return nothing(key, title, f"Nothing to compare: {why(found)}.")
     reading = (
         "Mark and bar: the mean over seeds, with its 95 % interval; ticks: each seed by itself. Grey: less than "
         f"{short(found.min_effect)} nats, too little to count (min_effect). A knob does it alone if its own gain is "
@@ -143,13 +154,13 @@ def effects(found: Attribution) -> Picture:
 def _effects_summary(found: Attribution) -> str:
     effect = found.whole
     if effect is None:
-        start = found.why[:1].upper() + found.why[1:]
+        start = why(found)[:1].upper() + why(found)[1:]
     else:
         size = f"{nats(abs(effect.mean))} nats {'lower' if effect.mean >= 0 else 'higher'}"
         sure = f"95 %: {interval(effect)}" if interval(effect) else "interval not known"
         start = f"The best config ends {size} on {count(effect.n, 'fresh seed')} ({sure})"
         if found.why or found.by_one:
-            start += f", not shown: {found.why}" if found.why else ", not shown to be better"
+            start += f", not shown: {why(found)}" if found.why else ", not shown to be better"
     by_word: dict[str, list[str]] = {}
     for knob in found.knobs:
         by_word.setdefault(_knob_word(knob, found), []).append(knob.knob)
@@ -213,9 +224,8 @@ def reach(found: Sequence[Contrast], floor: float) -> tuple[float, float]:
     Seeds and means count; intervals may widen it by half on both sides, and else lead out.
     """
     values = [0.0, floor, -floor, *(value for one in found for value in (one.mean, *one.differences.values()))]
-    first, third = np.quantile([abs(one.mean) for one in found], [0.25, 0.75])
     high = max(values)
-    low = max(min(values), -max(high, float(third + 1.5 * (third - first))))
+    low = max(min(values), -max(high, tukey_fence([abs(one.mean) for one in found])))
     room = (high - low) / 2
     lows, highs = [one.low for one in found if one.low is not None], [one.high for one in found if one.high is not None]
     return max(min([low, *lows]), low - room), min(max([high, *highs]), high + room)

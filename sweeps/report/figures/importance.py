@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from sweeps.analysis.importance import Importance, Importances, importances
+from sweeps.analysis.findings import Findings
+from sweeps.analysis.importance import FANOVA_TRIALS, PED_ANOVA, PED_ANOVA_TRIALS, Importance, Importances
 from sweeps.report.figures.style import BLACK, BLUE, GREY, Picture, axis_name, nothing, rows_figure
-from sweeps.store.records import Results
 from sweeps.study.knobs import PARAM
 from sweeps.text import count, joined
 
@@ -19,17 +19,17 @@ _AXES = {
 _NAMES = {param: axis_name(knob) for knob, param in PARAM.items()}
 
 
-def importance(results: Results) -> Picture:
+def importance(findings: Findings) -> Picture:
     """A panel a method."""
     key, title = "importances", "Which knobs matter over the search space"
-    found = importances(results)
+    found = findings.importances
     if not found.methods:
-        return nothing(key, title, f"Not shown: {found.reason}.")
+        return nothing(key, title, f"Not shown: {missing(found)}.")
     return Picture(
         key=key,
         title=title,
         summary=" ".join(
-            [*map(_sentence, found.methods), _trials(found), *([f"{found.reason}."] if found.reason else [])]
+            [*map(_sentence, found.methods), _trials(found), *([f"{why}."] if (why := missing(found)) else [])]
         ),
         reading="fANOVA: how much of the loss's variance a knob explains by itself, anywhere in its range; PED-ANOVA: "
         "how much it sets the best tenth of trials apart. Neither is how much the knob improves the baseline. Points "
@@ -38,6 +38,17 @@ def importance(results: Results) -> Picture:
         "interval is beyond that line; open: only the point; grey: not even that.",
         figures=tuple(_figure(method) for method in found.methods),
     )
+
+
+def missing(found: Importances) -> str:
+    """Why a method is missing; empty: none is."""
+    if not found.methods and found.complete < FANOVA_TRIALS:
+        return f"at least {FANOVA_TRIALS} complete trials of the search are needed, and there are {found.complete}"
+    if not found.methods:
+        return f"all {found.trials} trials ended alike"
+    if PED_ANOVA in (method.method for method in found.methods):
+        return ""
+    return f"PED-ANOVA needs at least {PED_ANOVA_TRIALS} trials of the search, and there are {found.trials}"
 
 
 def _trials(found: Importances) -> str:

@@ -16,10 +16,11 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from sweeps.analysis.finals import Final, finals, without_final
-from sweeps.report.figures.slices import axis_of, fence, said
+from sweeps.analysis.finals import Final, without_final
+from sweeps.analysis.findings import Findings
+from sweeps.report.figures.slices import axis_of, fenced, said
 from sweeps.report.figures.style import BLACK, GREY, INK, SYMBOLS, VERMILION, Picture, axis_name, figure, hover, nothing
-from sweeps.store.records import Results, Run
+from sweeps.store.records import Run
 from sweeps.study.knobs import RangeKnob
 from sweeps.text import count, named, short
 
@@ -55,19 +56,19 @@ class Map:
     """of weight decay alone"""
 
 
-def map_data(results: Results, y: str) -> Map | None:
+def map_data(findings: Findings, y: str) -> Map | None:
     """The map of the learning rate and knob `y`; None: the study doesn't sweep both over a range."""
+    results = findings.results
     knobs = [results.study.sampled.get(name) for name in (_X, y)]
     ranges = [knob for knob in knobs if isinstance(knob, RangeKnob)]
     if len(ranges) < 2:
         return None
-    every = finals(results)
-    known = [final for final in every if {_X, y} <= final.run.params.keys()]
+    known = [final for final in findings.finals if {_X, y} <= final.run.params.keys()]
     return Map(
         y=y,
         ranges=(ranges[0], ranges[1]),
         finals=tuple(sorted(known, key=lambda final: -final.loss)),
-        without=tuple(run for run in without_final(results, every) if {_X, y} <= run.params.keys()),
+        without=tuple(run for run in without_final(results, findings.finals) if {_X, y} <= run.params.keys()),
         best=results.best,
         baseline=(float(results.study.knob_value(_X)), float(results.study.knob_value(y))),
         timescales=_timescales(*ranges) if y == "weight_decay" else (),
@@ -86,9 +87,9 @@ def _timescales(rates: RangeKnob, decays: RangeKnob) -> tuple[Timescale, ...]:
     return tuple(made)
 
 
-def pictures(results: Results) -> tuple[Picture, ...]:
+def pictures(findings: Findings) -> tuple[Picture, ...]:
     """A map for each pair that the study sweeps."""
-    maps = [(key, map_data(results, y)) for key, y in (("map-width", "n_embd"), ("map-decay", "weight_decay"))]
+    maps = [(key, map_data(findings, y)) for key, y in (("map-width", "n_embd"), ("map-decay", "weight_decay"))]
     return tuple(_picture(key, one) for key, one in maps if one is not None)
 
 
@@ -116,7 +117,7 @@ def _figure(one: Map) -> go.Figure:
     for scale in one.timescales:
         made.add_trace(_line(scale))
     seen = [final for final in one.finals if not final.diverged]
-    low, high = fence([final.loss for final in seen])
+    low, high = fenced([final.loss for final in seen])
     losses: dict[str, Any] = {"colorscale": _SCALE, "cmin": low, "cmax": high}
     bar = {"thickness": 12, "title": {"text": "final<br>loss", "font": {"size": 12}}, "outlinewidth": 0}
     complete, imputed = ([final for final in seen if final.imputed is word] for word in (False, True))

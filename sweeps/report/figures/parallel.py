@@ -10,7 +10,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from sweeps.analysis.finals import Final, finals
+from sweeps.analysis.finals import Final
+from sweeps.analysis.findings import Findings
 from sweeps.report.figures.slices import said
 from sweeps.report.figures.style import GREY, INK, VERMILION, Picture, axis_name, figure, nothing, plain
 from sweeps.store.records import Results
@@ -29,10 +30,10 @@ class ParallelAxis:
     """a trial each, from 0 (low) to 1 (high)"""
 
 
-def parallel_trials(results: Results) -> tuple[Final, ...]:
+def parallel_trials(findings: Findings) -> tuple[Final, ...]:
     """The search's trials that have a final loss, told or predicted, and a value of every knob."""
-    params = {PARAM.get(name, name) for name in results.study.sampled}
-    return tuple(final for final in finals(results) if not final.diverged and params <= final.run.params.keys())
+    params = {PARAM.get(name, name) for name in findings.study.sampled}
+    return tuple(final for final in findings.finals if not final.diverged and params <= final.run.params.keys())
 
 
 def parallel_axes(results: Results, known: Sequence[Final]) -> tuple[ParallelAxis, ...]:
@@ -51,16 +52,16 @@ def _axis(name: str, values: Sequence[float | int | str], *, log: bool) -> Paral
     return ParallelAxis(name=name, low=low, high=high, positions=tuple((x - least) / span for x in numbers))
 
 
-def parallel(results: Results) -> Picture:
+def parallel(findings: Findings) -> Picture:
     """Parallel coordinates, lying down so that names and values stay legible on a narrow screen."""
     key, title = "parallel", "All trials at once"
-    known = parallel_trials(results)
+    known = parallel_trials(findings)
     told = [final for final in known if not final.imputed]
     if len(told) < 2:
         return nothing(key, title, "Nothing to draw yet: it takes two complete trials of the search.")
-    axes = parallel_axes(results, known)
+    axes = parallel_axes(findings.results, known)
     made = figure("", "", height=60 + 54 * len(axes), showlegend=False)
-    losses, best = axes[-1].positions, results.best
+    losses, best = axes[-1].positions, findings.results.best
     ranks = np.argsort(np.argsort(losses)) / (len(known) - 1)
     colours = sample_colorscale("Cividis", [float(rank) * 0.85 for rank in ranks])
     for i in sorted(range(len(known)), key=lambda i: (not known[i].imputed, -losses[i])):

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import plotly.graph_objects as go
 
-from sweeps.analysis.calibration import STAGES, Calibration, calibration
-from sweeps.analysis.pruning import Balance, balance, rule_of, trained
+from sweeps.analysis.calibration import STAGES, Calibration
+from sweeps.analysis.findings import Findings
+from sweeps.analysis.pruning import Balance, trained
 from sweeps.pruning.rule import Rule
 from sweeps.report.figures.style import (
     BAND,
@@ -38,19 +39,18 @@ _READING_OF_MISTAKES = (
 )
 
 
-def pictures(results: Results) -> tuple[Picture, ...]:
+def pictures(findings: Findings) -> tuple[Picture, ...]:
     """Those to which the study's pruner has something to say."""
-    rule = rule_of(results.study)
-    made = [] if results.study.pruner.type == "none" else [cost(results)]
-    return (*made, *([] if rule is None else [predictions(results, rule)]))
+    made = [] if findings.study.pruner.type == "none" else [cost(findings)]
+    return (*made, *([] if findings.calibration is None else [predictions(findings.calibration)]))
 
 
-def cost(results: Results) -> Picture:
+def cost(findings: Findings) -> Picture:
     """What stopping trials saved, and how many of those stopped would have ended among the best."""
     key, title = "pruning-cost", "What stopping early saved, and what it may have cost"
-    found, rule = balance(results), rule_of(results.study)
+    found, rule = findings.balance, findings.rule
     if not found.stopped and not found.sentinels:
-        return nothing(key, title, pruning_sentence(results) or "No trial of the sampler has ended yet.")
+        return nothing(key, title, pruning_sentence(findings) or "No trial of the sampler has ended yet.")
     parts: list[tuple[go.Figure, str]] = []
     if rule is not None and (found.sentinels or found.expected is not None):
         parts.append((_mistakes(found, rule), _READING_OF_MISTAKES.format(rule.margin, percent_whole(rule.epsilon))))
@@ -58,9 +58,11 @@ def cost(results: Results) -> Picture:
         parts.append((_still_training(found), "The area above the line is the training saved."))
     if any(math.isfinite(one.final) and one.pruning.predicted is not None for one in found.sentinels):
         words = "Sentinels on the diagonal ended as expected, below it lower; dashed, level: the best final loss."
-        parts.append((_sentinels(found, results), words))
+        parts.append((_sentinels(found, findings.results), words))
     figures, readings = zip(*parts, strict=True) if parts else ((), ())
-    return Picture(key=key, title=title, summary=pruning_sentence(results), reading=" ".join(readings), figures=figures)
+    return Picture(
+        key=key, title=title, summary=pruning_sentence(findings), reading=" ".join(readings), figures=figures
+    )
 
 
 def _mistakes(found: Balance, rule: Rule) -> go.Figure:
@@ -187,10 +189,9 @@ def _sentinels(found: Balance, results: Results) -> go.Figure:
     return made.update_yaxes(range=(low, high))
 
 
-def predictions(results: Results, rule: Rule) -> Picture:
+def predictions(found: Calibration) -> Picture:
     """Whether final losses fell below the rule's bounds as often as they should have."""
     key, title = "calibration", "How far the predictions can be trusted"
-    found = calibration(results, rule)
     if not found.stages:
         why = f"it takes {found.needed} complete trials to predict any, and there are {found.complete}"
         return nothing(key, title, f"Not enough evidence: {why}.")

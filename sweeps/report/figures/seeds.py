@@ -13,7 +13,6 @@ from sweeps.analysis.arms import Arm
 from sweeps.analysis.attribution import Attribution
 from sweeps.analysis.evidence import Evidence
 from sweeps.report.figures.style import BLACK, BLUE, GREY, VERMILION, Picture, figure, nothing, padded
-from sweeps.store.records import Results
 from sweeps.text import count, short, signed
 
 
@@ -33,9 +32,9 @@ class SeedPair:
         return None if self.baseline is None or self.best is None else self.baseline - self.best
 
 
-def seed_pairs(results: Results, found: Attribution) -> tuple[SeedPair, ...]:
+def seed_pairs(evidence: Evidence, found: Attribution) -> tuple[SeedPair, ...]:
     """Every seed of the baseline and of the best on fresh seeds: at half the horizon, then at the whole of it."""
-    evidence, made = Evidence(results), []
+    made: list[SeedPair] = []
     winner = Arm(frozenset(found.change))
     for half in (True, False):
         baseline = evidence.losses(Arm(half=half))

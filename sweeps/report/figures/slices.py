@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from sweeps.analysis.finals import Final, finals, without_final
-from sweeps.analysis.noise import noise_of
+from sweeps.analysis.finals import Final, without_final
+from sweeps.analysis.findings import Findings
 from sweeps.pruning.law import Floats
 from sweeps.report.figures.style import (
     BAND,
@@ -30,6 +30,7 @@ from sweeps.report.figures.style import (
     hover,
     nothing,
     padded,
+    tukey_fence,
 )
 from sweeps.store.records import Results, Run
 from sweeps.study.knobs import PARAM, ChoicesKnob, RangeKnob
@@ -89,9 +90,9 @@ class Slice:
         return _at(self.choices, run.params[self.param])
 
 
-def slice_data(results: Results) -> tuple[Slice, ...]:
+def slice_data(findings: Findings) -> tuple[Slice, ...]:
     """One slice a knob, in the study's order."""
-    known = finals(results)
+    results, known = findings.results, findings.finals
     without = without_final(results, known)
     return tuple(_slice(name, knob, known, without, results) for name, knob in results.study.sampled.items())
 
@@ -134,14 +135,14 @@ def _at(choices: Sequence[float | int], value: float | int | str) -> float:
     return float(choices.index(value)) if choices else float(value)
 
 
-def slices(results: Results) -> Picture:
+def slices(findings: Findings) -> Picture:
     """One panel a knob: the best final loss in each fifth of its range."""
     key, title = "slices", "How low each knob lets the loss go"
-    data = slice_data(results)
+    data = slice_data(findings)
     known = [final for final in data[0].finals if not final.diverged]
     if not known:
         return nothing(key, title, "Nothing to draw yet: no trial of the search has a final loss.")
-    widest = max(data, key=lambda one: one.gap)
+    widest, seeds = max(data, key=lambda one: one.gap), len(findings.results.baseline_runs)
     return Picture(
         key=key,
         title=title,
@@ -151,9 +152,8 @@ def slices(results: Results) -> Picture:
         "each), whatever the other knobs were; under them how many trials that were, for many find a lower loss than "
         "few. Open marks were stopped early and stand where they were predicted to end; crosses diverged, triangles "
         "did not fit or failed, and losses far above the rest stand at the top edge too. Star: the best. Dashed, on "
-        f"grey: the baseline's mean and the range of its {count(len(results.baseline_runs), 'seed')}; dotted: its "
-        "value of the knob.",
-        figures=tuple(_panel(one, results) for one in data),
+        f"grey: the baseline's mean and the range of its {count(seeds, 'seed')}; dotted: its value of the knob.",
+        figures=tuple(_panel(one, findings) for one in data),
     )
 
 
@@ -165,14 +165,15 @@ def _counted(one: Slice) -> str:
     return joined([*parts, *([f"{len(one.without)} without a loss"] if one.without else [])])
 
 
-def _panel(one: Slice, results: Results) -> go.Figure:
+def _panel(one: Slice, findings: Findings) -> go.Figure:
+    results, noise = findings.results, findings.screening.baseline
     seen = [final for final in one.finals if not final.diverged]
     seeds = [run.val_loss for run in results.baseline_runs if run.val_loss is not None]
-    low, top = fence([*(final.loss for final in seen), *seeds])
+    low, top = fenced([*(final.loss for final in seen), *seeds])
     made = figure(axis_name(one.knob), "final loss (nats)", height=310, showlegend=False)
-    if seeds:
+    if noise is not None:
         made.add_hrect(y0=min(seeds), y1=max(seeds), fillcolor=BAND, line_width=0, layer="below")
-        made.add_hline(y=noise_of(seeds).mean, line={"color": BLACK, "width": 1, "dash": "dash"})
+        made.add_hline(y=noise.mean, line={"color": BLACK, "width": 1, "dash": "dash"})
     made.add_vline(x=_at(one.choices, one.baseline), line={"color": GREY, "width": 1, "dash": "dot"})
     complete, imputed = ([final for final in seen if final.imputed is word] for word in (False, True))
     bests = [(bucket, best) for bucket in one.buckets if (best := bucket.best) is not None]
@@ -234,11 +235,10 @@ def said(final: Final) -> str:
     return f"{hover(final.run)}{predicted}"
 
 
-def fence(losses: Sequence[float]) -> tuple[float, float]:
-    """A range from the lowest loss to Tukey's upper fence (Q3 + 1.5 IQR), or to the highest if below it."""
+def fenced(losses: Sequence[float]) -> tuple[float, float]:
+    """A range from the lowest loss to Tukey's upper fence, or to the highest if below it."""
     low, high = min(losses), max(losses)
-    first, third = np.quantile(losses, [0.25, 0.75])
-    return padded(low, min(high, float(third + 1.5 * (third - first)) or high))
+    return padded(low, min(high, tukey_fence(losses) or high))
 
 
 def _middle(bucket: Bucket, *, log: bool) -> float:

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import plotly.graph_objects as go
 
 from sweeps.analysis.curves import losses_of, schedule_of
@@ -28,6 +27,7 @@ from sweeps.report.figures.style import (
     hover,
     nothing,
     padded,
+    tukey_fence,
     wrapped,
 )
 from sweeps.store.records import Outcome, Pruning, Results, Run
@@ -269,8 +269,8 @@ def _expectations(found: Sequence[Outlook]) -> go.Figure:
             )
         )
     middle = [*(one.predicted for one in found), *(final for _, final in ended)]
-    first, third = np.quantile(middle, [0.25, 0.75])
-    usual = max(value for value in middle if value <= third + 1.5 * (third - first))  # Tukey's fence
+    fence = tukey_fence(middle)
+    usual = max(value for value in middle if value <= fence)
     bests = [one.pruning.best for one in found if one.pruning.best is not None]
     made.update_yaxes(range=padded(min([*bests, *(final for _, final in ended)]), max(usual, *bests), share=0.15))
     return made

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from sweeps.store.records import Run
@@ -148,6 +149,12 @@ def hover(run: Run) -> str:
     params = [f"{plain(name)} {plain(short(value))}" for name, value in run.params.items()]
     head = [f"<b>{wrapped(run.label, width=44)}</b>", f"trial {run.trial}, seed {run.seed}: {run.outcome}{loss}"]
     return "<br>".join([*head, *params])
+
+
+def tukey_fence(values: Sequence[float]) -> float:
+    """Tukey's upper fence (1977): the third quartile plus 1.5 times the distance between the quartiles."""
+    first, third = np.quantile(values, [0.25, 0.75])
+    return float(third + 1.5 * (third - first))
 
 
 def padded(low: float, high: float, *, share: float = 0.05) -> tuple[float, float]:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.analysis.boundaries import BoundaryVerdict, boundaries
+from sweeps.analysis.boundaries import BoundaryVerdict
+from sweeps.analysis.findings import Findings
 from sweeps.store.records import Results, Run
 from sweeps.study.space import distributions
 from sweeps.verdict.cautions import boundary_sentences
@@ -49,7 +50,7 @@ def crowd(count: int = 3, *, loss: float = 3.2, origin: str = "sampler", **param
 
 def found(runs: list[Run], **changes: Any) -> list[BoundaryVerdict]:
     study = synthetic.study(**changes)
-    return list(boundaries(synthetic.results([*SEEDS, *runs], study=study)))
+    return list(Findings(synthetic.results([*SEEDS, *runs], study=study)).boundaries)
 
 
 def test_the_best_trials_at_an_edge_are_a_crowd() -> None:
@@ -58,7 +59,7 @@ def test_the_best_trials_at_an_edge_are_a_crowd() -> None:
     assert verdict.p == pytest.approx(2 * 0.1**3)  # three of three in a tenth, either side
     assert (verdict.edge, verdict.suggestion) == (6e-3, 0.018)
     results = synthetic.results([*SEEDS, *crowd(learning_rate=5.9e-3), *spread()])
-    assert boundary_sentences(results) == [
+    assert boundary_sentences(Findings(results)) == [
         "The best trials crowd the high end of learning_rate, 0.006 (3 of the best 3 are in that tenth of its range): "
         "better values may lie above it; a new study could go on to 0.018."
     ]
@@ -118,7 +119,7 @@ def test_luck_of_seeds_is_no_reason_to_widen() -> None:
     runs = [*crowd(learning_rate=5.9e-3), *spread(), trial(60, 3.25, learning_rate=3e-4)]
     loud = [dataclasses.replace(run, val_loss=3.5 + 0.1 * i) for i, run in enumerate(SEEDS)]
     assert [one.knob for one in found(runs)] == ["learning_rate"]
-    assert boundaries(synthetic.results([*loud, *runs])) == ()
+    assert Findings(synthetic.results([*loud, *runs])).boundaries == ()
 
 
 def test_stopped_trials_count_where_they_were_predicted_to_end() -> None:
@@ -159,7 +160,7 @@ def test_an_even_draw_is_what_optunas_random_sampler_draws(knob: dict[str, Any],
     edge = low if side == "low" else high
     crowded = [trial(i, 3.2, n_embd=edge) for i in range(3)]
     rest = [trial(10 + i, 3.7, n_embd=high + low - edge) for i in range(20)]
-    (verdict,) = boundaries(synthetic.results([*SEEDS, *crowded, *rest], study=study))
+    (verdict,) = Findings(synthetic.results([*SEEDS, *crowded, *rest], study=study)).boundaries
     assert (verdict.p / 2) ** (1 / 3) == pytest.approx(share, abs=4 * math.sqrt(share / 1500))
 
 
@@ -169,10 +170,10 @@ def test_a_constant_and_the_order_change_nothing(shift: int, random: Any) -> Non
     runs = [*SEEDS, *crowd(learning_rate=5.9e-3), *spread()]
     moved = [dataclasses.replace(run, val_loss=(run.val_loss or 0.0) + shift) for run in runs]
     random.shuffle(moved)
-    assert boundaries(synthetic.results(moved)) == boundaries(synthetic.results(runs)) != ()
+    assert Findings(synthetic.results(moved)).boundaries == Findings(synthetic.results(runs)).boundaries != ()
 
 
 @pytest.mark.parametrize("results", [synthetic.results([]), synthetic.results(SEEDS), synthetic.family([3.5], [3.4])])
 def test_little_is_no_crowd(results: Results) -> None:
-    assert boundaries(results) == ()
-    assert boundary_sentences(results) == []
+    assert Findings(results).boundaries == ()
+    assert boundary_sentences(Findings(results)) == []

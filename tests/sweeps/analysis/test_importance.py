@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeps.analysis.importance import Importance, Importances, Share, importances
-from sweeps.report.figures.importance import importance
+from sweeps.analysis.findings import Findings
+from sweeps.analysis.importance import Importance, Importances, Share
+from sweeps.report.figures.importance import importance, missing
 from sweeps.report.figures.style import BLUE, GREY
 from sweeps.store.records import Results, Run
 from tests.helpers import synthetic
@@ -35,7 +36,7 @@ def _trials(count: int, loss: Callable[[Mapping[str, Any]], float], *, seed: int
 
 
 def _found(runs: list[Run]) -> Importances:
-    return importances(synthetic.results(runs, study=STUDY))
+    return Findings(synthetic.results(runs, study=STUDY)).importances
 
 
 @functools.cache
@@ -113,13 +114,13 @@ def test_each_method_asks_for_its_number_of_trials(
     found = _found(runs)
     assert [method.method for method in found.methods] == methods
     assert _found(runs) == found
-    assert found.reason == reason
+    assert missing(found) == reason
 
 
 def test_losses_that_are_all_alike_explain_nothing() -> None:
     found = _found(_trials(30, lambda _: 3.5))
     assert not found.methods
-    assert found.reason == "all 30 trials ended alike"
+    assert missing(found) == "all 30 trials ended alike"
 
 
 def test_hardly_any_difference_is_no_error() -> None:
@@ -131,7 +132,7 @@ def test_hardly_any_difference_is_no_error() -> None:
 
 def test_a_whole_study_names_its_planted_knob_and_counts_its_trials() -> None:
     results = synthetic.full()
-    found = importances(results)
+    found = Findings(results).importances
     assert (found.complete, found.imputed, found.diverged, found.left_out) == (35, 8, 1, 1)
     assert next(iter(found.methods[0].shares)) == "learning_rate"
     assert found.methods[0].clear == ("learning_rate",)
@@ -146,9 +147,10 @@ def _drawn(monkeypatch: pytest.MonkeyPatch, shares: Mapping[str, tuple[float, fl
         shares={name: Share(low=low, middle=middle, high=high) for name, (low, middle, high) in shares.items()},
         zero_line=0.2,
     )
-    found = Importances(methods=(made,), complete=30, imputed=4, diverged=1, left_out=2, reason="why not")
-    monkeypatch.setattr("sweeps.report.figures.importance.importances", lambda _: found)
-    return importance(synthetic.results([]))
+    found = Importances(methods=(made,), complete=30, imputed=4, diverged=1, left_out=2)
+    findings = Findings(synthetic.results([]))
+    vars(findings)["importances"] = found
+    return importance(findings)
 
 
 def test_points_are_filled_open_or_grey_by_where_their_interval_lies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +168,7 @@ def test_points_are_filled_open_or_grey_by_where_their_interval_lies(monkeypatch
     assert picture.summary == (
         "By fANOVA, learning_rate stands clear of a knob without effect; min_lr ÷ learning_rate stands above it, "
         "though not surely. Trials: 30 complete trials, 4 stopped early and 1 diverged; 2 without a loss left out. "
-        "why not."
+        "PED-ANOVA needs at least 50 trials of the search, and there are 35."
     )
 
 
@@ -185,7 +187,7 @@ def test_summary_claims_no_more_than_there_is(
 
 def test_without_enough_trials_there_is_a_reason() -> None:
     results: Results = synthetic.results([])
-    picture = importance(results)
+    picture = importance(Findings(results))
     assert not picture.figures
     assert picture.summary.startswith(
         "Not shown: at least 20 complete trials of the search are needed, and there are 0."

@@ -16,6 +16,7 @@ from scipy import stats
 
 from sweeps.analysis import screening
 from sweeps.analysis.arms import Arms
+from sweeps.analysis.findings import Findings
 from sweeps.analysis.more_data import amounts
 from sweeps.report.publish import page_of
 from sweeps.store.records import Results
@@ -151,12 +152,12 @@ def test_the_cost_is_welchs_difference(whole: list[float], half: list[float]) ->
     ids=["helps", "matters little", "undecided", "one seed", "hurts", "nothing yet"],
 )
 def test_what_is_said(losses: Mapping[float, Sequence[float]], words: list[str]) -> None:
-    assert sentences(results(losses)) == words
+    assert sentences(Findings(results(losses))) == words
 
 
 def test_more_of_the_data_than_the_baseline_has_is_measured() -> None:
     found = results({0.5: [3.50, 3.51, 3.49], 0.25: [3.7, 3.69, 3.71], 1.0: [3.40, 3.41, 3.39]}, own=0.5)
-    assert sentences(found) == [
+    assert sentences(Findings(found)) == [
         "On all of the training data (epochs: 1 instead of 2) the baseline ends 0.100 nats lower "
         "(95 % interval −0.123 to −0.077, 3 seeds against 3).",
         "On a quarter of the training data (epochs: 4 instead of 2) the baseline ends 0.200 nats higher "
@@ -170,13 +171,13 @@ def test_more_of_the_data_than_the_baseline_has_is_measured() -> None:
     [(1, 3.0, ""), (10, 0.05, ""), (20, 0.4, "runs of 0.4 epochs: the baseline's own 12,000 iterations make 8,")],
 )
 def test_a_longer_run_may_need_more_of_it(longer: int, epochs: float, said: str) -> None:
-    last = sentences(results({1.0: [3.4, 3.41], 0.5: [3.5, 3.51]}, longer=longer, epochs=epochs))[-1]
+    last = sentences(Findings(results({1.0: [3.4, 3.41], 0.5: [3.5, 3.51]}, longer=longer, epochs=epochs)))[-1]
     assert said in last if said else last.startswith("So more data")
 
 
 def test_nothing_where_it_is_not_asked() -> None:
-    assert sentences(results({1.0: [3.4, 3.41], 0.5: [3.5, 3.51]}, knob={})) == []
-    assert sentences(synthetic.results([], study=synthetic.study(knobs={**synthetic.KNOBS, **KNOB}))) == []
+    assert sentences(Findings(results({1.0: [3.4, 3.41], 0.5: [3.5, 3.51]}, knob={}))) == []
+    assert sentences(Findings(synthetic.results([], study=synthetic.study(knobs={**synthetic.KNOBS, **KNOB})))) == []
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.25])
@@ -193,8 +194,8 @@ def test_less_data_is_neither_a_change_to_make_nor_a_reason_to_warn() -> None:
     best = found.best
     assert best is not None
     assert best.origin == "baseline"
-    words = verdict.verdict(found)
-    assert words.data == tuple(sentences(found))
+    words = verdict.verdict(Findings(found))
+    assert words.data == tuple(sentences(Findings(found)))
     assert words.groups["Would more data help?"] == words.data
     assert not any("goes over its training data" in each or "data_fraction" in each for each in words.cautions)
 
@@ -248,6 +249,6 @@ def test_there_must_be_something_else_to_sweep() -> None:
 def test_the_report_says_it(tmp_path: Path) -> None:
     small_sweep.sweep(tmp_path, small())
     found = small_sweep.found(tmp_path)
-    page = page_of(found)
+    page = page_of(Findings(found))
     assert "Would more data help?" in page
     assert "half of the training data" in page

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from sweeps.analysis.curves import losses_of, schedule_of
-from sweeps.analysis.pruning import balance, exact_interval, rule_of
+from sweeps.analysis.findings import Findings
+from sweeps.analysis.pruning import exact_interval, rule_of
 from sweeps.pruning import plateau
 from sweeps.pruning.plateau import CurveState
 from sweeps.report.figures import pruning
@@ -81,7 +82,7 @@ def test_saved_is_the_share_of_the_horizon_that_stopped_trials_did_not_train() -
         synthetic.run(6, outcome="infeasible", val_loss=None, points=()),
         synthetic.run(7, optuna_study="plateau-confirm"),
     ]
-    found = balance(synthetic.results(runs))
+    found = Findings(synthetic.results(runs)).balance
     assert found.trials == 4
     assert [run.id for run in found.stopped] == [0, 1]
     assert found.saved == pytest.approx((0.5 + 0.9) / 4)
@@ -90,7 +91,8 @@ def test_saved_is_the_share_of_the_horizon_that_stopped_trials_did_not_train() -
 
 
 def test_a_diverged_trial_is_stopped_without_a_chance() -> None:
-    found = balance(synthetic.results([stopped(0, at=15, predicted=None, reason="diverged"), stopped(1, at=15)]))
+    runs = [stopped(0, at=15, predicted=None, reason="diverged"), stopped(1, at=15)]
+    found = Findings(synthetic.results(runs)).balance
     assert len(found.stopped) == 2
     assert found.expected == pytest.approx(0.01)
 
@@ -101,7 +103,7 @@ def test_a_diverged_trial_is_stopped_without_a_chance() -> None:
     ids=["best of all", "within the margin", "beyond it", "as expected"],
 )
 def test_a_mistake_ends_within_the_margin_of_the_best_of_its_moment(final: float, among_best: bool) -> None:
-    found = balance(synthetic.results([*complete(20), sentinel(0, final)]))
+    found = Findings(synthetic.results([*complete(20), sentinel(0, final)])).balance
     assert [one.among_best for one in found.sentinels] == [among_best]
 
 
@@ -111,12 +113,12 @@ def test_or_belongs_to_the_best_tenth_of_all_trials_by_now(trials: int, among_be
     better, worse = complete(2, loss=3.3), complete(trials - 8, start=200, loss=4.0)
     runs = [*better, *worse, *(stopped(300 + index, at=9) for index in range(5)), sentinel(0, 3.6, best=3.3)]
     assert len(runs) == trials
-    assert [one.among_best for one in balance(synthetic.results(runs)).sentinels] == [among_best]
+    assert [one.among_best for one in Findings(synthetic.results(runs)).balance.sentinels] == [among_best]
 
 
 def test_sentinels_that_have_not_ended_say_nothing_and_diverged_ones_were_no_mistake() -> None:
     runs = [sentinel(0, None, outcome="running"), sentinel(1, None, outcome="diverged")]
-    found = balance(synthetic.results(runs))
+    found = Findings(synthetic.results(runs)).balance
     assert [(one.run.id, one.among_best) for one in found.sentinels] == [(1, False)]
     assert found.interval == exact_interval(0, 1)
 
@@ -128,9 +130,9 @@ def test_only_the_plateau_pruner_has_a_rule() -> None:
     assert (found.epsilon, found.margin, found.looks) == (0.05, 0.1, (0.2, 0.5))
     assert rule_of(MEDIAN) is None
     wide = [*complete(20), sentinel(0, 3.59)]
-    assert balance(synthetic.results(wide, study=study)).mistakes == 1
-    assert balance(synthetic.results(wide)).mistakes == 0
-    assert balance(synthetic.results(wide, study=MEDIAN)).sentinels == ()
+    assert Findings(synthetic.results(wide, study=study)).balance.mistakes == 1
+    assert Findings(synthetic.results(wide)).balance.mistakes == 0
+    assert Findings(synthetic.results(wide, study=MEDIAN)).balance.sentinels == ()
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
@@ -174,8 +176,8 @@ UNSEEN = " None that was to be stopped went on to its end: not enough evidence o
 )
 def test_the_sentence(runs: list[Run], study: Any, text: str) -> None:
     results = synthetic.results(runs, study=study)
-    assert pruning_sentence(results) == text
-    assert (text in verdict(results).cautions) == bool(text)
+    assert pruning_sentence(Findings(results)) == text
+    assert (text in verdict(Findings(results)).cautions) == bool(text)
 
 
 def test_rounded() -> None:
@@ -188,7 +190,7 @@ def test_rounded() -> None:
 
 
 def cost(runs: list[Run], study: Any = PLATEAU) -> Picture:
-    return pruning.cost(synthetic.results(runs, study=study))
+    return pruning.cost(Findings(synthetic.results(runs, study=study)))
 
 
 @pytest.mark.parametrize("ends", [(15,), (3, 6, 6, 24), (29,)])
@@ -198,7 +200,7 @@ def test_the_area_above_the_line_is_the_training_saved(ends: tuple[int, ...]) ->
     x, y = np.array(line.x), np.array(line.y)
     assert line.line.shape == "hv"
     assert (np.diff(x) >= 0).all()
-    assert (np.diff(x) * (1 - y[:-1])).sum() == pytest.approx(balance(synthetic.results(runs)).saved)
+    assert (np.diff(x) * (1 - y[:-1])).sum() == pytest.approx(Findings(synthetic.results(runs)).balance.saved)
 
 
 def test_what_is_not_known_is_not_drawn() -> None:
@@ -237,7 +239,7 @@ def test_sentinels_stand_at_what_was_expected_and_what_came() -> None:
 )
 def test_pictures_by_pruner(study: Any, keys: list[str]) -> None:
     results = dataclasses.replace(FULL, study=study)
-    assert [picture.key for picture in pruning.pictures(results)] == keys
+    assert [picture.key for picture in pruning.pictures(Findings(results))] == keys
     assert stopped_curves(results).figures
 
 
@@ -341,6 +343,6 @@ def test_a_whole_study_has_them_all() -> None:
 @pytest.mark.parametrize("count", [0, 1])
 def test_nothing_and_one_run(count: int) -> None:
     results: Results = synthetic.results([synthetic.run(index) for index in range(count)])
-    for picture in (stopped_curves(results), *pruning.pictures(results)):
+    for picture in (stopped_curves(results), *pruning.pictures(Findings(results))):
         assert picture.summary.endswith(".")
         assert bool(picture.figures) == (count == 1 and picture.key == "stopped-curves")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from sweeps.analysis.findings import Findings
 from sweeps.analysis.noise import noise_of, prediction_factor, seeds_to_show
 from sweeps.analysis.screening import ScreenWord, screen
 from sweeps.text import perplexity
@@ -84,7 +85,7 @@ def test_without_known_noise_nothing_is_claimed(baseline: list[float]) -> None:
     effects = screen(results).knobs[0].effects
     assert [effect.word for effect in effects] == [ScreenWord.UNKNOWN] * 2
     assert all(effect.half_width is None for effect in effects)
-    assert "lowers the loss" not in " ".join(verdict(results).lines)
+    assert "lowers the loss" not in " ".join(verdict(Findings(results)).lines)
 
 
 def test_pruned_runs_count_in_the_family() -> None:
@@ -163,7 +164,7 @@ def test_best_is_of_the_search_alone_and_owns_up_to_its_luck() -> None:
     noise = noise_of([3.49, 3.0, 3.51])
     assert found.gain == pytest.approx(noise.mean - 3.4)
     assert found.luck == pytest.approx((noise.sd or 0) * prediction_factor(3, looks=7))
-    text = " ".join(verdict(results).best)
+    text = " ".join(verdict(Findings(results)).best)
     assert "winner of 7 trials" in text
     assert "screened, not yet proven" in text
 
@@ -193,4 +194,4 @@ def test_repeated_data_is_warned_of_above_four_epochs(train_tokens: int, warned:
     results = synthetic.family([3.4, 3.5], [3.3])
     results = dataclasses.replace(results, data=dataclasses.replace(results.data, train_tokens=train_tokens))
     assert results.data.epochs(synthetic.BASELINE) == pytest.approx(600 * 16 * 256 / train_tokens)
-    assert any("repeated tokens" in line for line in verdict(results).cautions) is warned
+    assert any("repeated tokens" in line for line in verdict(Findings(results)).cautions) is warned

@@ -13,7 +13,7 @@ from scipy import stats
 from sweeps.analysis.arms import BASELINE, PHASE, Arm, Arms
 from sweeps.analysis.attribution import AdviceWord, BestWord, KnobWord
 from sweeps.analysis.evidence import ALPHA_BEST, P_MULTIPLIER, Evidence
-from sweeps.analysis.judge import attribute
+from sweeps.analysis.findings import Findings
 from sweeps.engine import confirm
 from sweeps.engine.optuna_trials import OptunaTrials
 from sweeps.export.ladder import ladder
@@ -74,7 +74,7 @@ def test_the_noise_of_the_whole_change_is_its_own_and_that_of_a_knob_alone_the_o
 
 
 def test_the_knob_is_named(results: Results) -> None:
-    found = attribute(results)
+    found = Findings(results).attribution
     assert found is not None
     assert found.word is BestWord.IMPROVES
     assert found.effect is not None
@@ -150,7 +150,7 @@ def known(request: pytest.FixtureRequest) -> tuple[str, Results]:
 
 
 def test_the_words_are_the_truth(known: tuple[str, Results]) -> None:
-    name, found = known[0], attribute(known[1])
+    name, found = known[0], Findings(known[1]).attribution
     assert found is not None
     assert found.decided
     words = {knob.knob: knob.word for knob in found.knobs}
@@ -163,7 +163,7 @@ def test_the_words_are_the_truth(known: tuple[str, Results]) -> None:
 
 
 def test_intervals_hold_the_truth(known: tuple[str, Results]) -> None:
-    surface, found = getattr(confirming, known[0]), attribute(known[1])
+    surface, found = getattr(confirming, known[0]), Findings(known[1]).attribution
     assert found is not None
     assert found.effect is not None
     assert found.effect.low is not None
@@ -189,7 +189,7 @@ def test_a_best_that_is_no_better_costs_its_seeds_the_advice_and_each_knob_alone
 
 
 def test_the_path_falls_to_the_best(known: tuple[str, Results]) -> None:
-    found = attribute(known[1])
+    found = Findings(known[1]).attribution
     assert found is not None
     if known[0] == "flat":
         return
@@ -207,7 +207,7 @@ def test_max_trials_is_the_most(max_trials: int) -> None:
     results = confirming.searched(confirming.slow, trials=12, confirm={"seeds": 5, "max_trials": max_trials})
     made = confirming.confirmed(results, confirming.slow)
     assert sum(run.phase == PHASE for run in made.runs) == max_trials
-    found = attribute(made)
+    found = Findings(made).attribution
     assert (found is None) is (max_trials == 0)
     assert max_trials > 1 or found is None or not found.decided
 
@@ -247,7 +247,7 @@ def test_a_knob_that_diverges_alone_is_of_no_use_alone_and_gets_no_more_seeds() 
         return dataclasses.replace(run, outcome="diverged", val_loss=None) if run.id in hit else run
 
     results = dataclasses.replace(before, runs=tuple(ended(run) for run in before.runs))
-    found = attribute(results)
+    found = Findings(results).attribution
     assert found is not None
     knob = next(each for each in found.knobs if each.knob == "learning_rate")
     assert (knob.word, knob.diverged) in ((KnobWord.NECESSARY, 1), (KnobWord.HURTS, 1))
@@ -305,14 +305,14 @@ def test_a_phase_of_few_runs_settles_the_verdict_and_names_the_knob_before_it_re
 
 def test_a_knob_that_does_nothing_and_diverges_is_of_no_use() -> None:
     before = confirming.confirmed(confirming.searched(confirming.slow, trials=12), confirming.slow)
-    settled = attribute(before)
+    settled = Findings(before).attribution
     assert settled is not None
     idle = next(each.knob for each in settled.knobs if each.knob != "learning_rate" and not each.necessary)
     hit = {run.id for run in Evidence(before).runs(Arm(frozenset([idle])))[:1]}
     runs = [
         dataclasses.replace(run, outcome="diverged", val_loss=None) if run.id in hit else run for run in before.runs
     ]
-    found = attribute(dataclasses.replace(before, runs=tuple(runs)))
+    found = Findings(dataclasses.replace(before, runs=tuple(runs))).attribution
     assert found is not None
     assert {each.knob: each.word for each in found.knobs}[idle] is KnobWord.HURTS
 
@@ -331,7 +331,7 @@ def test_a_knob_is_shown_alone_where_the_best_spoils_what_it_gains() -> None:
     )
     runs = tuple(lucky if run.id == lucky.id else run for run in searched.runs)
     results = confirming.confirmed(dataclasses.replace(searched, runs=runs), _spoilt)
-    found = attribute(results)
+    found = Findings(results).attribution
     assert found is not None
     assert found.broken
     assert found.by_one
@@ -348,9 +348,9 @@ def test_a_knob_is_shown_alone_where_the_best_spoils_what_it_gains() -> None:
     assert found.searched.id == lucky.id
     words = {knob.knob: knob.word for knob in found.knobs}
     assert words == {"learning_rate": KnobWord.ALONE, "n_embd": KnobWord.HURTS}
-    assert trial_of(results, None) == found.best
-    exported = export_run(results, found.best, date="2026-11-24")
+    assert trial_of(Findings(results), None) == found.best
+    exported = export_run(Findings(results), found.best, date="2026-11-24")
     assert exported.settings["learning_rate"] == 3e-3
     assert exported.settings["n_embd"] == 384
     assert "verdict: Learning rate improves on the baseline alone" in exported.text
-    assert ladder(results, found.best).seeds == found.effect.n
+    assert ladder(Findings(results), found.best).seeds == found.effect.n

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.analysis.judge import attribute
+from sweeps.analysis.findings import Findings
 from sweeps.export.ladder import RATES, SLACK, TIMES, ladder, lines, write_ladder
 from sweeps.export.nanogpt_config import ExportError
 from sweeps.export.trial import check_best, export_run
@@ -27,7 +27,7 @@ def results() -> Results:
 def test_rungs_double(results: Results) -> None:
     run = results.best
     assert run is not None
-    made = ladder(results, run)
+    made = ladder(Findings(results), run)
     assert [rung.iters for rung in made.rungs] == [times * run.config.max_iters for times in TIMES]
     assert [rung.tokens for rung in made.rungs] == [times * 600 * 16 * 256 for times in TIMES]
     for rung in made.rungs:
@@ -38,7 +38,7 @@ def test_the_band_goes_down_by_the_last_drop_a_doubling(results: Results) -> Non
     run = results.best
     assert run is not None
     level = confirming.slow(run.config)
-    for rung in ladder(results, run).rungs:
+    for rung in ladder(Findings(results), run).rungs:
         assert rung.high == pytest.approx(level)
         assert rung.low == pytest.approx(level - 0.3 * math.log2(rung.times))
 
@@ -53,7 +53,7 @@ def test_a_power_law_ends_within_the_band() -> None:
 
 def test_another_trial_has_no_band_but_limits_of_its_own(results: Results) -> None:
     other = synthetic.run(4, val_loss=3.6)
-    made = ladder(results, other)
+    made = ladder(Findings(results), other)
     assert all(rung.low is None and rung.high is None for rung in made.rungs)
     at = {point.step: point.val_loss for point in other.points}
     assert made.limits == pytest.approx({0.25: at[160] + SLACK, 0.5: at[300] + SLACK, 0.75: at[440] + SLACK})
@@ -63,7 +63,7 @@ def test_another_trial_has_no_band_but_limits_of_its_own(results: Results) -> No
 def test_nine_configs_of_plain_assignments(results: Results, tmp_path: Path) -> None:
     run = results.best
     assert run is not None
-    made = ladder(results, run)
+    made = ladder(Findings(results), run)
     exports = write_ladder(made, results, tmp_path / "ladder", evidence=("because",))
     assert len(exports) == len(TIMES) * len(RATES)
     for name in exports:
@@ -81,16 +81,16 @@ def test_nine_configs_of_plain_assignments(results: Results, tmp_path: Path) -> 
 
 def test_a_best_that_is_shown_is_exported_with_its_verdict() -> None:
     found = confirming.confirmed(confirming.searched(confirming.slow, trials=12), confirming.slow)
-    check_best(found)
+    check_best(Findings(found))
     run = found.best
     assert run is not None
-    assert "# - verdict: " in export_run(found, run, date="d").text
-    assert "not proven" not in export_run(found, run, date="d").text
+    assert "# - verdict: " in export_run(Findings(found), run, date="d").text
+    assert "not proven" not in export_run(Findings(found), run, date="d").text
 
 
 def test_noise_is_not_called_best() -> None:
     found = confirming.confirmed(confirming.searched(confirming.flat, trials=12), confirming.flat)
-    assert attribute(found) is not None
+    assert Findings(found).attribution is not None
     with pytest.raises(ExportError, match="--force"):
-        check_best(found)
-    check_best(confirming.searched(confirming.flat, trials=12))  # nothing was confirmed: it is only screened
+        check_best(Findings(found))
+    check_best(Findings(confirming.searched(confirming.flat, trials=12)))  # nothing was confirmed: it is only screened

@@ -16,6 +16,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sweeps.analysis.findings import Findings
 from sweeps.export import nanogpt_config as nanogpt_config_module
 from sweeps.export.nanogpt_config import ExportError, export_checkpoint, nanogpt_config, write_config
 from sweeps.export.trial import evidence, export_run
@@ -236,7 +237,7 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_name_gets_out_of_its_comment(name):
     hostile = run(optuna_study=name, label=name, reason=name, outcome="failed", val_loss=None)
-    made = export_run(results(hostile, **{"version": name, name: "x"}), hostile, date=name)
+    made = export_run(Findings(results(hostile, **{"version": name, name: "x"})), hostile, date=name)
     assert made.text.isascii()
     assert nanogpt_configurator(made.text)["learning_rate"] == 1e-3
     statements = ast.parse(made.text).body
@@ -251,7 +252,7 @@ def test_the_evidence_stands_in_the_comments():
     seeds = [run(n, origin="baseline", val_loss=loss) for n, loss in enumerate([3.5, 3.7, 3.6])]
     unfinished = run(3, origin="baseline", outcome="failed", val_loss=None)
     best = run(7, label="dropout 0", seed=1338)
-    made = export_run(results(*seeds, unfinished, best, torch="2.13", commit="abc"), best, date="2026-11-24")
+    made = export_run(Findings(results(*seeds, unfinished, best, torch="2.13", commit="abc")), best, date="2026-11-24")
     said = comments(made.text)
     for fact in (
         "study plateau, trial 7 (dropout 0), seed 1338",
@@ -277,18 +278,18 @@ def test_the_evidence_stands_in_the_comments():
 )
 def test_few_baseline_seeds(losses, said):
     seeds = [run(n, origin="baseline", val_loss=loss) for n, loss in enumerate(losses)]
-    assert any(said in line for line in evidence(results(*seeds), run(), date="d"))
+    assert any(said in line for line in evidence(Findings(results(*seeds)), run(), date="d"))
 
 
 def test_a_run_that_did_not_complete_has_no_loss_to_show():
     pruned = run(outcome="pruned", reason="worse than the median", val_loss=None)
-    lines = evidence(results(pruned), pruned, date="d")
+    lines = evidence(Findings(results(pruned)), pruned, date="d")
     assert "NOT a complete run, so no final loss stands behind it: pruned: worse than the median" in lines
 
 
 def test_a_run_on_a_cpu_is_exported_for_a_cpu():
     slow = run(device="cpu")
-    made = export_run(results(slow), slow, date="d").settings
+    made = export_run(Findings(results(slow)), slow, date="d").settings
     assert (made["device"], made["dtype"], made["compile"]) == ("cpu", "float32", False)
 
 

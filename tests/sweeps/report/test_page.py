@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from sweeps.analysis.findings import Findings
 from sweeps.report import publish
 from sweeps.report.page import render
 from sweeps.report.publish import page_of
@@ -52,13 +53,13 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def full() -> str:
-    return page_of(synthetic.full())
+    return page_of(Findings(synthetic.full()))
 
 
 @pytest.fixture(scope="module")
 def swept() -> str:
     """Of a study whose verdict is confirmed."""
-    return page_of(attributions.swept())
+    return page_of(Findings(attributions.swept()))
 
 
 @pytest.fixture(scope="module", params=["full", "swept"])
@@ -111,7 +112,7 @@ def test_every_figure_is_json_with_a_place_and_a_description(full: str) -> None:
     page = Page(full)
     drawn = {a["id"]: a for a in page.named("div") if a.get("class") == "plot"}
     scripts = [a for a in page.named("script") if a.get("type") == "application/json"]
-    assert len(drawn) == len(scripts) == sum(len(each.figures) for each in publish.pictures(synthetic.full()))
+    assert len(drawn) == len(scripts) == sum(len(each.figures) for each in publish.pictures(Findings(synthetic.full())))
     for attributes, text in zip(page.named("script"), page.scripts, strict=True):
         if attributes.get("type") == "application/json":
             assert drawn[attributes["data-plot"]]["aria-label"]
@@ -122,7 +123,7 @@ def test_every_figure_is_json_with_a_place_and_a_description(full: str) -> None:
 def test_every_sentence_of_the_verdict_is_there_to_read(either: str, request: pytest.FixtureRequest) -> None:
     results = attributions.swept() if "swept" in request.node.name else synthetic.full()
     text = Page(either).text
-    for line in verdict(results).lines:
+    for line in verdict(Findings(results)).lines:
         assert " ".join(line.replace("`", "").split()) in text
 
 
@@ -156,7 +157,7 @@ def test_each_changed_setting_has_its_verdict(swept: str) -> None:
 
 def test_a_best_config_is_not_offered_as_one_before_it_is_shown_to_be(full: str, swept: str) -> None:
     said = "not shown to be better than the baseline; what differs"
-    once = Page(page_of(attributions.swept(seeds=1))).text
+    once = Page(page_of(Findings(attributions.swept(seeds=1)))).text
     assert "Not enough evidence" in once
     assert said in once
     assert said in Page(full).text
@@ -193,16 +194,16 @@ def test_confirm_runs_are_in_the_table_with_their_phase(swept: str) -> None:
     ],
 )
 def test_commands_to_repeat_it(command: str, shown: str) -> None:
-    text = Page(page_of(synthetic.results([], provenance={"command": command}))).text
+    text = Page(page_of(Findings(synthetic.results([], provenance={"command": command})))).text
     assert shown in text[text.index("Commands to repeat it") :]
 
 
 def test_what_it_took_stands_beside_what_was_estimated() -> None:
     runs = [synthetic.run(0, "baseline", seconds=90.0), synthetic.run(1, "baseline", seconds=96.0, seed=1338)]
-    plain = Page(render(synthetic.results(runs), [])).text
+    plain = Page(render(Findings(synthetic.results(runs)), [])).text
     assert "time70 min, 93 s a run of the baseline" in plain
     estimate = {"estimated at the start": "2 h 05 min, 80 s a run of the baseline"}
-    text = Page(render(synthetic.results(runs, provenance=estimate), [])).text
+    text = Page(render(Findings(synthetic.results(runs, provenance=estimate)), [])).text
     said = "estimated at the start: 2 h 05 min, 80 s a run of the baseline; took: 70 min, 93 s a run of the baseline"
     assert text.count("80 s a run") == 1
     assert said in text
@@ -237,7 +238,7 @@ def test_whatever_the_study_says_is_only_text() -> None:
     runs = [dataclasses.replace(run, label=f"{run.label} {EVIL}", reason=EVIL, device=EVIL) for run in results.runs]
     data = dataclasses.replace(results.data, path=EVIL, fingerprint=EVIL)
     evil = dataclasses.replace(results, runs=tuple(runs), data=data, provenance={EVIL: EVIL})
-    clean, page = Page(page_of(results)), Page(page_of(evil))
+    clean, page = Page(page_of(Findings(results))), Page(page_of(Findings(evil)))
     assert [tag for tag, _ in page.elements].count("script") == [tag for tag, _ in clean.elements].count("script")
     assert "img" not in {tag for tag, _ in page.elements}
     assert not any("onerror" in attributes for _, attributes in page.elements)
@@ -249,10 +250,10 @@ def test_whatever_the_study_says_is_only_text() -> None:
     "runs", [[], [synthetic.run(0, "baseline")], [synthetic.run(0, outcome="failed", val_loss=None)]]
 )
 def test_tiny_results_have_a_report_too(runs: list[Run]) -> None:
-    page = Page(page_of(synthetic.results(runs)))
+    page = Page(page_of(Findings(synthetic.results(runs))))
     assert any(attributes.get("id") == "verdict" for _, attributes in page.elements)
     assert len(page.named("tr")) >= len(runs)
 
 
 def test_the_same_results_give_the_same_page(full: str) -> None:
-    assert page_of(synthetic.full()) == full
+    assert page_of(Findings(synthetic.full())) == full

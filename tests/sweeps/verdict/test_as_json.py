@@ -8,19 +8,25 @@ from typing import Any
 
 import pytest
 
-from sweeps.analysis.attribution import AdviceWord, KnobWord
-from sweeps.verdict.as_json import summarize, verdict_json, verdict_of
+from sweeps.analysis.attribution import AdviceWord, Attribution, KnobWord
+from sweeps.analysis.findings import Findings
+from sweeps.verdict.as_json import summarize, verdict_of
 from tests.helpers import attributions, synthetic
-from tests.helpers.attributions import CASES, attribution, gain, knob
+from tests.helpers.attributions import CASES, attribution, findings_of, gain, knob
 
-RESULTS = attributions.results()
 HALF = 2.776445 * 0.01
 """of the interval of a mean of 5 with a standard error of .01: Student's t at 4 degrees of freedom"""
 
 
+def json_of(found: Attribution) -> dict[str, Any]:
+    shown = verdict_of(findings_of(found))
+    assert shown is not None
+    return shown
+
+
 def of_case(case: str) -> dict[str, Any]:
     """As a reader gets it."""
-    return json.loads(json.dumps(verdict_json(CASES[case](), RESULTS), allow_nan=False))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(json_of(CASES[case]()), allow_nan=False))  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -105,7 +111,7 @@ def test_a_knob() -> None:
     ],
 )
 def test_words_of_knobs(word: KnobWord, name: str) -> None:
-    found = verdict_json(attribution(knobs=(knob("dropout", word, None),)), RESULTS)
+    found = json_of(attribution(knobs=(knob("dropout", word, None),)))
     assert found["knobs"][0]["verdict"] == name
     assert found["knobs"][0]["effect"] is found["knobs"][0]["ci"] is found["knobs"][0]["reset"] is None
     assert found["knobs"][0]["n"] == 0
@@ -121,7 +127,7 @@ def test_a_pair_is_there_where_it_does_what_no_knob_does_alone() -> None:
 
 
 def test_a_single_seed_has_no_interval() -> None:
-    found = verdict_json(attribution(effect=gain(0.3, n=1)), RESULTS)
+    found = json_of(attribution(effect=gain(0.3, n=1)))
     assert (found["delta"], found["ci"]) == (0.3, None)
 
 
@@ -135,20 +141,20 @@ def test_candidates_have_the_absolute_values_that_they_change_and_the_telling_on
     ]
     assert found[3]["more_seeds"] == 4
     sizes = [attributions.advice(index, AdviceWord.WRONG, gain(-0.1 * (index + 1))) for index in range(3)]
-    ordered = verdict_json(attribution(advice=tuple(sizes)), RESULTS)["candidates"]
+    ordered = json_of(attribution(advice=tuple(sizes)))["candidates"]
     assert [each["effect"] for each in ordered] == pytest.approx([-0.3, -0.2, -0.1])
 
 
 def test_nothing_is_said_before_anything_is_confirmed() -> None:
-    assert verdict_of(synthetic.results([])) is None
-    assert verdict_of(synthetic.full()) is None
+    assert verdict_of(Findings(synthetic.results([]))) is None
+    assert verdict_of(Findings(synthetic.full())) is None
 
 
 def test_a_whole_study() -> None:
     results = attributions.swept()
-    shown = summarize(results, seconds=1.0, store=Path("study.db"), report=Path("report.html"))
+    shown = summarize(Findings(results), seconds=1.0, store=Path("study.db"), report=Path("report.html"))
     found = shown["verdict"]
-    assert found == verdict_of(results)
+    assert found == verdict_of(Findings(results))
     assert [(each["name"], each["verdict"]) for each in found["knobs"]] == [
         ("learning_rate", "alone"),
         ("n_embd", "alone"),

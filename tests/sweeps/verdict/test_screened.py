@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from sweeps.analysis.findings import Findings
 from sweeps.verdict.verdict import verdict
 from tests.helpers import synthetic
 
@@ -24,11 +25,11 @@ from tests.helpers import synthetic
     ],
 )
 def test_headline(baseline: Sequence[float], star: Sequence[float], headline: str) -> None:
-    assert verdict(synthetic.family(baseline, star)).headline.startswith(headline)
+    assert verdict(Findings(synthetic.family(baseline, star))).headline.startswith(headline)
 
 
 def test_verdict_of_a_whole_study() -> None:
-    found = verdict(synthetic.full())
+    found = verdict(Findings(synthetic.full()))
     text = "\n".join(found.lines)
     assert found.headline.startswith("Changed alone, n_embd and learning_rate each lower the loss")
     assert "dropout 0 → 0.3 raises the loss by" in text
@@ -51,7 +52,7 @@ def test_verdict_tells_how_single_runs_ended_and_what_was_not_tried() -> None:
     advice = synthetic.run(
         8, "candidate", label="candidate: n_layer 24", val_loss=None, outcome="infeasible", reason="no memory"
     )
-    lines = verdict(dataclasses.replace(results, runs=(*results.runs, diverged, advice))).lines
+    lines = verdict(Findings(dataclasses.replace(results, runs=(*results.runs, diverged, advice)))).lines
     assert "learning_rate 0.001 → 0.006 diverged (loss 11 at 40)." in lines
     assert "Advice n_layer 24 did not fit in memory (no memory)." in lines
     assert "Not tried alone: min_lr, warmup_iters, weight_decay and n_embd." in lines
@@ -65,5 +66,5 @@ def test_verdict_tells_how_single_runs_ended_and_what_was_not_tried() -> None:
     ],
 )
 def test_verdict_says_what_would_decide(loss: float, sentence: str) -> None:
-    found = verdict(synthetic.family([3.49, 3.5, 3.51], [loss]))
+    found = verdict(Findings(synthetic.family([3.49, 3.5, 3.51], [loss])))
     assert sentence in " ".join(found.knobs)

@@ -14,12 +14,13 @@ from pydantic import ValidationError
 
 from sweeps.analysis.attribution import AdviceWord, Attribution, BestWord, KnobWord
 from sweeps.analysis.contrasts import Contrast
+from sweeps.analysis.findings import Findings
 from sweeps.cli import app
 from sweeps.study.sections import MAX_CONFIRM_SEEDS, Confirm
 from sweeps.verdict.recommendation import ends, left_open
-from sweeps.verdict.verdict import Verdict, in_words, verdict
+from sweeps.verdict.verdict import Verdict, verdict
 from tests.helpers import attributions, synthetic
-from tests.helpers.attributions import CASES, KNOBS, attribution, bimodal, contrast, gain, knob
+from tests.helpers.attributions import CASES, KNOBS, attribution, bimodal, contrast, findings_of, gain, knob
 
 RESULTS = attributions.results()
 WHOLE = "by 0.510 nats (95 % interval 0.482 to 0.538, 5 paired seeds)"
@@ -27,7 +28,7 @@ WHOLE = "by 0.510 nats (95 % interval 0.482 to 0.538, 5 paired seeds)"
 
 
 def words(found: Attribution) -> Verdict:
-    return in_words(found, RESULTS)
+    return verdict(findings_of(found))
 
 
 HEADLINES = {
@@ -308,7 +309,7 @@ def test_advice() -> None:
 def test_right_advice_is_named_even_where_the_best_config_is_not_shown_to_be_better() -> None:
     found = dataclasses.replace(CASES["nothing"](), advice=attributions.ANSWERS)
     tried = synthetic.run(5, "candidate", label="candidate: learning_rate 0.002")
-    said = in_words(found, dataclasses.replace(RESULTS, runs=(*RESULTS.runs, tried)))
+    said = verdict(findings_of(found, dataclasses.replace(RESULTS, runs=(*RESULTS.runs, tried))))
     assert said.headline.endswith(" But of the advice, this is right: learning_rate 0.002.")
     assert any("`sweep export plateau --trial 5 --iters 600`" in sentence for sentence in said.next)
 
@@ -350,10 +351,10 @@ def test_the_best_config_has_its_gain_on_fresh_seeds_beside_the_searchs() -> Non
 
 @pytest.mark.parametrize(("method", "baseline"), [("paired", 3.83), ("unpaired", 3.825)])
 def test_means_are_over_the_seeds_that_the_effect_is_over(method: str, baseline: float) -> None:
-    found = ends(attribution(effect=gain(0.51, method=method)), RESULTS)
+    found = ends(findings_of(attribution(effect=gain(0.51, method=method))))
     assert found is not None
     assert found.means == pytest.approx((baseline, 3.32))
-    assert ends(attribution(effect=None), RESULTS) is None
+    assert ends(findings_of(attribution(effect=None))) is None
 
 
 @pytest.mark.parametrize(
@@ -405,7 +406,7 @@ def test_the_command_takes_the_seeds_that_are_named() -> None:
 @pytest.mark.parametrize("case", [*CASES, None])
 def test_every_command_is_one_that_sweep_understands(case: str | None) -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    said = in_words(CASES[case]() if case else None, RESULTS)
+    said = verdict(findings_of(CASES[case]() if case else None))
     for line in said.lines:
         for command in re.findall(r"`([^`]+)`", line):
             program, name, *arguments = shlex.split(command)
@@ -414,7 +415,7 @@ def test_every_command_is_one_that_sweep_understands(case: str | None) -> None:
 
 
 def test_before_the_confirm_phase_the_screening_stands() -> None:
-    said = verdict(synthetic.full())
+    said = verdict(Findings(synthetic.full()))
     assert said.headline.startswith("Changed alone, ")
     assert "not yet proven" in said.headline
     assert said.proof == said.screening == ()
@@ -422,12 +423,12 @@ def test_before_the_confirm_phase_the_screening_stands() -> None:
         "`sweep confirm plateau` proves or refutes this on fresh seeds; before that no config is shown to be better "
         "than the baseline.",
     )
-    assert verdict(dataclasses.replace(RESULTS, runs=RESULTS.runs[:7])).proof == ()
+    assert verdict(Findings(dataclasses.replace(RESULTS, runs=RESULTS.runs[:7]))).proof == ()
 
 
 def test_a_study_that_was_swept_and_confirmed_is_told_as_it_is() -> None:
     """By `synthetic.surface` rate 3e-3 gains .085 and width 768 .055; dropout .05 costs .002, less than min_effect."""
-    said = verdict(attributions.swept())
+    said = verdict(Findings(attributions.swept()))
     assert said.headline.startswith(
         "Learning rate and width each break the plateau alone; the best config, which also "
     )

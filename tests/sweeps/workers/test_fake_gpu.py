@@ -15,6 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 from sweeps import cli
+from sweeps.analysis.findings import Findings
 from sweeps.engine import session
 from sweeps.paths import StudyPaths
 from sweeps.verdict.verdict import verdict
@@ -97,9 +98,8 @@ def test_the_two_widest_are_infeasible_said_so_and_run_no_more_than_once(tmp_pat
     assert {run.config.n_embd for run in results.runs if run.outcome == "complete"} == {32, 48, 64}
     lost = [run for run in results.runs if run.outcome == "infeasible"]
     assert all("out of memory" in run.reason for run in lost)
-    assert any(
-        "Infeasible: trial" in line and "with n_layer 1 and n_embd 80 (" in line for line in verdict(results).lines
-    )
+    lines = verdict(Findings(results)).lines
+    assert any("Infeasible: trial" in line and "with n_layer 1 and n_embd 80 (" in line for line in lines)
     # every shape that doesn't fit is run once: later proposals of it are told so, and another is asked for
     shapes = [shape_of(run.config) for run in lost]
     assert len(shapes) == len(set(shapes))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sweeps.analysis.findings import Findings
 from sweeps.engine.planning.measure import STEPS, MeasuringError, measure
 from sweeps.errors import NotFound, SpecError, StudyChanged
 from sweeps.report import page
@@ -124,9 +125,9 @@ def test_modes_are_said(tmp_path: Path) -> None:
     found = small_sweep.found(tmp_path)
     iters = {run.config.n_embd: run.config.max_iters for run in found.runs}
     assert iters[16] > 1.7 * iters[32]
-    said = " ".join(verdict.verdict(found).cautions)
+    said = " ".join(verdict.verdict(Findings(found)).cautions)
     assert "Trials of every width and depth are equal in time, not in tokens" in said
-    assert "in equal time for the others; tokens/s of a worker: 10,000 at width 16" in page.render(found, [])
+    assert "in equal time for the others; tokens/s of a worker: 10,000 at width 16" in page.render(Findings(found), [])
 
 
 def test_too_few_minutes_leave_nothing_behind(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from sweeps.analysis.arms import Arm, Arms
 from sweeps.analysis.attribution import AdviceWord, Attribution, PathStep
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.curves import losses_of, schedule_of
-from sweeps.analysis.judge import attribute
+from sweeps.analysis.findings import Findings
 from sweeps.pruning import plateau
 from sweeps.report.figures import ablation_path, forest, seeds
 from sweeps.report.figures.ablation_path import stairs
@@ -263,9 +263,10 @@ def _confirmed() -> Results:
 
 def test_pairs_are_of_fresh_seeds_the_half_horizon_first() -> None:
     results = _confirmed()
-    found = attribute(results)
+    findings = Findings(results)
+    found = findings.attribution
     assert found is not None
-    assert [(pair.half, pair.seed, pair.baseline, pair.best) for pair in seed_pairs(results, found)] == [
+    assert [(pair.half, pair.seed, pair.baseline, pair.best) for pair in seed_pairs(findings.evidence, found)] == [
         (True, SEED + 1, 4.0, None),
         (True, SEED + 2, 4.1, 3.7),
         (False, SEED, 3.80, None),  # the search's own, on which the best was chosen
@@ -302,8 +303,8 @@ def test_runs_that_diverged_are_said() -> None:
 
 
 def test_pictures_begin_with_the_confirm_phase() -> None:
-    assert ablation_path.pictures(synthetic.full()) == ()
-    made = ablation_path.pictures(_confirmed())
+    assert ablation_path.pictures(Findings(synthetic.full())) == ()
+    made = ablation_path.pictures(Findings(_confirmed()))
     assert [picture.key for picture in made] == ["confirmed-effects", "ablation-path", "every-seed"]
     assert all(isinstance(picture, Picture) and picture.summary.endswith(".") for picture in made)
     assert made[-1].figures
@@ -335,7 +336,7 @@ def test_the_bests_fresh_seeds_stand_against_the_baselines_with_its_plateau_mark
     best = results.best
     assert best is not None
     assert [run.seed for run in best_seeds(results, best)] == [SEED + index for index in range(1, 6)]
-    picture = best_curve(results)
+    picture = best_curve(Findings(results))
     (drawn,) = picture.figures
     upper = [trace for trace in drawn.data if trace.yaxis != "y2"]
     groups = [trace.legendgroup for trace in upper]
@@ -348,7 +349,7 @@ def test_the_bests_fresh_seeds_stand_against_the_baselines_with_its_plateau_mark
 
 
 def test_without_fresh_seeds_the_winner_stands_alone() -> None:
-    drawn = best_curve(synthetic.full()).figures[0]
+    drawn = best_curve(Findings(synthetic.full())).figures[0]
     assert _named(drawn, "range of the seeds").fill == "toself"
     best = [trace for trace in drawn.data if trace.legendgroup == "best"]
     assert [trace.line.width for trace in best] == [2.5]

@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from sweeps.analysis.findings import Findings
 from sweeps.analysis.noise import prediction_factor
 from sweeps.report.figures import style
 from sweeps.report.figures.candidates import difference
@@ -69,7 +70,7 @@ def test_difference_interpolates_by_tokens_where_the_grids_differ() -> None:
 
 
 def test_effect_rows_begin_with_the_knob_that_moves_most_and_end_with_advice() -> None:
-    labels = [row.label for row in effect_rows(FULL)]
+    labels = [row.label for row in effect_rows(Findings(FULL))]
     assert labels[0] == "learning_rate 0.001 → 1e-4"
     assert labels[-3:] == [
         "advice: learning_rate 0.0005, min_lr 5e-05",
@@ -86,7 +87,7 @@ def test_perplexity_rows() -> None:
 
 
 def test_every_picture_of_a_whole_study_is_drawn_and_said() -> None:
-    made = pictures(FULL)
+    made = pictures(Findings(FULL))
     assert len({picture.key for picture in made}) == len(made) == 13
     for picture in made:
         assert picture.figures, picture.key
@@ -113,10 +114,10 @@ def test_every_picture_of_a_whole_study_is_drawn_and_said() -> None:
     ids=["empty", "running", "one seed", "one pruned", "no curves", "no baseline", "all alike"],
 )
 def test_few_runs_get_a_sentence_instead_of_an_empty_chart(results: Results) -> None:
-    for picture in pictures(results):
+    for picture in pictures(Findings(results)):
         assert picture.summary.endswith(".")
         assert all(any(trace.x is not None for trace in drawn.data) for drawn in picture.figures)
-    drawn = {picture.key for picture in pictures(results) if picture.figures}
+    drawn = {picture.key for picture in pictures(Findings(results)) if picture.figures}
     assert "importances" not in drawn
     if not any(run.points for run in results.runs):
         assert not drawn & {"loss-curves", "best-curve", "candidates"}

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sweeps.analysis.findings import Findings
 from sweeps.report.figures.maps import Map, map_data, pictures
 from sweeps.report.figures.style import VERMILION
 from sweeps.study.knobs import RangeKnob
@@ -20,13 +21,13 @@ FULL = synthetic.full()
 def decay_map(**knobs: Any) -> Map:
     """The map of a study without trials, its ranges as given."""
     study = synthetic.study(knobs={**synthetic.KNOBS, **knobs})
-    found = map_data(synthetic.results([], study=study), "weight_decay")
+    found = map_data(Findings(synthetic.results([], study=study)), "weight_decay")
     assert found is not None
     return found
 
 
 def test_a_map_holds_the_searchs_trials_the_lowest_loss_on_top() -> None:
-    found = map_data(FULL, "n_embd")
+    found = map_data(Findings(FULL), "n_embd")
     assert found is not None
     assert len(found.finals) == 44
     losses = [final.loss for final in found.finals]
@@ -71,19 +72,19 @@ def test_time_scales_stay_within_the_map_and_reach_its_edges(
 )
 def test_a_pair_is_mapped_where_both_are_swept(knobs: tuple[str, ...], keys: list[str]) -> None:
     study = synthetic.study(knobs={name: synthetic.KNOBS[name] for name in knobs})
-    found = pictures(dataclasses.replace(FULL, study=study))
+    found = pictures(Findings(dataclasses.replace(FULL, study=study)))
     assert [picture.key for picture in found] == keys
     assert all(picture.figures for picture in found)
 
 
 def test_values_without_an_order_make_no_map() -> None:
     study = synthetic.study(knobs={**synthetic.KNOBS, "n_embd": {"choices": [384, 768]}})
-    assert map_data(synthetic.results([], study=study), "n_embd") is None
+    assert map_data(Findings(synthetic.results([], study=study)), "n_embd") is None
     assert isinstance(study.knobs["learning_rate"], RangeKnob)
 
 
 def test_marks_tell_complete_from_stopped_and_losses_share_one_scale() -> None:
-    figure = pictures(FULL)[0].figures[0]
+    figure = pictures(Findings(FULL))[0].figures[0]
     coloured = [trace for trace in figure.data if trace.marker.cmin is not None]
     assert [trace.marker.symbol for trace in coloured] == ["circle-open", "circle"]
     assert [len(trace.x) for trace in coloured] == [8, 35]
@@ -99,10 +100,10 @@ def test_marks_tell_complete_from_stopped_and_losses_share_one_scale() -> None:
 
 def test_the_decay_map_says_the_bests_time_scale() -> None:
     run = synthetic.run(0, params={**synthetic.params_of(synthetic.BASELINE), "weight_decay": 0.5})
-    picture = pictures(synthetic.results([run]))[1]
+    picture = pictures(Findings(synthetic.results([run])))[1]
     assert "τ = 2,000 iterations, 3.3 times the length of its run" in picture.summary  # 1 / (1e-3 * 0.5), of 600
 
 
 def test_without_a_complete_trial_there_is_a_sentence() -> None:
-    for picture in pictures(synthetic.results([])):
+    for picture in pictures(Findings(synthetic.results([]))):
         assert picture.summary == "Nothing to draw yet: no trial of the search is complete."

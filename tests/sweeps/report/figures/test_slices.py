@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.analysis.finals import finals
+from sweeps.analysis.findings import Findings
 from sweeps.report.figures.parallel import parallel, parallel_axes, parallel_trials
 from sweeps.report.figures.slices import Slice, slice_data, slices
 from sweeps.report.figures.style import BLUE, GREY, VERMILION
@@ -20,7 +20,7 @@ from sweeps.study.knobs import PARAM
 from tests.helpers import synthetic
 
 FULL = synthetic.full()
-DATA = {one.knob: one for one in slice_data(FULL)}
+DATA = {one.knob: one for one in slice_data(Findings(FULL))}
 CURVE = synthetic.points(synthetic.BASELINE, 3.5)
 
 
@@ -57,7 +57,7 @@ def test_buckets_are_fifths_of_the_range_on_its_own_scale(knob: str, edges: list
 @pytest.mark.parametrize("knob", synthetic.KNOBS)
 def test_every_trial_with_a_final_loss_is_in_the_bucket_that_holds_its_value(knob: str) -> None:
     one = DATA[knob]
-    assert sorted(final.run.id for final in one.finals) == sorted(final.run.id for final in finals(FULL))
+    assert sorted(final.run.id for final in one.finals) == sorted(final.run.id for final in Findings(FULL).finals)
     for bucket in one.buckets:
         for final in bucket.finals:
             assert bucket.low <= float(final.run.params[PARAM.get(knob, knob)]) <= bucket.high
@@ -82,7 +82,7 @@ def test_a_buckets_best_may_be_one_that_was_stopped_but_none_that_diverged() -> 
         trial(2, 3.4, dropout=0.29),
         dataclasses.replace(trial(3, None, dropout=0.15), outcome="diverged"),
     ]
-    (one,) = slice_data(results_of({"dropout": synthetic.KNOBS["dropout"]}, runs))
+    (one,) = slice_data(Findings(results_of({"dropout": synthetic.KNOBS["dropout"]}, runs)))
     bests = [bucket.best for bucket in one.buckets]
     assert [None if best is None else best.run.id for best in bests] == [1, None, None, None, 2]
     assert [len(bucket.finals) for bucket in one.buckets] == [2, 0, 1, 0, 1]
@@ -97,7 +97,7 @@ def test_a_buckets_best_may_be_one_that_was_stopped_but_none_that_diverged() -> 
 )
 def test_a_constant_and_the_order_change_no_bests(trials: list[tuple[float, int]], shift: int, random: Any) -> None:
     def bests(runs: list[Run]) -> list[float | None]:
-        (one,) = slice_data(results_of({"learning_rate": synthetic.KNOBS["learning_rate"]}, runs))
+        (one,) = slice_data(Findings(results_of({"learning_rate": synthetic.KNOBS["learning_rate"]}, runs)))
         assert one.gap >= 0
         return [None if bucket.best is None else bucket.best.loss for bucket in one.buckets]
 
@@ -113,10 +113,10 @@ def test_each_choice_is_a_bucket_in_the_studys_order() -> None:
     knobs = {"batch_size": {"choices": [16, 8, 32]}}
     runs = [trial(i, 3.5 + i / 10, batch_size=size) for i, size in enumerate((16, 32, 8, 32))]
     results = results_of(knobs, runs)
-    (one,) = slice_data(results)
+    (one,) = slice_data(Findings(results))
     assert one.choices == (16, 8, 32)
     assert [[final.run.id for final in bucket.finals] for bucket in one.buckets] == [[0], [2], [1, 3]]
-    axis = slices(results).figures[0].layout.xaxis
+    axis = slices(Findings(results)).figures[0].layout.xaxis
     assert axis.ticktext == ("16", "8", "32")
     assert (
         [one.at(run) for run in runs]
@@ -131,7 +131,7 @@ def test_each_choice_is_a_bucket_in_the_studys_order() -> None:
 def _traces(one: Slice, results: Results) -> dict[str, Any]:
     """A panel's traces by colour and symbol, or by mode."""
     index = list(results.study.knobs).index(one.knob)
-    data = slices(results).figures[index].data
+    data = slices(Findings(results)).figures[index].data
     return {f"{t.marker.color} {t.marker.symbol or 'circle'}" if t.mode == "markers" else t.mode: t for t in data}
 
 
@@ -163,14 +163,14 @@ def test_bars_span_their_bucket_at_its_best_loss() -> None:
 
 def test_the_baselines_mean_and_the_range_of_its_seeds_are_drawn() -> None:
     losses = [run.val_loss or 0.0 for run in FULL.baseline_runs]
-    band, mean, value = slices(FULL).figures[3].layout.shapes
+    band, mean, value = slices(Findings(FULL)).figures[3].layout.shapes
     assert (band.y0, band.y1) == (min(losses), max(losses))
     assert mean.y0 == pytest.approx(sum(losses) / 3)
     assert value.x0 == 0.0
 
 
 def test_the_summary_names_the_knob_with_the_widest_gap() -> None:
-    picture = slices(FULL)
+    picture = slices(Findings(FULL))
     gap = DATA["learning_rate"].gap
     assert gap == max(one.gap for one in DATA.values())
     assert f"learning_rate changes the best loss the most: its worst part lets it fall to {gap:.3f}" in picture.summary
@@ -185,7 +185,7 @@ def test_parallel_axes_go_from_each_knobs_lowest_to_its_highest() -> None:
         trial(i, loss, learning_rate=rate) for i, (rate, loss) in enumerate([(1e-4, 4.0), (1e-3, 3.0), (1e-2, 3.5)])
     ]
     results = synthetic.results(runs)
-    axes = parallel_axes(results, parallel_trials(results))
+    axes = parallel_axes(results, parallel_trials(Findings(results)))
     assert axes[0].positions == pytest.approx((0, 0.5, 1))  # log
     assert (axes[0].low, axes[0].high) == ("1e-4", "0.01")
     assert axes[-1].name == "final loss"
@@ -194,9 +194,9 @@ def test_parallel_axes_go_from_each_knobs_lowest_to_its_highest() -> None:
 
 
 def test_stopped_trials_are_dotted_lines_behind_the_others_to_their_predicted_loss() -> None:
-    picture = parallel(FULL)
+    picture = parallel(Findings(FULL))
     traces = picture.figures[0].data
-    assert len(traces) == len(parallel_trials(FULL)) == 43
+    assert len(traces) == len(parallel_trials(Findings(FULL))) == 43
     dotted = [trace.line.dash == "dot" for trace in traces]
     assert dotted == [True] * 8 + [False] * 35
     assert all("predicted final loss" in trace.text[0] for trace in traces[:8])

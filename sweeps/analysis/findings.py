@@ -1,0 +1,89 @@
+"""Findings of a study: everything the analysis says of its results, each part computed once, when first asked for."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from sweeps.analysis import judge, screening
+from sweeps.analysis.arms import PHASE
+from sweeps.analysis.attribution import Attribution
+from sweeps.analysis.boundaries import BoundaryVerdict, boundaries
+from sweeps.analysis.calibration import Calibration, calibration
+from sweeps.analysis.evidence import Evidence
+from sweeps.analysis.finals import Final, finals
+from sweeps.analysis.importance import Importances, importances
+from sweeps.analysis.more_data import Amount, amounts
+from sweeps.analysis.pruning import Balance, balance, rule_of
+from sweeps.analysis.screening import Screening
+from sweeps.pruning.rule import Rule
+from sweeps.store.records import Results, Run
+from sweeps.study.study import Study
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the runs of a study show. Terminal, verdict, report, dashboard, export and `--json` speak of this object."""
+
+    results: Results
+
+    @property
+    def study(self) -> Study:
+        """The study that the results belong to."""
+        return self.results.study
+
+    @functools.cached_property
+    def evidence(self) -> Evidence:
+        """The runs by arm, and contrasts of them."""
+        return Evidence(self.results)
+
+    @functools.cached_property
+    def attribution(self) -> Attribution | None:
+        """The confirmed verdict. None: nothing has been run to confirm it, or there is nothing to confirm."""
+        confirmed = any(run.phase == PHASE for run in self.results.runs)
+        return judge.judge(self.evidence) if confirmed else None
+
+    @functools.cached_property
+    def to_train(self) -> Run | None:
+        """The run whose config to train. None: no trial is complete."""
+        return judge.to_train(self.results, self.attribution)
+
+    @functools.cached_property
+    def screening(self) -> Screening:
+        """Single runs against the seeds of the baseline."""
+        return screening.screen(self.results)
+
+    @functools.cached_property
+    def finals(self) -> tuple[Final, ...]:
+        """The final losses of the search's trials, predicted for those that were stopped early."""
+        return finals(self.results)
+
+    @functools.cached_property
+    def boundaries(self) -> tuple[BoundaryVerdict, ...]:
+        """Edges of the ranges that the best trials crowd."""
+        return boundaries(self.results, self.finals)
+
+    @functools.cached_property
+    def rule(self) -> Rule | None:
+        """The rule that stops trials early. None: the study has another pruner, or none."""
+        return rule_of(self.study)
+
+    @functools.cached_property
+    def balance(self) -> Balance:
+        """What stopping trials early saved, and what it may have cost."""
+        return balance(self.results, self.finals, self.rule)
+
+    @functools.cached_property
+    def calibration(self) -> Calibration | None:
+        """How well the rule's predictions keep what they promise. None: there is no rule."""
+        return None if self.rule is None else calibration(self.results, self.rule)
+
+    @functools.cached_property
+    def importances(self) -> Importances:
+        """How much each knob matters over the search space."""
+        return importances(self.results, self.finals)
+
+    @functools.cached_property
+    def amounts(self) -> tuple[Amount, ...]:
+        """What the baseline loses on other amounts of data."""
+        return amounts(self.results)
