@@ -1,4 +1,4 @@
-"""A study in Optuna's terms: distributions of its parameters, its sampler and its pruner."""
+"""The search space of a study in Optuna's terms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sweeps.study.study import Study
 
 
 def distributions(study: Study) -> dict[str, BaseDistribution]:
-    """The space, by parameter name."""
+    """Return the distribution of each of Optuna's parameters, by name."""
     space: dict[str, BaseDistribution] = {}
     for name, knob in study.sampled.items():
         param = PARAM.get(name, name)
