@@ -284,7 +284,7 @@ def test_a_rising_curve_above_all_others_is_stopped_for_being_dominated_alone() 
     ("others", "trials", "better"), [(9, 40, 0), (9, 40, 2), (19, 40, 3), (39, 40, 3), (39, 40, 4)]
 )
 def test_the_chance_is_that_of_drawing_ranks(others: int, trials: int, better: int) -> None:
-    """If `better` of `others` end lower, the share of future trials that do is Beta(better + 1, others - better + 1)."""
+    """If `better` of `others` end lower, the share of later trials that do is Beta(better + 1, others - better + 1)."""
     finals = np.arange(others, dtype=float)
     sure: dict[str, Any] = {"scale": 1e-9, "degrees": 1e6}
     chance = chance_among_best(Prediction(mean=better - 0.5, **sure), finals, best=-9.0, margin=0.0, trials=trials)
