@@ -150,16 +150,17 @@ class Sieve:
                 "the corpus has one usable document, but training and validation need at least one each; "
                 "add documents, or cut this one into several rows (chapters, pages)"
             )
-        if not counts.documents["val"]:
-            remedy = f"raise it to {_above(counts.lowest)}"
-        elif not counts.documents["train"]:
-            remedy = f"lower it to {_below(counts.highest)}"
-        else:
+        if all(counts.documents.values()):
             return
-        empty = "validation" if not counts.documents["val"] else "training"
+        if not counts.documents["val"]:
+            empty, change, start = "validation", "raise", counts.lowest
+        else:
+            empty, change, start = "training", "lower", counts.highest
+        fraction = _fraction_between(counts.lowest, counts.highest, start=start)
+        remedy = "add different documents" if fraction is None else f"{change} it to {fraction} or add documents"
         raise DataError(
             f"data.val_fraction={options.val_fraction:g} puts none of the {kept} documents into the {empty} split; "
-            f"{remedy} or give more documents"
+            f"{remedy}"
         )
 
 
@@ -179,14 +180,18 @@ def place(digest: bytes) -> float:
     return int.from_bytes(digest[:8], "big") / 2.0**64
 
 
-def _above(number: float) -> float:
-    """Return a number above `number` and below 1, with two significant digits if such a number exists."""
-    unit = 10.0 ** (math.floor(math.log10(max(number, 1e-9))) - 1)
-    rounded = (math.floor(number / unit) + 1) * unit
-    return float(f"{rounded:.10g}") if rounded < 1.0 else (number + 1.0) / 2
+def _fraction_between(lowest: float, highest: float, *, start: float) -> float | None:
+    """Return a short decimal above `lowest` and at most `highest`, close to `start`, which is one of the two.
 
-
-def _below(number: float) -> float:
-    """Return a number at or below `number`, with two significant digits."""
-    unit = 10.0 ** (math.floor(math.log10(max(number, 1e-9))) - 1)
-    return float(f"{max(math.floor(number / unit), 1) * unit:.10g}")
+    A val_fraction in this range gives both splits a document. It has two significant digits if that suffices. None:
+    the range is empty, because all documents are equal.
+    """
+    if lowest == highest:
+        return None
+    exponent = math.floor(math.log10(max(start, 1e-9)))
+    for decimals in range(1 - exponent, 18 - exponent):
+        steps = math.floor(start * 10.0**decimals) + (start == lowest)
+        fraction = round(steps * 10.0**-decimals, decimals)
+        if lowest < fraction <= highest:
+            return fraction
+    return highest

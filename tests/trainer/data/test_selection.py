@@ -108,6 +108,28 @@ def test_an_empty_split_is_reported_with_a_fraction_that_helps(texts: list[str],
     assert set(remedied.values()) == {"train", "val"}
 
 
+@pytest.mark.parametrize(
+    ("lowest", "highest", "val", "remedy"),
+    [
+        (0.1234, 0.5, 0, "raise it to 0.13 or add documents"),
+        (0.1234, 0.5678, 2, "lower it to 0.56 or add documents"),
+        (0.4048, 0.4058, 2, "lower it to 0.405 or add documents"),
+        (0.4048, 0.4058, 0, "raise it to 0.405 or add documents"),
+        (0.9987, 0.99881, 0, "raise it to 0.9988 or add documents"),
+        (0.00001234, 0.5, 0, "raise it to 1.3e-05 or add documents"),
+        (0.3, 0.3, 2, "add different documents"),
+    ],
+)
+def test_the_suggested_fraction_lies_between_the_documents(
+    lowest: float, highest: float, val: int, remedy: str
+) -> None:
+    sieve = Sieve(Options())
+    sieve.counts.documents = {"train": 2 - val, "val": val}
+    sieve.counts.lowest, sieve.counts.highest = lowest, highest
+    with pytest.raises(DataError, match=rf"split; {re.escape(remedy)}$"):
+        sieve.check_splits()
+
+
 def test_an_empty_selection_is_reported_with_the_reasons() -> None:
     sieve = Sieve(Options(min_chars=100))
     sieve.admit("short")
