@@ -20,8 +20,15 @@ import yaml
 from sweeps.analysis.findings import Findings
 from sweeps.errors import StoreError
 from sweeps.paths import StudyPaths
-from sweeps.report.dashboard import address_of, figures, publish, serve, server, study_note
-from sweeps.report.publish import pictures
+from sweeps.report.dashboard import (
+    address_of,
+    publish_to_dashboard,
+    serve,
+    server,
+    study_note,
+    titled_figures,
+)
+from sweeps.report.publish import all_pictures
 from sweeps.store.store import Store
 from sweeps.verdict.verdict import verdict
 from tests.helpers import small_sweep
@@ -83,14 +90,16 @@ def test_what_was_found_stands_in_the_dashboard(tmp_path: Path) -> None:
     findings = Findings(results)
     with Store(f"sqlite:///{paths.store}") as store:
         for _ in range(2):  # the second time replaces what the first has written
-            publish(findings, store.storage, paths, pictures=pictures(findings), today=datetime.date(2026, 11, 24))
+            publish_to_dashboard(
+                findings, store.storage, paths, pictures=all_pictures(findings), today=datetime.date(2026, 11, 24)
+            )
     with dashboard(tmp_path) as ask:
         study = ask("/api/studies/1")
         assert study["note"]["body"] == study_note(findings)
         assert verdict(findings).headline in study["note"]["body"]
         assert study["note"]["version"] == 1
         drawn = {each["id"] for each in study["plotly_graph_objects"]}
-        assert drawn == set(figures(pictures(findings)))
+        assert drawn == set(titled_figures(all_pictures(findings)))
         assert drawn
         names = [artifact["filename"] for artifact in study["artifacts"]]
         assert sorted(names) == ["small-best.py", "small-best.yaml", "small.yaml"]
@@ -109,7 +118,7 @@ def test_it_listens_on_this_machine_only(tmp_path: Path) -> None:
     with server(url) as running:
         assert running.server_address[0] == "127.0.0.1"
         with (
-            pytest.raises(UserError, match=f"port {running.server_port} can't be had: .*--port 0"),
+            pytest.raises(UserError, match=f"port {running.server_port} is not available: .*--port 0"),
             server(url, port=running.server_port),
         ):
             pass

@@ -12,8 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from sweeps.analysis.findings import Findings
-from sweeps.report import publish
-from sweeps.report.publish import page_of
+from sweeps.report.publish import all_pictures, page_of
 from sweeps.verdict.verdict import verdict
 from tests.helpers import attributions, synthetic
 
@@ -59,7 +58,7 @@ class Visit:
 
     def __init__(self, browser: Browser, report: Path, *, study: str, width: int) -> None:
         self.results = STUDIES[study]()
-        self.figures = sum(len(picture.figures) for picture in publish.pictures(Findings(self.results)))
+        self.figures = sum(len(picture.figures) for picture in all_pictures(Findings(self.results)))
         self.context = browser.new_context(offline=True, viewport={"width": width, "height": 800})
         self.requests: list[str] = []
         self.errors: list[str] = []

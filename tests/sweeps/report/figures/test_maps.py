@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.analysis.findings import Findings
-from sweeps.report.figures.maps import Map, map_data, pictures
+from sweeps.report.figures.maps import LossMap, map_data, map_pictures
 from sweeps.report.figures.style import VERMILION
 from sweeps.study.knobs import RangeKnob
 from tests.helpers import synthetic
@@ -18,7 +18,7 @@ from tests.helpers import synthetic
 FULL = synthetic.full()
 
 
-def decay_map(**knobs: Any) -> Map:
+def decay_map(**knobs: Any) -> LossMap:
     """The map of a study without trials, its ranges as given."""
     study = synthetic.study(knobs={**synthetic.KNOBS, **knobs})
     found = map_data(Findings(synthetic.results([], study=study)), "weight_decay")
@@ -72,7 +72,7 @@ def test_time_scales_stay_within_the_map_and_reach_its_edges(
 )
 def test_a_pair_is_mapped_where_both_are_swept(knobs: tuple[str, ...], keys: list[str]) -> None:
     study = synthetic.study(knobs={name: synthetic.KNOBS[name] for name in knobs})
-    found = pictures(Findings(dataclasses.replace(FULL, study=study)))
+    found = map_pictures(Findings(dataclasses.replace(FULL, study=study)))
     assert [picture.key for picture in found] == keys
     assert all(picture.figures for picture in found)
 
@@ -84,7 +84,7 @@ def test_values_without_an_order_make_no_map() -> None:
 
 
 def test_marks_tell_complete_from_stopped_and_losses_share_one_scale() -> None:
-    figure = pictures(Findings(FULL))[0].figures[0]
+    figure = map_pictures(Findings(FULL))[0].figures[0]
     coloured = [trace for trace in figure.data if trace.marker.cmin is not None]
     assert [trace.marker.symbol for trace in coloured] == ["circle-open", "circle"]
     assert [len(trace.x) for trace in coloured] == [8, 35]
@@ -100,10 +100,10 @@ def test_marks_tell_complete_from_stopped_and_losses_share_one_scale() -> None:
 
 def test_the_decay_map_says_the_bests_time_scale() -> None:
     run = synthetic.run(0, params={**synthetic.params_of(synthetic.BASELINE), "weight_decay": 0.5})
-    picture = pictures(Findings(synthetic.results([run])))[1]
+    picture = map_pictures(Findings(synthetic.results([run])))[1]
     assert "τ = 2,000 iterations, 3.3 times the length of its run" in picture.summary  # 1 / (1e-3 * 0.5), of 600
 
 
 def test_without_a_complete_trial_there_is_a_sentence() -> None:
-    for picture in pictures(Findings(synthetic.results([]))):
+    for picture in map_pictures(Findings(synthetic.results([]))):
         assert picture.summary == "Nothing to draw yet: no trial of the search is complete."

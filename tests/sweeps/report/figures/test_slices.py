@@ -1,10 +1,9 @@
-"""Isolation plots and parallel coordinates: where trials go, which is the best there, and how they are drawn."""
+"""Isolation plots: which bucket holds each trial, which trial is the best there, and how both are drawn."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from typing import Any
 
 import pytest
@@ -12,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.analysis.findings import Findings
-from sweeps.report.figures.parallel import parallel, parallel_axes, parallel_trials
-from sweeps.report.figures.slices import Slice, slice_data, slices
+from sweeps.report.figures.slices import Slice, slice_data, slices_picture
 from sweeps.report.figures.style import BLUE, GREY, VERMILION
 from sweeps.store.records import Results, Run
 from sweeps.study.knobs import PARAM
@@ -116,7 +114,7 @@ def test_each_choice_is_a_bucket_in_the_studys_order() -> None:
     (one,) = slice_data(Findings(results))
     assert one.choices == (16, 8, 32)
     assert [[final.run.id for final in bucket.finals] for bucket in one.buckets] == [[0], [2], [1, 3]]
-    axis = slices(Findings(results)).figures[0].layout.xaxis
+    axis = slices_picture(Findings(results)).figures[0].layout.xaxis
     assert axis.ticktext == ("16", "8", "32")
     assert (
         [one.at(run) for run in runs]
@@ -131,7 +129,7 @@ def test_each_choice_is_a_bucket_in_the_studys_order() -> None:
 def _traces(one: Slice, results: Results) -> dict[str, Any]:
     """A panel's traces by colour and symbol, or by mode."""
     index = list(results.study.knobs).index(one.knob)
-    data = slices(Findings(results)).figures[index].data
+    data = slices_picture(Findings(results)).figures[index].data
     return {f"{t.marker.color} {t.marker.symbol or 'circle'}" if t.mode == "markers" else t.mode: t for t in data}
 
 
@@ -163,44 +161,15 @@ def test_bars_span_their_bucket_at_its_best_loss() -> None:
 
 def test_the_baselines_mean_and_the_range_of_its_seeds_are_drawn() -> None:
     losses = [run.val_loss or 0.0 for run in FULL.baseline_runs]
-    band, mean, value = slices(Findings(FULL)).figures[3].layout.shapes
+    band, mean, value = slices_picture(Findings(FULL)).figures[3].layout.shapes
     assert (band.y0, band.y1) == (min(losses), max(losses))
     assert mean.y0 == pytest.approx(sum(losses) / 3)
     assert value.x0 == 0.0
 
 
 def test_the_summary_names_the_knob_with_the_widest_gap() -> None:
-    picture = slices(Findings(FULL))
+    picture = slices_picture(Findings(FULL))
     gap = DATA["learning_rate"].gap
     assert gap == max(one.gap for one in DATA.values())
     assert f"learning_rate changes the best loss the most: its worst part lets it fall to {gap:.3f}" in picture.summary
     assert "35 complete trials, 8 stopped early, 1 diverged and 1 without a loss" in picture.summary
-
-
-# --- parallel coordinates ------------------------------------------------------------------------------------------
-
-
-def test_parallel_axes_go_from_each_knobs_lowest_to_its_highest() -> None:
-    runs = [
-        trial(i, loss, learning_rate=rate) for i, (rate, loss) in enumerate([(1e-4, 4.0), (1e-3, 3.0), (1e-2, 3.5)])
-    ]
-    results = synthetic.results(runs)
-    axes = parallel_axes(results, parallel_trials(Findings(results)))
-    assert axes[0].positions == pytest.approx((0, 0.5, 1))  # log
-    assert (axes[0].low, axes[0].high) == ("1e-4", "0.01")
-    assert axes[-1].name == "final loss"
-    assert axes[-1].positions == pytest.approx((1, 0, 0.5))
-    assert axes[1].positions == (0, 0, 0)
-
-
-def test_stopped_trials_are_dotted_lines_behind_the_others_to_their_predicted_loss() -> None:
-    picture = parallel(Findings(FULL))
-    traces = picture.figures[0].data
-    assert len(traces) == len(parallel_trials(Findings(FULL))) == 43
-    dotted = [trace.line.dash == "dot" for trace in traces]
-    assert dotted == [True] * 8 + [False] * 35
-    assert all("predicted final loss" in trace.text[0] for trace in traces[:8])
-    assert traces[-1].line.color == VERMILION
-    assert traces[-1].x[-1] == 0
-    assert picture.summary.startswith("35 complete trials and 8 that were stopped early;")
-    assert not any(math.isnan(x) for trace in traces for x in trace.x)

@@ -1,0 +1,26 @@
+"""Trials that were stopped early, sentinels and complete trials, for results whose numbers are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sweeps.store.records import Run
+from tests.helpers import synthetic
+
+CURVE = synthetic.points(synthetic.BASELINE, 3.5)
+
+
+def stopped(number: int, *, at: int, predicted: float | None = 4.0, best: float = 3.5, **changes: Any) -> Run:
+    """A trial pruned at evaluation `at` of 30."""
+    noted = synthetic.pruning(CURVE[at], synthetic.BASELINE, predicted=predicted, best=best, **changes)
+    return synthetic.run(number, outcome="pruned", val_loss=None, points=CURVE[: at + 1], pruning=noted)
+
+
+def sentinel(number: int, final: float | None, *, predicted: float = 4.0, best: float = 3.5, **changes: Any) -> Run:
+    """A trial that would have been pruned at evaluation 10."""
+    noted = synthetic.pruning(CURVE[10], synthetic.BASELINE, predicted=predicted, best=best, sentinel=True)
+    return synthetic.run(number, val_loss=final, points=CURVE, pruning=noted, **changes)
+
+
+def complete(count: int, *, start: int = 100, loss: float = 3.5) -> list[Run]:
+    return [synthetic.run(start + index, val_loss=loss + index / 1000) for index in range(count)]
