@@ -68,7 +68,9 @@ def server(url: str, *, port: int = 0, artifacts: Path | None = None) -> Iterato
             f"sqlite:///{path_of(url)}", engine_kwargs={"connect_args": {"timeout": 60}}
         )
     except RuntimeError as error:
-        raise StoreError(f"{path_of(url)}: its Optuna tables are not those of Optuna {optuna.__version__}") from error
+        raise StoreError(
+            f"{path_of(url)}: its tables are not those of Optuna {optuna.__version__}; use the version that wrote it"
+        ) from error
     try:
         has_artifacts = artifacts is not None and artifacts.is_dir()
         artifact_store = FileSystemArtifactStore(str(artifacts)) if has_artifacts else None

@@ -59,7 +59,7 @@ def _template(name: str) -> str:
 
 
 def _verdict(words: Verdict) -> str:
-    """Return the headline and the sentences below it, except what to train next, which is a section of its own."""
+    """Return the headline and the sentences below it; what to train next is a separate section."""
     groups = [
         f"<h3>{escaped(heading)}</h3>\n{items(sentences)}"
         for heading, sentences in words.groups.items()
@@ -118,7 +118,7 @@ def _loss_rows(findings: Findings, best: Run, *, judged: bool) -> Iterator[str]:
 
 
 def _setting_rows(best: TrainConfig, reference: TrainConfig | None, verdicts: Mapping[str, str]) -> Iterator[str]:
-    """Yield the baseline's and the best's value of each setting; `verdicts`: in words, by knob."""
+    """Yield a row per setting with the baseline's and the best's value; `verdicts`: words by knob."""
     baseline = {} if reference is None else reference.as_dict()
     changed = {} if reference is None else changes(best, reference)
     for name, value in best.as_dict().items():

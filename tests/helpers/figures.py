@@ -1,4 +1,4 @@
-"""Parts of a drawn figure, and a small confirmed study to draw."""
+"""Parts of a figure, and runs and a small confirmed study to draw."""
 
 from __future__ import annotations
 

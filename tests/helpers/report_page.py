@@ -11,7 +11,7 @@ from tests.helpers import attributions, synthetic
 
 
 class Page(HTMLParser):
-    """Elements with their attributes, and the text of each script, in the page's order."""
+    """Elements with their attributes, and the texts of scripts, in document order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -34,10 +34,11 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        """What is to be read, with spaces as one types them."""
+        """The visible text, with single plain spaces."""
         return " ".join("".join(self.texts).replace("\u00a0", " ").split())
 
     def named(self, tag: str) -> list[dict[str, str | None]]:
+        """Return the attributes of all elements of that tag."""
         return [attributes for name, attributes in self.elements if name == tag]
 
 

@@ -111,8 +111,8 @@ def single_changes(findings: Findings) -> SingleChanges | None:
 
 
 def _bands(baseline: Noise, *, family: int) -> tuple[NoiseBand, ...]:
-    one, together = baseline.half_width(), baseline.half_width(looks=family)
-    if one is None or together is None:
+    single, together = baseline.half_width(), baseline.half_width(looks=family)
+    if single is None or together is None:
         return ()
     return (
         NoiseBand(
@@ -123,7 +123,7 @@ def _bands(baseline: Noise, *, family: int) -> tuple[NoiseBand, ...]:
         ),
         NoiseBand(
             name="noise, one run (95 %)",
-            half_width=one,
+            half_width=single,
             colour=INNER_BAND,
             legend_colour="rgba(0,0,0,0.22)",
         ),

@@ -51,7 +51,7 @@ _ROW_STEP = 0.27
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowEffect:
+class ForestMark:
     """One mark of a row."""
 
     kind: str
@@ -67,7 +67,7 @@ class ForestRow:
 
     label: str
     word: str
-    effects: tuple[RowEffect, ...]
+    effects: tuple[ForestMark, ...]
     more_seeds: int | None
     """further seeds that would decide an open word"""
 
@@ -96,10 +96,10 @@ def _knob_row(knob: KnobVerdict, attribution: Attribution) -> ForestRow:
     )
 
 
-def _effects(*measured: tuple[str, Contrast | None, str, Contrast | None]) -> tuple[RowEffect, ...]:
+def _effects(*measured: tuple[str, Contrast | None, str, Contrast | None]) -> tuple[ForestMark, ...]:
     """Return the known effects of (kind, effect, test's name, test)."""
     return tuple(
-        RowEffect(kind=kind, effect=effect, test=None if test is None else (name, test))
+        ForestMark(kind=kind, effect=effect, test=None if test is None else (name, test))
         for kind, effect, name, test in measured
         if effect is not None
     )
@@ -149,7 +149,7 @@ def visible_range(effects: Sequence[Contrast], floor: float) -> tuple[float, flo
 
 
 def forest_picture(attribution: Attribution) -> Picture:
-    """Draw each knob alone and what is lost without it; the advice is a second figure."""
+    """Draw each knob alone and what the best loses without it; the advice is a second figure."""
     key, title = "confirmed-effects", "Effect of each knob on fresh seeds"
     panels = [rows for rows in (knob_rows(attribution), advice_rows(attribution)) if any(row.effects for row in rows)]
     if not panels:
@@ -216,7 +216,7 @@ def _figure(rows: Sequence[ForestRow], floor: float) -> go.Figure:
 
 
 def _kind_traces(kind: str, rows: Sequence[ForestRow], *, least: float) -> Iterator[go.Scatter]:
-    """Yield the seeds, intervals and means of one kind of effect; what is below `least` is drawn there."""
+    """Yield the seeds, intervals and means of one kind of effect; values below `least` are drawn at `least`."""
     marks = [
         (mark, row, index + _ROW_STEP * place)
         for index, row in enumerate(rows)
@@ -242,7 +242,7 @@ def _kind_traces(kind: str, rows: Sequence[ForestRow], *, least: float) -> Itera
     )
 
 
-def _hover(mark: RowEffect, row: ForestRow) -> str:
+def _hover(mark: ForestMark, row: ForestRow) -> str:
     effect = mark.effect
     lines = [f"<b>{wrapped(row.label, width=44)}</b>", f"{mark.kind}: {contrast_words(effect)}"]
     if effect.p is not None:

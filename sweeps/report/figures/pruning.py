@@ -51,7 +51,7 @@ def cost_picture(findings: Findings) -> Picture:
 
 
 def _panels(findings: Findings) -> Iterator[tuple[go.Figure, str]]:
-    """Yield each panel that there is something to show in, with how to read it."""
+    """Yield the panels that have data, each with how to read it."""
     balance, rule = findings.balance, findings.rule
     if rule is not None and (balance.sentinels or balance.expected is not None):
         yield (

@@ -66,13 +66,14 @@ def test_structure(either: str) -> None:
 
 def test_every_figure_is_json_with_a_place_and_a_description() -> None:
     page = Page(searched_html())
-    drawn = {a["id"]: a for a in page.named("div") if a.get("class") == "plot"}
+    plots = {a["id"]: a for a in page.named("div") if a.get("class") == "plot"}
     scripts = [a for a in page.named("script") if a.get("type") == "application/json"]
-    assert len(drawn) == len(scripts) == sum(len(each.figures) for each in all_pictures(Findings(synthetic.full())))
+    pictures = all_pictures(Findings(synthetic.full()))
+    assert len(plots) == len(scripts) == sum(len(picture.figures) for picture in pictures)
     for attributes, text in zip(page.named("script"), page.scripts, strict=True):
         if attributes.get("type") == "application/json":
-            assert drawn[attributes["data-plot"]]["aria-label"]
-            assert drawn[attributes["data-plot"]]["role"] == "img"
+            assert plots[attributes["data-plot"]]["aria-label"]
+            assert plots[attributes["data-plot"]]["role"] == "img"
             assert set(json.loads(text)) == {"data", "layout"}
 
 
@@ -87,7 +88,7 @@ def test_the_verdict_comes_first_then_what_to_train_next() -> None:
     text = Page(confirmed_html()).text
     order = ["Learning rate and width each break the plateau alone", "sweep export plateau --iters 600 -o"]
     order += ["As nanoGPT settings", "Evidence", "Effect of each knob", "Every run", "Commands to repeat the study"]
-    places = [text.index(each, text.index("Verdict Learning")) for each in order]
+    places = [text.index(heading, text.index("Verdict Learning")) for heading in order]
     assert places == sorted(places)
     assert text.count("writes it as a nanoGPT config") == 1
 
@@ -112,12 +113,12 @@ def test_each_changed_setting_has_its_verdict() -> None:
 
 
 def test_a_best_config_is_not_offered_as_one_before_it_is_shown_to_be() -> None:
-    said = "not shown to be better than the baseline; changes from the baseline"
-    once = Page(page_of(Findings(attributions.swept(seeds=1)))).text
-    assert "Not enough evidence" in once
-    assert said in once
-    assert said in Page(searched_html()).text
-    assert said not in Page(confirmed_html()).text
+    caveat = "not shown to be better than the baseline; changes from the baseline"
+    one_seed = Page(page_of(Findings(attributions.swept(seeds=1)))).text
+    assert "Not enough evidence" in one_seed
+    assert caveat in one_seed
+    assert caveat in Page(searched_html()).text
+    assert caveat not in Page(confirmed_html()).text
 
 
 def test_what_it_ends_with_is_of_fresh_seeds() -> None:
@@ -125,7 +126,7 @@ def test_what_it_ends_with_is_of_fresh_seeds() -> None:
     fresh = [run for run in results.runs if run.label.startswith("best (trial 15), seed")]
     assert len(fresh) == 5
     best = sum(run.val_loss or 0.0 for run in fresh) / 5
-    # the width changes, so seeds are unpaired, and the baseline counts with all it has
+    # the width changes, so seeds are unpaired and all seeds of the baseline count
     seeds = [run for run in results.runs if run.config == results.runs[0].config.replace(seed=run.seed)]
     assert len(seeds) == 6
     baseline = sum(run.val_loss or 0.0 for run in seeds) / 6
@@ -134,7 +135,7 @@ def test_what_it_ends_with_is_of_fresh_seeds() -> None:
 
 def test_whatever_the_study_says_is_only_text() -> None:
     results = synthetic.full(trials=5)
-    assert any(run.outcome == "diverged" for run in results.runs)  # its reason is in the verdict too
+    assert any(run.outcome == "diverged" for run in results.runs)  # the verdict quotes its reason
     runs = [dataclasses.replace(run, label=f"{run.label} {EVIL}", reason=EVIL, device=EVIL) for run in results.runs]
     data = dataclasses.replace(results.data, path=EVIL, fingerprint=EVIL)
     evil = dataclasses.replace(results, runs=tuple(runs), data=data, provenance={EVIL: EVIL})
@@ -143,7 +144,7 @@ def test_whatever_the_study_says_is_only_text() -> None:
     assert "img" not in {tag for tag, _ in page.elements}
     assert not any("onerror" in attributes for _, attributes in page.elements)
     assert not any(value for _, attributes in page.elements for value in attributes if value and "<" in value)
-    assert "".join(page.texts).count("<script>") > len(runs)  # it's there to read
+    assert "".join(page.texts).count("<script>") > len(runs)  # shown as text
 
 
 @pytest.mark.parametrize(

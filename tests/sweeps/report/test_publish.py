@@ -1,4 +1,4 @@
-"""Pictures of a study: which there are, and that each says its part in words, with few runs as with many."""
+"""Pictures of a study: which are drawn, and the words of each, with few runs as with many."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ NONE = synthetic.study(pruner={"type": "none"})
 
 
 def test_every_picture_of_a_whole_study_is_drawn_and_said() -> None:
-    made = all_pictures(Findings(FULL))
-    assert len({picture.key for picture in made}) == len(made) == 13
-    for picture in made:
+    pictures = all_pictures(Findings(FULL))
+    assert len({picture.key for picture in pictures}) == len(pictures) == 13
+    for picture in pictures:
         assert picture.figures, picture.key
         assert picture.summary.endswith(".")
         assert picture.reading
         assert set(picture.key) <= set("abcdefghijklmnopqrstuvwxyz-")
-        for drawn in picture.figures:
-            assert drawn.layout.xaxis.title.text or picture.key == "parallel"
-    slices = {picture.key: picture for picture in made}["slices"]
+        for figure in picture.figures:
+            assert figure.layout.xaxis.title.text or picture.key == "parallel"
+    slices = {picture.key: picture for picture in pictures}["slices"]
     assert len(slices.figures) == len(synthetic.KNOBS)
 
 
@@ -54,32 +54,32 @@ def test_every_picture_of_a_whole_study_is_drawn_and_said() -> None:
 def test_few_runs_get_a_sentence_instead_of_an_empty_chart(results: Results) -> None:
     for picture in all_pictures(Findings(results)):
         assert picture.summary.endswith(".")
-        assert all(any(trace.x is not None for trace in drawn.data) for drawn in picture.figures)
-    drawn = {picture.key for picture in all_pictures(Findings(results)) if picture.figures}
-    assert "importances" not in drawn
+        assert all(any(trace.x is not None for trace in figure.data) for figure in picture.figures)
+    keys = {picture.key for picture in all_pictures(Findings(results)) if picture.figures}
+    assert "importances" not in keys
     if not any(run.points for run in results.runs):
-        assert not drawn & {"loss-curves", "best-curve", "candidates"}
+        assert not keys & {"loss-curves", "best-curve", "candidates"}
 
 
 @pytest.mark.parametrize("case", attributions.CASES)
 def test_every_verdict_gets_a_sentence_and_what_can_be_drawn(case: str) -> None:
-    found = attributions.CASES[case]()
-    for picture in (forest_picture(found), path_picture(found), seeds_picture((), found)):
+    attribution = attributions.CASES[case]()
+    for picture in (forest_picture(attribution), path_picture(attribution), seeds_picture((), attribution)):
         assert picture.summary.endswith("."), picture.summary
         assert bool(picture.reading) == bool(picture.figures)
-        for drawn in picture.figures:
-            assert drawn.layout.xaxis.title.text
-            assert drawn.layout.title.text is None
-            assert drawn.to_json()
-    assert forest_picture(found).figures or case == "unchanged"
+        for figure in picture.figures:
+            assert figure.layout.xaxis.title.text
+            assert figure.layout.title.text is None
+            assert figure.to_json()
+    assert forest_picture(attribution).figures or case == "unchanged"
 
 
 def test_pictures_begin_with_the_confirm_phase() -> None:
     assert confirmed_pictures(Findings(synthetic.full())) == ()
-    made = confirmed_pictures(Findings(confirmed_results()))
-    assert [picture.key for picture in made] == ["confirmed-effects", "ablation-path", "every-seed"]
-    assert all(isinstance(picture, Picture) and picture.summary.endswith(".") for picture in made)
-    assert made[-1].figures
+    pictures = confirmed_pictures(Findings(confirmed_results()))
+    assert [picture.key for picture in pictures] == ["confirmed-effects", "ablation-path", "every-seed"]
+    assert all(isinstance(picture, Picture) and picture.summary.endswith(".") for picture in pictures)
+    assert pictures[-1].figures
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tests.helpers.report_page import Page, confirmed_html, searched_html
 def test_confirm_runs_are_in_the_table_with_their_phase() -> None:
     values = [cell.get("data-value") for cell in Page(confirmed_html()).named("td")]
     runs = attributions.swept().runs
-    # once in the column of phases, once in that of who asked
+    # once in the column of phases, once in the column of origins
     assert values.count("confirm") == 2 * sum(run.phase == "confirm" for run in runs) > 100
     assert values.count("baseline") == 2 * 3
     assert values.count("search") == sum(run.phase == "search" for run in runs) > 10
@@ -39,9 +39,11 @@ def test_what_it_took_stands_beside_what_was_estimated() -> None:
     assert "time70 min, 93 s per run of the baseline" in plain
     estimate = {"estimated at the start": "2 h 05 min, 80 s a run of the baseline"}
     text = Page(render(Findings(synthetic.results(runs, provenance=estimate)), [])).text
-    said = "estimated at the start: 2 h 05 min, 80 s a run of the baseline; took: 70 min, 93 s per run of the baseline"
+    sentence = (
+        "estimated at the start: 2 h 05 min, 80 s a run of the baseline; took: 70 min, 93 s per run of the baseline"
+    )
     assert text.count("80 s a run") == 1
-    assert said in text
+    assert sentence in text
 
 
 def test_seeds_are_told_by_phase() -> None:
@@ -60,8 +62,8 @@ def test_every_run_is_in_the_table_with_its_full_loss() -> None:
 
 def test_the_table_says_why_trials_were_stopped_and_which_went_on() -> None:
     values = {cell.get("data-value") or "" for cell in Page(searched_html()).named("td")}
-    noted = [run for run in synthetic.full().runs if run.pruning is not None]
-    assert {run.reason for run in noted if run.outcome == "pruned"} < values
-    sentinels = [run.pruning.why for run in noted if run.pruning and run.pruning.sentinel]
+    judged = [run for run in synthetic.full().runs if run.pruning is not None]
+    assert {run.reason for run in judged if run.outcome == "pruned"} < values
+    sentinels = [run.pruning.why for run in judged if run.pruning and run.pruning.sentinel]
     assert sentinels
     assert {f"sentinel, went on; {why}" for why in sentinels} < values

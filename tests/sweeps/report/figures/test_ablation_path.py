@@ -1,4 +1,4 @@
-"""Ablation path: its steps against cases by hand, and that the waterfall shows them."""
+"""Ablation path: its steps against cases by hand, and the waterfall drawn from them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def test_stairs_go_down_by_the_drops() -> None:
 
 def test_the_path_ends_where_a_drop_is_not_known() -> None:
     unknown = dataclasses.replace(attributions.PATH[2], drop=None)
-    found = attributions.attribution(path=(*attributions.PATH[:2], unknown, *attributions.PATH[3:]))
-    assert len(stairs(found)) == 2
-    assert "so far" in path_picture(found).summary
+    attribution = attributions.attribution(path=(*attributions.PATH[:2], unknown, *attributions.PATH[3:]))
+    assert len(stairs(attribution)) == 2
+    assert "so far" in path_picture(attribution).summary
     assert stairs(attributions.attribution(path=())) == ()
     assert not path_picture(attributions.attribution(path=attributions.PATH[:1])).figures
 
@@ -37,20 +37,20 @@ def test_the_waterfall_shows_drops_seeds_and_the_last_step_together() -> None:
     worse = PathStep(
         knob=None, rest=("n_embd", "dropout"), losses={1338: 3.45, 1339: 3.47}, drop=attributions.contrast(-0.04, n=2)
     )
-    found = attributions.attribution(path=(*attributions.PATH[:2], worse))
-    picture = path_picture(found)
-    (drawn,) = picture.figures
-    falls, rises = trace_named(drawn, "loss falls"), trace_named(drawn, "loss rises")
+    attribution = attributions.attribution(path=(*attributions.PATH[:2], worse))
+    picture = path_picture(attribution)
+    (figure,) = picture.figures
+    falls, rises = trace_named(figure, "loss falls"), trace_named(figure, "loss rises")
     assert (falls.base, falls.x) == (pytest.approx((3.82,)), pytest.approx((-0.40,)))
     assert (rises.base, rises.x) == (pytest.approx((3.42,)), pytest.approx((0.04,)))
-    bars, ticks, mean = drawn.data[-3:]
+    bars, ticks, mean = figure.data[-3:]
     assert list(mean.x) == pytest.approx([3.82, 3.42, 3.46])
-    assert sorted(ticks.x) == sorted(loss for step in found.path for loss in step.losses.values())
-    drop = found.path[1].drop
+    assert sorted(ticks.x) == sorted(loss for step in attribution.path for loss in step.losses.values())
+    drop = attribution.path[1].drop
     assert drop is not None
     assert drop.low is not None
     assert bars.x[1] == pytest.approx(3.82 - drop.low)
-    assert "<b>rises by 0.040<br>(−0.087 to 0.167)</b>" in note_texts(drawn)  # 0.04 ± t(.975, 1) * 0.01
+    assert "<b>rises by 0.040<br>(−0.087 to 0.167)</b>" in note_texts(figure)  # 0.04 ± t(.975, 1) * 0.01
     assert "with the rest (n_embd and dropout) it rises by 0.040 (−0.087 to 0.167): 3.460 with the best" in (
         picture.summary
     )

@@ -23,19 +23,19 @@ FULL = synthetic.full()
 
 def test_curves_leave_out_what_is_not_finite_and_put_the_best_in_front() -> None:
     run = flat_run(0, 3.5)
-    broken = tuple(dataclasses.replace(p, val_loss=math.nan) if p.step == 40 else p for p in run.points)
-    made = loss_curve(dataclasses.replace(run, points=broken))
-    assert len(made.tokens) == len(run.points) - 1
-    assert 40 * synthetic.BASELINE.tokens_per_iter not in made.tokens
-    assert [one.kind for one in loss_curves(FULL)][-4:] == ["baseline"] * 3 + ["best"]
-    assert len(loss_curves(FULL)) == len(FULL.runs) - 1  # one never began
+    broken = tuple(dataclasses.replace(point, val_loss=math.nan) if point.step == 40 else point for point in run.points)
+    finite = loss_curve(dataclasses.replace(run, points=broken))
+    assert len(finite.tokens) == len(run.points) - 1
+    assert 40 * synthetic.BASELINE.tokens_per_iter not in finite.tokens
+    assert [curve.kind for curve in loss_curves(FULL)][-4:] == ["baseline"] * 3 + ["best"]
+    assert len(loss_curves(FULL)) == len(FULL.runs) - 1  # the infeasible run has no evaluation
 
 
 def test_zoom_opens_after_the_first_tenth_and_forgets_the_exploded() -> None:
-    shown = loss_curves(FULL)
-    low, high = zoom(shown) or (0.0, 0.0)
-    assert low < min(loss for one in shown for loss in one.losses)
-    baseline = next(one for one in shown if one.kind == "baseline")
+    curves = loss_curves(FULL)
+    low, high = zoom(curves) or (0.0, 0.0)
+    assert low < min(loss for curve in curves for loss in curve.losses)
+    baseline = next(curve for curve in curves if curve.kind == "baseline")
     assert baseline.losses[-1] < high < baseline.losses[0]
     assert zoom([]) is None
 
@@ -48,7 +48,7 @@ def test_runs_of_the_confirm_phase_are_drawn_among_all_curves() -> None:
         else run
         for run in results.runs
     )
-    kinds = {one.run.id: one.kind for one in loss_curves(dataclasses.replace(results, runs=runs))}
+    kinds = {curve.run.id: curve.kind for curve in loss_curves(dataclasses.replace(results, runs=runs))}
     assert [kinds[index] for index in range(6)] == ["baseline"] * 6
     assert kinds[17] == "best"
     assert kinds[101] == "confirm"
@@ -74,28 +74,28 @@ configs = st.builds(
 
 @given(configs)
 def test_a_drawn_schedule_is_the_trainers(config: TrainConfig) -> None:
-    found = schedule_line(config)
+    schedule = schedule_line(config)
     steps = range(0, config.max_iters, max(1, config.max_iters // 500))
     tokens = [step * config.tokens_per_iter for step in steps]
-    assert np.interp(tokens, found.tokens, found.rates) == pytest.approx(
+    assert np.interp(tokens, schedule.tokens, schedule.rates) == pytest.approx(
         [lr_at(step, config) for step in steps], abs=2e-5
     )
-    assert max(found.rates) == pytest.approx(config.learning_rate, rel=1e-9)  # the peak, however short the warm-up
-    assert found.tokens[0] == 0
-    assert found.tokens[-1] == (config.max_iters - 1) * config.tokens_per_iter
-    assert len(found.tokens) <= 202
+    assert max(schedule.rates) == pytest.approx(config.learning_rate, rel=1e-9)  # the peak, however short the warm-up
+    assert schedule.tokens[0] == 0
+    assert schedule.tokens[-1] == (config.max_iters - 1) * config.tokens_per_iter
+    assert len(schedule.tokens) <= 202
 
 
 def test_schedules_stand_under_the_curves_on_the_same_tokens() -> None:
-    made = new_figure("tokens", "loss")
-    made.update_yaxes(range=[3, 4])
-    other = synthetic.BASELINE.replace(learning_rate=2e-3)
-    add_schedules(made, [("one", synthetic.BASELINE, {"color": "#000000"}), ("other", other, {"color": "#0072B2"})])
-    assert [trace.yaxis for trace in made.data] == ["y2", "y2"]
-    assert max(made.data[1].y) == pytest.approx(2e-3)
-    assert made.layout.xaxis.anchor == "y2"
-    below, above = made.layout.yaxis2.domain, made.layout.yaxis.domain
+    figure = new_figure("tokens", "loss")
+    figure.update_yaxes(range=[3, 4])
+    faster = synthetic.BASELINE.replace(learning_rate=2e-3)
+    add_schedules(figure, [("slow", synthetic.BASELINE, {"color": "#000000"}), ("fast", faster, {"color": "#0072B2"})])
+    assert [trace.yaxis for trace in figure.data] == ["y2", "y2"]
+    assert max(figure.data[1].y) == pytest.approx(2e-3)
+    assert figure.layout.xaxis.anchor == "y2"
+    below, above = figure.layout.yaxis2.domain, figure.layout.yaxis.domain
     assert 0 == below[0] < below[1] < above[0] < above[1] == 1
-    assert made.layout.height > new_figure("tokens", "loss").layout.height
-    assert made.layout.yaxis2.range is None
-    assert tuple(made.layout.yaxis.range) == (3, 4)
+    assert figure.layout.height > new_figure("tokens", "loss").layout.height
+    assert figure.layout.yaxis2.range is None
+    assert tuple(figure.layout.yaxis.range) == (3, 4)

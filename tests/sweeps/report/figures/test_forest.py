@@ -1,4 +1,4 @@
-"""Forest plot: its rows and words against cases by hand, and that the figure shows them."""
+"""Forest plot: its rows and words against cases by hand, and the figure drawn from them."""
 
 from __future__ import annotations
 
@@ -32,43 +32,45 @@ from tests.helpers.figures import note_texts, trace_named
     ],
 )
 def test_words_of_the_forest(case: str, words: list[str]) -> None:
-    found = attributions.CASES[case]()
-    assert [row.word for row in knob_rows(found)] == words
+    attribution = attributions.CASES[case]()
+    assert [row.word for row in knob_rows(attribution)] == words
     for word in words[1:]:
-        assert word in forest_picture(found).summary
+        assert word in forest_picture(attribution).summary
 
 
 def test_rows_are_the_whole_change_then_each_knob_alone_and_reset() -> None:
-    found = attributions.attribution()
-    first, rate, width, _ = knob_rows(found)
+    attribution = attributions.attribution()
+    first, rate, width, _ = knob_rows(attribution)
     assert first.label == "all 3 changes together"
-    assert [(one.kind, one.effect) for one in first.effects] == [("all together", found.effect)]
+    assert [(mark.kind, mark.effect) for mark in first.effects] == [("all together", attribution.effect)]
     assert rate.label == "learning_rate 0.001 → 0.003"
     assert width.label == "n_embd 384 → 768"
-    knob = found.knobs[0]
-    assert [one.effect for one in rate.effects] == [knob.alone, knob.reset]
-    assert [one.test and one.test[1] for one in rate.effects] == [knob.lasting, knob.needed]
+    knob = attribution.knobs[0]
+    assert [mark.effect for mark in rate.effects] == [knob.alone, knob.reset]
+    assert [mark.test and mark.test[1] for mark in rate.effects] == [knob.lasting, knob.needed]
 
 
 def test_the_forest_shows_each_mean_interval_and_seed() -> None:
-    found = attributions.attribution()
-    drawn = forest_picture(found).figures[0]
+    attribution = attributions.attribution()
+    figure = forest_picture(attribution).figures[0]
     for kind, effects in {
-        "all together": [found.effect],
-        "the knob alone": [knob.alone for knob in found.knobs],
-        "lost when it is reset": [knob.reset for knob in found.knobs],
+        "all together": [attribution.effect],
+        "the knob alone": [knob.alone for knob in attribution.knobs],
+        "lost when it is reset": [knob.reset for knob in attribution.knobs],
     }.items():
-        index = drawn.data.index(trace_named(drawn, kind))
-        ticks, bars, marks = drawn.data[index - 2 : index + 1]
+        index = figure.data.index(trace_named(figure, kind))
+        ticks, bars, marks = figure.data[index - 2 : index + 1]
         known = [effect for effect in effects if effect is not None]
         assert list(marks.x) == [effect.mean for effect in known]
-        assert [x for x in bars.x if x is not None] == [end for one in known for end in (one.low, one.high)]
-        assert sorted(ticks.x) == sorted(x for one in known for x in one.differences.values())
-        assert all(f"{effect.n} seeds" in told for effect, told in zip(known, marks.customdata, strict=True))
-    assert [round(y) for y in trace_named(drawn, "lost when it is reset").y] == [1, 2, 3]
-    (band,) = (shape for shape in drawn.layout.shapes if shape.type == "rect")
+        assert [x for x in bars.x if x is not None] == [
+            end for contrast in known for end in (contrast.low, contrast.high)
+        ]
+        assert sorted(ticks.x) == sorted(x for contrast in known for x in contrast.differences.values())
+        assert all(f"{effect.n} seeds" in text for effect, text in zip(known, marks.customdata, strict=True))
+    assert [round(y) for y in trace_named(figure, "lost when it is reset").y] == [1, 2, 3]
+    (band,) = (shape for shape in figure.layout.shapes if shape.type == "rect")
     assert (band.x0, band.x1) == (-FLOOR, FLOOR)
-    hover = trace_named(drawn, "the knob alone").customdata[0]
+    hover = trace_named(figure, "the knob alone").customdata[0]
     assert "Holm" in hover
     assert "+0.400 nats (+0.372 to +0.428, 95 %), 5 seeds" in hover  # 0.4 ± t(.975, 4) * 0.01
     assert "no mere head start: +0.220" in hover
@@ -76,14 +78,14 @@ def test_the_forest_shows_each_mean_interval_and_seed() -> None:
 
 def test_advice_is_a_panel_of_its_own_with_what_diverged() -> None:
     lost = attributions.advice(0, AdviceWord.WRONG, None, diverged=2)
-    found = attributions.attribution(advice=(lost, *attributions.ANSWERS[1:]))
-    assert [row.word for row in advice_rows(found)] == [
+    attribution = attributions.attribution(advice=(lost, *attributions.ANSWERS[1:]))
+    assert [row.word for row in advice_rows(attribution)] == [
         "wrong, 2 runs diverged",
         "no effect shown",
         "right",
         "not enough evidence",
     ]
-    picture = forest_picture(found)
+    picture = forest_picture(attribution)
     assert len(picture.figures) == 2
     assert list(trace_named(picture.figures[1], "the advice").y) == [1, 2, 3]
     assert "of 4 pieces of advice: 1 right, 1 wrong, 1 no effect shown and 1 not enough evidence" in picture.summary
@@ -92,16 +94,16 @@ def test_advice_is_a_panel_of_its_own_with_what_diverged() -> None:
 
 def test_a_loss_far_beyond_the_rest_stands_at_the_edge_with_its_number() -> None:
     answers = (*attributions.ANSWERS, attributions.advice(0, AdviceWord.WRONG, attributions.gain(-4.0)))
-    drawn = forest_picture(attributions.attribution(advice=answers)).figures[1]
-    marks = trace_named(drawn, "the advice")
-    low, high = drawn.layout.xaxis.range
+    figure = forest_picture(attributions.attribution(advice=answers)).figures[1]
+    marks = trace_named(figure, "the advice")
+    low, high = figure.layout.xaxis.range
     assert all(low < x < high for x in marks.x)
     assert [text.strip() for text in marks.text] == ["", "", "", "", "−4.000"]
     assert marks.x[-1] == min(marks.x) > -2
     assert "−4.000 nats" in marks.customdata[-1]
 
 
-effects = st.lists(
+effect_lists = st.lists(
     st.builds(
         lambda mean, se, n: attributions.gain(mean, se=se, n=n),
         st.floats(-5, 5),
@@ -113,34 +115,34 @@ effects = st.lists(
 )
 
 
-@given(effects)
-def test_the_picture_reaches_every_gain_and_no_further_than_needed(found: list[Contrast]) -> None:
-    low, high = visible_range(found, FLOOR)
-    seen = [value for one in found for value in (one.mean, *one.differences.values())]
+@given(effect_lists)
+def test_the_picture_reaches_every_gain_and_no_further_than_needed(contrasts: list[Contrast]) -> None:
+    low, high = visible_range(contrasts, FLOOR)
+    seen = [value for contrast in contrasts for value in (contrast.mean, *contrast.differences.values())]
     assert low <= -FLOOR < FLOOR <= high
     assert high >= max(seen)
     assert low <= min(seen) or low <= -max(*seen, FLOOR)
-    ends = [end for one in found for end in (one.low, one.high) if end is not None]
+    ends = [end for contrast in contrasts for end in (contrast.low, contrast.high) if end is not None]
     assert high <= max([FLOOR, *seen, *ends])
     assert low >= min([-FLOOR, *seen, *ends])
 
 
 def test_labels_and_words_fit_side_by_side_on_a_phone() -> None:
     long = dataclasses.replace(attributions.KNOBS[0], knob="gradient_accumulation_steps", was=1, new=6.1234e-4)
-    found = attributions.attribution(knobs=(long, *attributions.jointly().knobs))
-    drawn = forest_picture(found).figures[0]
-    notes = [note for note in drawn.layout.annotations if note.text]
+    attribution = attributions.attribution(knobs=(long, *attributions.jointly().knobs))
+    figure = forest_picture(attribution).figures[0]
+    notes = [note for note in figure.layout.annotations if note.text]
     for y, pair in itertools.groupby(sorted(notes, key=lambda note: note.y), key=lambda note: note.y):
         left, right = sorted(pair, key=lambda note: note.x)
         widest = [max(map(len, note.text.removeprefix("<b>").split("<br>"))) for note in (left, right)]
         assert sum(widest) <= 48, y
         assert (left.xanchor, right.xanchor) == ("left", "right")
-    assert "learning_rate<br>0.001 → 0.003" in note_texts(drawn) or "learning_rate 0.001 → 0.003" in note_texts(drawn)
+    assert "learning_rate<br>0.001 → 0.003" in note_texts(figure) or "learning_rate 0.001 → 0.003" in note_texts(figure)
 
 
 def test_attributions_of_one_seed_are_drawn_without_intervals() -> None:
-    found = attributions.attribution(effect=attributions.gain(0.5, n=1), knobs=(), advice=())
-    picture = forest_picture(found)
+    attribution = attributions.attribution(effect=attributions.gain(0.5, n=1), knobs=(), advice=())
+    picture = forest_picture(attribution)
     assert "interval not known" in picture.summary
     assert "1 fresh seed" in picture.summary
     assert picture.figures[0].data[1].x == ()

@@ -1,4 +1,4 @@
-"""Savings and cost of pruning as figures: against the balance they are drawn from."""
+"""Figures of what pruning saved and cost, against the balance they are drawn from."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_the_bar_is_the_exact_interval_and_the_dot_the_mean_chance() -> None:
 
 def test_sentinels_stand_at_what_was_expected_and_what_came() -> None:
     runs = [stopped(0, at=6), *complete(21), sentinel(2, 4.0, predicted=4.2), sentinel(3, 3.4, predicted=3.9)]
-    drawn = {trace.name: trace for trace in cost(runs).figures[-1].data if trace.showlegend is not False}
-    assert {name: (trace.x, trace.y) for name, trace in drawn.items()} == {
+    traces = {trace.name: trace for trace in cost(runs).figures[-1].data if trace.showlegend is not False}
+    assert {name: (trace.x, trace.y) for name, trace in traces.items()} == {
         "not among the best": ((4.2,), (4.0,)),
         "among the best": ((3.9,), (3.4,)),
     }

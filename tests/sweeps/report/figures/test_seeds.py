@@ -1,4 +1,4 @@
-"""Slope chart of the seeds: its pairs, and that each is a line of its kind."""
+"""Slope chart of the seeds: its pairs, and the line of each."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ def _pairs(*losses: tuple[float | None, float | None], half: bool = False) -> tu
 def test_pairs_are_of_fresh_seeds_the_half_horizon_first() -> None:
     results = confirmed_results()
     findings = Findings(results)
-    found = findings.attribution
-    assert found is not None
-    assert [(pair.half, pair.seed, pair.baseline, pair.best) for pair in seed_pairs(findings.evidence, found)] == [
+    attribution = findings.attribution
+    assert attribution is not None
+    assert [
+        (pair.half, pair.seed, pair.baseline, pair.best) for pair in seed_pairs(findings.evidence, attribution)
+    ] == [
         (True, SEED + 1, 4.0, None),
         (True, SEED + 2, 4.1, 3.7),
-        (False, SEED, 3.80, None),  # the search's own, on which the best was chosen
+        (False, SEED, 3.80, None),  # the search's seed, on which the best was chosen
         (False, SEED + 1, 3.81, 3.31),
         (False, SEED + 2, 3.82, 3.33),
     ]
@@ -37,20 +39,20 @@ def test_pairs_are_of_fresh_seeds_the_half_horizon_first() -> None:
 def test_a_seed_is_a_line_and_says_whether_it_broke_through() -> None:
     whole = _pairs((3.80, 3.40), (3.82, 3.81), (3.85, 3.30), (3.79, None))
     half = _pairs((4.0, 3.7), half=True)
-    found = attributions.attribution()
-    picture = seeds_picture((*half, *whole), found)
-    (drawn,) = picture.figures
-    through, stuck = trace_named(drawn, "more than 0.02 lower"), trace_named(drawn, "less than that")
+    attribution = attributions.attribution()
+    picture = seeds_picture((*half, *whole), attribution)
+    (figure,) = picture.figures
+    through, stuck = trace_named(figure, "more than 0.02 lower"), trace_named(figure, "less than that")
     assert list(through.y) == [4.0, 3.7, None, 3.80, 3.40, None, 3.85, 3.30, None]
     assert list(stuck.y) == [3.82, 3.81, None]
     assert stuck.x[:2] == through.x[3:5]
     assert stuck.marker.symbol != through.marker.symbol
-    assert list(trace_named(drawn, "unpaired").y) == [3.79]
-    (mean,) = (trace for trace in drawn.data if "mean of" in (trace.hovertemplate or ""))
+    assert list(trace_named(figure, "unpaired").y) == [3.79]
+    (mean,) = (trace for trace in figure.data if "mean of" in (trace.hovertemplate or ""))
     assert list(mean.y) == pytest.approx([statistics.fmean((3.80, 3.82, 3.85)), statistics.fmean((3.40, 3.81, 3.30))])
     assert "on 2 of 3 seeds (+0.010 to +0.550) and at half of it on 1 of 1 seed (+0.300)" in picture.summary
-    assert list(drawn.layout.xaxis.ticktext) == ["baseline", "best", "baseline", "best"]
-    low, high = drawn.layout.yaxis.range
+    assert list(figure.layout.xaxis.ticktext) == ["baseline", "best", "baseline", "best"]
+    low, high = figure.layout.yaxis.range
     assert low < 3.30
     assert high > 4.0
 

@@ -33,13 +33,13 @@ def test_each_curve_has_the_verdict_at_its_end() -> None:
         synthetic.run(4, outcome="diverged", val_loss=None),
         stopped(5, at=9, predicted=None, reason="diverged"),
     ]
-    found = judged_curves(synthetic.results(runs))
-    assert [one.curve.run.id for one in found] == [0, 1, 2]
-    assert found[1].verdict.word is CurveState.PLATEAU
-    assert found[2].verdict.reason == "still in the warm-up"
-    for one in found:
-        run = one.curve.run
-        assert one.verdict == plateau.verdict(losses_of(run), schedule_of(run.config))
+    curves = judged_curves(synthetic.results(runs))
+    assert [judged.curve.run.id for judged in curves] == [0, 1, 2]
+    assert curves[1].verdict.word is CurveState.PLATEAU
+    assert curves[2].verdict.reason == "still in the warm-up"
+    for judged in curves:
+        run = judged.curve.run
+        assert judged.verdict == plateau.verdict(losses_of(run), schedule_of(run.config))
 
 
 @pytest.mark.parametrize("lost", [(12,), (30,), tuple(range(20, 31)), tuple(range(31))])
@@ -49,26 +49,26 @@ def test_points_that_are_no_numbers_are_gaps(lost: tuple[int, ...]) -> None:
         for index, point in enumerate(CURVE)
     )
     results = synthetic.results([synthetic.run(0, points=points), sentinel(1, 3.9)])
-    found = judged_curves(results)
-    assert len(found) == (1 if len(lost) == 31 else 2)
-    assert found[-1].verdict.word is not CurveState.UNDETERMINED
+    curves = judged_curves(results)
+    assert len(curves) == (1 if len(lost) == 31 else 2)
+    assert curves[-1].verdict.word is not CurveState.UNDETERMINED
     assert stopped_picture(results).figures
 
 
 def test_a_stuck_end_is_in_the_picture_unless_it_would_flatten_all_else() -> None:
-    curves = [*complete(5), stuck(0)]
-    end = curves[-1].points[-1].val_loss
-    low, high = stopped_picture(synthetic.results(curves)).figures[0].layout.yaxis.range
+    runs = [*complete(5), stuck(0)]
+    end = runs[-1].points[-1].val_loss
+    low, high = stopped_picture(synthetic.results(runs)).figures[0].layout.yaxis.range
     assert low < end < high
-    far = tuple(dataclasses.replace(point, val_loss=point.val_loss + 20) for point in curves[-1].points)
-    curves[-1] = dataclasses.replace(curves[-1], points=far)
-    assert stopped_picture(synthetic.results(curves)).figures[0].layout.yaxis.range[1] < 8
+    far = tuple(dataclasses.replace(point, val_loss=point.val_loss + 20) for point in runs[-1].points)
+    runs[-1] = dataclasses.replace(runs[-1], points=far)
+    assert stopped_picture(synthetic.results(runs)).figures[0].layout.yaxis.range[1] < 8
 
 
 def test_the_summary_counts_verdicts_and_names_who_came_nearest() -> None:
     runs = [*complete(2), stuck(0), stopped(1, at=6)]
-    said = stopped_picture(synthetic.results(runs)).summary
-    assert said.startswith(
+    summary = stopped_picture(synthetic.results(runs)).summary
+    assert summary.startswith(
         "At the end of 4 curves: 1 on a plateau, 2 improving and 1 undetermined; of the 2 stopped early: "
         "1 on a plateau and 1 undetermined. Of those stopped, trial 1 might have come closest to the best: 4.000 nats"
     )
@@ -76,7 +76,7 @@ def test_the_summary_counts_verdicts_and_names_who_came_nearest() -> None:
 
 
 def test_a_whole_study_has_them_all() -> None:
-    counts = {run.pruning.sentinel for run in FULL.runs if run.pruning is not None}
-    assert counts == {False, True}
-    found = {one.verdict.word for one in judged_curves(FULL)}
-    assert found == set(CurveState)
+    sentinels = {run.pruning.sentinel for run in FULL.runs if run.pruning is not None}
+    assert sentinels == {False, True}
+    states = {judged.verdict.word for judged in judged_curves(FULL)}
+    assert states == set(CurveState)

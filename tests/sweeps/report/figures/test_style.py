@@ -33,7 +33,7 @@ def test_markup_in_names_is_shown_not_obeyed() -> None:
 
 @pytest.mark.parametrize("colour", [*style.KIND_COLOURS.values(), style.BLUE, style.PURPLE, style.VERMILION])
 def test_colours_are_legible_on_white(colour: str) -> None:
-    """WCAG 2.2, 1.4.11: 3:1 for graphics; relative luminance as defined there."""
+    """WCAG 2.2, 1.4.11 asks for 3:1 in graphics, and defines the relative luminance."""
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     luminance = sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
