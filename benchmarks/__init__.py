@@ -1,1 +1,1 @@
-"""The lab: measurements that stand behind the docs. README.md lists each command; nothing here is in the wheel."""
+"""Measurements behind the numbers in docs/. README.md lists every command. Nothing here is in the wheel."""

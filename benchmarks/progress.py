@@ -1,4 +1,4 @@
-"""How far a benchmark is, on stderr."""
+"""Progress of a benchmark, on stderr."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ PATIENCE = 2.0
 
 
 def watched(items: Iterable[T], total: int, *, noun: str) -> Iterator[T]:
-    """The same items, with a line of progress when they take over 2 seconds: every half second on a terminal, where
-    one line is written over and over, else every 10."""
-    begun = shown = time.monotonic()
-    live = sys.stderr.isatty()
+    """Yield the items, and report progress once they have taken more than 2 seconds.
+
+    A terminal shows one line, rewritten every half second. Anything else gets a new line every 10 seconds.
+    """
+    begun = reported = time.monotonic()
+    on_terminal = sys.stderr.isatty()
     for done, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        if now - begun > PATIENCE and now - shown > (0.5 if live else 10):
-            left = (now - begun) / done * (total - done)
-            text = f"{done:,} of {total:,} {noun}, about {left:.0f} s left"
-            print(text, end="\r" if live else "\n", file=sys.stderr, flush=True)
-            shown = now
-    if live and shown > begun:
+        if now - begun > PATIENCE and now - reported > (0.5 if on_terminal else 10):
+            seconds_left = (now - begun) / done * (total - done)
+            text = f"{done:,} of {total:,} {noun}, about {seconds_left:.0f} s left"
+            print(text, end="\r" if on_terminal else "\n", file=sys.stderr, flush=True)
+            reported = now
+    if on_terminal and reported > begun:
         print("\033[K", end="", file=sys.stderr)

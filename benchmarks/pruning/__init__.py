@@ -1,1 +1,1 @@
-"""When to stop a trial: recorded banks of curves, simulated studies, and rules replayed on them."""
+"""When to stop a trial: recorded banks of loss curves, simulated studies, and pruning rules replayed on them."""

@@ -1,9 +1,9 @@
-"""Pruning rules to compare with: Optuna's, simple ones, and an oracle.
+"""Pruning rules for comparison: Optuna's, simple ones, and an oracle.
 
-A rule says at which evaluation it prunes a trial, given what ran before it in a sequential study. Each looks only at
-the losses up to the evaluation it decides at. Optuna's are rewritten here over whole arrays, a hundred times faster;
-the tests hold them to Optuna's own decisions. Pruning is decided at evaluations 1 .. E-1; the start and the end are
-reported like the rest.
+A rule says at which evaluation it prunes a trial, given the trials that a sequential study ran before. It sees losses
+up to the evaluation of its decision only. Optuna's rules are rewritten over whole arrays, which is a hundred times
+faster, and tests compare them with Optuna's own decisions. Pruning is decided at evaluations 1..E-1; the first and the
+last evaluation are reported like the others.
 """
 
 from __future__ import annotations
@@ -27,28 +27,29 @@ STARTUP = 5
 
 @dataclass
 class Past:
-    """What a sequential study ran so far."""
+    """The trials that a sequential study has run."""
 
     study: str
-    """its name, by which Optuna's Hyperband deals trials to brackets"""
+    """name, by which Optuna's Hyperband assigns trials to brackets"""
     trials: list[int] = field(default_factory=list)
     """in the order they ran"""
     ends: list[int] = field(default_factory=list)
-    """the last evaluation of each"""
+    """last evaluation of each trial"""
     notes: list[Any] = field(default_factory=list)
-    """of each pruned trial, what the rule noted of it; else None"""
+    """the rule's note on each pruned trial; None for other trials"""
     completed: tuple[int, ...] = ()
-    """those with a final loss"""
-    first: int = 0
-    """trials run until the first was completed, that one included; 0 before"""
+    """trials with a final loss"""
+    first_completed: int = 0
+    """number of trials run when the first was completed, that one included; 0 before"""
 
     def add(self, trial: int, end: int, *, completed: bool, note: Any = None) -> None:
+        """Add a trial that has ended."""
         self.trials.append(trial)
         self.ends.append(end)
         self.notes.append(note)
         if completed:
             self.completed = (*self.completed, trial)
-            self.first = self.first or len(self.trials)
+            self.first_completed = self.first_completed or len(self.trials)
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,15 @@ class Stop:
     """A rule's answer for one trial."""
 
     at: int | None
-    """the evaluation at which it prunes; None: never"""
+    """evaluation at which the trial is pruned; None: never"""
     lows: Sequence[float] = ()
-    """lower bounds of the final loss, nats, one a look that gave one"""
+    """lower bounds of the final loss, nats per token, from each look that gave a bound"""
     note: Any = None
-    """what it wants to know of a trial it prunes, later"""
+    """what the rule keeps about a pruned trial for later decisions"""
 
 
 class Policy(Protocol):
-    """A rule over the bank it was made for."""
+    """A rule, made for one bank."""
 
     def stop(self, trial: int, past: Past, /) -> Stop: ...
 
@@ -80,7 +81,7 @@ class Never:
 
 
 class Percentile:
-    """Optuna's PercentilePruner: the best loss so far is above the percentile of completed trials' at this evaluation.
+    """Optuna's PercentilePruner: the best loss so far is above the percentile of completed trials at this evaluation.
 
     `warmup` is the share of the run before which it never prunes.
     """
@@ -89,15 +90,15 @@ class Percentile:
         self.bank, self.share = bank, share
         self.start = max(1, math.ceil(warmup * bank.evaluations))
         self.best = np.fmin.accumulate(bank.losses, axis=1)
-        self.thresholds = lru_cache(maxsize=1)(self._thresholds)  # they change with the completed trials alone
+        self.thresholds = lru_cache(maxsize=1)(self._thresholds)  # they change only when a trial is completed
 
     def stop(self, trial: int, past: Past) -> Stop:
         if len(past.completed) < STARTUP:
             return Stop(None)
-        return first(self.dominated(trial, past), self.start)
+        return first_stop(self.dominated(trial, past), self.start)
 
     def dominated(self, trial: int, past: Past) -> NDArray[np.bool_]:
-        """(E+1,) whether it would prune at each evaluation."""
+        """Return whether it would prune at each evaluation (E+1,)."""
         best = self.best[trial]
         return np.isnan(best) | (best > self.thresholds(past.completed))
 
@@ -106,8 +107,11 @@ class Percentile:
 
 
 class Patient:
-    """Optuna's PatientPruner around its MedianPruner: prune where the median rule does, if also no evaluation of the
-    last `patience` + 1 was as good as the best before them."""
+    """Optuna's PatientPruner around its MedianPruner.
+
+    It prunes where the median rule does, if also no evaluation of the last `patience` + 1 was as good as the best of
+    those before.
+    """
 
     def __init__(self, bank: Bank, *, patience: int) -> None:
         self.median, recent = Percentile(bank, share=0.5), patience + 1
@@ -118,53 +122,54 @@ class Patient:
     def stop(self, trial: int, past: Past) -> Stop:
         if len(past.completed) < STARTUP or not self.stalled[trial].any():
             return Stop(None)
-        return first(self.stalled[trial] & self.median.dominated(trial, past), 1)
+        return first_stop(self.stalled[trial] & self.median.dominated(trial, past), 1)
 
 
 class Halving:
-    """Optuna's SuccessiveHalvingPruner, or its HyperbandPruner: asynchronous, all settings at their defaults.
+    """Optuna's SuccessiveHalvingPruner, or its HyperbandPruner: asynchronous, with default settings.
 
-    At rung i, `resource * factor**i` evaluations, a trial goes on if it is among the best 1/factor of those that came
-    to this rung before, itself included. Rungs are known, and kept, from the first completed trial on. Hyperband deals
-    trials to brackets by a hash; bracket b has the rungs from b on, and trials compete within it.
+    At rung i, after `resource * factor**i` evaluations, a trial continues if it is among the best 1/factor of the
+    trials that have reached this rung, itself included. Rungs are recorded from the first completed trial on. Hyperband
+    assigns trials to brackets by a hash. Bracket b has the rungs from b on, and trials compete within their bracket.
     """
 
     def __init__(self, bank: Bank, *, factor: int, brackets: bool) -> None:
         self.losses, self.factor, self.end = bank.losses, factor, bank.evaluations
         self.resource = 1 if brackets else max(1, bank.evaluations // 100)
         number = math.floor(math.log(bank.evaluations + 1, factor)) + 1 if brackets else 1
-        left = range(number - 1, -1, -1)
-        self.budgets = np.cumsum([math.ceil(number * factor**rungs / (rungs + 1)) for rungs in left])
+        rungs_left = range(number - 1, -1, -1)
+        self.budgets = np.cumsum([math.ceil(number * factor**rungs / (rungs + 1)) for rungs in rungs_left])
         self.brackets = lru_cache(maxsize=1)(self._brackets)
 
     def stop(self, trial: int, past: Past) -> Stop:
         if not past.completed:
             return Stop(None)
         brackets, number = self.brackets(past.study), len(past.trials)
-        rivals = slice(past.first, number)
-        among = brackets[rivals] == brackets[number]
-        trials, ends = np.array(past.trials[rivals], int)[among], np.array(past.ends[rivals], int)[among]
+        recorded = slice(past.first_completed, number)
+        same_bracket = brackets[recorded] == brackets[number]
+        rivals = np.array(past.trials[recorded], int)[same_bracket]
+        ends = np.array(past.ends[recorded], int)[same_bracket]
         step = self.resource * self.factor ** int(brackets[number])
         while step < self.end:
-            loss, others = self.losses[trial, step], self.losses[trials[ends >= step], step]
-            others = others[~np.isnan(others)]
-            promoted = max(1, (len(others) + 1) // self.factor)
-            if np.isnan(loss) or np.count_nonzero(others < loss) >= promoted:
+            loss, rival_losses = self.losses[trial, step], self.losses[rivals[ends >= step], step]
+            rival_losses = rival_losses[~np.isnan(rival_losses)]
+            promoted = max(1, (len(rival_losses) + 1) // self.factor)
+            if np.isnan(loss) or np.count_nonzero(rival_losses < loss) >= promoted:
                 return Stop(step)
             step *= self.factor
         return Stop(None)
 
     def _brackets(self, study: str) -> NDArray[np.int64]:
-        """(N,) the bracket of each trial of a study, by its number; a bracket has its budget's share of them."""
+        """Return the bracket (N,) of each trial of a study. Brackets get trials in proportion to their budgets."""
         hashes = np.array([zlib.crc32(f"{study}_{number}".encode()) for number in range(len(self.losses))])
         return np.searchsorted(self.budgets, hashes % self.budgets[-1], side="right")
 
 
 class Wilcoxon:
-    """Optuna's WilcoxonPruner: the signed-rank test says that the losses so far lie above those of the best trial.
+    """Optuna's WilcoxonPruner: by the signed-rank test, the losses so far lie above those of the best trial.
 
-    It spares a trial whose mean so far is no greater than the best trial's mean over the whole run, so on curves that
-    fall it says little.
+    It spares a trial whose mean so far is no greater than the best trial's mean over the whole run. On falling curves
+    it therefore says little.
     """
 
     def __init__(self, bank: Bank, *, p: float) -> None:
@@ -176,24 +181,27 @@ class Wilcoxon:
             return Stop(None)
         pair = trial, min(past.completed, key=self.finals.__getitem__)
         if pair not in self.stops:
-            self.stops[pair] = first(self.worse(*pair), 1)
+            self.stops[pair] = first_stop(self.worse(*pair), 1)
         return self.stops[pair]
 
     def worse(self, trial: int, best: int) -> NDArray[np.bool_]:
-        """(E+1,) whether it would prune at each evaluation."""
-        ours, theirs = self.losses[trial], self.losses[best]
-        finite = np.logical_and.accumulate(np.isfinite(ours))
-        if np.isnan(theirs).any() or not finite.any():
-            return np.zeros(len(ours), bool)
-        count = np.arange(1, len(ours) + 1)
-        clear = np.cumsum(np.where(finite, ours, 0)) / count > theirs.mean()
-        significant = signed_rank_p(ours[finite] - theirs[finite]) < self.p
-        return clear & finite & np.pad(significant, (0, len(ours) - len(significant)))
+        """Return whether it would prune at each evaluation (E+1,)."""
+        losses, best_losses = self.losses[trial], self.losses[best]
+        finite = np.logical_and.accumulate(np.isfinite(losses))
+        if np.isnan(best_losses).any() or not finite.any():
+            return np.zeros(len(losses), bool)
+        count = np.arange(1, len(losses) + 1)
+        mean_is_higher = np.cumsum(np.where(finite, losses, 0)) / count > best_losses.mean()
+        significant = signed_rank_p(losses[finite] - best_losses[finite]) < self.p
+        return mean_is_higher & finite & np.pad(significant, (0, len(losses) - len(significant)))
 
 
 class Cut:
-    """One cut: at this share of the run a trial goes on only if its loss is among the best quarter of the losses that
-    all earlier trials, pruned ones too, had there; from `STARTUP` completed trials on."""
+    """One cut at a share of the run.
+
+    A trial continues only if its loss there is in the best quarter of the losses of all earlier trials, pruned ones
+    included. Decided from `STARTUP` completed trials on.
+    """
 
     def __init__(self, bank: Bank, *, at: float) -> None:
         self.losses, self.step = bank.losses, max(1, round(at * bank.evaluations))
@@ -201,14 +209,16 @@ class Cut:
     def stop(self, trial: int, past: Past) -> Stop:
         if len(past.completed) < STARTUP:
             return Stop(None)
-        there = self.losses[np.array(past.trials)[np.array(past.ends) >= self.step], self.step]
-        goes_on = self.losses[trial, self.step] <= quantile(there[:, None], 0.25)[0]
-        return Stop(None if goes_on else self.step)
+        earlier = self.losses[np.array(past.trials)[np.array(past.ends) >= self.step], self.step]
+        continues = self.losses[trial, self.step] <= quantile(earlier[:, None], 0.25)[0]
+        return Stop(None if continues else self.step)
 
 
 class Oracle:
-    """Knows the final losses: from `STARTUP` completed trials on it cuts at the first look, a tenth of the run, all but
-    the top tenth. What a rule could save at most without harm."""
+    """The most that a rule could save without harm: it knows the final losses.
+
+    From `STARTUP` completed trials on, it cuts all but the top tenth at the first look, a tenth of the run.
+    """
 
     def __init__(self, bank: Bank) -> None:
         self.kept, self.step = set(bank.top_tenth().tolist()), max(1, math.ceil(0.1 * bank.evaluations))
@@ -217,7 +227,7 @@ class Oracle:
         return Stop(None if len(past.completed) < STARTUP or trial in self.kept else self.step)
 
 
-POLICIES: dict[str, Callable[[Bank], Policy]] = {
+PEER_POLICIES: dict[str, Callable[[Bank], Policy]] = {
     "none": Never,
     "median": partial(Percentile, share=0.5),
     "median-25": partial(Percentile, share=0.5, warmup=0.25),
@@ -233,17 +243,17 @@ POLICIES: dict[str, Callable[[Bank], Policy]] = {
     "cut-40": partial(Cut, at=0.4),
     "oracle": Oracle,
 }
-"""by the names the replay's command takes; a number is the per cent of the run from which, or at which, it prunes"""
+"""by the names of the replay's command; a number is the percentage of the run from which, or at which, a rule prunes"""
 
 
-def first(prunes: NDArray[np.bool_], start: int) -> Stop:
-    """The first evaluation from `start` on, the last left out, at which a rule prunes."""
-    found = np.flatnonzero(prunes[start:-1])
-    return Stop(start + int(found[0]) if found.size else None)
+def first_stop(prunes: NDArray[np.bool_], start: int) -> Stop:
+    """Return the first evaluation from `start` on at which a rule prunes; the last evaluation doesn't count."""
+    evaluations = np.flatnonzero(prunes[start:-1])
+    return Stop(start + int(evaluations[0]) if evaluations.size else None)
 
 
 def quantile(losses: Floats, share: float) -> Floats:
-    """Quantile of each column over what isn't NaN, NaN where all is: `np.nanquantile`, its rounding too, but fast."""
+    """Return the quantile of each column without its NaNs, NaN where all are: `np.nanquantile` to the bit, but fast."""
     ordered = np.sort(losses, axis=0)
     count = len(losses) - np.isnan(ordered).sum(axis=0)
     at = share * np.maximum(count - 1, 0)
@@ -255,17 +265,17 @@ def quantile(losses: Floats, share: float) -> Floats:
 
 
 def signed_rank_p(differences: Floats) -> Floats:
-    """(n,) one-sided p-value ("greater") of Wilcoxon's signed-rank test over the first 1 .. n differences.
+    """Return one-sided p-values (n,), "greater", of Wilcoxon's signed-rank test over the first 1..n differences.
 
-    As `scipy.stats.wilcoxon(zero_method="zsplit")` has it: exact up to 50 differences without ties or zeros and up to
-    13 with them, normal beyond. The statistic is the number of positive sums `d_i + d_j`, i <= j (Tukey's Walsh sums),
-    a sum of 0 counting half, so one matrix serves all n.
+    As in `scipy.stats.wilcoxon(zero_method="zsplit")`, they are exact up to 50 differences without ties or zeros and up
+    to 13 with them, and normal beyond. The statistic is the number of positive sums `d_i + d_j`, i <= j (Tukey's Walsh
+    sums), where a sum of 0 counts half. One matrix of sums therefore serves all n.
     """
     sums = differences[:, None] + differences
     statistic = np.cumsum(np.triu((sums > 0) + 0.5 * (sums == 0)).sum(axis=0))
     count = np.arange(1, len(differences) + 1)
     sizes = np.abs(differences)
-    before = np.triu(sizes[:, None] == sizes, 1).sum(axis=0)  # differences of the same size, met earlier
+    before = np.triu(sizes[:, None] == sizes, 1).sum(axis=0)  # earlier differences of the same size
     tied = np.cumsum(3.0 * before * (before + 1))  # the sum of t**3 - t over groups of t
     deviation = np.sqrt((count * (count + 1.0) * (2 * count + 1) - tied / 2) / 24)
     p = special.ndtr((count * (count + 1) / 4 - statistic) / np.maximum(deviation, 1e-300))
@@ -279,7 +289,7 @@ def signed_rank_p(differences: Floats) -> Floats:
 
 
 def _mid_ranks(sizes: Floats) -> list[float]:
-    """Ranks, lowest first, those of equals their mean."""
+    """Return the ranks, lowest first; equal sizes share the mean of theirs."""
     ordered = np.sort(sizes)
     below, upto = np.searchsorted(ordered, ordered), np.searchsorted(ordered, ordered, side="right")
     return ((below + upto + 1) / 2).tolist()
@@ -287,7 +297,7 @@ def _mid_ranks(sizes: Floats) -> list[float]:
 
 @lru_cache(maxsize=4096)
 def _upper_tail(ranks: tuple[int, ...]) -> Floats:
-    """P(W >= w) for w = 0 .. the sum of `ranks`, W the sum of a random half of them."""
+    """Return P(W >= w) for w from 0 to the sum of `ranks`, where W is the sum of a random half of them."""
     chance = np.ones(1)
     for rank in ranks:
         chance = (np.pad(chance, (0, rank)) + np.pad(chance, (rank, 0))) / 2

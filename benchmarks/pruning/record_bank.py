@@ -1,17 +1,18 @@
-"""Record a bank of unpruned learning curves, on which pruning rules are replayed.
+"""A bank of unpruned loss curves, recorded for replaying pruning rules.
 
     python -m benchmarks.pruning.record_bank --out bank.parquet [--study benchmarks/pruning/record_bank.yaml]
             [--configs 128] [--seeds 3 --of 16]
 
-Configs are scrambled Sobol points of the study's space, on one seed; the first `--of` of them again on further seeds.
-Every run goes to the horizon. Run again it goes on where it stopped: finished runs lie in OUT.runs/, one in flight
-resumes from its checkpoint. The parquet has a row an evaluation: trial, seed, step, train_loss, val_loss and val_se
-(nats a token, fixed windows, dropout off), then the knobs by Optuna's names. Two hours on two cores.
+The configs are scrambled Sobol points of the study's space, trained on one seed. The first `--of` of them are trained
+on further seeds too. Every run goes to the horizon. A second call continues where the first was interrupted: ended runs
+lie in OUT.runs/, and runs in flight continue from their checkpoints.
+
+The parquet has a row per evaluation: trial, seed, step, train_loss, val_loss and val_se (nats per token, fixed windows,
+dropout off), then the knobs by Optuna's names. The default's 160 runs of 43 core-seconds take 57 minutes on two cores.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from dataclasses import dataclass
@@ -23,23 +24,24 @@ import pyarrow.parquet as pq
 from optuna.distributions import FloatDistribution, IntDistribution
 from scipy.stats import qmc
 
-from benchmarks.progress import watched
-from benchmarks.verdict.train_directly import trained
+from benchmarks.commands import argument_errors, at_least, existing_file, parser_of
+from benchmarks.verdict.train_directly import DirectRun, train_missing
 from sweeps.engine.session import prepare_data
 from sweeps.paths import StudyPaths
 from sweeps.study import proposals, space
 from sweeps.study.load import load
 from sweeps.study.study import Study
-from trainer.atomic import write_text
+from trainer.errors import UserError
 from trainer.machine.device import cuda_devices
 from trainer.points import Result
 
 WINDOWS = 64
 """fixed windows of each evaluation"""
+POINT_COLUMNS = ("step", "train_loss", "val_loss", "val_se")
 
 
 @dataclass(frozen=True)
-class Row:
+class BankRun:
     """A run of the bank."""
 
     trial: int
@@ -48,42 +50,52 @@ class Row:
 
     @property
     def name(self) -> str:
+        """A name that no other run of the bank has."""
         return f"{self.trial}-{self.seed}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="the parquet to write")
-    parser.add_argument("--study", type=Path, default=Path(__file__).with_suffix(".yaml"))
-    parser.add_argument("--configs", type=int, default=128, help="Sobol points (default 128)")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of the repeated configs (default 3)")
-    parser.add_argument("--of", type=int, default=16, help="configs repeated on all seeds (default 16)")
-    arguments = parser.parse_args()
-    study = load(arguments.study, devices_have_cuda=cuda_devices() > 0)
-    folder = arguments.out.with_name(arguments.out.name + ".runs")
-    rows = plan(study, configs=arguments.configs, seeds=arguments.seeds, repeated=arguments.of)
-    record(study, rows, folder)
-    write(rows, folder, arguments.out)
-    print(f"{arguments.out}: {len(rows)} runs, {arguments.out.stat().st_size:,} bytes")
+    """Record the bank and write its parquet."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="parquet to write")
+    parser.add_argument(
+        "--study",
+        type=existing_file,
+        default=Path(__file__).with_suffix(".yaml"),
+        help="study whose space is recorded (default record_bank.yaml)",
+    )
+    parser.add_argument("--configs", type=at_least(1), default=128, help="number of Sobol points (default 128)")
+    parser.add_argument("--seeds", type=at_least(1), default=3, help="seeds of the repeated configs (default 3)")
+    parser.add_argument("--of", type=at_least(0), default=16, help="configs repeated on all seeds (default 16)")
+    options = parser.parse_args()
+    with argument_errors(parser):
+        study = load(options.study, devices_have_cuda=cuda_devices() > 0)
+        runs = plan(study, configs=options.configs, seeds=options.seeds, repeated=options.of)
+    folder = options.out.with_name(options.out.name + ".runs")
+    record(study, runs, folder)
+    write(runs, folder, options.out)
+    print(f"{options.out}: {len(runs)} runs, {options.out.stat().st_size:,} bytes")
 
 
-def plan(study: Study, *, configs: int, seeds: int, repeated: int) -> list[Row]:
-    """The runs of the bank: every config on the study's seed, then the first ones on further seeds."""
+def plan(study: Study, *, configs: int, seeds: int, repeated: int) -> list[BankRun]:
+    """Return the runs of the bank: every config on the study's seed, then the first ones on further seeds."""
     distributions = space.distributions(study)
     points = qmc.Sobol(len(distributions), scramble=True, rng=study.seed).random(2 ** math.ceil(math.log2(configs)))
-    made = [
-        {name: at(each, float(share)) for (name, each), share in zip(distributions.items(), point, strict=True)}
+    params_by_trial = [
+        {name: value_at(knob, float(share)) for (name, knob), share in zip(distributions.items(), point, strict=True)}
         for point in points[:configs]
     ]
-    first = [Row(trial, study.seed, params) for trial, params in enumerate(made)]
-    further = [Row(row.trial, study.seed + seed, row.params) for seed in range(1, seeds) for row in first[:repeated]]
+    first = [BankRun(trial, study.seed, params) for trial, params in enumerate(params_by_trial)]
+    further = [
+        BankRun(run.trial, study.seed + seed, run.params) for seed in range(1, seeds) for run in first[:repeated]
+    ]
     return first + further
 
 
-def at(distribution: Any, share: float) -> float | int:
-    """The value at `share` of a numeric distribution."""
+def value_at(distribution: Any, share: float) -> float | int:
+    """Return the value at a share of a numeric distribution's range. Raises UserError for any other."""
     if not isinstance(distribution, FloatDistribution | IntDistribution):
-        raise SystemExit(f"a bank takes numeric knobs, not {distribution}")
+        raise UserError(f"{distribution} isn't numeric; a bank takes numeric knobs only")
     low, high = distribution.low, distribution.high
     if distribution.step:
         count = round((high - low) / distribution.step) + 1
@@ -95,41 +107,43 @@ def at(distribution: Any, share: float) -> float | int:
     return int(value) if isinstance(distribution, IntDistribution) else float(value)
 
 
-def record(study: Study, rows: list[Row], folder: Path) -> None:
+def record(study: Study, bank_runs: list[BankRun], folder: Path) -> None:
     """Train every run that has no file yet."""
     paths = StudyPaths(folder)
     dataset = prepare_data(study, paths, progress=lambda _: None)
-    todo = [(number, row) for number, row in enumerate(rows) if not file_of(folder, row).exists()]
-    tasks = []
-    for number, row in todo:
-        config = proposals.config_of(study, row.params, seed=row.seed, vocab_size=dataset.vocab_size)
-        tasks.append((config.replace(eval_windows=WINDOWS, final_windows=WINDOWS), paths.run(number)))
-    for index, result in watched(trained(tasks, dataset, logs=paths.logs), len(tasks), noun="runs"):
-        row = todo[index][1]
-        keep(file_of(folder, row), row, result)
+    direct_runs = []
+    for number, run in enumerate(bank_runs):
+        config = proposals.config_of(study, run.params, seed=run.seed, vocab_size=dataset.vocab_size)
+        direct_runs.append(
+            DirectRun(
+                config=config.replace(eval_windows=WINDOWS, final_windows=WINDOWS),
+                out=paths.run(number),
+                file=_run_file(folder, run),
+                notes={"params": run.params},
+            )
+        )
+    train_missing(direct_runs, dataset, logs=paths.logs, noun="runs", content=_points)
 
 
-def file_of(folder: Path, row: Row) -> Path:
-    return folder / "done" / f"{row.name}.json"
+def _run_file(folder: Path, run: BankRun) -> Path:
+    return folder / "done" / f"{run.name}.json"
 
 
-def keep(path: Path, row: Row, result: Result) -> None:
-    found = [[p.step, p.train_loss, p.val_loss, p.val_se] for p in result.points]
-    write_text(path, json.dumps({"params": row.params, "outcome": result.outcome, "points": found}))
+def _points(result: Result) -> dict[str, Any]:
+    return {"points": [[getattr(point, name) for name in POINT_COLUMNS] for point in result.points]}
 
 
-def write(rows: list[Row], folder: Path, out: Path) -> None:
-    """All runs in one parquet; losses as float32, which is a thousand times finer than their noise."""
-    table: dict[str, list[Any]] = {name: [] for name in ("trial", "seed", "step", "train_loss", "val_loss", "val_se")}
-    table |= {name: [] for name in rows[0].params}
-    for row in rows:
-        for values in json.loads(file_of(folder, row).read_text())["points"]:
-            named = zip(("step", "train_loss", "val_loss", "val_se"), values, strict=True)
-            for name, value in {"trial": row.trial, "seed": row.seed, **dict(named), **row.params}.items():
+def write(bank_runs: list[BankRun], folder: Path, out: Path) -> None:
+    """Write all runs to one parquet. Losses are float32, a thousand times finer than their noise."""
+    table: dict[str, list[Any]] = {name: [] for name in ("trial", "seed", *POINT_COLUMNS, *bank_runs[0].params)}
+    for run in bank_runs:
+        for point in json.loads(_run_file(folder, run).read_text())["points"]:
+            named_point = dict(zip(POINT_COLUMNS, point, strict=True))
+            for name, value in {"trial": run.trial, "seed": run.seed, **named_point, **run.params}.items():
                 table[name].append(value)
-    kinds = {"trial": pa.int32(), "seed": pa.int32(), "step": pa.int32()}
-    kinds |= {name: pa.float32() for name in ("train_loss", "val_loss", "val_se")}
-    arrays = {name: pa.array(values, type=kinds.get(name)) for name, values in table.items()}
+    types = {"trial": pa.int32(), "seed": pa.int32(), "step": pa.int32()}
+    types |= {name: pa.float32() for name in ("train_loss", "val_loss", "val_se")}
+    arrays = {name: pa.array(values, type=types.get(name)) for name, values in table.items()}
     pq.write_table(pa.table(arrays), out, compression="zstd")
 
 

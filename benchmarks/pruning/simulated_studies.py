@@ -1,4 +1,4 @@
-"""Optuna studies with a sampler and a pruner on a landscape, each until a given compute is spent."""
+"""Simulated studies: Optuna with a sampler and a pruner on a landscape, until a given compute is spent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sweeps.pruning.pruner import LR, PlateauPruner
 from sweeps.study.study import Study
 
 SPENT = (0.25, 0.5, 1.0)
-"""compute at which incumbents are compared"""
+"""shares of the compute at which incumbents are compared"""
 SAMPLERS = ("tpe", "random")
 NONE = "none"
 PRUNERS: dict[str, Callable[[int], BasePruner]] = {
@@ -31,11 +31,11 @@ PRUNERS: dict[str, Callable[[int], BasePruner]] = {
     "sha": lambda _: optuna.pruners.SuccessiveHalvingPruner(),
     "plateau": lambda trials: PlateauPruner(trials=trials, sentinel=0),
 }
-"""for a study of so many trials"""
+"""by name; called with the study's number of trials"""
 
 
 class Landscape(Protocol):
-    """What is optimised; see Surrogate."""
+    """What a study optimises; Surrogate says what the methods return."""
 
     @property
     def space(self) -> Mapping[str, BaseDistribution]: ...
@@ -55,32 +55,32 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class SimulatedTrial:
     """One trial that has ended."""
 
     evaluations: int
-    """that it ran"""
+    """number that it ran"""
     found: float
-    """final loss, nats; infinite where it was pruned"""
+    """final loss, nats per token; infinite where the trial was pruned"""
     expected: float
-    """final loss without noise, nats"""
+    """final loss without noise, nats per token"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """One study: its incumbents' losses, found and expected, and what it took."""
+class StudyOutcome:
+    """One study: its incumbents, and what they cost."""
 
-    at_compute: tuple[Trial, ...]
-    """the incumbent at each of `SPENT`"""
-    at_trials: Trial
-    """the incumbent among the first `trials`"""
+    at_compute: tuple[SimulatedTrial, ...]
+    """incumbent at each of `SPENT`"""
+    at_trials: SimulatedTrial
+    """incumbent among the first `trials`"""
     compute: float
     """of the first `trials`"""
     trials: int
-    """until all compute was spent"""
+    """number run until all compute was spent"""
 
 
-def outcome(landscape: Landscape, settings: Study, cell: Cell, *, trials: int) -> Outcome:
+def study_outcome(landscape: Landscape, settings: Study, cell: Cell, *, trials: int) -> StudyOutcome:
     """Run a study until the compute of `trials` unpruned trials is spent."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     whole = trials * landscape.evaluations
@@ -88,11 +88,11 @@ def outcome(landscape: Landscape, settings: Study, cell: Cell, *, trials: int) -
         update={"seed": cell.seed, "sampler": settings.sampler.model_copy(update={"type": cell.sampler})}
     )
     study = optuna.create_study(study_name=f"study-{cell.seed}", pruner=PRUNERS[cell.pruner](trials))
-    ran: list[Trial] = []
+    ran: list[SimulatedTrial] = []
     while sum(trial.evaluations for trial in ran) < whole:
         study.sampler = make_sampler(sampled, trial_number=len(ran))
-        ran.append(run(landscape, study, seed=cell.seed))
-    return Outcome(
+        ran.append(run_trial(landscape, study, seed=cell.seed))
+    return StudyOutcome(
         at_compute=tuple(incumbent(within(ran, share * whole)) for share in SPENT),
         at_trials=incumbent(ran[:trials]),
         compute=sum(trial.evaluations for trial in ran[:trials]) / whole,
@@ -100,8 +100,8 @@ def outcome(landscape: Landscape, settings: Study, cell: Cell, *, trials: int) -
     )
 
 
-def run(landscape: Landscape, study: optuna.Study, *, seed: int) -> Trial:
-    """Ask for a trial and run it to its end or until it is pruned."""
+def run_trial(landscape: Landscape, study: optuna.Study, *, seed: int) -> SimulatedTrial:
+    """Ask for a trial, and run it until it ends or is pruned."""
     trial, end = study.ask(dict(landscape.space)), landscape.evaluations
     rates, losses = landscape.rates(trial.params), landscape.curve(trial.params, seed=seed).tolist()
     if rates is not None:
@@ -111,29 +111,29 @@ def run(landscape: Landscape, study: optuna.Study, *, seed: int) -> Trial:
         trial.report(loss, evaluation)
         if 0 < evaluation < end and trial.should_prune():
             study.tell(trial, state=TrialState.PRUNED)
-            return Trial(evaluations=evaluation, found=np.inf, expected=expected)
+            return SimulatedTrial(evaluations=evaluation, found=np.inf, expected=expected)
     study.tell(trial, losses[-1])
-    return Trial(evaluations=end, found=losses[-1], expected=expected)
+    return SimulatedTrial(evaluations=end, found=losses[-1], expected=expected)
 
 
-def within(ran: Sequence[Trial], evaluations: float) -> Sequence[Trial]:
-    """The trials, in their order, that ended before more evaluations than that were spent."""
+def within(ran: Sequence[SimulatedTrial], evaluations: float) -> Sequence[SimulatedTrial]:
+    """Return the trials that ended within a number of evaluations, in their order."""
     spent = np.cumsum([trial.evaluations for trial in ran])
     return ran[: int(np.searchsorted(spent, evaluations, side="right"))]
 
 
-def incumbent(ran: Sequence[Trial]) -> Trial:
-    """The best trial as it was found; the first is never pruned, so there is one."""
+def incumbent(ran: Sequence[SimulatedTrial]) -> SimulatedTrial:
+    """Return the trial with the lowest found loss. There is always one, because the first trial is never pruned."""
     return min(ran, key=lambda trial: trial.found)
 
 
 def outcomes(
     landscape: Landscape, settings: Study, cells: Sequence[Cell], *, trials: int, jobs: int
-) -> Iterator[Outcome]:
-    """In the order of the cells."""
-    ran = partial(outcome, landscape, settings, trials=trials)
+) -> Iterator[StudyOutcome]:
+    """Yield the outcomes in the order of the cells."""
+    outcome_of = partial(study_outcome, landscape, settings, trials=trials)
     if jobs == 1:
-        yield from map(ran, cells)
+        yield from map(outcome_of, cells)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap(ran, cells)
+        yield from pool.imap(outcome_of, cells)

@@ -1,10 +1,10 @@
-"""A stand-in for training: knobs in, a whole learning curve out, fitted to a bank.
+"""A surrogate of training, fitted to a bank: knobs in, a whole loss curve out.
 
-The expected curve is a Gaussian process of the knobs (Matern 5/2, a length for each knob, noise; the likelihood is
-maximised). All evaluations share one kernel, so an expected curve is a weighted sum of the bank's curves. A trial's
-curve is the expected one plus a residual: that which some trial of the bank had from its own leave-one-out prediction,
-drawn among the quarter of the bank's trials that are predicted to end nearest. So a trial is as far off, at each
-evaluation, as real ones are, and in the same way all along the curve. The draw is fixed by the knobs and a seed.
+The expected curve is a Gaussian process of the knobs (Matern 5/2, a length scale per knob, noise, maximum likelihood).
+All evaluations share one kernel, so an expected curve is a weighted sum of the bank's curves. A trial's curve is the
+expected one plus the leave-one-out residual of some trial of the bank, drawn from the quarter of the bank's trials that
+are predicted to end nearest. A trial therefore deviates as much as real ones do, and in the same way all along the
+curve. The knobs and a seed determine the draw.
 """
 
 from __future__ import annotations
@@ -26,78 +26,79 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, Whi
 from benchmarks.pruning import curve_banks
 from benchmarks.pruning.curve_banks import SCHEDULE, Bank, Floats
 from sweeps.pruning.pruner import places
+from trainer.errors import UserError
 
 Params = Mapping[str, Any]
-"""of a trial, by Optuna's names"""
+"""parameters of a trial, by Optuna's names"""
 
 NEAREST = 0.25
-"""share of the bank's trials among which a residual is drawn"""
+"""share of the bank's trials from which a residual is drawn"""
 LENGTHS = (0.1, 30.0)
-"""bounds of a knob's length, in its range: a knob of a length of 30 does nothing"""
+"""bounds of a knob's length scale, in units of its range; a knob with a length scale of 30 has no effect"""
 SHARES = (0.1, 0.25, 0.5)
-"""of the run, at which ranks are compared with the final ones"""
+"""shares of the run at which ranks are compared with the final ones"""
 _FINE = 100
-"""iterations an evaluation, to make learning rates from: enough to tell warm-ups of any length apart"""
+"""iterations per evaluation from which learning rates are taken: enough to tell warm-ups of any length apart"""
 _ROUNDING = 1e-6
-"""of a bank's knobs, as a share of a range"""
+"""tolerance for a bank's knobs, as a share of a range"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Surrogate:
-    """Fitted to the N trials of a bank that have whole curves of E + 1 evaluations."""
+    """A surrogate fitted to the N trials of a bank that have whole curves of E + 1 evaluations."""
 
     bank: Bank
     space: Mapping[str, BaseDistribution]
     knobs: Floats
-    """(N, d) the bank's knobs as shares of their ranges in `space`"""
+    """(N, d) knobs of the bank as shares of their ranges in `space`"""
     kernel: Kernel
-    """of such shares, in units of the variance of all losses about the mean curve"""
+    """of such shares, in units of the variance of all losses around the mean curve"""
 
     @classmethod
     def fit(cls, bank: Bank, space: Mapping[str, BaseDistribution]) -> Self:
-        """Fit the kernel, once for all evaluations. Trials that diverged or have gaps are left out.
+        """Fit one kernel for all evaluations, without trials that diverged or have gaps.
 
-        Raises ValueError for a bank that isn't of this space.
+        Raises UserError for a bank of another space.
         """
         if missing := sorted(space.keys() - bank.settings.keys()):
-            raise ValueError(f"{bank.name}: has no {', '.join(missing)}, so this is no bank of the study's space")
+            raise UserError(f"{bank.name} has no {', '.join(missing)}, so it is no bank of the study's space")
         whole = bank.only(np.flatnonzero(np.isfinite(bank.losses).all(axis=1)))
         columns = {
-            name: np.array([places(value, each) for value in whole.settings[name].tolist()])
-            for name, each in space.items()
+            name: np.array([places(value, distribution) for value in whole.settings[name].tolist()])
+            for name, distribution in space.items()
         }
         for name, column in columns.items():
             if column.min() < -_ROUNDING or column.max() > 1 + _ROUNDING:
-                raise ValueError(f"{bank.name}: {name} is beyond the study's range, {space[name]}")
+                raise UserError(f"{bank.name}: {name} is beyond the study's range, {space[name]}")
         knobs = np.concatenate(list(columns.values()), axis=1)
         centred = whole.losses - whole.losses.mean(axis=0)
         kernel = ConstantKernel(1.0, (1e-2, 1e3)) * Matern(np.ones(knobs.shape[1]), LENGTHS, nu=2.5)
         kernel += WhiteKernel(0.1, (1e-4, 10))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound is a knob that does nothing
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a length scale at its bound is a knob without effect
             process = GaussianProcessRegressor(kernel).fit(knobs, centred / centred.std())
         return cls(bank=whole, space=space, knobs=knobs, kernel=process.kernel_)
 
     @property
     def evaluations(self) -> int:
-        """E."""
+        """E, the number of evaluations after the start."""
         return self.bank.evaluations
 
     def expected(self, params: Params) -> Floats:
-        """(E+1,) the curve to be expected with these parameters, nats."""
+        """Return the expected curve (E+1,) of these parameters, nats per token."""
         return self._expected(self._shares(params))
 
     def curve(self, params: Params, *, seed: int) -> Floats:
-        """(E+1,) the curve of a trial with these parameters; the same whenever it is asked for with the same seed."""
+        """Return the curve (E+1,) of a trial with these parameters, the same at every call with the same seed."""
         shares = self._shares(params)
         expected = self._expected(shares)
-        near = np.argsort(np.abs(self.predicted[:, -1] - expected[-1]), kind="stable")
+        nearest = np.argsort(np.abs(self.predicted[:, -1] - expected[-1]), kind="stable")
         rng = np.random.default_rng([seed, *np.frombuffer(shares.tobytes(), np.uint32).tolist()])
-        drawn = near[rng.integers(max(1, round(NEAREST * len(near))))]
+        drawn = nearest[rng.integers(max(1, round(NEAREST * len(nearest))))]
         return np.asarray(expected + self.residuals[drawn])
 
     def rates(self, params: Params) -> Floats | None:
-        """(E+1,) learning rate at each evaluation; None where the space lacks what it takes."""
+        """Return the learning rate at each evaluation (E+1,); None where the space lacks a knob of the schedule."""
         if not set(SCHEDULE) <= self.space.keys():
             return None
         settings = {name: np.array([params[name]]) for name in SCHEDULE}
@@ -105,16 +106,18 @@ class Surrogate:
 
     @cached_property
     def predicted(self) -> Floats:
-        """(N, E+1) the bank's curves, each as predicted from the others."""
+        """(N, E+1) curves of the bank, each as predicted from the others."""
         return self.bank.losses - self.residuals
 
     @cached_property
     def residuals(self) -> Floats:
-        """(N, E+1) what those predictions missed (Rasmussen and Williams 2006, equation 5.12; the kernel is common)."""
+        """(N, E+1) curves less those predictions (Rasmussen and Williams 2006, equation 5.12, with one kernel)."""
         return np.asarray(self._weights / np.diagonal(self._precision)[:, None])
 
     def _shares(self, params: Params) -> Floats:
-        return np.array([place for name, each in self.space.items() for place in places(params[name], each)])
+        return np.array(
+            [place for name, distribution in self.space.items() for place in places(params[name], distribution)]
+        )
 
     def _expected(self, shares: Floats) -> Floats:
         return np.asarray(self._mean + self.kernel(shares[None], self.knobs)[0] @ self._weights)
@@ -133,29 +136,30 @@ class Surrogate:
 
 
 def quality(surrogate: Surrogate, *, draws: int = 1000) -> dict[str, Any]:
-    """How good it is: leave-one-out predictions of the final loss (nats), and its trials beside the bank's.
+    """Return the surrogate's errors in leave-one-out predictions of the final loss, and its trials beside the bank's.
 
-    The kernel is fitted to all trials, so the predictions are a little too good. `agreement` is Spearman's correlation
-    of the loss at a share of the run with the final one, among all trials and among the best 30 %; `best` and `median`
-    are final losses. The surrogate's are of `draws` random trials, `best` the mean of as many as the bank has.
+    Losses are nats per token. The kernel is fitted to all trials, so the predictions are a little too good. `agreement`
+    is Spearman's correlation of the loss at a share of the run with the final one, among all trials and among the best
+    30 %. `best` and `median` are final losses. The surrogate's figures are of `draws` random trials; its `best` is the
+    mean over groups as large as the bank.
     """
-    losses, predicted, missed = surrogate.bank.losses, surrogate.predicted[:, -1], surrogate.residuals[:, -1]
+    losses, predicted, residuals = surrogate.bank.losses, surrogate.predicted[:, -1], surrogate.residuals[:, -1]
     random = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     drawn = np.array([surrogate.curve(random.ask(dict(surrogate.space)).params, seed=0) for _ in range(draws)])
-    as_many = np.array_split(drawn[:, -1], max(1, draws // len(losses)))
-    best = float(np.mean([group.min() for group in as_many]))
+    groups = np.array_split(drawn[:, -1], max(1, draws // len(losses)))
+    best = float(np.mean([group.min() for group in groups]))
     return {
-        "r2": float(1 - (missed**2).mean() / losses[:, -1].var()),
+        "r2": float(1 - (residuals**2).mean() / losses[:, -1].var()),
         "spearman": float(stats.spearmanr(predicted, losses[:, -1]).statistic),
-        "absolute_error": float(np.abs(missed).mean()),
-        "residual_sd": float(missed.std()),
-        "bank": {"best": float(losses[:, -1].min()), **_shape(losses)},
-        "surrogate": {"best": best, **_shape(drawn)},
+        "absolute_error": float(np.abs(residuals).mean()),
+        "residual_sd": float(residuals.std()),
+        "bank": {"best": float(losses[:, -1].min()), **_median_and_agreement(losses)},
+        "surrogate": {"best": best, **_median_and_agreement(drawn)},
     }
 
 
-def _shape(losses: Floats) -> dict[str, Any]:
-    """What curves (N, E+1) are like."""
+def _median_and_agreement(losses: Floats) -> dict[str, Any]:
+    """Return the median final loss of curves (N, E+1), and the agreement of early ranks with the final ones."""
     order = np.argsort(losses[:, -1], kind="stable")
     strata = {"all": order, "best30": order[: max(3, round(0.3 * len(order)))]}
     return {

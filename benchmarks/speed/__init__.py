@@ -1,1 +1,1 @@
-"""How fast: training steps, preparing data, the sweep's own overhead, and the same seconds for other tools."""
+"""How fast: training steps, preparing data, the sweep's own overhead, and other tools in the same seconds."""

@@ -1,30 +1,28 @@
-"""What a sweep costs beside training: of its workers' time, and of its parent's with a thousand trials in the store.
+"""The overhead of a sweep: its workers' time beside training, and its driver's time with a thousand stored trials.
 
-    python -m benchmarks.speed.overhead [--only sweep|parent] [--trials 12] [--stored 1000] [--json]
+    python -m benchmarks.speed.overhead [--only sweep|driver] [--trials 12] [--stored 1000] [--json]
 
-Two measurements.
+There are two measurements.
 
-- `sweep`: the command `sweep run` on studies/plateau.yaml's cpu profile, --trials of the search of --iters iterations
-  (twenty seconds each on this machine), two workers, the report written. The share of all worker-seconds, which are
-  the seconds from the command's start to its end times the workers, that were neither training steps nor evaluations
-  (the large one at a run's end is one). What it went to: before the first run (imports, data, the workers' start), in
-  runs (initial weights, checkpoints, files), waiting for answers, between runs, at the end (one worker waits for the
-  other; the report; processes that end). The ends are paid once a sweep, so `steady` is the share without them: what
-  a longer sweep tends to.
-- `parent`: the real loop, agenda, trials and SQLite store, with --stored trials in it, and workers that pretend to
-  train (benchmarks/speed/driver_load.py; curves from the surrogate of a bank): wall and processor's milliseconds of
-  the parent a
-  trial of 20 evaluations, by what they went to, and how long workers wait for an answer. Simulated workers evaluate
-  every --seconds, so the parent meets two reports at once as seldom or often as in a real sweep. Once more with
-  pruning off, since a trial that is pruned has fewer reports.
+- `sweep`: the command `sweep run` on the cpu profile of studies/plateau.yaml, with --trials trials of --iters
+  iterations (twenty seconds each on this machine), two workers, and the report. Worker-seconds are the seconds from the
+  command's start to its end times the number of workers. The result is the share of them that were neither training
+  steps nor evaluations (including the large one at a run's end). It is split into the time before the first run
+  (imports, data, start of the workers), in runs (initial weights, checkpoints, files), waiting for answers, between
+  runs, and at the end (one worker waits for the other, the report, the end of processes). Start and end are paid once
+  per sweep, so `steady` is the share without them. A longer sweep tends to it.
+- `driver`: the real loop, agenda, trials and SQLite store with --stored trials, and workers that only simulate training
+  (benchmarks/speed/driver_load.py; curves from the surrogate of a bank). The result is the driver's wall and CPU
+  milliseconds per trial of 20 evaluations, by what they were spent on, and how long workers wait for an answer.
+  Simulated workers evaluate every --seconds, so the driver gets two reports at once about as often as in a real sweep.
+  It is measured again with pruning off, because a pruned trial has fewer reports.
 
-Targets: share at most 2 %, parent at most 100 ms a trial, 95th percentile of a wait at most 50 ms. Two minutes for each
-on an idle machine.
+Targets: a share of at most 2 %, at most 100 ms of the driver per trial, a 95th percentile of waits of at most 50 ms.
+Two minutes for each measurement on an idle machine.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -36,18 +34,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.timed_sweep import FOLDER, Spell, spells
+from benchmarks.commands import ROOT, argument_errors, at_least, parser_of, positive, set_options
+from benchmarks.speed.timed_sweep import FOLDER_VARIABLE, Spell, spells
+from sweeps.study.load import load
+from sweeps.study.study import Study
 
-ROOT = Path(__file__).parents[2]
 BANK = ROOT / "benchmarks" / "pruning" / "bank_python.parquet"
-SHARE, PARENT_MS, WAIT_MS = 0.02, 100.0, 50.0
-"""targets"""
-WORKERS = 2
+STUDY_OPTIONS = (str(ROOT / "studies" / "plateau.yaml"), "--profile", "cpu")
+SHARE_TARGET, DRIVER_MS_TARGET, WAIT_MS_TARGET = 0.02, 100.0, 50.0
+SWEEP_WORKERS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overhead:
-    """Where the worker-seconds of a sweep went; all but `wall` are sums over the workers."""
+class WorkerSeconds:
+    """The worker-seconds of a sweep by what they were spent on. All but `wall` are sums over the workers."""
 
     workers: int
     runs: int
@@ -58,183 +58,205 @@ class Overhead:
     start: float
     """before the first run"""
     inside: float
-    """in runs, beside all else"""
+    """in runs, without steps, evaluations and waits"""
     waiting: float
-    """for answers"""
+    """waiting for answers"""
     between: float
-    """from a run's end to the next one's start"""
+    """from a run's end to the start of the next"""
     end: float
     """after each worker's last run"""
 
     @property
     def share(self) -> float:
-        """Of all worker-seconds, that which is neither steps nor evaluations."""
+        """The share of all worker-seconds that were neither steps nor evaluations."""
         return 1 - (self.steps + self.evaluations) / (self.wall * self.workers)
 
     @property
     def steady(self) -> float:
-        """The same without the start and the end."""
+        """The same share without the start and the end."""
         busy = self.steps + self.evaluations
         return 1 - busy / (busy + self.inside + self.waiting + self.between)
 
 
-def overhead(found: Sequence[Spell], *, began: float, ended: float, workers: int) -> Overhead:
-    """The account of a sweep whose command ran from `began` to `ended`, by time.time().
+def worker_seconds(runs: Sequence[Spell], *, began: float, ended: float, workers: int) -> WorkerSeconds:
+    """Account for a sweep whose command ran from `began` to `ended`, by time.time().
 
-    Runs are given to workers as the sweep did: each to the one that has been idle longest. Every worker has had one.
+    Runs are assigned to workers as in the sweep: each to the worker that has been idle longest, after every worker has
+    had a run.
     """
     start = between = 0.0
-    free: list[float] = []
-    for spell in sorted(found, key=lambda spell: spell.began):
-        idle = [at for at in free if at <= spell.began]
+    free: list[float] = []  # since when each idle worker has been idle
+    for run in sorted(runs, key=lambda run: run.began):
+        idle = [since for since in free if since <= run.began]
         if len(free) < workers and not idle:
-            start += spell.began - began
+            start += run.began - began
         else:
-            since = min(idle)
-            free.remove(since)
-            between += spell.began - since
-        free.append(spell.ended)
+            longest_idle = min(idle)
+            free.remove(longest_idle)
+            between += run.began - longest_idle
+        free.append(run.ended)
     start += (workers - len(free)) * (ended - began)
-    busy = sum(spell.steps + spell.evaluations for spell in found)
-    waiting = sum(sum(spell.waits) for spell in found)
-    return Overhead(
+    busy = sum(run.steps + run.evaluations for run in runs)
+    waiting = sum(sum(run.waits) for run in runs)
+    return WorkerSeconds(
         workers=workers,
-        runs=len(found),
+        runs=len(runs),
         wall=ended - began,
-        steps=sum(spell.steps for spell in found),
-        evaluations=sum(spell.evaluations for spell in found),
+        steps=sum(run.steps for run in runs),
+        evaluations=sum(run.evaluations for run in runs),
         start=start,
-        inside=sum(spell.ended - spell.began for spell in found) - busy - waiting,
+        inside=sum(run.ended - run.began for run in runs) - busy - waiting,
         waiting=waiting,
         between=between,
-        end=sum(ended - at for at in free),
+        end=sum(ended - since for since in free),
     )
 
 
-def real_sweep(folder: Path, *, trials: int, iters: int) -> tuple[Overhead, list[float]]:
-    """Run a sweep by its command; the account, and the seconds of every wait for an answer."""
+def sweep_settings(*, trials: int, iters: int) -> tuple[str, ...]:
+    """Return the settings of the real sweep."""
+    return f"horizon.iters={iters}", f"trials={trials}", "baseline_seeds=1", "confirm.max_trials=0"
+
+
+def real_sweep(folder: Path, *, settings: Sequence[str]) -> tuple[WorkerSeconds, list[float]]:
+    """Run a sweep by its command; return its account, and the seconds of every wait for an answer."""
     notes = folder / "spells"
     notes.mkdir(parents=True)
-    settings = (f"horizon.iters={iters}", f"trials={trials}", "baseline_seeds=1", "confirm.max_trials=0")
-    options = [word for setting in settings for word in ("--set", setting)]
-    devices = ["--set", f"workers.devices=[{', '.join(['cpu'] * WORKERS)}]"]
-    study = [str(ROOT / "studies" / "plateau.yaml"), "--profile", "cpu", "--out", str(folder / "sweep"), "--json"]
+    options = [*STUDY_OPTIONS, "--out", str(folder / "sweep"), *set_options(settings)]
+    devices = set_options([f"workers.devices=[{', '.join(['cpu'] * SWEEP_WORKERS)}]"])
     command = [sys.executable, "-m", "benchmarks.speed.timed_sweep"]
-    environment = {**os.environ, FOLDER: str(notes)}
-    print("preparing the data, then a sweep", file=sys.stderr, flush=True)
-    prepared = [*command, "prepare", *study[:5], *options]
-    subprocess.run(prepared, cwd=ROOT, env=environment, check=True, stdout=sys.stderr)  # noqa: S603  # our own
+    environment = {**os.environ, FOLDER_VARIABLE: str(notes)}
+    print("preparing the data, then running a sweep", file=sys.stderr, flush=True)
+    subprocess.run(  # noqa: S603  # our own
+        [*command, "prepare", *options], cwd=ROOT, env=environment, check=True, stdout=sys.stderr
+    )
     began = time.time()
     subprocess.run(  # noqa: S603  # our own
-        [*command, "run", *study, *options, *devices], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL
+        [*command, "run", *options, "--json", *devices],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
     )
-    found = list(spells(notes))
-    waits = [wait for spell in found for wait in spell.waits]
-    return overhead(found, began=began, ended=time.time(), workers=WORKERS), waits
+    runs = list(spells(notes))
+    waits = [wait for run in runs for wait in run.waits]
+    return worker_seconds(runs, began=began, ended=time.time(), workers=SWEEP_WORKERS), waits
 
 
-def parents(folder: Path, *, stored: int, trials: int, workers: int, seconds: float) -> dict[str, Any]:
-    """The parent's load with the study's own pruner, and with none."""
+def driver_loads(folder: Path, *, stored: int, trials: int, workers: int, seconds: float) -> dict[str, Any]:
+    """Measure the driver with the plateau pruner and without pruning."""
     import optuna
 
     from benchmarks.pruning import curve_banks
     from benchmarks.pruning.surrogate import Surrogate
     from benchmarks.speed import driver_load
     from sweeps.study import space
-    from sweeps.study.load import load
     from sweeps.study.sections import NoPruning, PlateauPruning
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    bank = load(BANK.with_name("record_bank.yaml"), devices_have_cuda=False)
-    surrogate = Surrogate.fit(curve_banks.read(BANK), space.distributions(bank))
-    study = bank.model_copy(
+    bank_study = load(BANK.with_name("record_bank.yaml"), devices_have_cuda=False)
+    surrogate = Surrogate.fit(curve_banks.read(BANK), space.distributions(bank_study))
+    base: Study = bank_study.model_copy(
         update={
             "evaluations": 20,
-            "sampler": bank.sampler.model_copy(update={"type": "tpe"}),
-            "confirm": bank.confirm.model_copy(update={"max_trials": 0}),
+            "sampler": bank_study.sampler.model_copy(update={"type": "tpe"}),
+            "confirm": bank_study.confirm.model_copy(update={"max_trials": 0}),
         }
     )
-    found = {}
+    loads: dict[str, Any] = {}
     for pruner in (PlateauPruning(type="plateau"), NoPruning(type="none")):
-        print(f"parent: {stored} trials in a store, pruner {pruner.type}", file=sys.stderr, flush=True)
-        settings = study.model_copy(update={"pruner": pruner})
-        found[pruner.type] = driver_load.as_dict(
-            driver_load.load(
-                settings,
+        print(f"driver: {stored} trials in a store, pruner {pruner.type}", file=sys.stderr, flush=True)
+        study = base.model_copy(update={"pruner": pruner})
+        loads[pruner.type] = asdict(
+            driver_load.measure(
+                study,
                 folder / pruner.type,
-                driver_load.curves(settings, surrogate),
+                driver_load.curves(study, surrogate),
                 stored=stored,
                 trials=trials,
                 workers=workers,
                 seconds=seconds,
             )
         )
-    return found
+    return loads
 
 
-def sweep_lines(found: Mapping[str, Any]) -> list[str]:
-    total = found["wall"] * found["workers"]
-    rows = ("steps", "evaluations", "start", "inside", "waiting", "between", "end")
+def sweep_lines(account: Mapping[str, Any]) -> list[str]:
+    """Describe a sweep's worker-seconds and waits."""
+    total = account["wall"] * account["workers"]
+    parts = ("steps", "evaluations", "start", "inside", "waiting", "between", "end")
     lines = [
-        f"a sweep of {found['runs']} runs on {found['workers']} workers, {found['wall']:.1f} s: "
-        f"{found['share']:.2%} of {total:.0f} worker-seconds are neither steps nor evaluations, "
-        f"{found['steady']:.2%} without start and end ({met(found['share'], SHARE)}: at most {SHARE:.0%})"
+        f"a sweep of {account['runs']} runs on {account['workers']} workers, {account['wall']:.1f} s: "
+        f"{account['share']:.2%} of {total:.0f} worker-seconds are neither steps nor evaluations, "
+        f"{account['steady']:.2%} without start and end "
+        f"({met(account['share'], SHARE_TARGET)}: at most {SHARE_TARGET:.0%})"
     ]
-    lines += [f"  {name:>12} {found[name]:9.2f} s {found[name] / total:8.2%}" for name in rows]
-    waits = found["answers"]
+    lines += [f"  {name:>12} {account[name]:9.2f} s {account[name] / total:8.2%}" for name in parts]
+    waits = account["answers"]
     lines.append(
         f"  an answer takes {waits['median']:.1f} ms, {waits['p95']:.1f} at the 95th percentile, "
-        f"{waits['longest']:.0f} at most ({met(waits['p95'], WAIT_MS)}: at most {WAIT_MS:.0f})"
+        f"{waits['longest']:.0f} at most ({met(waits['p95'], WAIT_MS_TARGET)}: at most {WAIT_MS_TARGET:.0f})"
     )
     return lines
 
 
-def parent_lines(pruner: str, found: Mapping[str, Any]) -> list[str]:
+def driver_lines(pruner: str, load: Mapping[str, Any]) -> list[str]:
+    """Describe the driver's milliseconds per trial, and the waits that it causes."""
     lines = [
-        f"parent, pruner {pruner}, {found['stored']} trials stored, then {found['trials']} of "
-        f"{found['reports']:.1f} reports: {found['wall']:.1f} ms a trial, {found['cpu']:.1f} of the processor's "
-        f"({met(found['wall'], PARENT_MS)}: at most {PARENT_MS:.0f}); taking up the store {found['opened']:.1f} s"
+        f"driver, pruner {pruner}, {load['stored']} trials stored, then {load['trials']} of "
+        f"{load['reports']:.1f} reports: {load['wall']:.1f} ms per trial, {load['cpu']:.1f} of CPU time "
+        f"({met(load['wall'], DRIVER_MS_TARGET)}: at most {DRIVER_MS_TARGET:.0f}); "
+        f"opening the store {load['opened']:.1f} s"
     ]
-    lines += [f"  {name:>15} {value:8.2f} ms" for name, value in found["parts"].items()]
-    for name, row in (("an answer", found["answers"]), ("the next run", found["jobs"])):
-        figures = ", ".join(f"{value:.1f} {which}" for which, value in row.items())
+    lines += [f"  {name:>15} {value:8.2f} ms" for name, value in load["parts"].items()]
+    for name, waits in (("an answer", load["answers"]), ("the next run", load["jobs"])):
+        figures = ", ".join(f"{value:.1f} {which}" for which, value in waits.items())
         lines.append(f"  a worker waits for {name}, ms: {figures}")
-    lines.append(f"  answers: {met(found['answers']['p95'], WAIT_MS)}: 95th percentile at most {WAIT_MS:.0f} ms")
+    answers_met = met(load["answers"]["p95"], WAIT_MS_TARGET)
+    lines.append(f"  answers: {answers_met}: 95th percentile at most {WAIT_MS_TARGET:.0f} ms")
     return lines
 
 
 def met(value: float, target: float) -> str:
+    """Say whether a value is within its target."""
     return "met" if value <= target else "MISSED"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("sweep", "parent"), help="one of the two measurements")
-    parser.add_argument("--trials", type=int, default=12, help="of the real sweep's search (default 12)")
-    parser.add_argument("--iters", type=int, default=1000, help="of each of them (default 1000)")
-    parser.add_argument("--stored", type=int, default=1000, help="trials in the parent's store (default 1000)")
-    parser.add_argument("--more", type=int, default=40, help="trials that the parent then runs (default 40)")
-    parser.add_argument("--workers", type=int, default=WORKERS, help="that pretend to train (default 2)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="between their evaluations (default 1)")
+    """Run the measurements and print them."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--only", choices=("sweep", "driver"), help="run one measurement (default both)")
+    parser.add_argument("--trials", type=at_least(1), default=12, help="trials of the real sweep (default 12)")
+    parser.add_argument("--iters", type=at_least(1), default=1000, help="iterations per trial of it (default 1000)")
+    parser.add_argument("--stored", type=at_least(0), default=1000, help="trials in the driver's store (default 1000)")
+    parser.add_argument("--more", type=at_least(1), default=40, help="trials that the driver then runs (default 40)")
+    parser.add_argument(
+        "--workers", type=at_least(1), default=SWEEP_WORKERS, help="workers that simulate training (default 2)"
+    )
+    parser.add_argument(
+        "--seconds", type=positive, default=1.0, help="seconds between a worker's evaluations (default 1)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
     options = parser.parse_args()
-    found: dict[str, Any] = {}
+    settings = sweep_settings(trials=options.trials, iters=options.iters)
+    with argument_errors(parser):  # a study that can't run is found before its data are prepared
+        load(Path(STUDY_OPTIONS[0]), profile="cpu", overrides=settings, devices_have_cuda=False)
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="overhead-") as folder:
-        if options.only != "parent":
+        if options.only != "driver":
             from benchmarks.speed.driver_load import spread
 
-            account, waits = real_sweep(Path(folder) / "real", trials=options.trials, iters=options.iters)
+            account, waits = real_sweep(Path(folder) / "real", settings=settings)
             shares = {"share": account.share, "steady": account.steady}
-            found["sweep"] = {**asdict(account), **shares, "answers": spread(waits)}
+            figures["sweep"] = {**asdict(account), **shares, "answers": spread(waits)}
         if options.only != "sweep":
             sizes = {"stored": options.stored, "trials": options.more, "workers": options.workers}
-            found["parent"] = parents(Path(folder) / "parent", **sizes, seconds=options.seconds)
+            figures["driver"] = driver_loads(Path(folder) / "driver", **sizes, seconds=options.seconds)
     if options.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(figures, indent=1))
         return
-    lines = sweep_lines(found["sweep"]) if "sweep" in found else []
-    for pruner, row in found.get("parent", {}).items():
-        lines += parent_lines(pruner, row)
+    lines = sweep_lines(figures["sweep"]) if "sweep" in figures else []
+    for pruner, row in figures.get("driver", {}).items():
+        lines += driver_lines(pruner, row)
     print("\n".join(lines))
 
 

@@ -1,9 +1,10 @@
-"""A sweep as people write it today: Optuna over SQLite, and a training script started anew for each trial.
+"""A sweep as people write it today: Optuna over SQLite, and a training script started for each trial.
 
     python -m benchmarks.speed.plain_sweep STUDY DATA OUT --pruner median --seed 0 --began SECONDS --budget 150
 
-TPESampler() and the pruner as they come, two trials at a time by n_jobs. The script's lines are read, reported and
-pruned on; a trial that is pruned, or running when the budget is over, is killed. OUT/trials.json says how each ended.
+TPESampler() and the pruner run at their defaults, two trials at a time by n_jobs. The sweep reads the script's lines,
+reports them to Optuna and prunes. A pruned trial is killed, and so is one that is running when the budget is over.
+OUT/trials.json says how each trial ended.
 """
 
 from __future__ import annotations
@@ -21,53 +22,60 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
+from benchmarks.commands import argument_errors, at_least, existing_file, parser_of, positive
+from benchmarks.speed.plain_trial import write_config
 from sweeps.study import proposals, space
 from sweeps.study.load import load
 from sweeps.study.study import Study
 from trainer.data.dataset import open_dataset
 
 LINE = re.compile(r"step (\d+): train loss \S+, val loss (\S+)")
-PRUNERS: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
+PEER_PRUNERS: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
     "median": optuna.pruners.MedianPruner,
     "hyperband": optuna.pruners.HyperbandPruner,
 }
-TRIALS = "trials.json"
+TRIALS_FILE = "trials.json"
+TRIALS_AT_ONCE = 2
 
 
-class OverError(Exception):
-    """The budget is."""
+class BudgetOverError(Exception):
+    """The budget is over."""
 
 
 def suggested(trial: optuna.Trial, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    """The trial's parameters of a space of numbers."""
+    """Return the trial's parameters in a numeric space."""
     params: dict[str, Any] = {}
-    for name, each in distributions.items():
-        if isinstance(each, IntDistribution):
-            params[name] = trial.suggest_int(name, each.low, each.high, step=each.step, log=each.log)
+    for name, distribution in distributions.items():
+        steps: dict[str, Any] = {"step": distribution.step, "log": distribution.log}  # type: ignore[attr-defined]
+        if isinstance(distribution, IntDistribution):
+            params[name] = trial.suggest_int(name, distribution.low, distribution.high, **steps)
         else:
-            assert isinstance(each, FloatDistribution)
-            params[name] = trial.suggest_float(name, each.low, each.high, step=each.step, log=each.log)
+            assert isinstance(distribution, FloatDistribution)
+            params[name] = trial.suggest_float(name, distribution.low, distribution.high, **steps)
     return params
 
 
-def trained(trial: optuna.Trial, study: Study, data: Path, out: Path, *, vocab_size: int, deadline: float) -> float:
-    """Train the trial's config; its last validation loss. Raises TrialPruned, OverError, RuntimeError."""
+def train_trial(trial: optuna.Trial, study: Study, data: Path, out: Path, *, vocab_size: int, deadline: float) -> float:
+    """Train the trial's config; return its last validation loss.
+
+    Raises TrialPruned, BudgetOverError, or RuntimeError if the script fails.
+    """
     params = suggested(trial, space.distributions(study))
     config = proposals.config_of(study, params, seed=study.seed, vocab_size=vocab_size)
     folder = out / str(trial.number)
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config.as_dict()), encoding="utf-8")
+    write_config(config, folder)
     command = [sys.executable, "-m", "benchmarks.speed.plain_train", str(folder), str(data)]
     loss = None
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as training:  # noqa: S603  # our own
         assert training.stdout is not None
         try:
             for line in training.stdout:
-                if (found := LINE.match(line)) is None:
+                match = LINE.match(line)
+                if match is None:
                     continue
-                step, loss = int(found[1]), float(found[2])
+                step, loss = int(match[1]), float(match[2])
                 if time.time() > deadline:
-                    raise OverError
+                    raise BudgetOverError
                 if 0 < step < config.max_iters:
                     trial.report(loss, step // config.eval_interval)
                     if trial.should_prune():
@@ -78,37 +86,44 @@ def trained(trial: optuna.Trial, study: Study, data: Path, out: Path, *, vocab_s
     if training.returncode or loss is None:
         raise RuntimeError(f"{' '.join(command)} ended with {training.returncode}")
     if time.time() > deadline:
-        raise OverError
+        raise BudgetOverError
     return loss
 
 
+def add_peer_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that every peer's sweep takes."""
+    parser.add_argument("study", type=existing_file, help="study file whose space is searched")
+    parser.add_argument("data", type=Path, help="folder of the tokens")
+    parser.add_argument("out", type=Path, help="folder to make for the trials")
+    parser.add_argument("--seed", type=at_least(0), required=True, help="seed of the sampler and of training")
+    parser.add_argument("--began", type=positive, required=True, help="start of the budget, by time.time()")
+    parser.add_argument("--budget", type=positive, required=True, help="seconds")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--pruner", choices=tuple(PRUNERS), required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--began", type=float, required=True, help="when the budget began, by time.time()")
-    parser.add_argument("--budget", type=float, required=True, help="seconds")
+    """Search until the budget is over, and write how the trials ended."""
+    parser = parser_of(__doc__)
+    add_peer_arguments(parser)
+    parser.add_argument("--pruner", choices=tuple(PEER_PRUNERS), required=True, help="Optuna's pruner")
     options = parser.parse_args()
-    study = load(options.study, devices_have_cuda=False).model_copy(update={"seed": options.seed})
+    with argument_errors(parser):
+        study = load(options.study, devices_have_cuda=False).model_copy(update={"seed": options.seed})
+        vocab_size = open_dataset(options.data).vocab_size
     deadline = options.began + options.budget
-    vocab_size = open_dataset(options.data).vocab_size
     options.out.mkdir(parents=True)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it would tell of each trial that is cut off
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a warning per interrupted trial says nothing
     search = optuna.create_study(
         storage=f"sqlite:///{options.out / 'optuna.db'}",
         sampler=optuna.samplers.TPESampler(seed=options.seed),
-        pruner=PRUNERS[options.pruner](),
+        pruner=PEER_PRUNERS[options.pruner](),
     )
     search.optimize(
-        lambda trial: trained(trial, study, options.data, options.out, vocab_size=vocab_size, deadline=deadline),
-        n_jobs=2,
+        lambda trial: train_trial(trial, study, options.data, options.out, vocab_size=vocab_size, deadline=deadline),
+        n_jobs=TRIALS_AT_ONCE,
         timeout=deadline - time.time(),
-        catch=(OverError,),
+        catch=(BudgetOverError,),
     )
-    told = [
+    endings = [
         {
             "number": trial.number,
             "state": trial.state.name.lower(),
@@ -117,7 +132,7 @@ def main() -> None:
         }
         for trial in search.get_trials()
     ]
-    (options.out / TRIALS).write_text(json.dumps(told), encoding="utf-8")
+    (options.out / TRIALS_FILE).write_text(json.dumps(endings), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,30 +1,29 @@
-"""The same budget of seconds: `sweep run` beside Optuna as people use it today, and Ray Tune where it is installed.
+"""The same budget of seconds for `sweep run`, for Optuna as people use it today, and for Ray Tune if it is installed.
 
     python -m benchmarks.speed.sweep_vs_optuna --work DIR [--budget 150] [--seeds 3] [--systems plateau,median] [--json]
 
-All search the space of benchmarks/sweep_vs_optuna.yaml on the same tokens, two trials at a time on a thread each, with
-the same iterations, schedule, initial weights' distribution and evaluations (so many windows, so often).
+All systems search the space of benchmarks/speed/sweep_vs_optuna.yaml on the same tokens, two trials at a time with one
+thread each. Iterations, schedule, distribution of initial weights, and the number and size of evaluations are equal.
 
-- plateau: the command `sweep run`, no confirming runs; interrupted when the budget is over.
-- median, hyperband: TPESampler() with MedianPruner() or HyperbandPruner() as they come, study.optimize(n_jobs=2) over
-  SQLite, a training script in nanoGPT's manner (benchmarks/speed/plain_train.py) started for each trial, its stdout
-  read.
-- asha: Ray Tune's ASHAScheduler and its random search, the same training in Ray's own processes; needs `ray[tune]`.
+- plateau: the command `sweep run` without confirming runs, interrupted when the budget is over.
+- median, hyperband: TPESampler() with MedianPruner() or HyperbandPruner() at their defaults, study.optimize(n_jobs=2)
+  over SQLite. For each trial a training script in nanoGPT's manner (benchmarks/speed/plain_train.py) is started and its
+  stdout read.
+- asha: Ray Tune's ASHAScheduler with its random search, the same training in Ray's own processes; needs `ray[tune]`.
 
-The budget begins with the command's start; tokens are prepared before. Trials that have no final loss when it is over
-don't count; a report is written after it. Scored, a seed at a time: `full`, the loss of each one's best configuration,
-by its last weights, on all validation windows by one evaluator; and the seconds until ours had a trial with a final
-loss as low as the peer's best one was in the end, and the other way round (`none`: not within the budget). Final losses
-are as each was told: of ours on fixed windows, of the peers' on as many random ones.
+The budget begins when the command starts; tokens are prepared before. Trials without a final loss when the budget is
+over don't count. A report is written after it. Each seed is scored separately. `full` is the loss of a system's best
+configuration, with its last weights, on all validation windows by one evaluator. Then come the seconds until this
+project had a trial with a final loss as low as the peer's best of the whole budget, and the reverse (`none`: not within
+the budget). Final losses are those that each system reported: this project's on fixed windows, the peers' on as many
+random ones.
 
-What has ended lies in DIR, a file a system and seed, and isn't run again. Three seeds of three systems of 150 s take 25
-minutes; nothing else should run on the machine.
+Ended sweeps lie in DIR, a file per system and seed, and aren't run again. Three seeds of three systems with 150 s each
+take 25 minutes on an idle machine.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import json
 import math
 import shutil
@@ -43,73 +42,74 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.speed import plain_sweep, plain_train
-from benchmarks.speed.throughput import PlainGPT
+from benchmarks.commands import ROOT, add_names, at_least, parser_of, positive, set_options
+from benchmarks.speed.plain_gpt import PlainGPT
+from benchmarks.speed.plain_sweep import TRIALS_AT_ONCE, TRIALS_FILE
+from benchmarks.speed.plain_trial import CHECKPOINT, config_in
+from benchmarks.speed.ray_sweep import missing_ray
 from sweeps.paths import StudyPaths
 from trainer.atomic import write_text
 from trainer.config import TrainConfig
 from trainer.model.gpt import GPT
 from trainer.run import checkpoint
 
-ROOT = Path(__file__).parents[2]
 STUDY = Path(__file__).with_suffix(".yaml")
-OURS = "plateau"
-SYSTEMS = (OURS, "median", "hyperband", "asha")
-WORKERS = 2
-SEED = 1337
-"""of the first round; the next has one more"""
+THIS_PROJECT = "plateau"
+SYSTEMS = (THIS_PROJECT, "median", "hyperband", "asha")
+FIRST_SEED = 1337
+"""seed of the first round; each further round adds one"""
 TRIAL_SECONDS = 5.0
-"""a trial of ours takes at least, pruned ones counted: how many a study says it will have"""
+"""lower bound on the mean time of this project's trials, pruned ones included; its study has trials for the budget"""
 BATCH = 64
-"""windows at once in the evaluator"""
+"""windows per batch of the evaluator"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class TimedTrial:
     """A trial that has a final loss."""
 
     seconds: float
     """from the start of the budget"""
     loss: float
-    """nats a token, as told"""
+    """nats per token, as the system reported it"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class EndedSweep:
     """One system's sweep on one seed."""
 
     system: str
     seed: int
     budget: float
-    trials: tuple[Trial, ...]
-    """complete ones within the budget, in the order they ended"""
+    trials: tuple[TimedTrial, ...]
+    """complete trials within the budget, in the order they ended"""
     started: int
     pruned: int
     full: float
-    """the best one's loss on all validation windows, nats a token"""
+    """loss of the best trial on all validation windows, nats per token"""
 
     @property
     def best(self) -> float:
-        """The lowest final loss, as told."""
+        """The lowest final loss, as reported."""
         return min((trial.loss for trial in self.trials), default=math.inf)
 
     def seconds_to(self, loss: float) -> float | None:
-        """When it first had a final loss as low; None: not within the budget."""
+        """Return when a final loss as low was first reached; None: not within the budget."""
         return min((trial.seconds for trial in self.trials if trial.loss <= loss), default=None)
 
 
-# ours
+# this project
 
 
-def ours(seed: int, data: Path, out: Path, *, budget: float) -> Ended:
+def run_sweep(seed: int, data: Path, out: Path, *, budget: float) -> EndedSweep:
     """Run the command `sweep`, interrupted when the budget is over."""
-    trials = math.ceil(WORKERS * budget / TRIAL_SECONDS)
-    devices = ", ".join(["cpu"] * WORKERS)
+    trials = math.ceil(TRIALS_AT_ONCE * budget / TRIAL_SECONDS)
+    devices = ", ".join(["cpu"] * TRIALS_AT_ONCE)
     settings = (f"seed={seed}", f"trials={trials}", f"workers.devices=[{devices}]")
-    options = [word for setting in settings for word in ("--set", setting)]
-    command = [sys.executable, "-m", "sweeps", "run", str(STUDY), *options, "--data", str(data), "--out", str(out)]
+    command = [sys.executable, "-m", "sweeps", "run", str(STUDY), *set_options(settings)]
+    command += ["--data", str(data), "--out", str(out), "--json"]
     began = time.time()
-    with subprocess.Popen([*command, "--json"], cwd=ROOT, stdout=subprocess.DEVNULL) as process:  # noqa: S603  # our own
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:  # noqa: S603  # our own
         try:
             process.wait(budget)
         except subprocess.TimeoutExpired:
@@ -120,60 +120,64 @@ def ours(seed: int, data: Path, out: Path, *, budget: float) -> Ended:
     with sqlite3.connect(paths.store) as connection:
         rows = connection.execute("SELECT id, outcome, val_loss, finished FROM run ORDER BY finished").fetchall()
     complete = [
-        (run, Trial(seconds=datetime.fromisoformat(finished).timestamp() - began, loss=loss))
+        (run, TimedTrial(seconds=datetime.fromisoformat(finished).timestamp() - began, loss=loss))
         for run, outcome, loss, finished in rows
         if outcome == "complete"
     ]
-    within = [(run, trial) for run, trial in complete if trial.seconds <= budget + 1]  # it is kept in whole seconds
-    return Ended(
-        system=OURS,
+    within = [(run, trial) for run, trial in complete if trial.seconds <= budget + 1]  # the store has whole seconds
+    full = math.inf
+    if complete:
+        best_run, _ = min(complete, key=lambda run_and_trial: run_and_trial[1].loss)
+        full = loss_of_run(paths, best_run, data)
+    return EndedSweep(
+        system=THIS_PROJECT,
         seed=seed,
         budget=budget,
         trials=tuple(trial for _, trial in within),
         started=len(rows),
         pruned=sum(outcome == "pruned" for _, outcome, _, _ in rows),
-        full=loss_of_run(paths, min(complete, key=lambda each: each[1].loss)[0], data) if complete else math.inf,
+        full=full,
     )
 
 
 def loss_of_run(paths: StudyPaths, run: int, data: Path) -> float:
-    """The full loss of a run of ours, whose checkpoint the sweep keeps while it is the best."""
-    found = checkpoint.load(paths.run(run))
-    assert found is not None
-    assert found.state is not None
-    config = TrainConfig.from_mapping(found.state["settings"])
+    """Return the full loss of a run of this project. The sweep keeps the checkpoint of its best run."""
+    stored = checkpoint.load(paths.run(run))
+    assert stored is not None
+    assert stored.state is not None
+    config = TrainConfig.from_mapping(stored.state["settings"])
     model = GPT(config)
-    model.load_state_dict(found.model)
+    model.load_state_dict(stored.model)
     return full_loss(model, data, config)
 
 
 # the peers
 
 
-def peer(system: str, seed: int, data: Path, out: Path, *, budget: float) -> Ended:
+def run_peer(system: str, seed: int, data: Path, out: Path, *, budget: float) -> EndedSweep:
     """Run a peer's sweep in a process of its own."""
     module = "benchmarks.speed.ray_sweep" if system == "asha" else "benchmarks.speed.plain_sweep"
     options = ["--pruner", system] if system != "asha" else []
     sizes = ["--seed", str(seed), "--budget", str(budget), "--began", str(time.time())]
     command = [sys.executable, "-m", module, str(STUDY), str(data), str(out), *options, *sizes]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)  # noqa: S603  # our own
-    told = json.loads((out / plain_sweep.TRIALS).read_text(encoding="utf-8"))
-    complete = sorted((each for each in told if each["state"] == "complete"), key=lambda each: each["seconds"])
-    trials = tuple(Trial(seconds=each["seconds"], loss=each["loss"]) for each in complete)
+    endings = json.loads((out / TRIALS_FILE).read_text(encoding="utf-8"))
+    complete = sorted((trial for trial in endings if trial["state"] == "complete"), key=lambda trial: trial["seconds"])
+    trials = tuple(TimedTrial(seconds=trial["seconds"], loss=trial["loss"]) for trial in complete)
     full = math.inf
     if complete:
-        folder = out / str(min(complete, key=lambda each: each["loss"])["number"])
-        config = TrainConfig.from_mapping(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        folder = out / str(min(complete, key=lambda trial: trial["loss"])["number"])
+        config = config_in(folder)
         model = PlainGPT(config)
-        model.load_state_dict(torch.load(folder / plain_train.CHECKPOINT, weights_only=True))
+        model.load_state_dict(torch.load(folder / CHECKPOINT, weights_only=True))
         full = full_loss(model, data, config)
-    return Ended(
+    return EndedSweep(
         system=system,
         seed=seed,
         budget=budget,
         trials=trials,
-        started=len(told),
-        pruned=sum(each["state"] == "pruned" for each in told),
+        started=len(endings),
+        pruned=sum(trial["state"] == "pruned" for trial in endings),
         full=full,
     )
 
@@ -183,7 +187,7 @@ def peer(system: str, seed: int, data: Path, out: Path, *, budget: float) -> End
 
 @torch.no_grad()
 def full_loss(model: torch.nn.Module, data: Path, config: TrainConfig) -> float:
-    """Mean loss on all windows of the validation split, one after the other, nats a token; the rest is left out."""
+    """Return the mean loss on all whole windows of the validation split, one after the other, nats per token."""
     tokens = np.fromfile(data / "val.bin", dtype=np.uint16).astype(np.int64)
     T = config.block_size
     windows = (len(tokens) - 1) // T
@@ -196,127 +200,132 @@ def full_loss(model: torch.nn.Module, data: Path, config: TrainConfig) -> float:
     return float(math.fsum(sums) / windows)
 
 
-def compare(ended: Sequence[Ended]) -> list[dict[str, Any]]:
-    """A row a peer, over the seeds that both have: differences are ours less the peer's, nats."""
-    mine = {each.seed: each for each in ended if each.system == OURS}
+def compare_systems(sweeps: Sequence[EndedSweep]) -> list[dict[str, Any]]:
+    """Return a row per peer, over the seeds that both systems have. Differences are this project less the peer."""
+    own_sweeps = {sweep.seed: sweep for sweep in sweeps if sweep.system == THIS_PROJECT}
     rows = []
-    for system in dict.fromkeys(each.system for each in ended if each.system != OURS):
-        pairs = [(mine[each.seed], each) for each in ended if each.system == system and each.seed in mine]
+    for system in dict.fromkeys(sweep.system for sweep in sweeps if sweep.system != THIS_PROJECT):
+        pairs = [
+            (own_sweeps[sweep.seed], sweep) for sweep in sweeps if sweep.system == system and sweep.seed in own_sweeps
+        ]
         if not pairs:
             continue
-        differences = [one.full - other.full for one, other in pairs]
+        differences = [own.full - peer.full for own, peer in pairs]
         rows.append(
             {
                 "peer": system,
-                "seeds": [one.seed for one, _ in pairs],
-                "ours_full": [one.full for one, _ in pairs],
-                "peer_full": [other.full for _, other in pairs],
+                "seeds": [own.seed for own, _ in pairs],
+                "ours_full": [own.full for own, _ in pairs],
+                "peer_full": [peer.full for _, peer in pairs],
                 "difference": differences,
                 "mean_difference": statistics.fmean(differences),
-                "ours_to_peers_best": [one.seconds_to(other.best) for one, other in pairs],
-                "peer_to_its_best": [other.seconds_to(other.best) for _, other in pairs],
-                "peer_to_ours_best": [other.seconds_to(one.best) for one, other in pairs],
-                "ours_to_its_best": [one.seconds_to(one.best) for one, _ in pairs],
+                "ours_to_peers_best": [own.seconds_to(peer.best) for own, peer in pairs],
+                "peer_to_its_best": [peer.seconds_to(peer.best) for _, peer in pairs],
+                "peer_to_ours_best": [peer.seconds_to(own.best) for own, peer in pairs],
+                "ours_to_its_best": [own.seconds_to(own.best) for own, _ in pairs],
             }
         )
     return rows
 
 
-def table(ended: Sequence[Ended], skipped: Mapping[str, str]) -> str:
+def table(sweeps: Sequence[EndedSweep], skipped: Mapping[str, str]) -> str:
+    """Return the sweeps and the comparison as text."""
     heads = f"{'system':>10} {'seed':>5} {'budget':>7} {'started':>8} {'pruned':>7} {'complete':>9}"
-    lines = [f"{heads} {'told':>7} {'full':>7}"]
+    lines = [f"{heads} {'reported':>8} {'full':>7}"]
     lines += [
-        f"{each.system:>10} {each.seed:>5} {each.budget:>5.0f} s {each.started:>8} {each.pruned:>7} "
-        f"{len(each.trials):>9} {each.best:>7.4f} {each.full:>7.4f}"
-        for each in ended
+        f"{sweep.system:>10} {sweep.seed:>5} {sweep.budget:>5.0f} s {sweep.started:>8} {sweep.pruned:>7} "
+        f"{len(sweep.trials):>9} {sweep.best:>8.4f} {sweep.full:>7.4f}"
+        for sweep in sweeps
     ]
-    for row in compare(ended):
-        lines.append(f"{OURS} and {row['peer']}: full loss differs by {row['mean_difference']:+.4f} in the mean")
+    for row in compare_systems(sweeps):
+        lines.append(f"{THIS_PROJECT} and {row['peer']}: full loss differs by {row['mean_difference']:+.4f} on average")
         for at, seed in enumerate(row["seeds"]):
             lines.append(
                 f"  seed {seed}: {row['difference'][at]:+.4f}; the peer's best after "
-                f"{shown(row['peer_to_its_best'][at])}, ours as low after {shown(row['ours_to_peers_best'][at])}; "
-                f"our best after {shown(row['ours_to_its_best'][at])}, the peer as low after "
-                f"{shown(row['peer_to_ours_best'][at])}"
+                f"{_seconds_text(row['peer_to_its_best'][at])}, this project as low after "
+                f"{_seconds_text(row['ours_to_peers_best'][at])}; this project's best after "
+                f"{_seconds_text(row['ours_to_its_best'][at])}, the peer as low after "
+                f"{_seconds_text(row['peer_to_ours_best'][at])}"
             )
     lines += [f"{system}: skipped, {why}" for system, why in skipped.items()]
     return "\n".join(lines)
 
 
-def shown(seconds: float | None) -> str:
+def _seconds_text(seconds: float | None) -> str:
     return "none" if seconds is None else f"{seconds:.0f} s"
 
 
-# all of it, in turns
+# all systems, in turns
 
 
 def missing(system: str) -> str:
-    """Why a system can't be run here; "" where it can."""
-    if system == "asha" and importlib.util.find_spec("ray") is None:
-        return "Ray is not installed (pip install 'ray[tune]')"
-    return ""
+    """Return why a system can't be run here, or "" if it can."""
+    return missing_ray() if system == "asha" else ""
 
 
 def rounds(
     systems: Sequence[str],
     seeds: Sequence[int],
     work: Path,
-    run: Callable[[str, int, Path], Ended],
-) -> list[Ended]:
-    """What each system ends with on each seed, taking turns; one that has a file in `work` is read from it."""
-    ended = []
+    run: Callable[[str, int, Path], EndedSweep],
+) -> list[EndedSweep]:
+    """Run each system on each seed, in turns, and return the sweeps. One that has a file in `work` is read from it."""
+    sweeps = []
     tasks = [(seed, system) for seed in seeds for system in systems]
     for number, (seed, system) in enumerate(tasks, start=1):
         file = work / f"{system}-{seed}.json"
         if not file.exists():
             print(f"{number} of {len(tasks)}: {system}, seed {seed}", file=sys.stderr, flush=True)
             out = work / f"{system}-{seed}"
-            shutil.rmtree(out, ignore_errors=True)  # one that was cut off had another budget
+            shutil.rmtree(out, ignore_errors=True)  # an interrupted sweep has used part of its budget
             write_text(file, json.dumps(asdict(run(system, seed, out))))
-        found = json.loads(file.read_text(encoding="utf-8"))
-        ended.append(Ended(**{**found, "trials": tuple(Trial(**trial) for trial in found["trials"])}))
-    return ended
+        fields = json.loads(file.read_text(encoding="utf-8"))
+        sweeps.append(EndedSweep(**{**fields, "trials": tuple(TimedTrial(**trial) for trial in fields["trials"])}))
+    return sweeps
 
 
-def prepared(work: Path) -> Path:
-    """The folder of the tokens."""
+def prepare_tokens(work: Path) -> Path:
+    """Prepare the tokens; return their folder."""
     command = [sys.executable, "-m", "sweeps", "prepare", str(STUDY), "--out", str(work / "data"), "--json"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603  # our own
-    return Path(json.loads(ended.stdout)["path"])
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603  # our own
+    return Path(json.loads(process.stdout)["path"])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where sweeps lie, and what has ended")
-    parser.add_argument("--budget", type=float, default=150.0, metavar="SECONDS", help="of each sweep (default 150)")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="rounds (default 3)")
-    parser.add_argument("--systems", default=",".join(SYSTEMS), help=f"of {', '.join(SYSTEMS)} (default all)")
+    """Run what has no file yet, and print the comparison."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="folder of the sweeps")
+    parser.add_argument(
+        "--budget", type=positive, default=150.0, metavar="SECONDS", help="budget per sweep (default 150)"
+    )
+    parser.add_argument("--seeds", type=at_least(1), default=3, metavar="N", help="seeds per system (default 3)")
+    add_names(parser, "--systems", SYSTEMS)
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args()
-    wanted = options.systems.split(",")
-    if unknown := sorted(set(wanted) - set(SYSTEMS)):
-        parser.error(f"--systems: {', '.join(unknown)}: not among {', '.join(SYSTEMS)}")
-    skipped = {system: why for system in wanted if (why := missing(system))}
+    skipped = {system: why for system in options.systems if (why := missing(system))}
     for system, why in skipped.items():
         print(f"{system}: skipped, {why}", file=sys.stderr, flush=True)
     work = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    data = prepared(work)
+    data = prepare_tokens(work)
 
-    def run(system: str, seed: int, out: Path) -> Ended:
-        if system == OURS:
-            return ours(seed, data, out, budget=options.budget)
-        return peer(system, seed, data, out, budget=options.budget)
+    def run(system: str, seed: int, out: Path) -> EndedSweep:
+        if system == THIS_PROJECT:
+            return run_sweep(seed, data, out, budget=options.budget)
+        return run_peer(system, seed, data, out, budget=options.budget)
 
-    systems = [system for system in wanted if system not in skipped]
-    ended = rounds(systems, range(SEED, SEED + options.seeds), work, run)
-    if other := sorted({each.budget for each in ended} - {options.budget}):
-        parser.error(f"--work: holds sweeps of {other[0]:g} seconds; name another folder, or --budget {other[0]:g}")
+    systems = [system for system in options.systems if system not in skipped]
+    sweeps = rounds(systems, range(FIRST_SEED, FIRST_SEED + options.seeds), work, run)
+    if budgets := sorted({sweep.budget for sweep in sweeps} - {options.budget}):
+        parser.error(
+            f"--work: {work} holds sweeps of {budgets[0]:g} seconds; "
+            f"name another folder, or take --budget {budgets[0]:g}"
+        )
     if options.json:
-        rows = [{**asdict(each), "best": each.best} for each in ended]
-        print(json.dumps({"sweeps": rows, "peers": compare(ended), "skipped": skipped}))
+        rows = [{**asdict(sweep), "best": sweep.best} for sweep in sweeps]
+        print(json.dumps({"sweeps": rows, "peers": compare_systems(sweeps), "skipped": skipped}))
     else:
-        print(table(ended, skipped))
+        print(table(sweeps, skipped))
 
 
 if __name__ == "__main__":

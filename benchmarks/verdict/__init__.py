@@ -1,1 +1,1 @@
-"""Is the verdict right: planted faults, coverage of intervals, false claims of whole confirm phases."""
+"""Whether the verdict is right: planted faults, coverage of its intervals, false claims of whole confirm phases."""

@@ -1,30 +1,35 @@
-"""Do the verdict's intervals hold what they promise? Simulated studies whose effects are known.
+"""Coverage of the verdict's intervals, on simulated studies whose effects are known.
 
     python -m benchmarks.verdict.intervals [--studies 2000] [--seed 0] [--json]
 
-A study has a baseline, a best config that changes six knobs, each knob alone, the best with each knob reset, seven
-candidates, and runs half as long of the baseline, the best and two knobs alone; all on 2, 3, 5 and 8 seeds, those of a
-smaller number among those of a larger one, and the baseline on one more. A seed's luck has sd .06 nats; arms of one
-width share it. What is left is each arm's own. Runs half as long share either with the whole ones at a correlation of
-.9 and .7 (within recorded runs, their middle against their end, both have a median of about .9). An arm's own noise:
+A study has a baseline, a best config that changes six knobs, each knob alone, the best with each knob reset, and seven
+candidates. The baseline, the best and two knobs alone also have runs of half the length. All arms have 2, 3, 5 and 8
+seeds, where a smaller set is part of each larger one. The baseline has one seed more.
 
-- even: sd .03 for every arm;
-- uneven: an sd for each arm, between .004 and .05 (log-uniform), as was measured for gentle changes;
-- two widths: uneven, and the best's third knob changes the width, so that its arms have luck of their own;
-- bimodal: uneven, but every arm is stuck .3 nats above at half of the seeds, each at its own;
-- factors: sd .01, but arms feel the luck by factors: those with the best's knobs by .5, the others by .6 to 1.2.
+A seed's luck has a standard deviation of 0.06 nats and is shared by the arms of one width. The rest of the noise is
+each arm's own. Runs of half the length share both parts with the whole runs, at a correlation of 0.9 for the luck and
+0.7 for the own noise. (In recorded runs, the middle and the end of a run correlate at a median of about 0.9 in both.)
+An arm's own noise depends on the scenario:
 
-Effects are nil, or planted: the first knob lowers the loss by .1 nats, and nothing else does anything. Printed are, by
-kind of contrast and seeds, the share of two-sided 95 % intervals that hold the truth (of those that have bounds; in
-JSON also the share that have none and the median half width), and how often the whole verdict claims something false:
-that the best breaks the plateau, that a knob does it alone, is necessary or hurts, that a candidate is right or wrong.
-The last column is of a reader who looks at all four numbers of seeds and believes whatever is said once. Power is the
-share of planted studies where the first knob is said to break it alone. Ten minutes on two cores.
+- even: standard deviation 0.03 for every arm;
+- uneven: a standard deviation per arm, log-uniform between 0.004 and 0.05, as measured for gentle changes;
+- two widths: uneven, and the best's third knob changes the width, so that its arms have a luck of their own;
+- bimodal: uneven, but every arm is stuck 0.3 nats higher on half of the seeds, each arm on its own half;
+- factors: standard deviation 0.01, but the luck counts by a factor: 0.5 for arms with the best's knobs, 0.6 to 1.2 for
+  the others.
+
+Effects are zero or planted. A planted first knob lowers the loss by 0.1 nats, and nothing else has an effect.
+
+The output is the share of two-sided 95 % intervals that contain the truth, by kind of contrast and number of seeds,
+over the intervals that have bounds. JSON also has the share without bounds and the median half-width. Then comes the
+share of studies whose verdict claims anything false: that the best breaks the plateau, that a knob breaks it alone, is
+necessary or hurts, that a candidate is right or wrong. The last column is of a reader who looks at all four numbers of
+seeds and believes whatever is claimed once. Power is the share of planted studies in which the first knob is said to
+break the plateau alone. Ten minutes on two cores.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from collections import defaultdict
@@ -36,27 +41,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.commands import simulation_arguments
 from benchmarks.progress import watched
 from sweeps.analysis.contrasts import LEVEL, Contrast, Sample, contrast
 from sweeps.analysis.significance import harmful_among, holm, shown
 
-Floats = NDArray[np.float64]
-
 SEEDS = (2, 3, 5, 8)
-KNOBS, CANDIDATES, WIDTH = 6, 7, 2
-LUCK, EFFECT, MIN_EFFECT, STUCK = 0.06, 0.1, 0.02, 0.3
-OWN = (0.004, 0.05)
+KNOBS, CANDIDATES, WIDTH_KNOB = 6, 7, 2
+LUCK_SD = 0.06
+OWN_SD_RANGE = (0.004, 0.05)
+STUCK_GAP = 0.3
+"""nats by which a stuck run of a bimodal arm ends higher"""
+EFFECT, MIN_EFFECT = 0.1, 0.02
 EXTRA = max(SEEDS)
 """the baseline's extra seed"""
+BATCH_STUDIES = 20
+"""studies per task of a worker process"""
 
 ALONE = tuple(f"alone {knob}" for knob in range(KNOBS))
 RESET = tuple(f"reset {knob}" for knob in range(KNOBS))
 ADVICE = tuple(f"advice {index}" for index in range(CANDIDATES))
 FULL = ("baseline", "best", *ALONE, *RESET, *ADVICE)
 HALF = ("baseline", "best", *ALONE[:2])
-WIDER = ("best", ALONE[WIDTH], *(RESET[knob] for knob in range(KNOBS) if knob != WIDTH))
-"""arms of the best's width, where a knob changes it"""
-NAMED = ("best", ALONE[0], *RESET[1:])
+WIDER = ("best", ALONE[WIDTH_KNOB], *(RESET[knob] for knob in range(KNOBS) if knob != WIDTH_KNOB))
+"""arms of the best's width, where a knob changes the width"""
+PLANTED_ARMS = ("best", ALONE[0], *RESET[1:])
 """arms that have the planted effect"""
 
 
@@ -93,17 +102,18 @@ class Question:
     weights: Mapping[str, float]
     threshold: float = 0.0
     late: bool = False
-    """of losses at the horizon less half of those at half of it"""
+    """the losses are those at the horizon less half of those at half the horizon"""
     pooled: bool = True
-    """other arms tell of its noise"""
+    """other arms inform the estimate of its noise"""
 
 
 def gain(name: str) -> dict[str, float]:
+    """Return the weights of an arm's gain over the baseline."""
     return {"baseline": 1, name: -1}
 
 
 def questions() -> Iterator[Question]:
-    """The verdict's: the best, then each knob, then the candidates."""
+    """Yield the verdict's questions: about the best, then each knob, then the candidates."""
     yield Question(kind="effect", weights=gain("best"), threshold=MIN_EFFECT, pooled=False)
     yield Question(kind="lasting", weights=gain("best"), late=True, pooled=False)
     for alone, reset in zip(ALONE, RESET, strict=True):
@@ -121,18 +131,20 @@ KINDS = tuple(dict.fromkeys(question.kind for question in QUESTIONS))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
-    """Losses by arm at all seeds (the baseline's last is its extra one), at the horizon and half of it."""
+class SimulatedStudy:
+    """Losses by arm on all seeds, at the horizon and at half of it. The baseline's last seed is its extra one."""
 
     full: Samples
     half: Samples
     means: Mapping[str, float]
-    """true ones at the horizon"""
+    """true means at the horizon"""
     half_means: Mapping[str, float]
 
     def seen(self, n: int) -> tuple[Samples, Samples]:
-        """What there is of n seeds (the baseline has one more): losses at the horizon, and these less half of those at
-        half of it."""
+        """Return the samples of n seeds: at the horizon, and at the horizon less half of those at half of it.
+
+        The baseline has one seed more.
+        """
         full, half = (
             {
                 name: Sample(
@@ -146,172 +158,183 @@ class Study:
         return full, {name: full[name].less(0.5, sample) for name, sample in half.items()}
 
     def truth(self, question: Question) -> float:
-        """The true value of what a contrast estimates."""
-        means = {name: mean - 0.5 * self.half_means[name] for name, mean in self.means.items() if name in HALF}
-        return sum(weight * (means if question.late else self.means)[name] for name, weight in question.weights.items())
+        """Return the true value of what a contrast estimates."""
+        late_means = {name: mean - 0.5 * self.half_means[name] for name, mean in self.means.items() if name in HALF}
+        means = late_means if question.late else self.means
+        return sum(weight * means[name] for name, weight in question.weights.items())
 
 
-def simulated(scenario: Scenario, rng: np.random.Generator) -> Study:
-    """One study of a scenario."""
-    luck = {width: LUCK * correlated(rng, 0.9) for width in ("narrow", "wide")}
+def simulated_study(scenario: Scenario, rng: np.random.Generator) -> SimulatedStudy:
+    """Draw one study of a scenario."""
+    luck = {width: LUCK_SD * correlated(rng, 0.9) for width in ("narrow", "wide")}
     samples: tuple[dict[str, Sample], dict[str, Sample]] = {}, {}
     means: tuple[dict[str, float], dict[str, float]] = {}, {}
     for name in FULL:
         width = "wide" if scenario.two_widths and name in WIDER else "narrow"
-        sd, factor = float(np.exp(rng.uniform(*np.log(OWN)))), 1.0
-        if scenario.even:
-            sd = 0.03
-        if scenario.factors:
-            sd, factor = 0.01, 0.5 if name in ("best", *RESET) else rng.uniform(0.6, 1.2)
+        sd, factor = _own_sd_and_luck_factor(scenario, name, rng)
         losses = factor * luck[width] + sd * correlated(rng, 0.7)
-        mean = -EFFECT if scenario.planted and name in NAMED else 0.0
+        mean = -EFFECT if scenario.planted and name in PLANTED_ARMS else 0.0
         if scenario.bimodal:
-            losses, mean = losses + STUCK * ((rng.random(losses.shape) < 0.5) - 0.5), mean + STUCK / 2
+            losses, mean = losses + STUCK_GAP * ((rng.random(losses.shape) < 0.5) - 0.5), mean + STUCK_GAP / 2
         for half in (0, 1) if name in HALF else (0,):
             last = EXTRA if name == "baseline" and not half else EXTRA - 1
             values = {seed: 4 + mean + loss for seed, loss in enumerate(losses[half].tolist()) if seed <= last}
             samples[half][name] = Sample(losses=values, shape=width)
             means[half][name] = 4 + mean
-    return Study(full=samples[0], half=samples[1], means=means[0], half_means=means[1])
+    return SimulatedStudy(full=samples[0], half=samples[1], means=means[0], half_means=means[1])
 
 
-def correlated(rng: np.random.Generator, correlation: float) -> Floats:
-    """Standard normal values by length (whole, half) and seed."""
-    one, other = rng.standard_normal((2, EXTRA + 1))
-    return np.array([one, correlation * one + np.sqrt(1 - correlation**2) * other])
+def _own_sd_and_luck_factor(scenario: Scenario, arm: str, rng: np.random.Generator) -> tuple[float, float]:
+    sd = float(np.exp(rng.uniform(*np.log(OWN_SD_RANGE))))
+    if scenario.factors:
+        return 0.01, 0.5 if arm in ("best", *RESET) else rng.uniform(0.6, 1.2)
+    return 0.03 if scenario.even else sd, 1.0
 
 
-def claims(found: Mapping[str, list[Contrast]]) -> set[str]:
-    """What the verdict says, by the contrasts of each kind."""
+def correlated(rng: np.random.Generator, correlation: float) -> NDArray[np.float64]:
+    """Draw standard normal values by length (whole, half) and seed, correlated between the lengths."""
+    whole, independent = rng.standard_normal((2, EXTRA + 1))
+    return np.array([whole, correlation * whole + np.sqrt(1 - correlation**2) * independent])
 
-    def named(names: Iterable[str], p: Iterable[float | None]) -> set[str]:
-        return {name for name, each in zip(names, p, strict=True) if each is not None and each <= LEVEL}
 
-    def gains(kind: str) -> list[float | None]:
-        return holm([each.p for each in found[kind]])
+def claims_of_contrasts(contrasts: Mapping[str, list[Contrast]]) -> set[str]:
+    """Return what the verdict claims, by the contrasts of each kind."""
 
-    def harms(kind: str, names: Iterable[str]) -> set[str]:
-        hit = harmful_among(found[kind], MIN_EFFECT)
-        return {f"harmful: {name}" for name, each in zip(names, hit, strict=True) if each}
+    def significant(names: Iterable[str], p_values: Iterable[float | None]) -> set[str]:
+        return {name for name, p in zip(names, p_values, strict=True) if p is not None and p <= LEVEL}
 
-    said = named((f"right: {name}" for name in ADVICE), gains("advice"))
-    said |= harms("advice", ADVICE) | harms("alone", ALONE)
-    if shown(found["effect"][0]) and shown(found["lasting"][0]):
-        late = {name for name, each in zip(ALONE, found["alone, lasting"], strict=False) if shown(each)}
-        said |= {"broken"} | (named(ALONE, gains("alone")) & late) | named(RESET, gains("needed"))
-    return said
+    def p_values(kind: str) -> list[float | None]:
+        return holm([contrast.p for contrast in contrasts[kind]])
+
+    def harmful(kind: str, names: Iterable[str]) -> set[str]:
+        is_harmful = harmful_among(contrasts[kind], MIN_EFFECT)
+        return {f"harmful: {name}" for name, harm in zip(names, is_harmful, strict=True) if harm}
+
+    claims = significant((f"right: {name}" for name in ADVICE), p_values("advice"))
+    claims |= harmful("advice", ADVICE) | harmful("alone", ALONE)
+    if shown(contrasts["effect"][0]) and shown(contrasts["lasting"][0]):
+        # only the first knobs have runs of half the length
+        lasting = {name for name, late in zip(ALONE, contrasts["alone, lasting"], strict=False) if shown(late)}
+        claims |= {"broken"}
+        claims |= significant(ALONE, p_values("alone")) & lasting
+        claims |= significant(RESET, p_values("needed"))
+    return claims
 
 
 def true_claims(scenario: Scenario) -> set[str]:
+    """Return the claims that hold in a scenario."""
     return {"broken", ALONE[0], RESET[0]} if scenario.planted else set()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """What became of one study's questions at one number of seeds."""
+class Look:
+    """The answers to one study's questions on one number of seeds."""
 
     n: int
-    held: tuple[tuple[str, bool | None, float | None], ...]
-    """kind, whether the interval holds the truth (None: it has no bounds), its half width"""
-    said: frozenset[str]
+    intervals: tuple[tuple[str, bool | None, float | None], ...]
+    """kind, whether the interval contains the truth (None: it has no bounds), half-width"""
+    claims: frozenset[str]
 
 
-def look(scenario: Scenario, rng: np.random.Generator) -> list[Seen]:
-    """One study at every number of seeds."""
-    study, seen = simulated(scenario, rng), []
+def looks_at_study(scenario: Scenario, rng: np.random.Generator) -> list[Look]:
+    """Draw one study and look at it on every number of seeds."""
+    study, looks = simulated_study(scenario, rng), []
     for n in SEEDS:
         full, late = study.seen(n)
-        held, found = [], defaultdict(list)
+        intervals: list[tuple[str, bool | None, float | None]] = []
+        contrasts: dict[str, list[Contrast]] = defaultdict(list)
         for question in QUESTIONS:
-            each = contrast(
+            answer = contrast(
                 question.weights,
                 late if question.late else full,
                 threshold=question.threshold,
                 pooled=question.pooled,
             )
-            assert each is not None
-            found[question.kind].append(each)
-            hit = width = None
-            if each.low is not None and each.high is not None:
-                hit, width = each.low <= study.truth(question) <= each.high, (each.high - each.low) / 2
-            held.append((question.kind, hit, width))
-        seen.append(Seen(n=n, held=tuple(held), said=frozenset(claims(found))))
-    return seen
+            assert answer is not None
+            contrasts[question.kind].append(answer)
+            covers = half_width = None
+            if answer.low is not None and answer.high is not None:
+                covers = answer.low <= study.truth(question) <= answer.high
+                half_width = (answer.high - answer.low) / 2
+            intervals.append((question.kind, covers, half_width))
+        looks.append(Look(n=n, intervals=tuple(intervals), claims=frozenset(claims_of_contrasts(contrasts))))
+    return looks
 
 
-def _studies(task: tuple[Scenario, int, int, int]) -> list[list[Seen]]:
+def _batch_of_looks(task: tuple[Scenario, int, int, int]) -> list[list[Look]]:
     scenario, first_study, last_study, seed = task
     number = SCENARIOS.index(scenario)
-    return [look(scenario, np.random.default_rng([seed, number, index])) for index in range(first_study, last_study)]
-
-
-def measure(scenarios: Iterable[Scenario], *, studies: int, seed: int) -> list[dict[str, Any]]:
-    """Coverage, claims and power by scenario."""
-    size = 20
-    tasks = [
-        (scenario, index, min(index + size, studies), seed)
-        for scenario in scenarios
-        for index in range(0, studies, size)
+    return [
+        looks_at_study(scenario, np.random.default_rng([seed, number, index]))
+        for index in range(first_study, last_study)
     ]
-    looks: dict[str, list[list[Seen]]] = defaultdict(list)
+
+
+def measure_intervals(scenarios: Iterable[Scenario], *, studies: int, seed: int) -> list[dict[str, Any]]:
+    """Return coverage, claims and power by scenario."""
+    tasks = [
+        (scenario, index, min(index + BATCH_STUDIES, studies), seed)
+        for scenario in scenarios
+        for index in range(0, studies, BATCH_STUDIES)
+    ]
+    looks: dict[str, list[list[Look]]] = defaultdict(list)
     with ProcessPoolExecutor() as pool:
-        parts = watched(pool.map(_studies, tasks), len(tasks), noun=f"batches of {size} studies")
-        for (scenario, *_), part in zip(tasks, parts, strict=True):
-            looks[scenario.name] += part
-    return [summary(scenario, looks[scenario.name]) for scenario in SCENARIOS if scenario.name in looks]
+        batches = watched(pool.map(_batch_of_looks, tasks), len(tasks), noun=f"batches of {BATCH_STUDIES} studies")
+        for (scenario, *_), batch in zip(tasks, batches, strict=True):
+            looks[scenario.name] += batch
+    return [scenario_shares(scenario, looks[scenario.name]) for scenario in SCENARIOS if scenario.name in looks]
 
 
-def summary(scenario: Scenario, looks: list[list[Seen]]) -> dict[str, Any]:
-    """Shares over the studies of a scenario."""
+def scenario_shares(scenario: Scenario, studies: list[list[Look]]) -> dict[str, Any]:
+    """Return the shares over the studies of a scenario; a study is its looks by number of seeds."""
     true = true_claims(scenario)
-    wrong = [[bool(seen.said - true) for seen in study] for study in looks]
-    found: dict[str, Any] = {"scenario": scenario.name, "studies": len(looks), "kinds": [], "verdict": []}
+    has_false_claim = [[bool(look.claims - true) for look in looks] for looks in studies]
+    shares: dict[str, Any] = {"scenario": scenario.name, "studies": len(studies), "kinds": [], "verdict": []}
     for number, n in enumerate(SEEDS):
         for kind in KINDS:
-            held = [each for study in looks for each in study[number].held if each[0] == kind]
-            known = [(hit, width) for _, hit, width in held if hit is not None and width is not None]
-            found["kinds"].append(
+            intervals = [interval for looks in studies for interval in looks[number].intervals if interval[0] == kind]
+            bounded = [(hit, width) for _, hit, width in intervals if hit is not None and width is not None]
+            shares["kinds"].append(
                 {
                     "kind": kind,
                     "n": n,
-                    "coverage": statistics.fmean(hit for hit, _ in known) if known else None,
-                    "unbounded": 1 - len(known) / len(held),
-                    "half_width": statistics.median(width for _, width in known) if known else None,
+                    "coverage": statistics.fmean(hit for hit, _ in bounded) if bounded else None,
+                    "unbounded": 1 - len(bounded) / len(intervals),
+                    "half_width": statistics.median(width for _, width in bounded) if bounded else None,
                 }
             )
-        verdict: dict[str, Any] = {"n": n, "false_claims": statistics.fmean(each[number] for each in wrong)}
+        verdict: dict[str, Any] = {
+            "n": n,
+            "false_claims": statistics.fmean(by_look[number] for by_look in has_false_claim),
+        }
         if scenario.planted:
-            named = [{"broken", ALONE[0]} <= study[number].said for study in looks]
-            verdict["power"] = statistics.fmean(named)
-        found["verdict"].append(verdict)
-    found["false_claims_at_any"] = statistics.fmean(any(each) for each in wrong)
-    return found
+            verdict["power"] = statistics.fmean({"broken", ALONE[0]} <= looks[number].claims for looks in studies)
+        shares["verdict"].append(verdict)
+    shares["false_claims_at_any"] = statistics.fmean(any(by_look) for by_look in has_false_claim)
+    return shares
 
 
-def table(found: list[dict[str, Any]]) -> str:
-    """The shares as text, a block a scenario."""
+def table(scenarios: list[dict[str, Any]]) -> str:
+    """Return the shares as text, a block per scenario."""
     lines = []
-    for scenario in found:
-        lines += ["", f"{scenario['scenario']} ({scenario['studies']} studies)"]
+    for shares in scenarios:
+        lines += ["", f"{shares['scenario']} ({shares['studies']} studies)"]
         lines.append(f"  {'':16}" + "".join(f"{f'{n} seeds':>10}" for n in SEEDS) + f"{'any':>10}")
         for kind in KINDS:
-            cells = [each["coverage"] for each in scenario["kinds"] if each["kind"] == kind]
+            cells = [row["coverage"] for row in shares["kinds"] if row["kind"] == kind]
             lines.append(f"  {kind:16}" + "".join(f"{'-' if cell is None else f'{cell:.3f}':>10}" for cell in cells))
-        said = [each["false_claims"] for each in scenario["verdict"]] + [scenario["false_claims_at_any"]]
-        lines.append(f"  {'false claims':16}" + "".join(f"{each:>10.3f}" for each in said))
-        if "power" in scenario["verdict"][0]:
-            lines.append(f"  {'power':16}" + "".join(f"{each['power']:>10.3f}" for each in scenario["verdict"]))
+        false_claims = [row["false_claims"] for row in shares["verdict"]] + [shares["false_claims_at_any"]]
+        lines.append(f"  {'false claims':16}" + "".join(f"{share:>10.3f}" for share in false_claims))
+        if "power" in shares["verdict"][0]:
+            lines.append(f"  {'power':16}" + "".join(f"{row['power']:>10.3f}" for row in shares["verdict"]))
     return "\n".join(lines[1:])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", type=int, default=2000, help="of each scenario (default 2000)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    arguments = parser.parse_args()
-    found = measure(SCENARIOS, studies=arguments.studies, seed=arguments.seed)
-    print(json.dumps(found, indent=1) if arguments.json else table(found))
+    """Print coverage, false claims and power."""
+    options = simulation_arguments(__doc__, studies=2000)
+    scenarios = measure_intervals(SCENARIOS, studies=options.studies, seed=options.seed)
+    print(json.dumps(scenarios, indent=1) if options.json else table(scenarios))
 
 
 if __name__ == "__main__":

@@ -1,21 +1,19 @@
-"""Sweeps of real trials whose baseline has a setting broken on purpose: does the verdict name it?
+"""Planted faults: sweeps of real trials whose baseline has a setting broken on purpose. Does the verdict name it?
 
     python -m benchmarks.verdict.planted [--case NAME ...] [--work DIR] [--direct 8] [--json]
 
-Every case is benchmarks/planted.yaml, whose baseline is as good as its space allows, with one or two settings broken
-(or none: then nothing may be claimed), run by the command `sweep`. Run again it goes on where it stopped: sweeps and
-direct runs that have ended lie in DIR.
+The study benchmarks/verdict/planted.yaml has a baseline as good as its space allows. Each case breaks one or two of its
+settings, or none, and runs the command `sweep`. On a case without a fault nothing may be claimed. A second call
+continues where the first was interrupted: sweeps and direct runs that have ended lie in DIR.
 
-What is scored (benchmarks/verdict/planted_scores.py): is the baseline's loss shown to be beaten, is a knob that was
-broken
-named first, are the others left alone, and do the intervals of what is claimed hold what `--direct` further seeds show
-of the same change? An innocent knob is excused where those seeds bear out what is said of it. Beside it, what Optuna
-makes of the same search: which knob it ranks first by importance.
+The scores (benchmarks/verdict/planted_scores.py) answer four questions. Is the baseline shown to be beaten? Is a broken
+knob named first? Are the other knobs left alone? Do the intervals of the claims contain the mean of the same change on
+`--direct` further seeds? An innocent knob is excused where those seeds bear the claim out. Beside them stand Optuna's
+importances of the same search, and the knob that they rank first. 45 minutes on two cores.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import subprocess
@@ -28,19 +26,20 @@ from typing import Any
 import optuna
 from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 
+from benchmarks.commands import ROOT, at_least, parser_of, set_options
 from benchmarks.verdict.planted_scores import (
-    NOTHING,
+    NO_VERDICT,
     Arm,
     Claim,
     Difference,
     Rate,
     Score,
-    arms,
-    changes,
-    claims,
+    arms_of,
+    changed_knobs,
+    claims_of,
     ranking,
+    rates_of,
     score,
-    summary,
 )
 from benchmarks.verdict.train_directly import final_losses
 from sweeps.engine.session import prepare_data
@@ -55,15 +54,14 @@ from sweeps.study.study import Study
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset
 
-ROOT = Path(__file__).parents[2]
-STUDY = Path(__file__).with_suffix(".yaml")
-FRESH = 9000
-"""first seed of the direct runs: no sweep gets there"""
+PLANTED_STUDY = Path(__file__).with_suffix(".yaml")
+FIRST_DIRECT_SEED = 9000
+"""above the seeds of any sweep"""
 EVALUATORS: Mapping[str, Callable[[], BaseImportanceEvaluator]] = {
     "fANOVA": lambda: FanovaImportanceEvaluator(seed=0),
     "PED-ANOVA": PedAnovaImportanceEvaluator,
 }
-"""Optuna's: the one that works at 20 to 40 trials, and its default"""
+"""of Optuna: the one that works on 20 to 40 trials, and the default"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,39 +70,39 @@ class Case:
 
     name: str
     planted: tuple[str, ...] = ()
-    """knobs that mend it"""
+    """knobs that mend the fault"""
     faults: Mapping[str, Value] = field(default_factory=dict)
-    """the baseline's broken settings"""
+    """broken settings of the baseline"""
     mended: Mapping[str, Value] = field(default_factory=dict)
-    """them with the fault put right, where that isn't the study's own baseline"""
+    """the same settings with the fault mended, where that differs from the study's own baseline"""
     also: tuple[str, ...] = ()
     """other changes to the study, KEY=VALUE"""
     seed: int = 1337
 
 
-_LOW = {"learning_rate": 7e-4, "min_lr": 1.05e-4}
+_LOW_RATE = {"learning_rate": 7e-4, "min_lr": 1.05e-4}
 CASES = (
-    Case(name="lr-low", planted=("learning_rate",), faults=_LOW),
+    Case(name="lr-low", planted=("learning_rate",), faults=_LOW_RATE),
     Case(name="lr-high", planted=("learning_rate",), faults={"learning_rate": 4e-2, "min_lr": 6e-3}),
     Case(
         name="decays-early",  # the rate is 0 in the second half
         planted=("min_lr",),
         faults={"lr_decay_iters": 150, "warmup_iters": 120, "min_lr": 0.0},
         mended={"lr_decay_iters": 150, "warmup_iters": 120, "min_lr": 2.1e-3},
-        also=("knobs.warmup_iters.high=0.48",),  # it ends before the decay does
+        also=("knobs.warmup_iters.high=0.48",),  # the warm-up has to end before the decay does
     ),
     Case(name="warmup-long", planted=("warmup_iters",), faults={"warmup_iters": 297}),
     Case(name="dropout", planted=("dropout",), faults={"dropout": 0.5}),
     Case(name="weight-decay", planted=("weight_decay",), faults={"weight_decay": 10.0}),
     Case(name="narrow", planted=("n_embd",), faults={"n_embd": 16}),
-    Case(name="lr-low-and-dropout", planted=("learning_rate", "dropout"), faults={**_LOW, "dropout": 0.5}),
+    Case(name="lr-low-and-dropout", planted=("learning_rate", "dropout"), faults={**_LOW_RATE, "dropout": 0.5}),
     Case(
         name="narrow-and-weight-decay",
         planted=("n_embd", "weight_decay"),
         faults={"n_embd": 16, "weight_decay": 10.0},
     ),
     Case(
-        name="no-warmup",  # a higher rate needs a warm-up, a warm-up is of no use to this rate: neither helps alone
+        name="no-warmup",  # neither knob helps alone: a higher rate needs a warm-up, and this rate gains nothing by one
         planted=("learning_rate", "warmup_iters"),
         faults={"learning_rate": 1.5e-3, "min_lr": 2.25e-4, "warmup_iters": 0},
         also=("trials=48",),  # two knobs at once are harder to find
@@ -113,88 +111,91 @@ CASES = (
     Case(name="null-2", seed=2337),
     Case(name="null-3", seed=3337),
 )
-"""Each of planted.yaml's settings is in nanoGPT's units, a trial being as long as the baseline's own run."""
+"""Settings are in nanoGPT's units, because a trial is as long as the baseline's own run."""
 
 
 def settings(case: Case, *, mended: bool = False) -> tuple[str, ...]:
-    """What makes the study the case's, as `--set` takes it; `mended`: with the fault put right."""
-    changes = case.mended if mended else case.faults
-    baseline = (f"baseline.{name}={value}" for name, value in changes.items())
+    """Return the `--set` settings that turn the study into the case's; `mended`: with the fault mended."""
+    baseline = (f"baseline.{name}={value}" for name, value in (case.mended if mended else case.faults).items())
     return f"name={case.name}", f"seed={case.seed}", *case.also, *baseline
 
 
 def study_of(case: Case, *, mended: bool = False) -> Study:
-    """The case's study, resolved."""
-    return load(STUDY, overrides=settings(case, mended=mended), devices_have_cuda=False)
+    """Return the case's study, resolved."""
+    return load(PLANTED_STUDY, overrides=settings(case, mended=mended), devices_have_cuda=False)
 
 
-def swept(case: Case, dataset: Dataset, work: Path) -> tuple[dict[str, Any], Results]:
-    """Run the case's sweep, or go on with it: what the command ends with, and all its runs."""
-    options = [word for setting in settings(case) for word in ("--set", setting)]
-    command = [sys.executable, "-m", "sweeps", "run", str(STUDY), *options]
+def sweep_case(case: Case, dataset: Dataset, work: Path) -> tuple[dict[str, Any], Results]:
+    """Run or resume the case's sweep; return the output of `sweep run --json` and all runs."""
+    command = [sys.executable, "-m", "sweeps", "run", str(PLANTED_STUDY), *set_options(settings(case))]
     command += ["--data", str(dataset.path), "--out", str(work / case.name), "--json"]
     log = work / f"{case.name}.log"
     with log.open("w", encoding="utf-8") as stderr:
-        ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True, check=False)  # noqa: S603  # our own
-    if ended.returncode:
-        raise SystemExit(f"sweep run ended with {ended.returncode}; see {log}")
-    shown: dict[str, Any] = json.loads(ended.stdout)
-    with Reader(f"sqlite:///{shown['store']}") as reader:
-        return shown, reader.results(case.name)
+        process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True, check=False)  # noqa: S603  # our own
+    if process.returncode:
+        raise SystemExit(f"sweep run ended with {process.returncode}; see {log}")
+    output: dict[str, Any] = json.loads(process.stdout)
+    with Reader(f"sqlite:///{output['store']}") as reader:
+        return output, reader.results(case.name)
 
 
 def importances(store: str, name: str) -> dict[str, dict[str, float]]:
-    """Optuna's shares by evaluator and knob, from the study's complete trials: fANOVA, and its own default."""
+    """Return Optuna's importances by evaluator and knob, from the study's complete trials."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.load_study(study_name=name, storage=f"sqlite:///{store}")
-    knobs = {param: knob for knob, param in PARAM.items()}
+    knob_of = {param: knob for knob, param in PARAM.items()}
     return {
         label: {
-            knobs.get(param, param): share
-            for param, share in optuna.importance.get_param_importances(study, evaluator=made()).items()
+            knob_of.get(param, param): share
+            for param, share in optuna.importance.get_param_importances(study, evaluator=evaluator()).items()
         }
-        for label, made in EVALUATORS.items()
+        for label, evaluator in EVALUATORS.items()
     }
 
 
-def scored(case: Case, dataset: Dataset, work: Path, *, direct: int) -> Score:
-    """Run one case, and what measures it directly on that many seeds; 0: not at all."""
-    shown, results = swept(case, dataset, work)
-    configs = directly(case, results, shown["verdict"] or NOTHING, seeds=range(FRESH, FRESH + direct))
-    trained = [config for each in configs.values() for config in each]
-    loss = dict(zip(trained, final_losses(trained, dataset, work / "direct"), strict=True))
-    losses = {arm: [loss[config] for config in each] for arm, each in configs.items() if each}
+def score_case(case: Case, dataset: Dataset, work: Path, *, direct: int) -> Score:
+    """Sweep one case, train its arms directly on `direct` seeds (0: not at all), and score it."""
+    output, results = sweep_case(case, dataset, work)
+    seeds = range(FIRST_DIRECT_SEED, FIRST_DIRECT_SEED + direct)
+    configs_by_arm = direct_configs(case, results, output["verdict"] or NO_VERDICT, seeds=seeds)
+    configs = [config for arm_configs in configs_by_arm.values() for config in arm_configs]
+    loss_of = dict(zip(configs, final_losses(configs, dataset, work / "direct"), strict=True))
+    losses = {
+        arm: [loss_of[config] for config in arm_configs] for arm, arm_configs in configs_by_arm.items() if arm_configs
+    }
     return score(
         case.name,
         case.planted,
-        shown,
+        output,
         knobs=len(results.study.knobs),
-        losses={arm: each for arm, each in losses.items() if arm is not None},
+        losses={arm: arm_losses for arm, arm_losses in losses.items() if arm is not None},
         mended=losses.get(None, ()),
-        shares=importances(shown["store"], case.name),
+        shares=importances(output["store"], case.name),
     )
 
 
-def directly(
+def direct_configs(
     case: Case, results: Results, verdict: Mapping[str, Any], *, seeds: Sequence[int]
 ) -> dict[Arm | None, list[TrainConfig]]:
-    """What is to be trained to see whether the verdict is true: the arms of its claims, and the best of a null case.
-    None is the baseline with its fault put right."""
-    changed = changes(verdict)
-    wanted = [Arm(), *(arm for claim in claims(verdict) for arm in arms(claim, changed))]
+    """Return the configs that show whether the verdict is true: its claims' arms, and the best of a null case.
+
+    The arm None is the baseline with its fault mended.
+    """
+    changed = changed_knobs(verdict)
+    arms = [Arm(), *(arm for claim in claims_of(verdict) for arm in arms_of(claim, changed))]
     if not case.planted:
-        wanted.append(changed)
+        arms.append(changed)
     configs: dict[Arm | None, list[TrainConfig]] = {
-        arm: [config_of_arm(results, arm, seed) for seed in seeds] for arm in wanted
+        arm: [config_of_arm(results, arm, seed) for seed in seeds] for arm in arms
     }
     if case.planted:
-        size, mended = results.data.vocab_size, study_of(case, mended=True)
-        configs[None] = [baseline_config(mended, seed=seed, vocab_size=size) for seed in seeds]
+        vocab_size, mended = results.data.vocab_size, study_of(case, mended=True)
+        configs[None] = [baseline_config(mended, seed=seed, vocab_size=vocab_size) for seed in seeds]
     return configs
 
 
 def config_of_arm(results: Results, arm: Arm, seed: int) -> TrainConfig:
-    """The case's baseline with some knobs as the best trial has them."""
+    """Return the case's baseline with the arm's knobs at the best trial's values."""
     study, best = results.study, results.best
     params = baseline_params(study)
     for param in (PARAM.get(knob, knob) for knob in arm):
@@ -203,85 +204,100 @@ def config_of_arm(results: Results, arm: Arm, seed: int) -> TrainConfig:
     return config_of(study, params, seed=seed, vocab_size=results.data.vocab_size)
 
 
-def lines(scores: Sequence[Score]) -> list[str]:
-    """The scores as Markdown."""
+def markdown_lines(scores: Sequence[Score]) -> list[str]:
+    """Return the scores as a Markdown table and a list of rates."""
     head = (
         "case",
-        "broken",
+        "broken knobs",
         "verdict",
         "gain of the best",
-        "named",
-        "accused",
-        "mending it directly",
+        "claims",
+        "wrongly accused",
+        "gain of mending, direct",
         *EVALUATORS,
         "runs",
     )
     rows = [head, tuple("---" for _ in head)]
-    for each in scores:
+    for case_score in scores:
         rows.append(
             (
-                each.case,
-                ", ".join(each.planted) or "nothing",
-                each.word,
-                "" if each.delta is None else f"{each.delta:.3f}",
-                ", ".join(map(_claim, each.claims)) or "none",
-                ", ".join(each.accused) or "none",
-                "" if each.mended is None else _difference(each.mended),
-                *(f"{(knob := ranking(each.shares[name])[0])} {each.shares[name][knob]:.2f}" for name in EVALUATORS),
-                f"{each.runs} in {each.seconds:.0f} s",
+                case_score.case,
+                ", ".join(case_score.planted) or "nothing",
+                case_score.word,
+                "" if case_score.delta is None else f"{case_score.delta:.3f}",
+                ", ".join(map(_claim_text, case_score.claims)) or "none",
+                ", ".join(case_score.accused) or "none",
+                "" if case_score.mended is None else _difference_text(case_score.mended),
+                *(_most_important(case_score.shares[name]) for name in EVALUATORS),
+                f"{case_score.runs} in {case_score.seconds:.0f} s",
             )
         )
     table = ["| " + " | ".join(row) + " |" for row in rows]
-    return [*table, "", *(f"- {_rate(each)}" for each in summary(scores))]
+    return [*table, "", *(f"- {_rate_text(rate)}" for rate in rates_of(scores))]
 
 
-def _claim(claim: Claim) -> str:
+def _claim_text(claim: Claim) -> str:
     interval = "no interval" if claim.low is None else f"{claim.low:.3f} to {claim.high:.3f}"
     direct = "" if claim.direct is None else f"; direct {claim.direct.mean:.3f}"
     return f"{' + '.join(claim.knobs)} {claim.verdict} {claim.effect:.3f} ({interval}{direct})"
 
 
-def _difference(found: Difference) -> str:
-    return f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})"
+def _difference_text(difference: Difference) -> str:
+    return f"{difference.mean:.3f} ({difference.low:.3f} to {difference.high:.3f})"
 
 
-def _rate(rate: Rate) -> str:
+def _most_important(shares: Mapping[str, float]) -> str:
+    knob = ranking(shares)[0]
+    return f"{knob} {shares[knob]:.2f}"
+
+
+def _rate_text(rate: Rate) -> str:
     low, high = rate.interval
     return f"{rate.what}: {rate.k} of {rate.n} ({low:.2f} to {high:.2f})"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", action="append", choices=[case.name for case in CASES], help="these alone")
-    parser.add_argument("--work", type=Path, default=Path("runs/planted"), help="folder of the sweeps")
-    parser.add_argument("--direct", type=int, default=8, help="seeds of the direct runs, 2 or more; 0: none")
+    """Run the cases and print their scores."""
+    parser = parser_of(__doc__)
+    parser.add_argument(
+        "--case",
+        action="append",
+        choices=[case.name for case in CASES],
+        help="run this case only; may be given several times (default: all)",
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/planted"), help="folder of the sweeps (default runs/planted)"
+    )
+    parser.add_argument(
+        "--direct", type=at_least(0), default=8, help="seeds of the direct runs, at least 2, or 0 for none (default 8)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    arguments = parser.parse_args()
-    if arguments.direct < 0 or arguments.direct == 1:
-        parser.error(f"--direct {arguments.direct}: an interval takes 2 seeds or more; 0 leaves the direct runs out")
-    work = arguments.work.absolute()
-    dataset = prepare_data(load(STUDY, devices_have_cuda=False), StudyPaths(work), progress=lambda _: None)
-    cases = [case for case in CASES if not arguments.case or case.name in arguments.case]
+    options = parser.parse_args()
+    if options.direct == 1:
+        parser.error("argument --direct: 1 seed gives no interval; take at least 2, or 0 to skip the direct runs")
+    work = options.work.absolute()
+    dataset = prepare_data(load(PLANTED_STUDY, devices_have_cuda=False), StudyPaths(work), progress=lambda _: None)
+    cases = [case for case in CASES if not options.case or case.name in options.case]
     scores = []
     for number, case in enumerate(cases, 1):
         print(f"{case.name} ({number} of {len(cases)})", file=sys.stderr, flush=True)
-        scores.append(scored(case, dataset, work, direct=arguments.direct))
-    print(json.dumps(as_json(scores)) if arguments.json else "\n".join(lines(scores)))
+        scores.append(score_case(case, dataset, work, direct=options.direct))
+    print(json.dumps(as_json(scores)) if options.json else "\n".join(markdown_lines(scores)))
 
 
 def as_json(scores: Sequence[Score]) -> dict[str, Any]:
-    """The scores, and their summary with intervals."""
+    """Return the scores and the rates over all cases, with intervals."""
     cases = [
         {
-            **dataclasses.asdict(each),
-            "first": each.first,
-            "accused": list(each.accused),
-            "claims_anything": each.claims_anything,
-            "claims": [{**dataclasses.asdict(claim), "held": claim.held} for claim in each.claims],
+            **dataclasses.asdict(case_score),
+            "first": case_score.first,
+            "accused": list(case_score.accused),
+            "claims_anything": case_score.claims_anything,
+            "claims": [{**dataclasses.asdict(claim), "held": claim.held} for claim in case_score.claims],
         }
-        for each in scores
+        for case_score in scores
     ]
-    rates = [{**dataclasses.asdict(each), "interval": each.interval} for each in summary(scores)]
+    rates = [{**dataclasses.asdict(rate), "interval": rate.interval} for rate in rates_of(scores)]
     return {"cases": cases, "summary": rates}
 
 

@@ -1,4 +1,4 @@
-"""What a verdict is worth where the truth is known: which knob was broken, and what direct runs show of each claim."""
+"""Scores of verdicts where the truth is known: which knob was broken, and what direct runs show of each claim."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 
 from scipy import stats
 
-NAMED = ("alone", "necessary", "joint")
+NAMING_VERDICTS = ("alone", "necessary", "joint")
 """verdicts that name a knob"""
 Arm = frozenset[str]
-"""knobs that are as the best trial has them, the rest as the baseline has"""
+"""knobs that have the best trial's values; the others have the baseline's"""
 Losses = Mapping[Arm, Sequence[float]]
-"""final losses of direct runs, nats; of every arm at the same seeds"""
+"""final losses of direct runs in nats per token, on the same seeds for every arm"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A mean over seeds, nats, with its 95 % interval (Student's, paired)."""
+    """A mean difference over seeds in nats per token, with its paired 95 % interval (Student's)."""
 
     mean: float
     low: float
@@ -31,19 +31,20 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """One thing that the verdict says of a knob (of two, where it takes both), with its 95 % interval, nats."""
+    """A statement of the verdict about a knob, or about two that work jointly; effects in nats per token."""
 
     knobs: tuple[str, ...]
     verdict: str
     effect: float
     low: float | None
+    """of the effect's 95 % interval"""
     high: float | None
     direct: Difference | None = None
     """the same difference on further seeds"""
 
     @property
     def held(self) -> bool | None:
-        """Whether the interval holds the direct mean; None: it isn't known."""
+        """Whether the interval contains the direct mean; None where either is missing."""
         if self.direct is None or self.low is None or self.high is None:
             return None
         return self.low <= self.direct.mean <= self.high
@@ -51,29 +52,29 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One case."""
+    """The score of one case."""
 
     case: str
     planted: tuple[str, ...]
-    """knobs that mend what was broken; empty: the null case"""
+    """knobs that mend the fault; empty for a null case"""
     word: str
     """breaks, improves or none"""
     broken: bool
     delta: float | None
-    """gain of the best config on fresh seeds, nats"""
+    """gain of the best config on fresh seeds, nats per token"""
     named: tuple[str, ...]
     """knobs that the verdict names, in its order"""
     innocents: int
-    """knobs that were not broken"""
+    """number of knobs that were not broken"""
     excused: tuple[str, ...]
-    """innocents that are named, and do what is said of them, as direct runs show"""
+    """innocent knobs that are named, where direct runs bear the claim out"""
     advice: tuple[str, ...]
-    """candidates that are called right"""
+    """candidates that the verdict calls right"""
     claims: tuple[Claim, ...]
     mended: Difference | None
-    """what mending the fault gains directly"""
+    """direct gain of mending the fault"""
     best: Difference | None
-    """what the best config gains directly, where it was measured"""
+    """direct gain of the best config, where it was measured"""
     shares: Mapping[str, Mapping[str, float]]
     """Optuna's importances of the search's trials, by evaluator and knob"""
     runs: int
@@ -81,23 +82,23 @@ class Score:
 
     @property
     def first(self) -> bool:
-        """Whether the knob named first is one that was broken."""
+        """Whether the knob named first was broken."""
         return bool(self.named) and self.named[0] in self.planted
 
     @property
     def accused(self) -> tuple[str, ...]:
-        """Innocents that the verdict names wrongly."""
+        """Innocent knobs that the verdict names wrongly."""
         return tuple(knob for knob in self.named if knob not in self.planted and knob not in self.excused)
 
     @property
     def claims_anything(self) -> bool:
-        """What may not be on the null case."""
+        """Whether the verdict claims anything, which is wrong on a null case."""
         return self.broken or bool(self.named) or bool(self.advice)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """So many of so many, with the 95 % interval of Clopper and Pearson."""
+    """A count `k` out of `n`, with the 95 % interval of Clopper and Pearson."""
 
     what: str
     k: int
@@ -105,59 +106,62 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """0 to 1 where n is 0."""
+        """Lower and upper bound of the share; 0 and 1 where n is 0."""
         if not self.n:
             return 0.0, 1.0
-        found = stats.binomtest(self.k, self.n).proportion_ci(method="exact")
-        return float(found.low), float(found.high)
+        bounds = stats.binomtest(self.k, self.n).proportion_ci(method="exact")
+        return float(bounds.low), float(bounds.high)
 
 
 def score(
     case: str,
     planted: tuple[str, ...],
-    shown: Mapping[str, Any],
+    output: Mapping[str, Any],
     *,
     knobs: int,
     losses: Losses,
     mended: Sequence[float],
     shares: Mapping[str, Mapping[str, float]],
 ) -> Score:
-    """The case by what `sweep run --json` has shown, and by direct runs where there are any: `losses` of the arms that
-    its claims ask for, `mended` of the baseline with its fault put right. `knobs` is how many the study sweeps."""
-    verdict = shown["verdict"] or NOTHING
-    changed, found = changes(verdict), list(claims(verdict))
+    """Score a case by the output of `sweep run --json`, and by direct runs where there are any.
+
+    `losses` are those of the arms that the claims ask for, `mended` those of the baseline with its fault mended.
+    `knobs` is the number of knobs that the study sweeps.
+    """
+    verdict = output["verdict"] or NO_VERDICT
+    changed, claims = changed_knobs(verdict), list(claims_of(verdict))
     if losses:
-        found = [dataclasses.replace(claim, direct=measured(claim, losses, changed)) for claim in found]
-    floor = verdict["min_effect"]
+        claims = [dataclasses.replace(claim, direct=direct_effect(claim, losses, changed)) for claim in claims]
+    min_effect = verdict["min_effect"]
     return Score(
         case=case,
         planted=planted,
         word=verdict["word"],
         broken=verdict["broken"],
         delta=verdict["delta"],
-        named=tuple(knob["name"] for knob in verdict["knobs"] if knob["verdict"] in NAMED),
+        named=tuple(knob["name"] for knob in verdict["knobs"] if knob["verdict"] in NAMING_VERDICTS),
         innocents=knobs - len(planted),
         excused=tuple(
             knob
-            for claim in found
+            for claim in claims
             for knob in claim.knobs
-            if knob not in planted and losses and deserved(claim, knob, losses, changed, min_effect=floor)
+            if knob not in planted and losses and is_borne_out(claim, knob, losses, changed, min_effect=min_effect)
         ),
         advice=tuple(
-            " ".join(f"{name}={value}" for name, value in each["config"].items())
-            for each in verdict["candidates"]
-            if each["verdict"] == "right"
+            " ".join(f"{name}={value}" for name, value in candidate["config"].items())
+            for candidate in verdict["candidates"]
+            if candidate["verdict"] == "right"
         ),
-        claims=tuple(found),
-        mended=difference(losses[Arm()], mended) if mended else None,
-        best=difference(losses[Arm()], losses[changed]) if changed and changed in losses else None,
+        claims=tuple(claims),
+        mended=paired_difference(losses[Arm()], mended) if mended else None,
+        best=paired_difference(losses[Arm()], losses[changed]) if changed and changed in losses else None,
         shares=shares,
-        runs=sum(shown["trials"].values()),
-        seconds=shown["seconds"],
+        runs=sum(output["trials"].values()),
+        seconds=output["seconds"],
     )
 
 
-NOTHING: Mapping[str, Any] = {
+NO_VERDICT: Mapping[str, Any] = {
     "broken": False,
     "word": "none",
     "delta": None,
@@ -165,118 +169,125 @@ NOTHING: Mapping[str, Any] = {
     "knobs": [],
     "candidates": [],
 }
-"""the verdict where the search has found nothing to confirm"""
+"""stands for the verdict where the search found nothing to confirm"""
 
 
-def changes(verdict: Mapping[str, Any]) -> Arm:
-    """All knobs of the best trial."""
+def changed_knobs(verdict: Mapping[str, Any]) -> Arm:
+    """Return all knobs of the best trial."""
     return Arm(knob["name"] for knob in verdict["knobs"])
 
 
-def claims(verdict: Mapping[str, Any]) -> Iterator[Claim]:
-    """What a verdict, as `sweep run --json` prints it, says of knobs; two that work only jointly make one claim."""
+def claims_of(verdict: Mapping[str, Any]) -> Iterator[Claim]:
+    """Yield the claims about knobs of a verdict in `sweep run --json`. Two joint knobs make one claim."""
     for knob in verdict["knobs"]:
-        word, knobs, found = knob["verdict"], (knob["name"],), knob
-        if word not in NAMED:
+        word, knobs, evidence = knob["verdict"], (knob["name"],), knob
+        if word not in NAMING_VERDICTS:
             continue
         if word == "joint":
-            found = verdict["joint"]
-            knobs = tuple(found["knobs"])
+            evidence = verdict["joint"]
+            knobs = tuple(evidence["knobs"])
             if knob["name"] != knobs[0]:
                 continue
         elif word == "necessary":
-            found = knob["reset"]
-        low, high = found["ci"] or (None, None)
-        yield Claim(knobs=knobs, verdict=word, effect=found["effect"], low=low, high=high)
+            evidence = knob["reset"]
+        low, high = evidence["ci"] or (None, None)
+        yield Claim(knobs=knobs, verdict=word, effect=evidence["effect"], low=low, high=high)
 
 
-def arms(claim: Claim, changed: Arm) -> tuple[Arm, ...]:
-    """The arms that show whether a claim is true; `changed` are all knobs of the best trial."""
+def arms_of(claim: Claim, changed: Arm) -> tuple[Arm, ...]:
+    """Return the arms that show whether a claim is true; `changed` are all knobs of the best trial."""
     if claim.verdict == "necessary":
         return Arm(), changed, changed - set(claim.knobs)
     return Arm(), Arm(claim.knobs), *(Arm([knob]) for knob in claim.knobs if len(claim.knobs) > 1)
 
 
-def measured(claim: Claim, losses: Losses, changed: Arm) -> Difference | None:
-    """The claim's own difference: what its knobs gain, or what the best loses without a necessary one."""
+def direct_effect(claim: Claim, losses: Losses, changed: Arm) -> Difference | None:
+    """Return the claim's effect in direct runs: its knobs' gain, or the best's loss without a necessary knob."""
     if claim.verdict == "necessary":
-        return difference(losses[changed - set(claim.knobs)], losses[changed])
-    return difference(losses[Arm()], losses[Arm(claim.knobs)])
+        return paired_difference(losses[changed - set(claim.knobs)], losses[changed])
+    return paired_difference(losses[Arm()], losses[Arm(claim.knobs)])
 
 
-def deserved(claim: Claim, knob: str, losses: Losses, changed: Arm, *, min_effect: float) -> bool:
-    """Whether direct runs bear out what the claim says of one of its knobs.
+def is_borne_out(claim: Claim, knob: str, losses: Losses, changed: Arm, *, min_effect: float) -> bool:
+    """Whether direct runs bear out the claim about one of its knobs.
 
-    Alone: it gains more than min_effect. Joint: it adds more than that to the other. Necessary: the best loses more
-    than half of its gain without it.
+    A knob alone gains more than min_effect. A joint knob adds more than min_effect to the other. Without a necessary
+    knob the best loses more than half of its gain.
     """
-    found, bar = measured(claim, losses, changed), min_effect
+    effect, needed = direct_effect(claim, losses, changed), min_effect
     if claim.verdict == "necessary":
-        gain = difference(losses[Arm()], losses[changed])
-        bar = math.inf if gain is None else gain.mean / 2
+        gain = paired_difference(losses[Arm()], losses[changed])
+        needed = math.inf if gain is None else gain.mean / 2
     elif claim.verdict == "joint":
-        found = difference(losses[Arm(claim.knobs) - {knob}], losses[Arm(claim.knobs)])
-    return found is not None and found.mean > bar
+        effect = paired_difference(losses[Arm(claim.knobs) - {knob}], losses[Arm(claim.knobs)])
+    return effect is not None and effect.mean > needed
 
 
-def difference(one: Sequence[float], other: Sequence[float]) -> Difference | None:
-    """one - other, paired by seed, over the seeds at which neither diverged (is infinite); None: fewer than two."""
-    found = [a - b for a, b in zip(one, other, strict=True) if math.isfinite(a) and math.isfinite(b)]
-    if len(found) < 2:
+def paired_difference(minuend: Sequence[float], subtrahend: Sequence[float]) -> Difference | None:
+    """Return minuend - subtrahend, paired by seed, over the seeds on which neither diverged (is infinite).
+
+    None if fewer than two seeds remain.
+    """
+    differences = [a - b for a, b in zip(minuend, subtrahend, strict=True) if math.isfinite(a) and math.isfinite(b)]
+    if len(differences) < 2:
         return None
-    mean = statistics.fmean(found)
-    half = float(stats.t.ppf(0.975, len(found) - 1)) * statistics.stdev(found) / math.sqrt(len(found))
-    return Difference(mean=mean, low=mean - half, high=mean + half, n=len(found))
+    mean = statistics.fmean(differences)
+    quantile = float(stats.t.ppf(0.975, len(differences) - 1))
+    half_width = quantile * statistics.stdev(differences) / math.sqrt(len(differences))
+    return Difference(mean=mean, low=mean - half_width, high=mean + half_width, n=len(differences))
 
 
-def summary(scores: Sequence[Score]) -> list[Rate]:
-    """What the cases show together."""
-    faulted, null = [each for each in scores if each.planted], [each for each in scores if not each.planted]
-    held = [claim.held for each in scores for claim in each.claims if claim.held is not None]
+def rates_of(scores: Sequence[Score]) -> list[Rate]:
+    """Return the rates over all cases."""
+    faulted, null = [score for score in scores if score.planted], [score for score in scores if not score.planted]
+    held = [claim.held for score in scores for claim in score.claims if claim.held is not None]
     rates = [
-        Rate(what="faulted baselines shown to be beaten", k=sum(each.broken for each in faulted), n=len(faulted)),
-        Rate(what="broken knob named first", k=sum(each.first for each in faulted), n=len(faulted)),
+        Rate(what="faulted baselines shown to be beaten", k=sum(score.broken for score in faulted), n=len(faulted)),
+        Rate(what="broken knob named first", k=sum(score.first for score in faulted), n=len(faulted)),
         Rate(
             what="broken knobs named",
-            k=sum(knob in each.named for each in faulted for knob in each.planted),
-            n=sum(len(each.planted) for each in faulted),
+            k=sum(knob in score.named for score in faulted for knob in score.planted),
+            n=sum(len(score.planted) for score in faulted),
         ),
         Rate(
             what="innocent knobs accused",
-            k=sum(len(each.accused) for each in scores),
-            n=sum(each.innocents for each in scores),
+            k=sum(len(score.accused) for score in scores),
+            n=sum(score.innocents for score in scores),
         ),
-        Rate(what="null cases with a claim", k=sum(each.claims_anything for each in null), n=len(null)),
+        Rate(what="null cases with a claim", k=sum(score.claims_anything for score in null), n=len(null)),
         Rate(what="intervals that hold the direct mean", k=sum(held), n=len(held)),
     ]
-    for evaluator in dict.fromkeys(name for each in scores for name in each.shares):
-        rates += _of_importances(evaluator, faulted, scores)
+    for evaluator in dict.fromkeys(name for score in scores for name in score.shares):
+        rates += _rates_of_importances(evaluator, faulted, scores)
     return rates
 
 
-def _of_importances(evaluator: str, faulted: Sequence[Score], scores: Sequence[Score]) -> Iterator[Rate]:
-    """The same questions put to Optuna, whose shares have no word for 'none': a knob above an equal share is named."""
-    ranked = [(each, ranking(each.shares[evaluator])) for each in faulted if evaluator in each.shares]
+def _rates_of_importances(evaluator: str, faulted: Sequence[Score], scores: Sequence[Score]) -> Iterator[Rate]:
+    """Yield the rates of Optuna's importances. Shares have no word for none: a knob above an equal share is named."""
+    ranked = [(score, ranking(score.shares[evaluator])) for score in faulted if evaluator in score.shares]
     yield Rate(
         what=f"Optuna's {evaluator}: broken knob ranked first",
-        k=sum(knobs[0] in each.planted for each, knobs in ranked),
+        k=sum(knobs[0] in score.planted for score, knobs in ranked),
         n=len(ranked),
     )
     above = [
-        knob for each in scores for knob in above_equal(each.shares.get(evaluator, {})) if knob not in each.planted
+        knob
+        for score in scores
+        for knob in above_equal_share(score.shares.get(evaluator, {}))
+        if knob not in score.planted
     ]
     yield Rate(
         what=f"Optuna's {evaluator}: innocent knobs above an equal share",
         k=len(above),
-        n=sum(each.innocents for each in scores if evaluator in each.shares),
+        n=sum(score.innocents for score in scores if evaluator in score.shares),
     )
 
 
 def ranking(shares: Mapping[str, float]) -> list[str]:
-    """Knobs, the most important first."""
+    """Return the knobs, the most important first."""
     return sorted(shares, key=lambda knob: -shares[knob])
 
 
-def above_equal(shares: Mapping[str, float]) -> list[str]:
-    """Knobs whose share of the variance is above what each has were all alike."""
+def above_equal_share(shares: Mapping[str, float]) -> list[str]:
+    """Return the knobs whose share of the variance is above an equal share."""
     return [knob for knob in ranking(shares) if shares[knob] > sum(shares.values()) / len(shares)]

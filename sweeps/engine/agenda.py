@@ -35,7 +35,7 @@ class Agenda:
         self.left_out = max(0, len(searched) - study.trials)
         """candidates and single-knob trials that `trials` has no room for"""
         self._proposals = [*known.baseline, *searched[: study.trials]]
-        self._by_key = {proposal.key: proposal for proposal in [*known.baseline, *searched]}
+        self._by_key = {proposal.key: proposal for proposal in known.every}
         self._seeds = len(known.baseline)
         self._arms: Arms | None = None
         self._judged: tuple[tuple[int, str], ...] = ()

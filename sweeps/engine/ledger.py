@@ -11,7 +11,7 @@ It alone knows the order of writing, which lets another process go on from any m
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from sweeps.engine.optuna_trials import Asked, OptunaTrials
 from sweeps.paths import StudyPaths
 from sweeps.store.records import Outcome, Pruning, Results, Run, best_of
 from sweeps.store.store import Store
-from sweeps.study.proposals import Proposal, config_of
+from sweeps.study.proposals import ParamValue, Proposal, config_of
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset
@@ -58,6 +58,37 @@ class Flight:
     def evaluation(self, step: int) -> int:
         """The evaluation at `step`, or the next one after it: one grid for all trials, whatever their batch."""
         return evaluation_of(step, self.run.config)
+
+
+def new_run(
+    *,
+    optuna_study: str,
+    trial: int,
+    params: Mapping[str, ParamValue],
+    config: TrainConfig,
+    proposal: Proposal | None,
+) -> Run:
+    """A run that is about to start, without an id; without a proposal it is the sampler's."""
+    return Run(
+        id=0,
+        optuna_study=optuna_study,
+        trial=trial,
+        seed=config.seed,
+        phase=proposal.phase if proposal else "search",
+        origin=proposal.origin if proposal else "sampler",
+        label=proposal.label if proposal else f"trial {trial}",
+        knob=proposal.knob if proposal else None,
+        params=params,
+        config=config,
+        device="",
+        outcome=Outcome.RUNNING,
+        reason="",
+        val_loss=None,
+        val_se=None,
+        seconds=0.0,
+        points=(),
+        key=proposal.key if proposal else f"trial:{trial}",
+    )
 
 
 class Ledger:
@@ -132,25 +163,12 @@ class Ledger:
 
     def begin(self, asked: Asked, proposal: Proposal | None) -> Flight:
         """Write down the run of a trial that has none. Raises UserError for parameters that make no config."""
-        run = Run(
-            id=0,
+        run = new_run(
             optuna_study=asked.optuna_study,
             trial=asked.number,
-            seed=proposal.seed if proposal else self.study.seed,
-            phase=proposal.phase if proposal else "search",
-            origin=proposal.origin if proposal else "sampler",
-            label=proposal.label if proposal else f"trial {asked.number}",
-            knob=proposal.knob if proposal else None,
             params=asked.params,
             config=proposal.config if proposal else self._config(asked),
-            device="",
-            outcome=Outcome.RUNNING,
-            reason="",
-            val_loss=None,
-            val_se=None,
-            seconds=0.0,
-            points=(),
-            key=asked.key or f"trial:{asked.number}",
+            proposal=proposal,
         )
         run = self._store.add_run(
             self.study.name,

@@ -53,6 +53,11 @@ class Designed:
     one_at_a_time: tuple[Proposal, ...]
     """the baseline with one knob at one of its ends"""
 
+    @property
+    def every(self) -> tuple[Proposal, ...]:
+        """All of them, in their order."""
+        return (*self.baseline, *self.candidates, *self.one_at_a_time)
+
 
 class DesignError(ConfigError):
     """A trial known beforehand that can't be run."""

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.verdict import confirm_phases
 from sweeps.store.records import Results
-from tests.helpers import synthetic
+from tests.helpers import simulated_study, synthetic
 from trainer.config import TrainConfig
 
 Surface = Callable[[TrainConfig], float]
@@ -44,13 +43,13 @@ def searched(surface: Surface, *, luck: float = 0.03, noise: float = 0.01, trial
     """The study before its confirm phase: 3 seeds of the baseline, candidates, the star and random trials."""
     candidates = [{"learning_rate": 5e-4, "min_lr": 5e-5}, {"dropout": 0.2}]
     study = synthetic.study(**{"baseline_seeds": 3, "trials": 60, "candidates": candidates, **changes})
-    return confirm_phases.searched(study, _losses(surface, luck=luck, noise=noise), trials=trials)
+    return simulated_study.searched(study, _losses(surface, luck=luck, noise=noise), trials=trials)
 
 
 def confirmed(results: Results, surface: Surface, *, luck: float = 0.03, noise: float = 0.01) -> Results:
     """The study with every run that its confirm phase asks for, one after another."""
-    return confirm_phases.confirmed(results, _losses(surface, luck=luck, noise=noise))
+    return simulated_study.confirmed(results, _losses(surface, luck=luck, noise=noise))
 
 
-def _losses(surface: Surface, *, luck: float, noise: float) -> confirm_phases.Loss:
+def _losses(surface: Surface, *, luck: float, noise: float) -> simulated_study.Loss:
     return lambda config: noisy(config, surface, luck=luck, noise=noise)

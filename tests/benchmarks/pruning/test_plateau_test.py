@@ -1,4 +1,4 @@
-"""The benchmark of the plateau test: curves are what they should be, rules and rates those worked out by hand."""
+"""The benchmark of the plateau test: its curves, its rules, and rates worked out by hand."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ import pytest
 from scipy import stats
 
 from benchmarks.pruning import plateau_test
-from benchmarks.pruning.plateau_test import FAMILIES, RULES, Case, drop, improving, interval, simulated, stalled
+from benchmarks.pruning.plateau_test import (
+    FAMILIES,
+    RULES,
+    SeenCurve,
+    drop,
+    improving,
+    simulated_curve,
+    stalled,
+    wilson_interval,
+)
 from tests.helpers.curves import cosine, curve, held
 
 SCHEDULE = cosine()
 
 
-def case(losses: list[float]) -> Case:
-    return Case(losses=np.array(losses), schedule=SCHEDULE)
+def seen_curve(losses: list[float]) -> SeenCurve:
+    return SeenCurve(losses=np.array(losses), schedule=SCHEDULE)
 
 
 @pytest.mark.parametrize(
@@ -40,50 +49,51 @@ def case(losses: list[float]) -> Case:
     ],
 )
 def test_the_usual_rules(rule: str, losses: list[float], stuck: bool) -> None:
-    assert RULES[rule]([case(losses)]) == [stuck]
+    assert RULES[rule]([seen_curve(losses)]) == [stuck]
 
 
 @pytest.mark.parametrize("rule", ["first conceived", "this test", "no schedule known"])
-def test_rules_by_the_law_tell_stuck_from_improving(rule: str) -> None:
+def test_rules_by_the_law_distinguish_stuck_from_improving(rule: str) -> None:
     clean = curve(SCHEDULE) + np.random.default_rng(0).normal(0, 1e-4, 41)
-    cases = [Case(losses=losses[:38], schedule=SCHEDULE) for losses in (clean, held(clean, 26))]
-    assert RULES[rule](cases) == [False, True]
+    curves = [SeenCurve(losses=losses[:38], schedule=SCHEDULE) for losses in (clean, held(clean, 26))]
+    assert RULES[rule](curves) == [False, True]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_curves_improve_or_are_held(family: str) -> None:
     rng = np.random.default_rng(1)
-    clean = [simulated(family, rng) for _ in range(60)]
-    going, stuck = improving(clean, 0.0, rng), stalled(clean, 0.0, rng)
-    assert len(going) > 30
+    clean = [simulated_curve(family, rng) for _ in range(60)]
+    falling, stuck = improving(clean, 0.0, rng), stalled(clean, 0.0, rng)
+    assert len(falling) > 30
     assert len(stuck) > 30
-    assert all(drop(each.losses) >= 0.01 and 21 <= len(each.losses) <= 41 for each in going)
-    assert all(len(set(each.losses[-10:])) == 1 and len(each.losses) <= 41 for each in stuck)
+    assert all(drop(curve.losses) >= 0.01 and 21 <= len(curve.losses) <= 41 for curve in falling)
+    assert all(len(set(curve.losses[-10:])) == 1 and len(curve.losses) <= 41 for curve in stuck)
 
 
 def test_noise_is_of_the_size_asked_for() -> None:
     rng = np.random.default_rng(2)
-    falling = [Case(losses=4.0 - 0.1 * np.arange(41), schedule=SCHEDULE)] * 200
-    going = [each.losses - falling[0].losses[: len(each.losses)] for each in improving(falling, 0.02, rng)]
-    stuck = [each.losses[-10:] for each in stalled(falling, 0.02, rng)]
-    assert np.concatenate(going).std() == pytest.approx(0.02, rel=0.05)
+    clean = SeenCurve(losses=4.0 - 0.1 * np.arange(41), schedule=SCHEDULE)
+    noise = [curve.losses - clean.losses[: len(curve.losses)] for curve in improving([clean] * 200, 0.02, rng)]
+    stuck = [curve.losses[-10:] for curve in stalled([clean] * 200, 0.02, rng)]
+    assert np.concatenate(noise).std() == pytest.approx(0.02, rel=0.05)
     assert np.var(stuck, axis=1, ddof=1).mean() == pytest.approx(0.02**2, rel=0.1)
 
 
-def test_a_curve_that_has_arrived_is_neither() -> None:
-    flat = [Case(losses=4.0 - 1e-4 * np.arange(41), schedule=SCHEDULE)] * 20
+def test_a_flat_curve_neither_improves_nor_is_stuck() -> None:
+    flat = [SeenCurve(losses=4.0 - 1e-4 * np.arange(41), schedule=SCHEDULE)] * 20
     assert improving(flat, 0.0, np.random.default_rng(3)) == stalled(flat, 0.0, np.random.default_rng(3)) == []
 
 
 def test_rates_have_wilsons_interval() -> None:
-    found = interval([True] * 3 + [False] * 17)
+    rate = wilson_interval([True] * 3 + [False] * 17)
     z, n, p = stats.norm.ppf(0.975), 20, 0.15
     middle, half = (p + z**2 / (2 * n)), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     low, high = ((middle + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
-    assert found == {"rate": 0.15, "low": pytest.approx(low), "high": pytest.approx(high), "n": 20}
+    assert rate == {"rate": 0.15, "low": pytest.approx(low), "high": pytest.approx(high), "n": 20}
 
 
-def bank(path: Path) -> Path:
+def write_bank(path: Path) -> Path:
+    """Write a bank of four runs."""
     losses = curve(SCHEDULE)
     rows = [(trial, step) for trial in range(4) for step in range(41)]
     columns = {
@@ -101,19 +111,19 @@ def bank(path: Path) -> Path:
     return path
 
 
-def test_it_prints_tables_or_json(
+def test_the_command_prints_tables_or_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    call = ["plateau_test", "--n", "8", "--bank", str(bank(tmp_path / "bank.parquet"))]
-    monkeypatch.setattr(sys, "argv", call)
+    command = ["plateau_test", "--n", "8", "--bank", str(write_bank(tmp_path / "bank.parquet"))]
+    monkeypatch.setattr(sys, "argv", command)
     plateau_test.main()
     text = capsys.readouterr().out
     assert text.startswith("law: false alarms (n 8, 8, 8, 8)\n")
     assert "recorded: power (n 8, 8, 8, 8)" in text
-    monkeypatch.setattr(sys, "argv", [*call, "--json"])
+    monkeypatch.setattr(sys, "argv", [*command, "--json"])
     plateau_test.main()
-    found = json.loads(capsys.readouterr().out)
-    assert set(found) == {*FAMILIES, "recorded"}
-    assert set(found["recorded"]["0.01"]["power"]) == set(RULES)
-    rate = found["law"]["0.001"]["power"]["this test"]
+    rates = json.loads(capsys.readouterr().out)
+    assert set(rates) == {*FAMILIES, "recorded"}
+    assert set(rates["recorded"]["0.01"]["power"]) == set(RULES)
+    rate = rates["law"]["0.001"]["power"]["this test"]
     assert f"{rate['rate']:.3f} ({rate['low']:.3f}-{rate['high']:.3f})" in text

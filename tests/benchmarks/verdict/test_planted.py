@@ -1,4 +1,4 @@
-"""Planted faults: every case is broken where it says, and verdicts are scored as worked out by hand."""
+"""Planted faults: each case breaks the settings that it names, and scores are those worked out by hand."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from optuna.distributions import FloatDistribution
 from scipy import stats
 
 from benchmarks.verdict import train_directly
-from benchmarks.verdict.planted import CASES, Case, as_json, directly, importances, lines, study_of
+from benchmarks.verdict.planted import CASES, Case, as_json, direct_configs, importances, markdown_lines, study_of
 from benchmarks.verdict.planted_scores import (
     Arm,
     Claim,
     Rate,
     Score,
-    above_equal,
-    arms,
-    claims,
-    deserved,
-    difference,
-    measured,
+    above_equal_share,
+    arms_of,
+    claims_of,
+    direct_effect,
+    is_borne_out,
+    paired_difference,
     ranking,
+    rates_of,
     score,
-    summary,
 )
-from sweeps.store.records import DataFacts, Results, Run
+from sweeps.store.records import DataFacts, Outcome, Results, Run
 from sweeps.study.proposals import baseline_config
 from sweeps.workers import launch
 from sweeps.workers.pool import Job, Report
@@ -44,20 +44,20 @@ BY_NAME = {case.name: case for case in CASES}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_case_is_broken_where_it_says(case: Case) -> None:
+def test_a_case_breaks_the_settings_that_it_names(case: Case) -> None:
     broken, mended = study_of(case), study_of(case, mended=True)
     assert (broken.name, broken.seed) == (case.name, case.seed)
     differ = {knob for knob in broken.knobs if broken.knob_value(knob) != mended.knob_value(knob)}
     assert differ == set(case.planted)
-    # nothing else of the study differs, but what follows from the knobs
+    # the rest of the study differs only where that follows from the knobs
     assert broken.knobs == mended.knobs
     assert {name for name in broken.baseline if broken.baseline[name] != mended.baseline[name]} <= differ | {"min_lr"}
-    one, other = (baseline_config(study, seed=1, vocab_size=0) for study in (broken, mended))
-    assert (one != other) == bool(case.planted)
-    assert one.max_iters == int(broken.baseline["max_iters"])  # so that a case's iterations are a trial's
+    broken_config, mended_config = (baseline_config(study, seed=1, vocab_size=0) for study in (broken, mended))
+    assert (broken_config != mended_config) == bool(case.planted)
+    assert broken_config.max_iters == int(broken.baseline["max_iters"])  # a trial is as long as the baseline's run
 
 
-def test_the_cases_are_those_that_were_asked_for() -> None:
+def test_the_cases_cover_single_faults_pairs_and_none() -> None:
     null = [case for case in CASES if not case.planted]
     assert len(CASES) >= 10
     assert len(BY_NAME) == len(CASES)
@@ -73,17 +73,18 @@ def knob(name: str, verdict: str, effect: float | None = None, **more: Any) -> d
 
 
 def verdict(*knobs: dict[str, Any], **more: Any) -> dict[str, Any]:
-    found = {"broken": True, "word": "improves", "delta": 0.4, "min_effect": 0.02, "joint": None, "candidates": []}
-    return {**found, "knobs": list(knobs), **more}
+    fields = {"broken": True, "word": "improves", "delta": 0.4, "min_effect": 0.02, "joint": None, "candidates": []}
+    return {**fields, "knobs": list(knobs), **more}
 
 
-def shown(found: dict[str, Any] | None) -> dict[str, Any]:
-    return {"verdict": found, "trials": {"complete": 30, "pruned": 12, "diverged": 0}, "seconds": 61.5}
+def output(verdict_as_json: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the output of `sweep run --json`."""
+    return {"verdict": verdict_as_json, "trials": {"complete": 30, "pruned": 12, "diverged": 0}, "seconds": 61.5}
 
 
-def scored(found: dict[str, Any] | None, *planted: str, losses: Any = None, **more: Any) -> Score:
+def scored(verdict_as_json: dict[str, Any] | None, *planted: str, losses: Any = None, **more: Any) -> Score:
     settings: dict[str, Any] = {"knobs": 6, "losses": losses or {}, "mended": (), "shares": {}}
-    return score("a case", planted, shown(found), **{**settings, **more})
+    return score("a case", planted, output(verdict_as_json), **{**settings, **more})
 
 
 ALONE = knob("dropout", "alone", 0.3)
@@ -97,34 +98,34 @@ IDLE = [
 ]
 
 
-def test_claims_are_what_names_a_knob_each_with_its_own_interval() -> None:
-    found = list(claims(verdict(ALONE, JOINT[0], NECESSARY, JOINT[1], *IDLE, joint=BOTH)))
-    assert found == [
+def test_each_verdict_that_names_a_knob_is_a_claim_with_an_interval() -> None:
+    claims = list(claims_of(verdict(ALONE, JOINT[0], NECESSARY, JOINT[1], *IDLE, joint=BOTH)))
+    assert claims == [
         Claim(knobs=("dropout",), verdict="alone", effect=0.3, low=0.25, high=0.35),
         Claim(knobs=("n_embd",), verdict="necessary", effect=0.25, low=0.2, high=0.3),
         Claim(knobs=("learning_rate", "warmup_iters"), verdict="joint", effect=0.21, low=0.18, high=0.24),
     ]
 
 
-def test_a_claim_without_an_interval_is_neither_right_nor_wrong() -> None:
+def test_a_claim_without_an_interval_is_not_judged() -> None:
     (claim,) = scored(verdict({**ALONE, "ci": None}), "dropout", losses={B: [3.0, 3.1], D: [2.7, 2.8]}).claims
     assert (claim.low, claim.high, claim.held) == (None, None, None)
     assert claim.direct is not None
 
 
-def test_named_first_is_by_the_verdicts_order() -> None:
-    found = verdict(ALONE, NECESSARY, *IDLE)
-    assert scored(found, "dropout").first
-    assert not scored(found, "n_embd").first
+def test_the_knob_named_first_is_the_first_in_the_verdict() -> None:
+    two_named = verdict(ALONE, NECESSARY, *IDLE)
+    assert scored(two_named, "dropout").first
+    assert not scored(two_named, "n_embd").first
     assert not scored(verdict(*IDLE), "weight_decay").first  # listed, but not named
-    two = scored(found, "n_embd", "dropout")
-    assert two.first
-    assert (two.named, two.accused, two.innocents) == (("dropout", "n_embd"), (), 4)
+    two_planted = scored(two_named, "n_embd", "dropout")
+    assert two_planted.first
+    assert (two_planted.named, two_planted.accused, two_planted.innocents) == (("dropout", "n_embd"), (), 4)
 
 
-def test_innocents_that_are_named_are_accused() -> None:
-    found = scored(verdict(*JOINT, *IDLE, joint=BOTH), "warmup_iters")
-    assert (found.first, found.named, found.accused) == (
+def test_an_innocent_knob_that_is_named_is_accused() -> None:
+    joint = scored(verdict(*JOINT, *IDLE, joint=BOTH), "warmup_iters")
+    assert (joint.first, joint.named, joint.accused) == (
         True,
         ("warmup_iters", "learning_rate"),
         ("learning_rate",),
@@ -133,10 +134,10 @@ def test_innocents_that_are_named_are_accused() -> None:
 
 
 def test_no_verdict_claims_nothing() -> None:
-    found = scored(None)
-    assert (found.word, found.broken, found.named, found.claims_anything) == ("none", False, (), False)
-    assert (found.runs, found.seconds, found.innocents) == (42, 61.5, 6)
-    assert scored(None, losses={B: [3.0, 3.1]}).best is None  # there is no best to be held against the baseline
+    silent = scored(None)
+    assert (silent.word, silent.broken, silent.named, silent.claims_anything) == ("none", False, (), False)
+    assert (silent.runs, silent.seconds, silent.innocents) == (42, 61.5, 6)
+    assert scored(None, losses={B: [3.0, 3.1]}).best is None  # no best to compare with the baseline
 
 
 RIGHT = {"config": {"dropout": 0.2, "weight_decay": 0.5}, "verdict": "right"}
@@ -144,7 +145,7 @@ WRONG = {"config": {"learning_rate": 0.001}, "verdict": "wrong"}
 
 
 @pytest.mark.parametrize(
-    ("found", "claimed"),
+    ("verdict_as_json", "claims_anything"),
     [
         (verdict(*IDLE, broken=False, word="none"), False),
         (verdict(*IDLE, broken=False, word="none", candidates=[WRONG]), False),
@@ -153,11 +154,11 @@ WRONG = {"config": {"learning_rate": 0.001}, "verdict": "wrong"}
         (verdict(ALONE, broken=False, word="none"), True),
     ],
 )
-def test_what_counts_as_a_claim_on_the_null_case(found: dict[str, Any], claimed: bool) -> None:
-    assert scored(found).claims_anything is claimed
+def test_what_counts_as_a_claim_on_a_null_case(verdict_as_json: dict[str, Any], claims_anything: bool) -> None:
+    assert scored(verdict_as_json).claims_anything is claims_anything
 
 
-def test_advice_that_is_called_right_is_kept_in_words() -> None:
+def test_advice_called_right_is_kept_as_text() -> None:
     assert scored(verdict(candidates=[WRONG, RIGHT])).advice == ("dropout=0.2 weight_decay=0.5",)
 
 
@@ -166,88 +167,88 @@ ALL = D | E | L | W
 
 
 def mean(claim: Claim, losses: Any) -> float:
-    found = measured(claim, losses, ALL)
-    assert found is not None
-    return found.mean
+    effect = direct_effect(claim, losses, ALL)
+    assert effect is not None
+    return effect.mean
 
 
 @pytest.mark.parametrize(
-    ("claim", "wanted"),
+    ("claim", "arms"),
     [
         (Claim(knobs=("dropout",), verdict="alone", effect=0, low=0, high=0), {B, D}),
         (Claim(knobs=("n_embd",), verdict="necessary", effect=0, low=0, high=0), {B, ALL, ALL - E}),
         (Claim(knobs=("learning_rate", "warmup_iters"), verdict="joint", effect=0, low=0, high=0), {B, L, W, L | W}),
     ],
 )
-def test_a_claim_asks_for_the_arms_it_speaks_of(claim: Claim, wanted: set[Arm]) -> None:
-    assert set(arms(claim, ALL)) == wanted
+def test_arms_that_show_whether_a_claim_is_true(claim: Claim, arms: set[Arm]) -> None:
+    assert set(arms_of(claim, ALL)) == arms
 
 
-def test_alone_is_what_the_knob_gains_and_must_exceed_min_effect() -> None:
+def test_a_knob_alone_must_gain_more_than_min_effect() -> None:
     claim = Claim(knobs=("dropout",), verdict="alone", effect=0.3, low=0.25, high=0.35)
     losses = {B: [3.0, 3.1], D: [2.97, 3.08]}
     assert mean(claim, losses) == pytest.approx(0.025)
-    assert deserved(claim, "dropout", losses, ALL, min_effect=0.02)
-    assert not deserved(claim, "dropout", losses, ALL, min_effect=0.03)
+    assert is_borne_out(claim, "dropout", losses, ALL, min_effect=0.02)
+    assert not is_borne_out(claim, "dropout", losses, ALL, min_effect=0.03)
 
 
-def test_necessary_is_what_the_best_loses_and_must_be_half_of_its_gain() -> None:
+def test_without_a_necessary_knob_the_best_must_lose_half_of_its_gain() -> None:
     claim = Claim(knobs=("n_embd",), verdict="necessary", effect=0.3, low=0.25, high=0.35)
     losses = {B: [3.0, 3.0], ALL: [2.6, 2.6], ALL - E: [2.82, 2.84]}
     assert mean(claim, losses) == pytest.approx(0.23)
-    assert deserved(claim, "n_embd", losses, ALL, min_effect=10)
+    assert is_borne_out(claim, "n_embd", losses, ALL, min_effect=10)
     losses[ALL - E] = [2.78, 2.8]
     assert mean(claim, losses) == pytest.approx(0.19)
-    assert not deserved(claim, "n_embd", losses, ALL, min_effect=0)
+    assert not is_borne_out(claim, "n_embd", losses, ALL, min_effect=0)
 
 
-def test_joint_is_what_both_gain_and_each_must_add_to_the_other() -> None:
+def test_each_of_two_joint_knobs_must_add_to_the_other() -> None:
     claim = Claim(knobs=("learning_rate", "warmup_iters"), verdict="joint", effect=0.3, low=0.25, high=0.35)
     losses = {B: [3.0, 3.0], L: [3.1, 3.1], W: [2.71, 2.71], L | W: [2.7, 2.7]}
     assert mean(claim, losses) == pytest.approx(0.3)
-    assert deserved(claim, "warmup_iters", losses, ALL, min_effect=0.02)
-    assert not deserved(claim, "learning_rate", losses, ALL, min_effect=0.02)
+    assert is_borne_out(claim, "warmup_iters", losses, ALL, min_effect=0.02)
+    assert not is_borne_out(claim, "learning_rate", losses, ALL, min_effect=0.02)
 
 
-def test_an_innocent_is_excused_where_direct_runs_bear_out_what_is_said_of_it() -> None:
-    found = verdict(ALONE, knob("n_embd", "alone", 0.1))
+def test_an_innocent_knob_is_excused_where_direct_runs_bear_the_claim_out() -> None:
+    two_named = verdict(ALONE, knob("n_embd", "alone", 0.1))
     losses = {B: [3.0, 3.1, 3.2], D: [2.7, 2.8, 2.9], E: [2.9, 3.0, 3.1], D | E: [2.6, 2.7, 2.8]}
-    guilty = scored(found, "dropout", losses={**losses, E: [2.99, 3.09, 3.19]})
+    guilty = scored(two_named, "dropout", losses={**losses, E: [2.99, 3.09, 3.19]})
     assert (guilty.accused, guilty.excused) == (("n_embd",), ())
-    excused = scored(found, "dropout", losses=losses, mended=[2.65, 2.75, 2.85])
+    excused = scored(two_named, "dropout", losses=losses, mended=[2.65, 2.75, 2.85])
     assert (excused.accused, excused.excused) == ((), ("n_embd",))
     assert excused.mended is not None
     assert excused.mended.mean == pytest.approx(0.35)
     assert [claim.held for claim in excused.claims] == [True, True]
     assert [claim.held for claim in guilty.claims] == [True, False]
-    assert scored(found, "dropout").claims[0].held is None
-    larger = scored(found, "dropout", losses={**losses, D: [2.6, 2.7, 2.8]})
+    assert scored(two_named, "dropout").claims[0].held is None
+    larger = scored(two_named, "dropout", losses={**losses, D: [2.6, 2.7, 2.8]})
     assert [claim.held for claim in larger.claims] == [False, True]
 
 
-def test_the_best_is_measured_where_its_arm_was_run() -> None:
-    found = verdict(ALONE, knob("n_embd", "hurts", -0.1), broken=False, word="none")
+def test_the_gain_of_the_best_is_measured_where_its_arm_was_run() -> None:
+    nothing_shown = verdict(ALONE, knob("n_embd", "hurts", -0.1), broken=False, word="none")
     losses = {B: [3.0, 3.1], D: [2.99, 3.1], D | E: [3.1, 3.15]}
-    best = scored(found, losses=losses).best
+    best = scored(nothing_shown, losses=losses).best
     assert best is not None
     assert best.mean == pytest.approx(-0.075)
-    assert scored(found, losses={B: losses[B], D: losses[D]}).best is None
+    assert scored(nothing_shown, losses={B: losses[B], D: losses[D]}).best is None
 
 
-def test_differences_are_students_paired_by_seed() -> None:
-    one, other = [3.0, 3.4, 2.9, 3.3], [2.8, 3.3, 2.65, 3.0]
-    found = difference(one, other)
-    assert found is not None
-    oracle = stats.ttest_rel(one, other).confidence_interval(0.95)
-    assert (found.mean, found.low, found.high) == pytest.approx((0.2125, oracle.low, oracle.high))
-    assert found.n == 4
+def test_differences_are_paired_by_seed_with_students_interval() -> None:
+    baseline, changed = [3.0, 3.4, 2.9, 3.3], [2.8, 3.3, 2.65, 3.0]
+    difference = paired_difference(baseline, changed)
+    assert difference is not None
+    oracle = stats.ttest_rel(baseline, changed).confidence_interval(0.95)
+    assert (difference.mean, difference.low, difference.high) == pytest.approx((0.2125, oracle.low, oracle.high))
+    assert difference.n == 4
 
 
 def test_a_seed_that_diverged_is_left_out() -> None:
-    found = difference([3.0, 3.4, math.inf, 3.1], [2.8, math.inf, 2.7, 2.8])
-    assert found is not None
-    assert (found.n, found.mean) == (2, pytest.approx(0.25))
-    assert difference([3.0, math.inf], [2.8, 2.9]) is None
+    difference = paired_difference([3.0, 3.4, math.inf, 3.1], [2.8, math.inf, 2.7, 2.8])
+    assert difference is not None
+    assert (difference.n, difference.mean) == (2, pytest.approx(0.25))
+    assert paired_difference([3.0, math.inf], [2.8, 2.9]) is None
 
 
 def test_rates_have_clopper_and_pearsons_interval() -> None:
@@ -266,12 +267,12 @@ SHARES = {"dropout": 0.2, "n_embd": 0.5, "min_lr": 0.3, "weight_decay": 0.0}
 
 def test_knobs_are_ranked_by_share_and_named_above_an_equal_one() -> None:
     assert ranking(SHARES) == ["n_embd", "min_lr", "dropout", "weight_decay"]
-    assert above_equal(SHARES) == ["n_embd", "min_lr"]
-    assert above_equal(dict.fromkeys(SHARES, 0.25)) == []
-    assert above_equal({}) == []
+    assert above_equal_share(SHARES) == ["n_embd", "min_lr"]
+    assert above_equal_share(dict.fromkeys(SHARES, 0.25)) == []
+    assert above_equal_share({}) == []
 
 
-def test_the_summary_counts_over_cases() -> None:
+def test_rates_count_over_cases() -> None:
     wrong = verdict(knob("n_embd", "alone", 0.1), knob("dropout", "alone", 0.3))
     losses = {B: [3.0, 3.0, 3.0], D: [2.7, 2.7, 2.7], E: [3.0, 3.0, 3.0]}
     scores = [
@@ -281,8 +282,8 @@ def test_the_summary_counts_over_cases() -> None:
         scored(verdict(*IDLE, broken=False, word="none"), shares={"fANOVA": SHARES}),
         scored(verdict(*IDLE, broken=True)),
     ]
-    counted = {rate.what: (rate.k, rate.n) for rate in summary(scores)}
-    assert counted == {
+    counts = {rate.what: (rate.k, rate.n) for rate in rates_of(scores)}
+    assert counts == {
         "faulted baselines shown to be beaten": (2, 3),
         "broken knob named first": (2, 3),
         "broken knobs named": (3, 4),
@@ -302,17 +303,17 @@ def test_importances_are_optunas_by_nanogpts_names(tmp_path: Path) -> None:
         params = {"min_lr_ratio": (number % 5) / 4, "dropout": (number % 7) / 6}
         value = params["min_lr_ratio"] + 0.01 * params["dropout"]
         study.add_trial(optuna.trial.create_trial(params=params, distributions=spaces, value=value))
-    found = importances(str(store), "a case")
-    assert set(found) == {"fANOVA", "PED-ANOVA"}
-    for shares in found.values():
+    by_evaluator = importances(str(store), "a case")
+    assert set(by_evaluator) == {"fANOVA", "PED-ANOVA"}
+    for shares in by_evaluator.values():
         assert set(shares) == {"min_lr", "dropout"}
         assert ranking(shares)[0] == "min_lr"
         assert sum(shares.values()) == pytest.approx(1)
-    assert found == importances(str(store), "a case")
+    assert by_evaluator == importances(str(store), "a case")
 
 
 def results_of(case: Case, params: dict[str, float]) -> Results:
-    """The case's study with one trial that is complete."""
+    """Return the case's study with one complete trial."""
     study = study_of(case)
     run = Run(
         id=1,
@@ -326,7 +327,7 @@ def results_of(case: Case, params: dict[str, float]) -> Results:
         params=params,
         config=baseline_config(study, seed=study.seed, vocab_size=257),
         device="cpu",
-        outcome="complete",
+        outcome=Outcome.COMPLETE,
         reason="",
         val_loss=2.0,
         val_se=0.01,
@@ -349,50 +350,53 @@ PARAMS = {
 
 def test_direct_runs_are_the_claims_arms_and_the_mended_baseline() -> None:
     case = BY_NAME["lr-low"]
-    found = directly(
+    configs = direct_configs(
         case, results_of(case, PARAMS), verdict(knob("learning_rate", "alone", 0.3), *IDLE), seeds=[9000, 9001]
     )
-    assert set(found) == {Arm(), L, None}
-    assert [config.seed for config in found[L]] == [9000, 9001]
-    broken, alone, mended = (found[arm][0] for arm in (Arm(), L, None))
+    assert set(configs) == {Arm(), L, None}
+    assert [config.seed for config in configs[L]] == [9000, 9001]
+    broken, alone, mended = (configs[arm][0] for arm in (Arm(), L, None))
     assert (broken.learning_rate, broken.min_lr) == (7e-4, 1.05e-4)
-    assert (alone.learning_rate, alone.min_lr) == (4e-3, pytest.approx(6e-4))  # a knob for min_lr is its share
+    assert (alone.learning_rate, alone.min_lr) == (
+        4e-3,
+        pytest.approx(6e-4),
+    )  # the knob of min_lr is its ratio to the rate
     assert (mended.learning_rate, mended.min_lr) == (7e-3, 1.05e-3)
     assert broken.replace(learning_rate=7e-3, min_lr=1.05e-3) == mended
     assert alone.replace(learning_rate=7e-3, min_lr=1.05e-3) == mended
 
 
-def test_on_the_null_case_the_best_is_measured() -> None:
+def test_on_a_null_case_the_best_is_measured() -> None:
     case = BY_NAME["null-1"]
     names = ("learning_rate", "min_lr", "warmup_iters", "dropout", "weight_decay", "n_embd")
     nothing = verdict(*(knob(name, "not enough evidence") for name in names), broken=False, word="none")
-    found = directly(case, results_of(case, PARAMS), nothing, seeds=[9000])
-    assert set(found) == {Arm(), Arm(names)}
-    best = found[Arm(names)][0]
+    configs = direct_configs(case, results_of(case, PARAMS), nothing, seeds=[9000])
+    assert set(configs) == {Arm(), Arm(names)}
+    best = configs[Arm(names)][0]
     assert (best.learning_rate, best.min_lr, best.warmup_iters) == (4e-3, pytest.approx(1e-3), 150)
     assert (best.dropout, best.weight_decay, best.n_embd, best.n_head) == (0.1, 0.3, 32, 2)
 
 
-def test_the_table_and_json_say_the_same() -> None:
+def test_the_table_and_the_json_agree() -> None:
     losses = {B: [3.0, 3.1, 3.2], D: [2.7, 2.8, 2.9]}
     shares = {"fANOVA": SHARES, "PED-ANOVA": SHARES}
-    one = scored(verdict(ALONE), "dropout", losses=losses, mended=[2.6, 2.71, 2.8], shares=shares)
+    faulted = scored(verdict(ALONE), "dropout", losses=losses, mended=[2.6, 2.71, 2.8], shares=shares)
     null = scored(None, shares=shares)
-    text = "\n".join(lines([one, null]))
+    text = "\n".join(markdown_lines([faulted, null]))
     assert "| a case | dropout | improves | 0.400 | dropout alone 0.300 (0.250 to 0.350; direct 0.300) | none |" in text
     assert "n_embd 0.50" in text
     assert "| a case | nothing | none |  | none | none |" in text
     assert "- broken knob named first: 1 of 1 (0.03 to 1.00)" in text
-    found = json.loads(json.dumps(as_json([one, null])))
-    assert found["cases"][0]["first"] is True
-    assert found["cases"][0]["claims"][0]["held"] is True
-    assert found["cases"][0]["mended"]["mean"] == pytest.approx(statistics.fmean([0.4, 0.39, 0.4]))
-    assert found["cases"][1]["claims_anything"] is False
-    assert [rate["k"] for rate in found["summary"]][:2] == [1, 1]
+    scores = json.loads(json.dumps(as_json([faulted, null])))
+    assert scores["cases"][0]["first"] is True
+    assert scores["cases"][0]["claims"][0]["held"] is True
+    assert scores["cases"][0]["mended"]["mean"] == pytest.approx(statistics.fmean([0.4, 0.39, 0.4]))
+    assert scores["cases"][1]["claims_anything"] is False
+    assert [rate["k"] for rate in scores["summary"]][:2] == [1, 1]
 
 
 class Pool(InlinePool):
-    """Trains nothing: the loss is the learning rate, and a rate of 1 diverges."""
+    """Trains nothing: the loss is the learning rate, a rate of 1 diverges, and a rate of 2 crashes."""
 
     jobs: ClassVar[list[Job]] = []
 
@@ -440,7 +444,9 @@ def configs(*rates: float) -> list[TrainConfig]:
     return [TrainConfig(learning_rate=rate, min_lr=0.0) for rate in rates]
 
 
-def test_direct_losses_are_in_the_configs_order_and_no_run_is_made_twice(pool: type[Pool], tmp_path: Path) -> None:
+def test_direct_losses_are_in_the_order_of_the_configs_and_no_config_is_trained_twice(
+    pool: type[Pool], tmp_path: Path
+) -> None:
     dataset: Any = SimpleNamespace(path=tmp_path / "data")
     assert train_directly.final_losses(configs(0.3, 0.1, 1, 0.2, 0.1), dataset, tmp_path) == [
         0.3,
