@@ -1,4 +1,4 @@
-"""What pruning saved and cost: counted on runs whose numbers are known, and drawn."""
+"""Balance of pruning: counted on runs whose numbers are known, in words and in figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 
 from sweeps.analysis.curves import losses_of, schedule_of
 from sweeps.analysis.findings import Findings
-from sweeps.analysis.pruning import exact_interval, rule_of
+from sweeps.analysis.pruning import ended_among_best, exact_interval, rule_of
 from sweeps.pruning import plateau
 from sweeps.pruning.plateau import CurveState
 from sweeps.report.figures import pruning
@@ -34,15 +34,15 @@ FULL = synthetic.full()
 
 
 def stopped(number: int, *, at: int, predicted: float | None = 4.0, best: float = 3.5, **changes: Any) -> Run:
-    """A trial pruned at evaluation `at` of 30."""
-    noted = synthetic.pruning(CURVE[at], synthetic.BASELINE, predicted=predicted, best=best, **changes)
-    return synthetic.run(number, outcome="pruned", val_loss=None, points=CURVE[: at + 1], pruning=noted)
+    """Return a trial pruned at evaluation `at` of 30."""
+    pruned = synthetic.pruning(CURVE[at], synthetic.BASELINE, predicted=predicted, best=best, **changes)
+    return synthetic.run(number, outcome="pruned", val_loss=None, points=CURVE[: at + 1], pruning=pruned)
 
 
 def sentinel(number: int, final: float | None, *, predicted: float = 4.0, best: float = 3.5, **changes: Any) -> Run:
-    """A trial that would have been pruned at evaluation 10."""
-    noted = synthetic.pruning(CURVE[10], synthetic.BASELINE, predicted=predicted, best=best, sentinel=True)
-    return synthetic.run(number, val_loss=final, points=CURVE, pruning=noted, **changes)
+    """Return a trial that would have been pruned at evaluation 10."""
+    spared = synthetic.pruning(CURVE[10], synthetic.BASELINE, predicted=predicted, best=best, sentinel=True)
+    return synthetic.run(number, val_loss=final, points=CURVE, pruning=spared, **changes)
 
 
 def complete(count: int, *, start: int = 100, loss: float = 3.5) -> list[Run]:
@@ -75,26 +75,45 @@ def test_saved_is_the_share_of_the_horizon_that_stopped_trials_did_not_train() -
         stopped(1, at=3),
         *complete(1),
         synthetic.run(2, outcome="diverged", val_loss=None, points=CURVE[:5]),
-        # those that pruning has no say in
+        # trials that are never pruned
         synthetic.run(3, "baseline"),
         synthetic.run(4, "star"),
         synthetic.run(5, outcome="running", val_loss=None),
         synthetic.run(6, outcome="infeasible", val_loss=None, points=()),
         synthetic.run(7, optuna_study="plateau-confirm"),
     ]
-    found = Findings(synthetic.results(runs)).balance
-    assert found.trials == 4
-    assert [run.id for run in found.stopped] == [0, 1]
-    assert found.saved == pytest.approx((0.5 + 0.9) / 4)
-    assert found.expected == pytest.approx(0.02)
-    assert found.interval is None
+    balance = Findings(synthetic.results(runs)).balance
+    assert balance.trials == 4
+    assert [run.id for run in balance.stopped] == [0, 1]
+    assert balance.saved == pytest.approx((0.5 + 0.9) / 4)
+    assert balance.expected == pytest.approx(0.02)
+    assert balance.interval is None
 
 
 def test_a_diverged_trial_is_stopped_without_a_chance() -> None:
     runs = [stopped(0, at=15, predicted=None, reason="diverged"), stopped(1, at=15)]
-    found = Findings(synthetic.results(runs)).balance
-    assert len(found.stopped) == 2
-    assert found.expected == pytest.approx(0.01)
+    balance = Findings(synthetic.results(runs)).balance
+    assert len(balance.stopped) == 2
+    assert balance.expected == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("final", "best_then", "losses", "among_best"),
+    [
+        (3.52, 3.5, [3.0] * 10, True),  # within the margin of the best then
+        (3.53, 3.5, [3.0] * 10, False),
+        (3.52, None, [3.0] * 10, False),
+        (4.0, 3.5, [4.0] * 10, True),  # no trial is lower
+        (4.0, 3.5, [3.9, *[4.0] * 9], False),  # one of ten is lower
+        (4.0, 3.5, [3.9, *[4.0] * 10], True),  # one of eleven is lower
+        (math.inf, 3.5, [math.inf] * 10, False),  # diverged
+        (math.inf, None, [], False),
+    ],
+)
+def test_among_the_best_is_within_the_margin_then_or_in_the_best_tenth_now(
+    final: float, best_then: float | None, losses: list[float], among_best: bool
+) -> None:
+    assert ended_among_best(final, best_then=best_then, margin=0.03, losses=np.array(losses)) is among_best
 
 
 @pytest.mark.parametrize(
@@ -102,32 +121,33 @@ def test_a_diverged_trial_is_stopped_without_a_chance() -> None:
     [(3.4, True), (3.5299, True), (3.5301, False), (4.0, False)],
     ids=["best of all", "within the margin", "beyond it", "as expected"],
 )
-def test_a_mistake_ends_within_the_margin_of_the_best_of_its_moment(final: float, among_best: bool) -> None:
-    found = Findings(synthetic.results([*complete(20), sentinel(0, final)])).balance
-    assert [one.among_best for one in found.sentinels] == [among_best]
+def test_a_mistake_ends_within_the_margin_of_the_best_at_its_time(final: float, among_best: bool) -> None:
+    sentinels = Findings(synthetic.results([*complete(20), sentinel(0, final)])).balance.sentinels
+    assert [spared.among_best for spared in sentinels] == [among_best]
 
 
 @pytest.mark.parametrize(("trials", "among_best"), [(19, False), (20, False), (21, True), (30, True)])
-def test_or_belongs_to_the_best_tenth_of_all_trials_by_now(trials: int, among_best: bool) -> None:
-    """Third of 20 is below the best tenth, third of 21 partly in it; pruned trials count by what was expected."""
+def test_or_is_in_the_best_tenth_of_all_trials_now(trials: int, among_best: bool) -> None:
+    """The third of 20 is below the best tenth, the third of 21 partly in it. Pruned trials count as predicted."""
     better, worse = complete(2, loss=3.3), complete(trials - 8, start=200, loss=4.0)
     runs = [*better, *worse, *(stopped(300 + index, at=9) for index in range(5)), sentinel(0, 3.6, best=3.3)]
     assert len(runs) == trials
-    assert [one.among_best for one in Findings(synthetic.results(runs)).balance.sentinels] == [among_best]
+    sentinels = Findings(synthetic.results(runs)).balance.sentinels
+    assert [spared.among_best for spared in sentinels] == [among_best]
 
 
 def test_sentinels_that_have_not_ended_say_nothing_and_diverged_ones_were_no_mistake() -> None:
     runs = [sentinel(0, None, outcome="running"), sentinel(1, None, outcome="diverged")]
-    found = Findings(synthetic.results(runs)).balance
-    assert [(one.run.id, one.among_best) for one in found.sentinels] == [(1, False)]
-    assert found.interval == exact_interval(0, 1)
+    balance = Findings(synthetic.results(runs)).balance
+    assert [(spared.run.id, spared.among_best) for spared in balance.sentinels] == [(1, False)]
+    assert balance.interval == exact_interval(0, 1)
 
 
 def test_only_the_plateau_pruner_has_a_rule() -> None:
     study = synthetic.study(pruner={"type": "plateau", "epsilon": 0.05, "margin": 0.1, "looks": [0.2, 0.5]})
-    found = rule_of(study)
-    assert found is not None
-    assert (found.epsilon, found.margin, found.looks) == (0.05, 0.1, (0.2, 0.5))
+    rule = rule_of(study)
+    assert rule is not None
+    assert (rule.epsilon, rule.margin, rule.looks) == (0.05, 0.1, (0.2, 0.5))
     assert rule_of(MEDIAN) is None
     wide = [*complete(20), sentinel(0, 3.59)]
     assert Findings(synthetic.results(wide, study=study)).balance.mistakes == 1
@@ -203,7 +223,7 @@ def test_the_area_above_the_line_is_the_training_saved(ends: tuple[int, ...]) ->
     assert (np.diff(x) * (1 - y[:-1])).sum() == pytest.approx(Findings(synthetic.results(runs)).balance.saved)
 
 
-def test_what_is_not_known_is_not_drawn() -> None:
+def test_unknown_costs_are_not_drawn() -> None:
     assert cost([]).figures == cost(complete(5)).figures == ()
     assert len(cost([stopped(0, at=6, predicted=None)], MEDIAN).figures) == 1
     without = cost([stopped(0, at=6), *complete(5)])
@@ -223,7 +243,7 @@ def test_the_bar_is_the_exact_interval_and_the_dot_the_mean_chance() -> None:
     assert dot.x[0] == pytest.approx(0.01)
 
 
-def test_sentinels_stand_at_what_was_expected_and_what_came() -> None:
+def test_sentinels_stand_at_predicted_and_final_loss() -> None:
     runs = [stopped(0, at=6), *complete(21), sentinel(2, 4.0, predicted=4.2), sentinel(3, 3.4, predicted=3.9)]
     drawn = {trace.name: trace for trace in cost(runs).figures[-1].data if trace.showlegend is not False}
     assert {name: (trace.x, trace.y) for name, trace in drawn.items()} == {
@@ -243,10 +263,11 @@ def test_pictures_by_pruner(study: Any, keys: list[str]) -> None:
     assert stopped_curves(results).figures
 
 
-# --- verdicts and expectations -------------------------------------------------------------------------------------
+# --- curves and predictions -----------------------------------------------------------------------------------------
 
 
 def stuck(number: int, **changes: Any) -> Run:
+    """Return a pruned trial that was on a plateau from evaluation 6 on."""
     points = synthetic.stuck(CURVE, since=6)[:25]
     return synthetic.run(number, points=points, val_loss=None, outcome="pruned", **changes)
 
@@ -260,13 +281,13 @@ def test_each_curve_has_the_verdict_at_its_end() -> None:
         synthetic.run(4, outcome="diverged", val_loss=None),
         stopped(5, at=9, predicted=None, reason="diverged"),
     ]
-    found = judged_curves(synthetic.results(runs))
-    assert [one.curve.run.id for one in found] == [0, 1, 2]
-    assert found[1].verdict.word is CurveState.PLATEAU
-    assert found[2].verdict.reason == "still in the warm-up"
-    for one in found:
-        run = one.curve.run
-        assert one.verdict == plateau.verdict(losses_of(run), schedule_of(run.config))
+    judged = judged_curves(synthetic.results(runs))
+    assert [item.curve.run.id for item in judged] == [0, 1, 2]
+    assert judged[1].verdict.word is CurveState.PLATEAU
+    assert judged[2].verdict.reason == "still in the warm-up"
+    for item in judged:
+        run = item.curve.run
+        assert item.verdict == plateau.verdict(losses_of(run), schedule_of(run.config))
 
 
 @pytest.mark.parametrize("lost", [(12,), (30,), tuple(range(20, 31)), tuple(range(31))])
@@ -276,35 +297,35 @@ def test_points_that_are_no_numbers_are_gaps(lost: tuple[int, ...]) -> None:
         for index, point in enumerate(CURVE)
     )
     results = synthetic.results([synthetic.run(0, points=points), sentinel(1, 3.9)])
-    found = judged_curves(results)
-    assert len(found) == (1 if len(lost) == 31 else 2)
-    assert found[-1].verdict.word is not CurveState.UNDETERMINED
+    judged = judged_curves(results)
+    assert len(judged) == (1 if len(lost) == 31 else 2)
+    assert judged[-1].verdict.word is not CurveState.UNDETERMINED
     assert stopped_curves(results).figures
 
 
-def test_fans_are_few_and_those_that_came_nearest() -> None:
+def test_fans_are_drawn_for_the_few_trials_nearest_to_the_best() -> None:
     runs = [stopped(index, at=9, predicted=3.7 + index / 10, best=3.5) for index in range(6)]
     runs += [stopped(6, at=9, predicted=3.65, best=2.5), sentinel(7, 3.9, predicted=3.6)]
-    found = nearest(outlooks(synthetic.results(runs)))
-    gaps = [one.low - (one.pruning.best or math.nan) for one in found]
-    assert [one.run.id for one in found] == [0, 1]
+    fans = nearest(outlooks(synthetic.results(runs)))
+    gaps = [fan.low - (fan.pruning.best or math.nan) for fan in fans]
+    assert [fan.run.id for fan in fans] == [0, 1]
     assert gaps == sorted(gaps)
     assert gaps[0] > 0
 
 
 def test_a_fan_opens_where_the_trial_was_stopped_and_ends_at_the_rules_bounds() -> None:
     run = stopped(0, at=9)
-    made = stopped_curves(synthetic.results([*complete(3), run])).figures[0]
-    fan = next(trace for trace in made.data if trace.name == "expected when stopped")
+    figure = stopped_curves(synthetic.results([*complete(3), run])).figures[0]
+    fan = next(trace for trace in figure.data if trace.name == "expected when stopped")
     assert run.pruning is not None
     end = synthetic.BASELINE.max_iters * synthetic.BASELINE.tokens_per_iter
     assert fan.x == (CURVE[9].tokens, end, end, CURVE[9].tokens)
     assert fan.y == (CURVE[9].val_loss, run.pruning.high, run.pruning.low, CURVE[9].val_loss)
-    low, _ = made.layout.yaxis.range
+    low, _ = figure.layout.yaxis.range
     assert low <= run.pruning.low
 
 
-def test_a_stuck_end_is_in_the_picture_unless_it_would_flatten_all_else() -> None:
+def test_a_stuck_end_is_in_the_picture_unless_it_would_flatten_the_others() -> None:
     curves = [*complete(5), stuck(0)]
     end = curves[-1].points[-1].val_loss
     low, high = stopped_curves(synthetic.results(curves)).figures[0].layout.yaxis.range
@@ -314,19 +335,19 @@ def test_a_stuck_end_is_in_the_picture_unless_it_would_flatten_all_else() -> Non
     assert stopped_curves(synthetic.results(curves)).figures[0].layout.yaxis.range[1] < 8
 
 
-def test_every_expectation_stands_over_the_best_of_its_moment() -> None:
+def test_every_prediction_stands_over_the_best_of_its_time() -> None:
     runs = [stopped(4, at=6, best=3.6), stopped(2, at=9, best=3.7), *complete(9), sentinel(8, 3.8, best=3.5)]
     traces = {trace.name: trace for trace in stopped_curves(synthetic.results(runs)).figures[1].data}
     assert (traces["best so far"].x, traces["best so far"].y) == ((2, 4, 8), (3.7, 3.6, 3.5))
-    assert traces["best so far"].line.shape == "hv"  # as it was until the next
+    assert traces["best so far"].line.shape == "hv"  # a best stands until the next
     assert traces["expected, stopped"].x == (2, 4)
     assert traces["where it ended"].y == (3.8,)
 
 
-def test_the_summary_counts_verdicts_and_names_who_came_nearest() -> None:
+def test_the_summary_counts_verdicts_and_names_the_nearest_trial() -> None:
     runs = [*complete(2), stuck(0), stopped(1, at=6)]
-    said = stopped_curves(synthetic.results(runs)).summary
-    assert said.startswith(
+    summary = stopped_curves(synthetic.results(runs)).summary
+    assert summary.startswith(
         "At the end of 4 curves: 1 on a plateau, 2 improving and 1 undetermined; of the 2 stopped early: "
         "1 on a plateau and 1 undetermined. Of those stopped, trial 1 might have come nearest to the best: 4.000 nats"
     )
@@ -336,8 +357,7 @@ def test_the_summary_counts_verdicts_and_names_who_came_nearest() -> None:
 def test_a_whole_study_has_them_all() -> None:
     counts = {run.pruning.sentinel for run in FULL.runs if run.pruning is not None}
     assert counts == {False, True}
-    found = {one.verdict.word for one in judged_curves(FULL)}
-    assert found == set(CurveState)
+    assert {item.verdict.word for item in judged_curves(FULL)} == set(CurveState)
 
 
 @pytest.mark.parametrize("count", [0, 1])
