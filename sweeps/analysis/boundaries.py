@@ -119,7 +119,7 @@ def is_crowded(
 
 
 def _least_difference(results: Results) -> float:
-    """Return the smallest difference, nats, that exceeds `min_effect` and the noise of seeds."""
+    """Return the difference, nats, beyond `min_effect` and the noise of seeds."""
     losses = [run.val_loss for run in results.baseline_runs if run.val_loss is not None]
     half_width = noise_of(losses).half_width() if losses else None
     return max(results.study.confirm.min_effect, half_width or 0.0)

@@ -4,14 +4,14 @@ A seed moves every loss. It moves arms of one shape alike, because they start fr
 batches. The noise of a contrast is what remains of that luck once arms are subtracted. Which arms are compared, and how
 their losses scatter about their means, decides how the noise is measured. The means themselves never do.
 
-- *layout*: the luck cancels (the weights sum to 0 over the arms of each shape), and other arms of the shape tell of the
-  remaining noise. On two seeds, a contrast's sums by seed give Student's t one degree of freedom and an interval of 13
+- *layout*: the luck cancels (the weights sum to 0 over the arms of each shape), and other arms of the shape show the
+  same noise. On two seeds, a contrast's sums by seed give Student's t one degree of freedom and an interval of 13
   standard errors. The residuals of the other arms' table by arm and seed measure such noise many times over. Arms need
   not be equally noisy, so the others weigh no more than their agreement with each other warrants. They weigh nothing if
   the contrast's own sums scatter more than theirs, or clearly less.
 - *paired*: Student's t on the sums by seed alone. This is the method for a config that changes many knobs at once: it
-  may react to a seed more or less than arms that change one knob, so those don't tell of its noise (`pooled`). It also
-  applies where no other arm tells of the noise.
+  may react to a seed more or less than arms that change one knob, so their noise does not apply (`pooled`). It is also
+  the method where no other arm's noise applies.
 - *unpaired*: arms of different shapes share no luck (measured: pairing them by seed narrows nothing). Each shape's sums
   have a variance of their own, over all of its seeds, and Welch's formula adds the variances up.
 - *permutation*: some seeds have broken through and others have not, so a mean and its standard error describe neither.
@@ -84,7 +84,7 @@ class Contrast:
     mean: float
     """of the differences; method unpaired: from each arm's losses at all of its seeds"""
     se: float | None
-    """standard error of the mean, nats; None: the noise is unknown (one seed, and no other arm tells of it)"""
+    """standard error of the mean, nats; None: the noise is unknown (one seed, and no other arm's noise applies)"""
     degrees: float | None
     low: float | None
     """two-sided 95 % interval; None: no bound (noise unknown, or method permutation with under 6 seeds)"""
@@ -122,7 +122,7 @@ def contrast(
 ) -> Contrast | None:
     """Return the sum of arms' mean losses by `weights`, which sum to 0. None: no seed that all arms share.
 
-    `samples` holds every arm of the study. Those outside of the contrast tell of the noise if `pooled` is set.
+    `samples` holds every arm of the study. The noise of those outside of the contrast counts if `pooled` is set.
     Arms of one shape count at the seeds that they share; the differences are those of the seeds that all arms share.
     """
     parts: dict[Hashable, dict[K, float]] = defaultdict(dict)

@@ -88,9 +88,9 @@ class Evidence:
         return contrast({BASELINE: 1, arm: -1}, late, looks=looks, pooled=self._pooled(arm))
 
     def _pooled(self, arm: Arm) -> bool:
-        """Whether other arms tell of the noise of the arm's gain.
+        """Whether other arms' noise applies to the arm's gain.
 
-        They don't for a best that changes several knobs at once, because it may react to a seed more or less than they.
+        It does not apply to a best that changes several knobs at once, which may react to a seed more or less.
         """
         return arm != self.arms.winner or len(arm.knobs) == 1
 

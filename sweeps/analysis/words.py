@@ -1,4 +1,4 @@
-"""Words of the confirmed verdict: each rule that decides one is a pure function of contrasts and counts."""
+"""Words of the confirmed verdict. The rule for every word is a pure function of contrasts and counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MORE_SEEDS_MAY_SHOW = {Why.TOO_FEW_RUNS, Why.NOT_ABOVE_MIN_EFFECT, Why.NO_SHORT
 def why_not_better(
     effect: Contrast | None, lasting: Contrast | None, *, changed: bool, diverged: int, min_effect: float
 ) -> Why | None:
-    """What keeps the best from being shown to be better, or None if it is shown.
+    """Return what keeps the best from being shown to be better, or None if it is shown.
 
     `changed`: whether the best differs from the baseline. `diverged`: its runs without a loss, at either length.
     """
