@@ -1,4 +1,4 @@
-"""What the runs show, as frozen dataclasses: no sentence, no figure, no clock.
+"""Analysis: what the runs show, as frozen dataclasses, without sentences, figures or a clock.
 
 May import store.records, study, pruning and trainer.
 """

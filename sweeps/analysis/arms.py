@@ -1,7 +1,7 @@
-"""What the confirm phase compares: the baseline with some of the best trial's knobs, or a candidate; at many seeds.
+"""Arms of the confirm phase: the baseline with some of the best trial's knobs, or a candidate, each at many seeds.
 
-The empty set of knobs is the baseline, all that differ is the best, one is that knob alone, all but one is the best
-with that knob reset. So the same run serves every question that needs it, and none is run twice.
+No knobs is the baseline, and all changed knobs are the best. One knob is that knob alone, and all but one is the best
+with that knob reset. So one run serves every question that needs it, and no run is repeated.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ class Arm:
     """A config without its seed."""
 
     knobs: frozenset[str] = frozenset()
-    """taken from the best trial, the rest from the baseline"""
+    """knobs with the best trial's values; all others have the baseline's"""
     candidate: int | None = None
-    """the study's candidate of this index instead"""
+    """index of a candidate of the study, instead of knobs"""
     half: bool = False
-    """at half the horizon, annealed on its own"""
+    """at half the horizon, with a schedule of that length"""
 
 
 BASELINE = Arm()
 
 
 class Arms:
-    """The arms of a study whose search has found `best`; None: those of the candidates and the baseline alone."""
+    """The arms of a study whose search found `best`. None: the arms of the baseline and the candidates only."""
 
     def __init__(self, study: Study, best: Run | None, *, vocab_size: int) -> None:
         self.study, self.best, self._vocab_size = study, best, vocab_size
@@ -49,28 +49,28 @@ class Arms:
 
     @property
     def winner(self) -> Arm:
-        """The best trial's arm; the baseline's where they are the same."""
+        """The best trial's arm. It is the baseline's if both configs are the same."""
         return Arm(self.all)
 
     def without(self, knob: str) -> Arm:
-        """The best with one knob as the baseline has it."""
+        """Return the best with one knob reset to the baseline's value."""
         return Arm(self.all - {knob})
 
     def config(self, arm: Arm) -> TrainConfig | None:
-        """The arm on the study's own seed; None for a mixture of two configs that can't be run."""
+        """Return the arm's config on the study's own seed. None: this mixture of two configs can't be run."""
         if arm not in self._configs:
             try:
-                self._configs[arm] = self._made(arm)
+                self._configs[arm] = self._build(arm)
             except ConfigError:
                 self._configs[arm] = None
         return self._configs[arm]
 
     def seeds(self) -> Iterator[int]:
-        """Seeds that the search has not used, in their order; the baseline's further ones are the first of them."""
+        """Yield the seeds that the search has not used, in order. The baseline's further seeds come first."""
         return (self.study.seed + index for index in range(1, 10_000))
 
     def proposal(self, arm: Arm, seed: int) -> Proposal:
-        """The run of an arm, one that can be run, at a seed."""
+        """Return the run of an arm at a seed. The arm must have a config."""
         config = self.config(arm)
         assert config is not None
         return Proposal(
@@ -85,37 +85,37 @@ class Arms:
         )
 
     def proposed(self, key: str) -> Proposal | None:
-        """The proposal that a trial's key names; None where it names none of these arms."""
+        """Return the proposal that a trial's key names. None: the key names none of these arms."""
         parts = key.split(":")
         if len(parts) != 5 or parts[0] != PHASE:
             return None
         _, source, knobs, length, seed = parts
-        which = frozenset(knobs.split("+")) if knobs else frozenset()
+        names = frozenset(knobs.split("+")) if knobs else frozenset()
         candidate = int(source.removeprefix("candidate ")) if source.startswith("candidate ") else None
-        arm = Arm(which, candidate, length == "half")
+        arm = Arm(names, candidate, length == "half")
         known = candidate is None or candidate < len(self.study.candidates)
         if not known or self._key(arm, int(seed)) != key or self.config(arm) is None:
             return None
         return self.proposal(arm, int(seed))
 
     def arm_of(self, run: Run) -> Arm | None:
-        """The arm that a run of the confirm phase is of, by its parameters; None: of another best trial."""
+        """Return the arm of a confirm run, by its parameters. None: the run belongs to another best trial."""
         if self.best is None or not run.params:
             return None
-        of = {name: PARAM.get(name, name) for name in self.changed}
-        taken = frozenset(name for name, param in of.items() if run.params.get(param) == self.best.params[param])
-        for arm in (Arm(taken), Arm(taken, half=True)):
+        params = {name: PARAM.get(name, name) for name in self.changed}
+        knobs = frozenset(name for name, param in params.items() if run.params.get(param) == self.best.params[param])
+        for arm in (Arm(knobs), Arm(knobs, half=True)):
             config = self.config(arm)
             if config is not None and config.max_iters == run.config.max_iters:
                 return arm if config.replace(seed=run.seed) == run.config else None
         return None
 
     def advice(self, candidate: int) -> str:
-        """The name of a candidate, from the label of its trial."""
+        """Return the name of a candidate, from the label of its trial."""
         return advised(candidate_proposal(self.study, candidate, vocab_size=0).label)
 
     def _label(self, arm: Arm) -> str:
-        """The label of the arm's trials, without their seed."""
+        """Return the label of the arm's trials, without the seed."""
         if arm.candidate is not None:
             name = f"advice {self.advice(arm.candidate)}"
         elif not arm.knobs:
@@ -131,7 +131,7 @@ class Arms:
         return f"{name}, half as long" if arm.half else name
 
     def in_order(self, knobs: Collection[str]) -> list[str]:
-        """Knobs in the study's order."""
+        """Return the knobs in the study's order."""
         return [name for name in self.study.knobs if name in knobs]
 
     def _key(self, arm: Arm, seed: int) -> str:
@@ -148,7 +148,7 @@ class Arms:
             params[PARAM.get(name, name)] = self.best.params[PARAM.get(name, name)]
         return params
 
-    def _made(self, arm: Arm) -> TrainConfig:
+    def _build(self, arm: Arm) -> TrainConfig:
         study, size = self.study, self._vocab_size
         if arm.candidate is not None:
             config = candidate_proposal(study, arm.candidate, vocab_size=size).config

@@ -1,10 +1,13 @@
-"""Which knob breaks the plateau: the confirmed verdict, from runs on seeds that the search has not seen.
+"""Types of the confirmed verdict: which knob breaks the plateau, from runs on seeds that the search has not seen.
 
-Every arm is the baseline with some of the best trial's knobs (none: the baseline; all: the best), or a candidate.
-SCIENCE's words: the best *breaks* the plateau if its gain exceeds `min_effect` (one-sided 95 %), is no mere head start
-(the gain at the horizon exceeds half of that of runs half as long), and nothing diverged; if the baseline was not on a
-plateau, it *improves*. A knob does so alone, is necessary, or works only jointly with another. Holm over the knobs.
-Where a knob alone is shown to do it and the best is not, the verdict is of the baseline with that knob changed.
+Each run belongs to an arm, a config without its seed: the baseline with some of the best trial's knobs, or a candidate.
+
+- The best *breaks* the plateau if its gain exceeds `min_effect` (one-sided, 95 %), the gain is no mere head start, and
+  no run of the best diverged. A gain is no head start if it exceeds half of the gain of runs half as long. If the
+  baseline was not on a plateau, the best *improves* on it.
+- A knob does this alone, is necessary, or works only jointly with another. p-values are corrected by Holm's method over
+  the knobs.
+- If one knob alone is shown to do it and the best is not, the verdict is about the baseline with that knob changed.
 """
 
 from __future__ import annotations
@@ -36,13 +39,13 @@ class Why(enum.Enum):
     DIVERGED = enum.auto()
     """runs of the best diverged"""
     TOO_FEW_RUNS = enum.auto()
-    """of the best, on fresh seeds"""
+    """the best has too few runs on fresh seeds"""
     BELOW_MIN_EFFECT = enum.auto()
     """the gain is shown to be below min_effect"""
     NOT_ABOVE_MIN_EFFECT = enum.auto()
     """the gain is not shown to exceed min_effect"""
     NO_SHORT_RUNS = enum.auto()
-    """without runs of half the length, a head start is not ruled out"""
+    """there are no runs of half the length to rule out a head start"""
     HEAD_START = enum.auto()
     """the gain shrinks by half or more as runs get longer"""
     PERHAPS_HEAD_START = enum.auto()
@@ -71,55 +74,56 @@ class AdviceWord(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class KnobVerdict:
-    """One knob that the best trial changes."""
+    """The verdict on one knob that the best trial changes."""
 
     knob: str
     """nanoGPT's name"""
     was: Value
-    """absolute nanoGPT values: the baseline's, the best's"""
+    """the baseline's value, in nanoGPT's absolute units"""
     new: Value
+    """the best trial's value, in the same units"""
     word: KnobWord
     alone: Contrast | None
-    """baseline - baseline with this knob alone, against min_effect; its p is Holm's over the knobs"""
+    """baseline - baseline with this knob alone, against min_effect; p is Holm's over the knobs"""
     lasting: Contrast | None
-    """gain of the knob alone at the horizon less half of that at half the horizon, against 0"""
+    """gain of the knob alone at the horizon - half of its gain at half the horizon, against 0"""
     reset: Contrast | None
-    """what the best loses with this knob reset, against 0"""
+    """what the best loses when this knob is reset, against 0"""
     needed: Contrast | None
-    """what the best loses with this knob reset, less half of the whole gain, against 0; p is Holm's over the knobs"""
+    """what the best loses when this knob is reset - half of the whole gain, against 0; p is Holm's over the knobs"""
     necessary: bool
-    """also of a knob that breaks it alone"""
+    """whether the best needs the knob; can be true of a knob that breaks the plateau alone"""
     partner: str | None
     """word JOINT: the other knob"""
     diverged: int
-    """runs of the knob alone, of either length, that diverged or didn't fit: it can't break the plateau alone"""
+    """runs of the knob alone, at either length, that diverged or did not fit; if any, the word is not ALONE"""
     more_seeds: int | None
-    """word UNKNOWN: further seeds that would decide, were the noise to stay; None: over 64, or not known"""
+    """word UNKNOWN: further seeds that would decide if the noise stays; None: over 64, or not known"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PathStep:
-    """One step of the greedy ablation path from the baseline to the best (Fawcett & Hoos 2016)."""
+    """One step of the greedy ablation path from the baseline to the best (Fawcett and Hoos 2016)."""
 
     knob: str | None
-    """changed at this step; None: the baseline, and the last step where the knobs left matter no more"""
+    """changed at this step; None: the baseline, or a last step that changes several knobs"""
     rest: tuple[str, ...]
-    """the last step: the knobs changed together"""
+    """knobs that the last step changes together"""
     losses: dict[int, float]
     """final loss by seed"""
     drop: Contrast | None
-    """loss of the step before - of this one; None at the baseline"""
+    """loss of the previous step - loss of this step; None at the baseline"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """The 2x2 of two knobs: baseline, each alone, both."""
+    """The 2 x 2 of two knobs: the baseline, each knob alone, both."""
 
     knobs: tuple[str, str]
     both: Contrast
     """baseline - both, against min_effect"""
     interaction: Contrast
-    """gain of both less the sum of their gains alone, against 0"""
+    """gain of both - the sum of their gains alone, against 0"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,56 +137,57 @@ class Advice:
     effect: Contrast | None
     """baseline - candidate, against min_effect; p is Holm's over the candidates"""
     diverged: int
-    """seeds at which it diverged or didn't fit: no loss"""
+    """seeds without a loss because the candidate diverged or did not fit"""
     more_seeds: int | None
+    """word UNKNOWN: further seeds that would decide if the noise stays; None: over 64, or not known"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attribution:
-    """The verdict."""
+    """The confirmed verdict."""
 
     word: BestWord
     decided: bool
     """False: more seeds could change the word"""
     why: Why | None
-    """what the word lacks; None where it is shown"""
+    """what the best lacks; None where it is shown to be better"""
     best: Run
-    """the config that the verdict is of: the search's best trial, or a run of the one knob that is shown without it"""
+    """run whose config the verdict is about: the search's best trial, or one knob that is shown without it"""
     change: tuple[str, ...]
-    """knobs that it changes, in the order of `knobs`"""
+    """knobs that `best` changes, in the order of `knobs`"""
     searched: Run
     """the search's best trial"""
     reference: TrainConfig
     """the baseline's config"""
     effect: Contrast | None
-    """baseline - best at the horizon, against min_effect"""
+    """baseline - `best` at the horizon, against min_effect"""
     lasting: Contrast | None
-    """effect less half of the effect at half the horizon, against 0: no mere head start"""
+    """effect - half of the effect at half the horizon, against 0: above it, no mere head start"""
     whole: Contrast | None
-    """baseline - the search's best; `effect`, unless the verdict is of one knob"""
+    """baseline - `searched`; equals `effect` unless the verdict is about one knob"""
     whole_lasting: Contrast | None
-    """whole less half of it at half the horizon"""
+    """`whole` - half of it at half the horizon"""
     plateaued: tuple[int, int]
-    """baseline runs whose verdict is plateau, of how many"""
+    """baseline runs that end on a plateau, and baseline runs in all"""
     knobs: tuple[KnobVerdict, ...]
-    """those that the search's best changes; the largest effect alone first"""
+    """knobs that `searched` changes; claims first, then by size"""
     pair: Pair | None
     path: tuple[PathStep, ...]
     advice: tuple[Advice, ...]
     min_effect: float
     seeds: tuple[int, ...]
-    """fresh seeds of the best's runs"""
+    """fresh seeds of `best`"""
     runs: int
     """confirm runs that ended"""
     diverged: int
-    """confirm runs of the best that diverged"""
+    """confirm runs of `best` that diverged"""
 
     @property
     def broken(self) -> bool:
-        """Whether the best does what breaks a plateau, wherever the baseline was."""
+        """Whether the best passes every test, on a plateau or not."""
         return self.word is not BestWord.NONE
 
     @property
     def by_one(self) -> bool:
-        """Whether the verdict is of one knob, the search's best not being shown to be better."""
+        """Whether the verdict is about one knob because the search's best is not shown to be better."""
         return self.best.id != self.searched.id

@@ -1,10 +1,12 @@
-"""Do the best trials crowd an edge of a knob's range? Then better values may lie beyond it.
+"""Boundaries that the best trials crowd: beyond such an edge of a knob's range, better values may lie.
 
-Three things have to agree. Of the sampler's trials, the best tenth lies in the outer tenth of the range (on the knob's
-own scale) more often than values drawn evenly would (binomial; the other trials have their values from elsewhere, and
-the star sits at edges by design). The best trial of the whole search is at that edge too. And it is lower than every
-trial in the far half of the range, by `min_effect` and by more than seeds differ: a sampler that imitates what was good
-so far also crowds where nothing is to be had.
+Three conditions must hold.
+
+1. The best tenth of the sampler's trials lies in the outer tenth of the range (on the knob's own scale) more often than
+   evenly drawn values would (binomial test). Other trials don't count: the star, for one, sits at edges by design.
+2. The best trial of the whole search is at that edge too.
+3. Its loss is lower than that of every trial in the far half of the range, by `min_effect` and by more than seeds
+   differ. A sampler imitates good trials, so it also crowds edges where nothing is gained.
 """
 
 from __future__ import annotations
@@ -35,12 +37,12 @@ if TYPE_CHECKING:
 
 
 OUTER = 0.1
-"""of a range, on the knob's own scale: its edge"""
-LEVEL = 0.05
-"""largest probability that even draws crowd either edge of a knob as much"""
+"""share of a range, on the knob's own scale, that counts as its edge"""
+_CROWDED_P = 0.05
+"""an edge is crowded if even draws would crowd either edge of the knob as much with a probability below this"""
 _LEAST_BEST, _LEAST_TRIALS = 3, 10
 _FACTOR, _SHARE = 3, 0.5
-"""how far to widen: by a factor on a log scale, else by a share of the range"""
+"""how far to widen a range: by a factor on a log scale, else by a share of the range"""
 
 Side = Literal["low", "high"]
 SIDES: tuple[Side, Side] = ("low", "high")
@@ -49,40 +51,46 @@ _LIMITS = {spec.name: spec.metadata for spec in dataclasses.fields(TrainConfig)}
 
 @dataclass(frozen=True, kw_only=True)
 class BoundaryVerdict:
-    """An edge that the best trials crowd."""
+    """An edge of a knob's range that the best trials crowd."""
 
     knob: str
     """nanoGPT's name"""
     side: Side
     share: float
-    """of the best tenth of the sampler's trials, those at the edge"""
+    """share of the best tenth of the sampler's trials that lies at the edge"""
     n: int
-    """trials in that best tenth"""
+    """number of trials in that best tenth"""
     p: float
-    """probability that even draws crowd either edge as much"""
+    """probability that even draws would crowd either edge as much"""
     edge: Number
-    """the end of the range, in the study's units (of min_lr and warmup_iters a share)"""
+    """the end of the range, in the study's units (for min_lr and warmup_iters a share)"""
     suggestion: Number
-    """an end further out, in the same units"""
+    """a wider end, in the same units"""
 
 
 def boundaries(results: Results, finals: Sequence[Final]) -> tuple[BoundaryVerdict, ...]:
-    """The crowded edges that can be moved, in the order of the study's knobs."""
+    """Return the crowded edges that can be moved, in the order of the study's knobs."""
     best = results.best
     sampled = sorted((final for final in finals if final.run.origin == "sampler"), key=lambda final: final.loss)
     if best is None or best.val_loss is None or len(sampled) < _LEAST_TRIALS:
         return ()
     top = [final.run for final in sampled[: max(_LEAST_BEST, math.ceil(BEST_SHARE * len(sampled)))]]
-    needed = best.val_loss + _clear_of_luck(results)
-    made = []
+    least_difference = _least_difference(results)
+    verdicts = []
     for edge in _edges(results.study):
         at_edge = sum(edge.distance(run) <= OUTER for run in top)
         p = min(1.0, 2 * float(bdtrc(at_edge - 1, len(top), edge.even_share())))
-        far = min((final.loss for final in finals if 0.5 < edge.distance(final.run) <= 1), default=-math.inf)
+        crowded = is_crowded(
+            p=p,
+            distance_of_best=edge.distance(best),
+            best=best.val_loss,
+            best_far_away=min((final.loss for final in finals if 0.5 < edge.distance(final.run) <= 1), default=None),
+            least_difference=least_difference,
+        )
         suggestion = edge.wider(results.study)
-        if suggestion is None or p >= LEVEL or edge.distance(best) > OUTER or far < needed:
+        if not crowded or suggestion is None:
             continue
-        made.append(
+        verdicts.append(
             BoundaryVerdict(
                 knob=edge.name,
                 side=edge.side,
@@ -93,11 +101,25 @@ def boundaries(results: Results, finals: Sequence[Final]) -> tuple[BoundaryVerdi
                 suggestion=suggestion,
             )
         )
-    return tuple(made)
+    return tuple(verdicts)
 
 
-def _clear_of_luck(results: Results) -> float:
-    """The difference, nats, that is no luck of seeds, nor too small to count."""
+def is_crowded(
+    *, p: float, distance_of_best: float, best: float, best_far_away: float | None, least_difference: float
+) -> bool:
+    """Whether an edge is crowded by the three conditions above.
+
+    `p`: of the binomial test. `distance_of_best`: of the best trial from the edge, as a share of the range. `best` and
+    `best_far_away`: lowest losses of the search and of the far half of the range, nats. Without a trial in the far half
+    there is nothing to compare with, so the edge is not crowded.
+    """
+    if p >= _CROWDED_P or distance_of_best > OUTER or best_far_away is None:
+        return False
+    return best_far_away >= best + least_difference
+
+
+def _least_difference(results: Results) -> float:
+    """Return the difference, nats, beyond `min_effect` and the noise of seeds."""
     losses = [run.val_loss for run in results.baseline_runs if run.val_loss is not None]
     half_width = noise_of(losses).half_width() if losses else None
     return max(results.study.confirm.min_effect, half_width or 0.0)
@@ -116,16 +138,16 @@ class _Edge:
     name: str
     knob: RangeKnob
     distribution: BaseDistribution
-    """the knob's, in Optuna's terms"""
+    """the knob's distribution in Optuna"""
     side: Side
 
     @property
     def way(self) -> int:
-        """1: outwards is up, -1: down."""
+        """1 if outward is up, -1 if it is down."""
         return 1 if self.side == "high" else -1
 
     def distance(self, run: Run) -> float:
-        """How far inside a trial lies, as a share of the range on the knob's own scale; infinite without the knob."""
+        """Return a trial's distance from the edge, as a share of the range. Infinite if the trial lacks the knob."""
         value = run.params.get(PARAM.get(self.name, self.name))
         return math.inf if value is None else self._inside(float(value))
 
@@ -134,7 +156,7 @@ class _Edge:
         return round(place if self.side == "low" else 1 - place, 9)
 
     def even_share(self) -> float:
-        """Probability of a value at this edge when they are drawn evenly: of steps and whole numbers there are few."""
+        """Return the probability of an evenly drawn value at this edge. It depends on steps and whole numbers."""
         if self.knob.step is None and not self._whole():
             return OUTER
         step = float(self.knob.step or 1)
@@ -147,9 +169,10 @@ class _Edge:
         return self.name in WHOLE and self.name not in PARAM
 
     def wider(self, study: Study) -> Number | None:
-        """An end further out, in the study's units; None: the setting can't go further.
+        """Return a wider end, in the study's units. None: the setting can't go further.
 
-        3 times as far on a log scale, else by half of the range, or half of the way to what the setting may be.
+        The end moves by a factor of 3 on a log scale, else by half of the range. If that exceeds the setting's limit,
+        it moves half of the way to the limit.
         """
         end, limit = float(self.knob.ends()[self.side]), self._limit(study)
         span = float(self.knob.high) - float(self.knob.low)
@@ -165,7 +188,7 @@ class _Edge:
         return None if wider == end else short if between else tidy(wider)
 
     def _limit(self, study: Study) -> float:
-        """What the setting may be at most, or at least."""
+        """Return the highest or lowest value that the setting allows."""
         if self.name in PARAM:
             decay_ends = float(study.baseline["lr_decay_iters"]) / float(study.baseline["max_iters"])
             highest = decay_ends if self.name == "warmup_iters" else 1.0

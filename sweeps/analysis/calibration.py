@@ -1,10 +1,12 @@
-"""Do the pruning rule's predictions keep what they promise? Each trial that ended, predicted again from all the others.
+"""Calibration of the pruning rule: whether its predictions hold, on complete trials predicted from each other.
 
-At a look, the rule gives the final loss a distribution. If it is right, the final loss falls below its p-bound in a
-share p of cases, for every p (the probability integral transform; Gneiting, Balabdaoui and Raftery 2007, "Probabilistic
-forecasts, calibration and sharpness", JRSS B 69). Every complete trial, sentinels too, is predicted from the other
-complete ones at evaluations throughout the looks. Of trials that were stopped nothing is known, so this says how
-predictions fare where the rule let trials go on, and the sentinels alone how they fare where it did not.
+At a look, the rule gives the final loss a distribution. If the distribution is right, the final loss falls below its
+p-bound in a share p of cases, for every p (the probability integral transform; Gneiting, Balabdaoui and Raftery 2007,
+"Probabilistic forecasts, calibration and sharpness", JRSS B 69). Every complete trial, sentinels included, is predicted
+from the other complete trials at evaluations throughout the looks.
+
+The final losses of stopped trials are unknown. So calibration describes predictions where the rule let trials go on.
+Only the sentinels tell how predictions do where it would not.
 """
 
 from __future__ import annotations
@@ -28,9 +30,9 @@ from sweeps.store.records import Results
 STAGES = ("early", "middle", "late")
 """thirds of the looks"""
 _LOOKS = 4
-"""evaluations of a third that are replayed, at most: neighbours tell the same"""
+"""evaluations replayed per third, at most; neighbours tell the same"""
 _REPLAYS = 300
-"""predictions that are made, about: they take 2 to 8 ms each"""
+"""about how many predictions are computed in all, at 2 to 8 ms per prediction"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,38 +42,38 @@ class Stage:
     word: str
     """early, middle or late"""
     evaluations: tuple[int, int]
-    """the first and the last that predictions were made at"""
+    """the first and the last evaluation with a prediction"""
     levels: tuple[tuple[float, ...], ...]
-    """a trial each: the probability that each of its predictions gave to ending lower than it did"""
+    """per trial: the probability that each of its predictions gave to a lower loss than its final loss"""
     error: float
     """median distance between prediction and final loss, nats"""
 
     def below(self, probabilities: Floats) -> Floats:
-        """Share of final losses below the bounds of these probabilities, each trial counting once."""
+        """Return the share of final losses below the bounds of these probabilities. Every trial counts once."""
         return _below(self.levels, probabilities)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What became of predictions of a study's complete trials."""
+    """How predictions of a study's complete trials turned out."""
 
     stages: tuple[Stage, ...]
-    """empty where too few trials are complete to predict any"""
+    """empty: too few trials are complete to predict any"""
     complete: int
     """complete trials of the search"""
     trials: int
-    """those of them that were predicted"""
+    """complete trials that were predicted"""
     needed: int
-    """complete trials that it takes"""
+    """complete trials needed to predict any"""
     promised: float
     """share of final losses that should lie above their lower bound: 1 - epsilon"""
     kept: float
-    """share of them that does, each trial counting once"""
+    """share of final losses that do, every trial counting once"""
     interval: tuple[float, float]
-    """95 % interval of what the bound would keep among many trials"""
+    """95 % interval of that share among many trials"""
 
     def band(self, probabilities: Floats) -> tuple[Floats, Floats]:
-        """The shares between which those of right predictions lie with 95 %, for as many trials (binomial)."""
+        """Return the 95 % band of the shares that right predictions would show on as many trials (binomial)."""
         from scipy import stats  # takes 0.2 s to load, and only the figure needs it
 
         tail = (1 - CONFIDENCE) / 2
@@ -80,22 +82,21 @@ class Calibration:
 
 
 def calibration(results: Results, rule: Rule) -> Calibration:
-    """Predict the complete trials of the search from each other, as `rule` does at its looks."""
+    """Predict the search's complete trials from each other, as `rule` does at its looks."""
     runs = [run for run in results.search_runs if run.val_loss is not None and run.points]
     curves = histories(runs, results.study)
-    most = _REPLAYS // len(STAGES)
-    tested = np.linspace(0, len(curves) - 1, min(len(curves), most)).round().astype(int).tolist()
-    looks = min(_LOOKS, most // max(1, len(tested)))
-    found = [
+    per_stage = _REPLAYS // len(STAGES)
+    tested = np.linspace(0, len(curves) - 1, min(len(curves), per_stage)).round().astype(int).tolist()
+    looks = min(_LOOKS, per_stage // max(1, len(tested)))
+    replays = [
         [_replay(curves, index, evaluations, rule) for evaluations in _looks(curves[index], rule, looks)]
         for index in tested
     ]
-    trials = [row for row in found if any(row)]
+    trials = [stages for stages in replays if any(stages)]
     kept = 1 - float(_below([_levels(*row) for row in trials], np.array([rule.epsilon]))[0]) if trials else math.nan
+    by_stage = zip(STAGES, zip(*trials, strict=True), strict=False)
     return Calibration(
-        stages=tuple(
-            _stage(word, column) for word, column in zip(STAGES, zip(*trials, strict=True), strict=False) if any(column)
-        ),
+        stages=tuple(_stage(word, of_trials) for word, of_trials in by_stage if any(of_trials)),
         complete=len(runs),
         trials=len(trials),
         needed=rule.min_completed + 1,
@@ -112,42 +113,42 @@ class _Look(NamedTuple):
 
 
 def _looks(curve: Curve, rule: Rule, most: int) -> list[list[int]]:
-    """Evaluations of each third of the rule's looks at which a trial is predicted: `most` of them, spread evenly."""
+    """Return, per third of the rule's looks, the evaluations at which a trial is predicted: `most`, spread evenly."""
     end = curve.schedule.end
     first, last = (share * end for share in rule.looks)
     all_looks = np.array(rule.looks_at(curve.schedule), dtype=int)
     third = np.clip((all_looks - first) // ((last - first) / len(STAGES) or 1), 0, len(STAGES) - 1)
-    made = []
+    chosen = []
     for stage in range(len(STAGES)):
-        those = all_looks[third == stage]
-        at = ((np.arange(most) + 0.5) / most * len(those)).astype(int)  # the middles of as many equal parts
-        made.append(np.unique(those[at]).tolist() if len(those) else [])
-    return made
+        looks = all_looks[third == stage]
+        middles = ((np.arange(most) + 0.5) / most * len(looks)).astype(int)  # of `most` equal parts
+        chosen.append(np.unique(looks[middles]).tolist() if len(looks) else [])
+    return chosen
 
 
 def _replay(curves: Sequence[Curve], index: int, evaluations: Sequence[int], rule: Rule) -> tuple[_Look, ...]:
-    """Predictions of one trial from all the others; evaluations that are missing are no looks."""
+    """Predict one trial from all others at these evaluations. Missing evaluations are skipped."""
     curve, others = curves[index], [*curves[:index], *curves[index + 1 :]]
     assert curve.final is not None
-    found = []
-    for k in evaluations:
-        if k >= len(curve.losses) or not math.isfinite(curve.losses[k]):
+    looks = []
+    for evaluation in evaluations:
+        if evaluation >= len(curve.losses) or not math.isfinite(curve.losses[evaluation]):
             continue
-        seen = dataclasses.replace(curve, losses=curve.losses[: k + 1], final=None)
+        seen = dataclasses.replace(curve, losses=curve.losses[: evaluation + 1], final=None)
         prediction = forecast(seen, others, min_completed=rule.min_completed)
         if prediction is not None:
             level = float(prediction.below(np.array(curve.final)))
-            found.append(_Look(k, level, abs(prediction.mean - curve.final)))
-    return tuple(found)
+            looks.append(_Look(evaluation, level, abs(prediction.mean - curve.final)))
+    return tuple(looks)
 
 
-def _stage(word: str, column: Sequence[tuple[_Look, ...]]) -> Stage:
-    looks = [look for each in column for look in each]
-    at = [look.evaluation for look in looks]
+def _stage(word: str, trials: Sequence[tuple[_Look, ...]]) -> Stage:
+    looks = [look for trial in trials for look in trial]
+    evaluations = [look.evaluation for look in looks]
     return Stage(
         word=word,
-        evaluations=(min(at), max(at)),
-        levels=tuple(_levels(each) for each in column if each),
+        evaluations=(min(evaluations), max(evaluations)),
+        levels=tuple(_levels(trial) for trial in trials if trial),
         error=float(np.median([look.error for look in looks])),
     )
 
@@ -157,5 +158,5 @@ def _levels(*stages: Sequence[_Look]) -> tuple[float, ...]:
 
 
 def _below(levels: Sequence[Sequence[float]], probabilities: Floats) -> Floats:
-    shares: Floats = np.mean([(np.array(each)[:, None] < probabilities).mean(axis=0) for each in levels], axis=0)
+    shares: Floats = np.mean([(np.array(trial)[:, None] < probabilities).mean(axis=0) for trial in levels], axis=0)
     return shares

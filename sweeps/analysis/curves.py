@@ -1,4 +1,4 @@
-"""A study's runs as the laws and rules of curves see them: losses by evaluation, schedule, scaled knobs."""
+"""Curves of a study's runs as the pruning rule takes them: losses by evaluation, schedule, scaled knobs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from trainer.schedule import evaluation_of, learning_rates
 
 
 def schedule_of(config: TrainConfig) -> Schedule:
-    """A run's schedule as the laws of curves take it."""
+    """Return a run's schedule as the pruning rule takes it."""
     return Schedule.of(learning_rates(config))
 
 
 def losses_of(run: Run) -> Floats:
-    """(k+1,) validation losses at evaluations 0 to k, nats; NaN where one is missing, infinite where it was no number.
+    """Return (k+1,) validation losses at evaluations 0 to k, nats per token.
 
-    k is the evaluation of the last point; empty without points.
+    k is the evaluation of the last point; without points the result is empty. A missing evaluation is NaN, and a loss
+    that was not a number is infinite.
     """
     losses = np.full(max((evaluation_of(point.step, run.config) for point in run.points), default=-1) + 1, math.nan)
     for point in run.points:
@@ -34,10 +35,10 @@ def losses_of(run: Run) -> Floats:
 
 
 def curve_of(run: Run, ranges: space.Space) -> Curve:
-    """A run as the pruning rule sees it: its final loss if it has one, else what was predicted when it was stopped.
+    """Return a run's curve with its final loss, or with the loss predicted when the run was stopped.
 
-    A run that diverged has an infinite final loss. `ranges`: of the parameters that stand for its knobs; the run has
-    them all.
+    A run that diverged has an infinite final loss. `ranges` are those of the parameters that stand for the knobs; the
+    run has every one of them.
     """
     losses, final, predicted = losses_of(run), run.val_loss, None
     if run.pruning is not None and run.outcome == Outcome.PRUNED:
@@ -54,7 +55,7 @@ def curve_of(run: Run, ranges: space.Space) -> Curve:
 
 
 def histories(runs: Sequence[Run], study: Study) -> list[Curve]:
-    """The runs as the pruning rule sees them. Their knobs are those that all of the runs have as parameters."""
+    """Return the runs' curves. Their knobs are the parameters that all of the runs have."""
     ranges = space.distributions(study)
     shared = {name: ranges[name] for name in ranges if all(name in run.params for run in runs)}
     return [curve_of(run, shared) for run in runs]

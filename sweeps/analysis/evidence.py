@@ -1,4 +1,4 @@
-"""What a study's runs say about its arms: their losses by seed, and contrasts of them."""
+"""Evidence of a study: the runs of each arm, their losses by seed, and contrasts of them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sweeps.store.records import Outcome, Results, Run
 from trainer.config import TrainConfig
 
 P_MULTIPLIER = 2.5
-"""by which the p of a claim is multiplied, as seeds are added until something is shown: Pocock's factor is 2.5 for four
-looks at .05, and `benchmarks/verdict/confirm_phases.py` measures what is left of false claims"""
+"""Factor on every p-value. Adding seeds until a result is significant inflates errors, and 2.5 is Pocock's factor for
+four looks at 0.05. `benchmarks/verdict/confirm_phases.py` measures how many false claims remain."""
 ALPHA_BEST = 0.8
-"""share of the error that the best config's whole change may take. Where the whole is shown, its knobs by themselves
-get all of it, else the rest: so a knob can be shown though the best isn't (the fallback procedure of Wiens 2003, "A
-fixed sequence Bonferroni procedure for testing multiple endpoints", Pharmaceutical Statistics 2)"""
+"""Share of the error that the test of the best config's whole change may take. Its knobs get the rest until the whole
+change is shown, and all of the error then. So a knob can be shown although the best is not (the fallback procedure of
+Wiens 2003, "A fixed sequence Bonferroni procedure for testing multiple endpoints", Pharmaceutical Statistics 2)."""
 _SHAPE = ("n_layer", "n_head", "n_embd", "bias", "vocab_size", "block_size")
 _BATCHES = ("batch_size", "gradient_accumulation_steps", "max_iters", "data_fraction")
 _SETTINGS = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.name != "seed")
@@ -28,83 +28,88 @@ _SETTINGS = tuple(field.name for field in dataclasses.fields(TrainConfig) if fie
 class Evidence:
     """The runs of a study by arm.
 
-    A run is found by its config, whichever phase has made it. On the search's own seed the best trial is the luckiest
-    of many, so what rests on its knobs counts on fresh seeds alone; the baseline and the candidates were not chosen.
+    A run belongs to an arm by its config, whichever phase ran it. On the search's own seed the best trial is the
+    luckiest of many, so arms with its knobs count on fresh seeds only. The baseline and the candidates were not chosen
+    by their loss, so they count on every seed.
     """
 
     def __init__(self, results: Results, arms: Arms | None = None) -> None:
-        """`arms`: those of the best trial, where they are at hand."""
+        """Group the runs by arm. `arms`: those of the best trial, if the caller has them."""
         self.results, self.study = results, results.study
         self.arms = arms or Arms(results.study, results.best, vocab_size=results.data.vocab_size)
         self._runs: dict[tuple[Hashable, ...], dict[int, Run]] = defaultdict(dict)
         for run in results.runs:
             self._runs[_without_seed(run.config)][run.seed] = run
         self.confirm_runs = [run for run in results.runs if run.phase == PHASE]
-        self._samples = {arm: self._sample(arm) for arm in self._known()}
+        self._samples = {arm: self._sample(arm) for arm in self._arms_with_runs()}
 
     def run(self, arm: Arm, seed: int) -> Run | None:
-        """The arm's run at a seed, in whatever state."""
-        return self._of(arm).get(seed)
+        """Return the arm's run at a seed, in any state."""
+        return self._by_seed(arm).get(seed)
 
     def runs(self, arm: Arm) -> list[Run]:
-        """The arm's runs at the seeds that count for it, by seed."""
+        """Return the arm's runs at the seeds that count for it, ordered by seed."""
         searched = self.study.seed if arm.knobs else None
-        return [run for seed, run in sorted(self._of(arm).items()) if seed != searched]
+        return [run for seed, run in sorted(self._by_seed(arm).items()) if seed != searched]
 
-    def _of(self, arm: Arm) -> Mapping[int, Run]:
+    def _by_seed(self, arm: Arm) -> Mapping[int, Run]:
         config = self.arms.config(arm)
         return {} if config is None else self._runs.get(_without_seed(config), {})
 
     def losses(self, arm: Arm) -> Mapping[int, float]:
-        """Final losses by seed, nats."""
+        """Return the arm's final losses by seed, nats per token."""
         return self._samples[arm].losses if arm in self._samples else self._sample(arm).losses
 
     def without_loss(self, arm: Arm) -> int:
-        """Seeds at which the arm ended without a loss of its own doing: it diverged, or did not fit."""
+        """Count the seeds at which the arm itself failed: it diverged or did not fit."""
         return sum(run.outcome in (Outcome.DIVERGED, Outcome.INFEASIBLE) for run in self.runs(arm))
 
     def contrast(
         self, *terms: tuple[float, Arm], threshold: float = 0.0, looks: float = P_MULTIPLIER, pooled: bool = True
     ) -> Contrast | None:
-        """The weighted sum of arms' losses; terms of one arm add up. None where no seed has them all."""
+        """Return the weighted sum of arms' losses. Terms of one arm add up. None: no seed that all arms share."""
         weights: dict[Arm, float] = defaultdict(float)
         for weight, arm in terms:
             weights[arm] += weight
-        weighed = {arm: weight for arm, weight in weights.items() if weight}
-        if not weighed or any(not self.losses(arm) for arm in weighed):
+        weights = {arm: weight for arm, weight in weights.items() if weight}
+        if not weights or any(not self.losses(arm) for arm in weights):
             return None
-        return contrast(weighed, self._samples, threshold=threshold, looks=looks, pooled=pooled)
+        return contrast(weights, self._samples, threshold=threshold, looks=looks, pooled=pooled)
 
     def gain(self, arm: Arm, *, threshold: float, looks: float = P_MULTIPLIER) -> Contrast | None:
-        """How much lower than the baseline the arm ends."""
-        return self.contrast((1, BASELINE), (-1, arm), threshold=threshold, looks=looks, pooled=self._like_others(arm))
+        """Return how much lower than the baseline the arm ends."""
+        return self.contrast((1, BASELINE), (-1, arm), threshold=threshold, looks=looks, pooled=self._pooled(arm))
 
     def lasting(self, arm: Arm, *, looks: float = P_MULTIPLIER) -> Contrast | None:
-        """The arm's gain less half of its gain at half the horizon, nats: at most 0 where it is a mere head start."""
-        late = {each: self._late(each) for each in self._samples if not each.half}
+        """Return the arm's gain - half of its gain at half the horizon, nats. At most 0 for a mere head start."""
+        late = {full: self._late(full) for full in self._samples if not full.half}
         if BASELINE not in late or arm not in late:
             return None
-        return contrast({BASELINE: 1, arm: -1}, late, looks=looks, pooled=self._like_others(arm))
+        return contrast({BASELINE: 1, arm: -1}, late, looks=looks, pooled=self._pooled(arm))
 
-    def _like_others(self, arm: Arm) -> bool:
-        """Whether other arms tell how an arm differs from the baseline by a seed's luck: not of the best, which changes
-        all of its knobs at once."""
+    def _pooled(self, arm: Arm) -> bool:
+        """Whether other arms' noise applies to the arm's gain.
+
+        It does not apply to a best that changes several knobs at once, which may react to a seed more or less.
+        """
         return arm != self.arms.winner or len(arm.knobs) == 1
 
     def _late(self, arm: Arm) -> Sample:
-        """Losses at the horizon less half of those at half of it: an arm's noise at both is much the same, so that of
-        the whole is told by other arms' whole."""
+        """Return the arm's losses at the horizon - half of its losses at half the horizon.
+
+        Other arms have such differences too, so these can be contrasted and pooled like losses.
+        """
         half = self._samples.get(dataclasses.replace(arm, half=True))
         return self._samples[arm].less(0.5, half or Sample(losses={}, shape=None))
 
     def plateaued(self) -> tuple[int, int]:
-        """Baseline runs that end on a plateau, of how many."""
+        """Count the baseline runs that end on a plateau, and the complete baseline runs."""
         runs = [run for run in self.runs(BASELINE) if run.outcome == Outcome.COMPLETE]
-        found = plateau.verdicts([losses_of(run) for run in runs], [schedule_of(run.config) for run in runs])
-        return sum(each.word is plateau.CurveState.PLATEAU for each in found), len(found)
+        verdicts = plateau.verdicts([losses_of(run) for run in runs], [schedule_of(run.config) for run in runs])
+        return sum(verdict.word is plateau.CurveState.PLATEAU for verdict in verdicts), len(verdicts)
 
-    def _known(self) -> list[Arm]:
-        """Every arm that has a run, by the keys of the confirm phase and what the other phases share with it."""
+    def _arms_with_runs(self) -> list[Arm]:
+        """List every arm that may have a run: the arms of the verdict's questions, and those of the confirm runs."""
         arms = self.arms
         knobs = arms.changed
         listed = [BASELINE, arms.winner, *(Arm(frozenset([knob])) for knob in knobs), *map(arms.without, knobs)]
@@ -123,10 +128,10 @@ class Evidence:
 
 
 def _shape(config: TrainConfig) -> Hashable:
-    """What fixes the initial weights and the batches, the seed apart."""
+    """All settings, the seed apart, that determine the initial weights and the batches."""
     return tuple(getattr(config, name) for name in _SHAPE + _BATCHES)
 
 
 def _without_seed(config: TrainConfig) -> tuple[Hashable, ...]:
-    """All settings but the seed: what the runs of one arm share."""
+    """All settings except the seed: what the runs of an arm share."""
     return tuple(getattr(config, name) for name in _SETTINGS)

@@ -1,8 +1,8 @@
-"""The final losses of the search's trials: as told, or imputed where a trial was stopped early.
+"""Final losses of the search's trials, imputed for trials that were stopped early.
 
-Those that were stopped are no fair sample of all trials: left out, the knobs that made them bad would look idle. So a
-stopped trial counts with its predicted final loss, and wherever luck is counted, with an error drawn anew for it
-(multiple imputation; Rubin 1987).
+Stopped trials are no fair sample of all trials. Without them, the knobs that made them bad would seem to have no
+effect. So a stopped trial counts with its predicted final loss. Where uncertainty is measured, an error is drawn for
+the prediction each time (multiple imputation; Rubin 1987).
 """
 
 from __future__ import annotations
@@ -20,60 +20,61 @@ from sweeps.pruning.law import Floats
 from sweeps.pruning.rule import Rule
 from sweeps.store.records import Outcome, Results, Run
 
-_T_COUNTS = 5
-"""sentinels' errors that the predicted distribution of an error counts as much as"""
+_SENTINELS_PER_T = 5
+"""The predicted distribution of an error weighs as much as the errors of this many sentinels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Final:
-    """What a trial ended with, or would have."""
+    """The final loss of a trial, measured or predicted."""
 
     run: Run
     loss: float
-    """nats: as told, the mean of the prediction, or infinite where it diverged"""
+    """nats per token: measured, or the mean of the prediction; infinite if the trial diverged"""
     prediction: Prediction | None = None
-    """of a trial that was stopped early"""
+    """of the loss of a trial that was stopped early"""
 
     @property
     def diverged(self) -> bool:
-        """Whether it ended without a number."""
+        """Whether the trial diverged."""
         return math.isinf(self.loss)
 
     @property
     def imputed(self) -> bool:
-        """Whether it was stopped early, and the loss is a prediction."""
+        """Whether the trial was stopped early, so that its loss is a prediction."""
         return self.prediction is not None
 
 
 def finals(results: Results) -> tuple[Final, ...]:
-    """Those of the search's trials that have one, in their order.
+    """Return the final losses of the search's trials, in the order of the trials.
 
-    Trials under way have none, nor those that did not fit or failed, nor stopped ones that nothing can be predicted
-    of. What the pruner predicted stands; of trials stopped by Optuna's rules, which predict nothing, it is done here.
+    Trials that are running, did not fit or failed have none, nor have stopped trials whose loss can't be predicted. A
+    prediction of the pruner is kept. Optuna's pruners predict nothing, so the trials they stopped are predicted now.
     """
     runs = results.search_runs
-    told = {run.id: final for run in runs if (final := _told(run)) is not None}
-    stopped = [run for run in runs if run.outcome == Outcome.PRUNED and run.id not in told and len(run.points) > 1]
-    found = told | {final.run.id: final for final in _predicted(stopped, runs, results)}
-    return tuple(found[run.id] for run in runs if run.id in found)
+    known = {run.id: final for run in runs if (final := _recorded(run)) is not None}
+    stopped = [run for run in runs if run.outcome == Outcome.PRUNED and run.id not in known and len(run.points) > 1]
+    known |= {final.run.id: final for final in _predicted(stopped, runs, results)}
+    return tuple(known[run.id] for run in runs if run.id in known)
 
 
 def without_final(results: Results, known: Sequence[Final]) -> tuple[Run, ...]:
-    """The search's trials that have ended and are not among the `known`: infeasible, failed, or not to be predicted."""
-    having = {final.run.id for final in known}
-    over = (run for run in results.search_runs if not run.unfinished)
-    return tuple(run for run in over if run.id not in having)
+    """Return the search's trials that ended without a final loss: infeasible, failed, or impossible to predict."""
+    with_final = {final.run.id for final in known}
+    ended = (run for run in results.search_runs if not run.unfinished)
+    return tuple(run for run in ended if run.id not in with_final)
 
 
-def _told(run: Run) -> Final | None:
-    noted = run.pruning if run.outcome == Outcome.PRUNED else None
-    if run.outcome == Outcome.DIVERGED or (noted is not None and noted.reason == "diverged"):
+def _recorded(run: Run) -> Final | None:
+    """Return the final loss that the run's record gives: measured, infinite, or predicted when it was stopped."""
+    pruning = run.pruning if run.outcome == Outcome.PRUNED else None
+    if run.outcome == Outcome.DIVERGED or (pruning is not None and pruning.reason == "diverged"):
         return Final(run=run, loss=math.inf)
     if run.val_loss is not None:
         return Final(run=run, loss=run.val_loss if math.isfinite(run.val_loss) else math.inf)
-    if noted is None or noted.predicted is None or noted.scale is None or noted.degrees is None:
+    if pruning is None or pruning.predicted is None or pruning.scale is None or pruning.degrees is None:
         return None
-    prediction = Prediction(mean=noted.predicted, scale=noted.scale, degrees=noted.degrees)
+    prediction = Prediction(mean=pruning.predicted, scale=pruning.scale, degrees=pruning.degrees)
     return Final(run=run, loss=prediction.mean, prediction=prediction)
 
 
@@ -91,30 +92,31 @@ def _predicted(stopped: Sequence[Run], runs: Sequence[Run], results: Results) ->
 
 
 def drawn(known: Sequence[Final], rng: np.random.Generator) -> Floats:
-    """(n,) final losses, nats: imputed ones each with an error, diverged ones at the worst of the others.
+    """Return (n,) final losses, nats per token. Diverged trials get the worst loss of the others.
 
-    An error is drawn from the prediction's Student's t, or is what a sentinel was missed by, in units of its scale: the
-    more sentinels there are, the more often it is theirs. At least one trial has a finite loss.
+    Imputed losses get an error. It is drawn from the prediction's Student's t, or it is the error of a sentinel's
+    prediction, in units of its scale. The more sentinels there are, the more often it is theirs. At least one trial
+    must have a finite loss.
     """
     losses = np.array([final.loss for final in known])
-    missed = _missed(known)
+    errors = _sentinel_errors(known)
     for index, final in enumerate(known):
         if final.prediction is not None:
-            lot = int(rng.integers(_T_COUNTS + len(missed)))
-            error = missed[lot] if lot < len(missed) else float(rng.standard_t(final.prediction.degrees))
+            lot = int(rng.integers(_SENTINELS_PER_T + len(errors)))
+            error = errors[lot] if lot < len(errors) else float(rng.standard_t(final.prediction.degrees))
             losses[index] += final.prediction.scale * error
     losses[np.isinf(losses)] = losses[np.isfinite(losses)].max()
     return losses
 
 
-def _missed(known: Iterable[Final]) -> list[float]:
-    """What sentinels ended above their prediction by, in units of its scale."""
+def _sentinel_errors(known: Iterable[Final]) -> list[float]:
+    """Return by how much sentinels ended above their predictions, in units of the predictions' scales."""
     return [
-        (final.loss - noted.predicted) / noted.scale
+        (final.loss - pruning.predicted) / pruning.scale
         for final in known
-        if (noted := final.run.pruning) is not None
-        and noted.sentinel
+        if (pruning := final.run.pruning) is not None
+        and pruning.sentinel
         and not final.diverged
-        and noted.predicted is not None
-        and noted.scale
+        and pruning.predicted is not None
+        and pruning.scale
     ]

@@ -1,4 +1,4 @@
-"""Findings of a study: everything the analysis says of its results, each part computed once, when first asked for."""
+"""Findings of a study: everything the analysis says of its results. Each part is computed once, on first use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sweeps.study.study import Study
 
 @dataclass(frozen=True)
 class Findings:
-    """What the runs of a study show. Terminal, verdict, report, dashboard, export and `--json` speak of this object."""
+    """What the runs of a study show. Terminal, verdict, report, dashboard, export and `--json` all read this object."""
 
     results: Results
 
@@ -39,7 +39,7 @@ class Findings:
 
     @functools.cached_property
     def attribution(self) -> Attribution | None:
-        """The confirmed verdict. None: nothing has been run to confirm it, or there is nothing to confirm."""
+        """The confirmed verdict. None: there is no confirm run, or nothing to confirm."""
         confirmed = any(run.phase == PHASE for run in self.results.runs)
         return judge.judge(self.evidence) if confirmed else None
 
@@ -50,7 +50,7 @@ class Findings:
 
     @functools.cached_property
     def screening(self) -> Screening:
-        """Single runs against the seeds of the baseline."""
+        """Single runs against the baseline's seeds."""
         return screening.screen(self.results)
 
     @functools.cached_property
@@ -60,12 +60,12 @@ class Findings:
 
     @functools.cached_property
     def boundaries(self) -> tuple[BoundaryVerdict, ...]:
-        """Edges of the ranges that the best trials crowd."""
+        """Edges of the knobs' ranges that the best trials crowd."""
         return boundaries(self.results, self.finals)
 
     @functools.cached_property
     def rule(self) -> Rule | None:
-        """The rule that stops trials early. None: the study has another pruner, or none."""
+        """The rule that stops trials early. None: the study has another pruner, or no pruner."""
         return rule_of(self.study)
 
     @functools.cached_property
@@ -75,7 +75,7 @@ class Findings:
 
     @functools.cached_property
     def calibration(self) -> Calibration | None:
-        """How well the rule's predictions keep what they promise. None: there is no rule."""
+        """How often the rule's predictions hold, against what they promise. None: there is no rule."""
         return None if self.rule is None else calibration(self.results, self.rule)
 
     @functools.cached_property
@@ -85,5 +85,5 @@ class Findings:
 
     @functools.cached_property
     def amounts(self) -> tuple[Amount, ...]:
-        """What the baseline loses on other amounts of data."""
+        """What the baseline loses or gains on other amounts of data."""
         return amounts(self.results)

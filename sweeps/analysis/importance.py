@@ -1,7 +1,7 @@
-"""How much each knob matters over the search space, with intervals, beside a knob that does not matter at all.
+"""Importances: how much each knob matters over the search space, with intervals, beside a dummy knob without effect.
 
-What is shown is what the trials' luck leaves: everything is worked out again for trials drawn anew with replacement
-(Efron 1979), each time with other prediction errors for the trials that were stopped, and other values of the dummy.
+The intervals are a bootstrap (Efron 1979). The shares are computed again for trials drawn with replacement, each time
+with other prediction errors for the trials that were stopped, and other values of the dummy.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from sweeps.study.proposals import ParamValue
 
 FANOVA, PED_ANOVA = "fANOVA", "PED-ANOVA"
 FANOVA_TRIALS, PED_ANOVA_TRIALS = 20, 50
-"""complete trials below which a forest says nothing reliable; trials, complete or stopped, below which the best tenth,
-which is all that PED-ANOVA looks at, is under five"""
-LEVEL = 0.9
-"""of the intervals"""
+"""Trials that each method needs. fANOVA counts complete trials: with fewer, its forest is unreliable. PED-ANOVA counts
+stopped trials as well: with fewer, the best tenth, which is all that it looks at, has under five trials."""
+_INTERVAL = 0.9
+"""probability of the intervals"""
 _RESAMPLES, _TREES = 30, 4
-"""trees: of a resample's forest"""
+"""resamples, and trees in the forest of a resample"""
 _DUMMY = "(dummy)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A knob's share over the resamples: median and 90 % interval."""
+    """The median and 90 % interval of a knob's share over the resamples."""
 
     middle: float
     low: float
@@ -42,14 +42,14 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True)
 class Importance:
-    """What one method says of every knob."""
+    """The shares of all knobs by one method."""
 
     method: str
     """fANOVA or PED-ANOVA"""
     shares: Mapping[str, Share]
     """by Optuna parameter, largest first"""
     zero_line: float
-    """upper end of the dummy's interval: what a knob without any effect may get from as many trials"""
+    """upper end of the dummy's interval: the share that a knob without effect may get from as many trials"""
 
     @property
     def clear(self) -> tuple[str, ...]:
@@ -58,23 +58,23 @@ class Importance:
 
     @property
     def above(self) -> tuple[str, ...]:
-        """Further ones, whose median is."""
+        """Further parameters whose median is above the zero line."""
         return tuple(name for name, share in self.shares.items() if share.low <= self.zero_line < share.middle)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Importances:
-    """What each method says that has enough trials."""
+    """The importances by every method that has enough trials."""
 
     methods: tuple[Importance, ...]
     complete: int
-    """trials of the search that count with the loss they were told"""
+    """trials of the search that count with their own final loss"""
     imputed: int
-    """those that were stopped early and count with their prediction"""
+    """trials that were stopped early and count with a predicted loss"""
     diverged: int
-    """those that count as the worst of the others"""
+    """trials that diverged and count with the worst loss of the others"""
     left_out: int
-    """those that ended without anything that could stand for a final loss"""
+    """trials that ended without a final loss or a prediction"""
 
     @property
     def trials(self) -> int:
@@ -83,12 +83,12 @@ class Importances:
 
 
 def importances(results: Results, finals: Sequence[Final]) -> Importances:
-    """fANOVA (Hutter et al. 2014) and PED-ANOVA (Watanabe et al. 2023) over the search's trials.
+    """Return fANOVA (Hutter et al. 2014) and PED-ANOVA (Watanabe et al. 2023) over the search's trials.
 
-    fANOVA's shares are of the loss's variance over the space (each range on its own scale) that a knob explains by
-    itself; PED-ANOVA's are of what sets the best tenth of trials apart from all of them, and sum to 1 with the dummy's.
-    Every trial counts once: those that were stopped are there, with imputed losses, so a sentinel stands for itself
-    alone and needs no weight (as it has where it stands for the stopped ones, in sweeps.analysis.pruning).
+    fANOVA's share is the part of the loss's variance over the space, each range on its own scale, that a knob explains
+    by itself. PED-ANOVA's share is a knob's part in what distinguishes the best tenth of trials from all trials; these
+    sum to 1 with the dummy's. Every trial counts once. Stopped trials count with imputed losses, so a sentinel needs no
+    weight here. In sweeps.analysis.pruning it has one, because there it stands for stopped trials.
     """
     ranges = space.distributions(results.study)
     known = [final for final in finals if ranges.keys() <= final.run.params.keys()]
@@ -105,7 +105,7 @@ def importances(results: Results, finals: Sequence[Final]) -> Importances:
 
 
 def _methods(known: Sequence[Final], complete: int) -> list[str]:
-    """Those that these trials are enough for; none where all ended alike."""
+    """Return the methods for which these trials are enough; none if all trials have the same loss."""
     if complete < FANOVA_TRIALS or len({final.loss for final in known}) == 1:
         return []
     return [FANOVA] if len(known) < PED_ANOVA_TRIALS else [FANOVA, PED_ANOVA]
@@ -114,47 +114,50 @@ def _methods(known: Sequence[Final], complete: int) -> list[str]:
 def _measured(
     methods: Sequence[str], known: Sequence[Final], ranges: Mapping[str, BaseDistribution]
 ) -> tuple[Importance, ...]:
-    rng = np.random.default_rng(0)  # the same trials always say the same
-    found = np.array([_resampled(methods, known, ranges, rng) for _ in range(_RESAMPLES)])
-    quantiles = np.quantile(found, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2], axis=0)
-    made = []
+    rng = np.random.default_rng(0)  # the same trials always give the same importances
+    resamples = np.array([_resampled(methods, known, ranges, rng) for _ in range(_RESAMPLES)])
+    quantiles = np.quantile(resamples, [(1 - _INTERVAL) / 2, 0.5, (1 + _INTERVAL) / 2], axis=0)
+    measured = []
     for index, method in enumerate(methods):
-        *own, dummy = (Share(low=low, middle=middle, high=high) for low, middle, high in quantiles[:, index].T.tolist())
-        shares = sorted(zip(ranges, own, strict=True), key=lambda item: -item[1].middle)
-        made.append(Importance(method=method, shares=dict(shares), zero_line=dummy.high))
-    return tuple(made)
+        bounds = quantiles[:, index].T.tolist()
+        *of_knobs, of_dummy = (Share(low=low, middle=middle, high=high) for low, middle, high in bounds)
+        shares = sorted(zip(ranges, of_knobs, strict=True), key=lambda item: -item[1].middle)
+        measured.append(Importance(method=method, shares=dict(shares), zero_line=of_dummy.high))
+    return tuple(measured)
 
 
 def _resampled(
     methods: Sequence[str], known: Sequence[Final], ranges: Mapping[str, BaseDistribution], rng: np.random.Generator
 ) -> list[list[float]]:
-    """(methods, d + 1): the shares of all parameters and of the dummy in one resample."""
+    """Return (methods, d + 1): the shares of all d parameters and of the dummy in one resample."""
     losses, dummies = drawn(known, rng).tolist(), rng.random(len(known)).tolist()
     chosen = rng.integers(len(known), size=len(known)).tolist()
-    spaces = {**{name: _level(each) for name, each in ranges.items()}, _DUMMY: FloatDistribution(0.0, 1.0)}
+    spaces = {**{name: _linear_range(of) for name, of in ranges.items()}, _DUMMY: FloatDistribution(0.0, 1.0)}
     study = _in_memory()
     study.add_trials(
         optuna.trial.create_trial(
-            params={name: _levelled(known[i].run.params[name], each) for name, each in ranges.items()}
-            | {_DUMMY: dummies[i]},
+            params={name: _linear(known[i].run.params[name], of) for name, of in ranges.items()} | {_DUMMY: dummies[i]},
             distributions=spaces,
             value=losses[i],
         )
         for i in chosen
     )
     seed = int(rng.integers(2**31))
-    found = [_evaluated(method, study, list(spaces), seed=seed) for method in methods]
-    return [[shares[name] for name in spaces] for shares in found]
+    by_method = [_evaluated(method, study, list(spaces), seed=seed) for method in methods]
+    return [[shares[name] for name in spaces] for shares in by_method]
 
 
-def _level(distribution: BaseDistribution) -> BaseDistribution:
-    """A range on its own scale: Optuna's fANOVA takes all for linear, and would see little but a log one's top."""
+def _linear_range(distribution: BaseDistribution) -> BaseDistribution:
+    """Return a log range as a linear range of logarithms.
+
+    Optuna's fANOVA takes every range for linear, so it would see little of a log range except its top.
+    """
     if _is_log(distribution):
         return FloatDistribution(math.log(distribution.low), math.log(distribution.high))
     return distribution
 
 
-def _levelled(value: ParamValue, distribution: BaseDistribution) -> ParamValue:
+def _linear(value: ParamValue, distribution: BaseDistribution) -> ParamValue:
     return math.log(float(value)) if _is_log(distribution) else value
 
 
@@ -164,7 +167,7 @@ def _is_log(distribution: BaseDistribution) -> TypeIs[FloatDistribution | IntDis
 
 def _in_memory() -> optuna.Study:
     verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a study in memory isn't news
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # else it reports a new study
     try:
         return optuna.create_study()
     finally:
@@ -174,14 +177,14 @@ def _in_memory() -> optuna.Study:
 def _evaluated(method: str, study: optuna.Study, names: list[str], *, seed: int) -> Mapping[str, float]:
     from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator  # load scikit-learn: seconds
 
-    nothing = dict.fromkeys(names, 0.0)
+    zero = dict.fromkeys(names, 0.0)
     if len({trial.value for trial in study.get_trials(deepcopy=False)}) == 1:
-        return nothing
+        return zero
     if method == PED_ANOVA:
         divergences = PedAnovaImportanceEvaluator().evaluate(study, params=names)
         whole = sum(divergences.values())
-        return {name: share / whole for name, share in divergences.items()} if whole else nothing
+        return {name: share / whole for name, share in divergences.items()} if whole else zero
     try:
         return FanovaImportanceEvaluator(n_trees=_TREES, seed=seed).evaluate(study, params=names)
-    except RuntimeError:  # none of its trees has anything to explain
-        return nothing
+    except RuntimeError:  # raised if no tree has any variance to explain
+        return zero

@@ -1,47 +1,46 @@
-"""From the runs there are to the verdict: the tests behind each word of `attribution`."""
+"""The judge of the confirm phase: it runs the tests behind each word of `attribution` on the runs that there are."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from sweeps.analysis.ablation import _steps, path_to_best
+from sweeps.analysis.ablation import path_steps, path_to_best
 from sweeps.analysis.arms import BASELINE, Arm
-from sweeps.analysis.attribution import Advice, AdviceWord, Attribution, BestWord, KnobVerdict, KnobWord, Pair, Why
+from sweeps.analysis.attribution import Advice, AdviceWord, Attribution, KnobVerdict, KnobWord, Pair
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.evidence import ALPHA_BEST, P_MULTIPLIER, Evidence
-from sweeps.analysis.significance import harmful_among, holm, negligible, seeds_to_decide, shown
+from sweeps.analysis.significance import harmful_among, holm, seeds_to_decide, shown
+from sweeps.analysis.words import advice_word, best_word, is_decided, knob_word, why_not_better, works_jointly
 from sweeps.store.records import Outcome, Results, Run
 from trainer.config import TrainConfig
 
+_CLAIMS = (KnobWord.ALONE, KnobWord.JOINT, KnobWord.NECESSARY)
+"""words that name a knob as a cause, the strongest first"""
+
 
 def to_train(results: Results, attribution: Attribution | None) -> Run | None:
-    """The run whose config the verdict is of; before there is a verdict, the search's best. None: there is neither."""
+    """Return the run whose config to train: the verdict's, or the search's best before there is a verdict."""
     return results.best if attribution is None else attribution.best
 
 
 def judge(evidence: Evidence) -> Attribution | None:
-    """The verdict, also before the first run of the confirm phase. None: no baseline, or no best trial."""
+    """Return the verdict, even before the first run of the confirm phase. None: no baseline, or no best trial."""
     reference, arms = evidence.results.reference, evidence.arms
     if reference is None or arms.best is None:
         return None
-    floor, winner = evidence.study.confirm.min_effect, arms.winner
-    looks = P_MULTIPLIER / ALPHA_BEST
-    effect = evidence.gain(winner, threshold=floor, looks=looks) if winner.knobs else None
-    lasting = evidence.lasting(winner, looks=looks) if winner.knobs else None
-    diverged = sum(evidence.without_loss(Arm(winner.knobs, half=half)) for half in (False, True)) if winner.knobs else 0
+    winner, min_effect = arms.winner, evidence.study.confirm.min_effect
+    changed, looks = bool(winner.knobs), P_MULTIPLIER / ALPHA_BEST
+    effect = evidence.gain(winner, threshold=min_effect, looks=looks) if changed else None
+    lasting = evidence.lasting(winner, looks=looks) if changed else None
+    diverged = _diverged(evidence, winner) if changed else 0
     plateaued = evidence.plateaued()
-    word, decided, why = _word(
-        effect, lasting, diverged=diverged, plateaued=plateaued, floor=floor, any_change=bool(winner.knobs)
-    )
-    knobs = _knobs(evidence, reference, broken=word is not BestWord.NONE)
-    pair = _pair(evidence, knobs, floor=floor)
-    if word is not BestWord.NONE and pair is not None:
-        knobs = tuple(_joint(knob, pair, knobs) for knob in knobs)
-    knobs = tuple(sorted(knobs, key=_telling))
+    why = why_not_better(effect, lasting, changed=changed, diverged=diverged, min_effect=min_effect)
+    word = best_word(why, plateaued=plateaued)
+    knobs, pair = _knobs_and_pair(evidence, reference, broken=why is None)
     whole = Attribution(
         word=word,
-        decided=decided,
+        decided=is_decided(why),
         why=why,
         best=arms.best,
         change=tuple(knob.knob for knob in knobs),
@@ -54,25 +53,25 @@ def judge(evidence: Evidence) -> Attribution | None:
         plateaued=plateaued,
         knobs=knobs,
         pair=pair,
-        path=_steps(evidence, path_to_best(evidence, knobs)),
-        advice=_advice(evidence, floor=floor),
-        min_effect=floor,
-        seeds=tuple(sorted(evidence.losses(winner))) if winner.knobs else (),
+        path=path_steps(evidence, path_to_best(evidence, knobs)),
+        advice=_advice(evidence, min_effect),
+        min_effect=min_effect,
+        seeds=tuple(sorted(evidence.losses(winner))) if changed else (),
         runs=sum(run.outcome != Outcome.RUNNING for run in evidence.confirm_runs),
         diverged=diverged,
     )
     return whole if whole.broken else _by_one(whole, evidence)
 
 
-def _by_one(found: Attribution, evidence: Evidence) -> Attribution:
-    """The verdict of the first knob that does it alone, where there is one."""
-    first = next((knob for knob in found.knobs if knob.word is KnobWord.ALONE), None)
+def _by_one(whole: Attribution, evidence: Evidence) -> Attribution:
+    """Return the verdict about the first knob that does it alone, or `whole` if no knob does."""
+    first = next((knob for knob in whole.knobs if knob.word is KnobWord.ALONE), None)
     if first is None:
-        return found
+        return whole
     arm = Arm(frozenset([first.knob]))
     return dataclasses.replace(
-        found,
-        word=_what(found.plateaued),
+        whole,
+        word=best_word(None, plateaued=whole.plateaued),
         decided=True,
         why=None,
         best=next(run for run in evidence.runs(arm) if run.val_loss is not None),
@@ -84,161 +83,136 @@ def _by_one(found: Attribution, evidence: Evidence) -> Attribution:
     )
 
 
-def _what(plateaued: tuple[int, int]) -> BestWord:
-    return BestWord.BREAKS if 2 * plateaued[0] > plateaued[1] else BestWord.IMPROVES
+def _diverged(evidence: Evidence, arm: Arm) -> int:
+    """Count the arm's runs without a loss, at the horizon and at half of it."""
+    return sum(evidence.without_loss(Arm(arm.knobs, half=half)) for half in (False, True))
 
 
-def _word(
-    effect: Contrast | None,
-    lasting: Contrast | None,
-    *,
-    diverged: int,
-    plateaued: tuple[int, int],
-    floor: float,
-    any_change: bool,
-) -> tuple[BestWord, bool, Why | None]:
-    """The word, whether more seeds could change it, and what it lacks."""
-    if not any_change:
-        return BestWord.NONE, True, Why.NOTHING_LOWER
-    if diverged:
-        return BestWord.NONE, True, Why.DIVERGED
-    if effect is None or effect.p is None:
-        return BestWord.NONE, False, Why.TOO_FEW_RUNS
-    if not shown(effect):
-        over = effect.upper is not None and effect.upper <= floor
-        return BestWord.NONE, over, Why.BELOW_MIN_EFFECT if over else Why.NOT_ABOVE_MIN_EFFECT
-    if lasting is None or lasting.p is None:
-        return BestWord.NONE, False, Why.NO_SHORT_RUNS
-    if not shown(lasting):
-        if lasting.upper is not None and lasting.upper <= 0:
-            return BestWord.NONE, True, Why.HEAD_START
-        return BestWord.NONE, False, Why.PERHAPS_HEAD_START
-    return _what(plateaued), True, None
+def _knobs_and_pair(
+    evidence: Evidence, reference: TrainConfig, *, broken: bool
+) -> tuple[tuple[KnobVerdict, ...], Pair | None]:
+    """Return the verdicts on all knobs, claims first, and the 2 x 2 of the top two. `broken`: the best is shown."""
+    knobs = _knobs(evidence, reference, broken=broken)
+    pair = _pair(evidence, knobs)
+    if pair is not None and works_jointly(pair, [knob.word for knob in knobs], broken=broken):
+        knobs = [_joint(knob, pair) for knob in knobs]
+    return tuple(sorted(knobs, key=_claims_first)), pair
 
 
-def _knobs(evidence: Evidence, reference: TrainConfig, *, broken: bool) -> tuple[KnobVerdict, ...]:
-    arms, floor = evidence.arms, evidence.study.confirm.min_effect
+def _knobs(evidence: Evidence, reference: TrainConfig, *, broken: bool) -> list[KnobVerdict]:
+    """Return the verdict on each knob by itself, in the study's order."""
+    arms, min_effect = evidence.arms, evidence.study.confirm.min_effect
     assert arms.best is not None
     looks = P_MULTIPLIER if broken else P_MULTIPLIER / (1 - ALPHA_BEST)
     single = [Arm(frozenset([knob])) for knob in arms.changed]
-    alone = _adjusted([evidence.gain(arm, threshold=floor, looks=looks) for arm in single])
-    needed = _adjusted(
-        [
-            evidence.contrast((1, arms.without(knob)), (-1, arms.winner), (-0.5, BASELINE), (0.5, arms.winner))
-            for knob in arms.changed
-        ]
-    )
-    was, new = reference.as_dict(), arms.best.config.as_dict()
-    harmful = harmful_among([evidence.gain(arm, threshold=floor) for arm in single], floor)
-    made = []
-    for knob, arm, gain, need, hurts in zip(arms.changed, single, alone, needed, harmful, strict=True):
+    gains = _holm_adjusted([evidence.gain(arm, threshold=min_effect, looks=looks) for arm in single])
+    harms = harmful_among([evidence.gain(arm, threshold=min_effect) for arm in single], min_effect)
+    needs = _holm_adjusted([_needed(evidence, knob) for knob in arms.changed])
+    old, new = reference.as_dict(), arms.best.config.as_dict()
+    verdicts = []
+    for knob, arm, gain, harmful, needed in zip(arms.changed, single, gains, harms, needs, strict=True):
         lasting = evidence.lasting(arm, looks=looks)
         reset = evidence.contrast((1, arms.without(knob)), (-1, arms.winner))
-        necessary = broken and need is not None and shown(need)
-        diverged = sum(evidence.without_loss(Arm(arm.knobs, half=half)) for half in (False, True))
-        gains = gain is not None and shown(gain) and lasting is not None and shown(lasting)
-        by_itself = gains and not diverged
-        if by_itself:
-            word = KnobWord.ALONE
-        elif necessary:
-            word = KnobWord.NECESSARY
-        elif hurts or diverged:
-            word = KnobWord.HURTS
-        elif gain is not None and negligible(gain, floor) and not (reset and reset.lower and reset.lower > floor):
-            word = KnobWord.NO_EFFECT
-        else:
-            word = KnobWord.UNKNOWN
-        made.append(
+        necessary = broken and shown(needed)
+        diverged = _diverged(evidence, arm)
+        word = knob_word(
+            gain=gain,
+            lasting=lasting,
+            reset=reset,
+            necessary=necessary,
+            harmful=harmful,
+            diverged=diverged,
+            min_effect=min_effect,
+        )
+        verdicts.append(
             KnobVerdict(
                 knob=knob,
-                was=was[knob],
+                was=old[knob],
                 new=new[knob],
                 word=word,
                 alone=gain,
                 lasting=lasting,
                 reset=reset,
-                needed=need,
+                needed=needed,
                 necessary=necessary,
                 partner=None,
                 diverged=diverged,
-                more_seeds=seeds_to_decide(gain, min_effect=floor) if gain and word is KnobWord.UNKNOWN else None,
+                more_seeds=_more_seeds(gain, min_effect) if word is KnobWord.UNKNOWN else None,
             )
         )
-    return tuple(made)
+    return verdicts
 
 
-def _adjusted(contrasts: list[Contrast | None]) -> list[Contrast | None]:
-    """With Holm's p over the family, those without a run yet being of it."""
-    found = holm([None if each is None else each.p for each in contrasts])
-    return [None if each is None else dataclasses.replace(each, p=p) for each, p in zip(contrasts, found, strict=True)]
+def _needed(evidence: Evidence, knob: str) -> Contrast | None:
+    """What the best loses when the knob is reset, less half of the whole gain."""
+    without, winner = evidence.arms.without(knob), evidence.arms.winner
+    return evidence.contrast((1, without), (-1, winner), (-0.5, BASELINE), (0.5, winner))
+
+
+def _more_seeds(contrast: Contrast | None, min_effect: float) -> int | None:
+    return None if contrast is None else seeds_to_decide(contrast, min_effect=min_effect)
+
+
+def _holm_adjusted(contrasts: Sequence[Contrast | None]) -> list[Contrast | None]:
+    """Replace each p by Holm's over the family; contrasts without a run yet count in the family."""
+    adjusted = holm([None if contrast is None else contrast.p for contrast in contrasts])
+    return [
+        None if contrast is None else dataclasses.replace(contrast, p=p)
+        for contrast, p in zip(contrasts, adjusted, strict=True)
+    ]
 
 
 def top_pair(knobs: Collection[KnobVerdict]) -> tuple[str, str] | None:
-    """The two knobs that seem to matter most, by what they gain alone or lose when reset; None: there are no two."""
-
-    def size(knob: KnobVerdict) -> float:
-        return max(each.mean if each else float("-inf") for each in (knob.alone, knob.reset))
-
-    ranked = sorted(knobs, key=size, reverse=True)[:2]
+    """Return the two knobs that seem to matter most, by what they gain alone or lose when reset. None: under two."""
+    ranked = sorted(knobs, key=_size, reverse=True)[:2]
     return (ranked[0].knob, ranked[1].knob) if len(ranked) == 2 else None
 
 
-def _pair(evidence: Evidence, knobs: Collection[KnobVerdict], *, floor: float) -> Pair | None:
+def _size(knob: KnobVerdict) -> float:
+    """The larger mean of what the knob gains alone and what the best loses without it, nats."""
+    return max((contrast.mean for contrast in (knob.alone, knob.reset) if contrast), default=float("-inf"))
+
+
+def _pair(evidence: Evidence, knobs: Collection[KnobVerdict]) -> Pair | None:
     names = top_pair(knobs)
     if names is None:
         return None
-    one, other, both = Arm(frozenset(names[:1])), Arm(frozenset(names[1:])), Arm(frozenset(names))
-    gain = evidence.gain(both, threshold=floor)
-    # (b - both) - (b - one) - (b - other)
-    interaction = evidence.contrast((-1, BASELINE), (1, one), (1, other), (-1, both))
+    first, second, both = (Arm(frozenset(part)) for part in (names[:1], names[1:], names))
+    gain = evidence.gain(both, threshold=evidence.study.confirm.min_effect)
+    # (baseline - both) - (baseline - first) - (baseline - second)
+    interaction = evidence.contrast((-1, BASELINE), (1, first), (1, second), (-1, both))
     return None if gain is None or interaction is None else Pair(knobs=names, both=gain, interaction=interaction)
 
 
-def _joint(knob: KnobVerdict, pair: Pair, knobs: Collection[KnobVerdict]) -> KnobVerdict:
-    """The knob with word JOINT where its pair passes and no single knob does."""
-    passes = knob.knob in pair.knobs and shown(pair.both) and shown(pair.interaction)
-    if not passes or any(each.word is KnobWord.ALONE for each in knobs):
+def _joint(knob: KnobVerdict, pair: Pair) -> KnobVerdict:
+    """Return the knob with the word JOINT if it is one of the pair."""
+    if knob.knob not in pair.knobs:
         return knob
     partner = next(name for name in pair.knobs if name != knob.knob)
     return dataclasses.replace(knob, word=KnobWord.JOINT, partner=partner, more_seeds=None)
 
 
-_ORDER = (KnobWord.ALONE, KnobWord.JOINT, KnobWord.NECESSARY)
+def _claims_first(knob: KnobVerdict) -> tuple[int, float]:
+    """A sort key: knobs with a claim first, then by size."""
+    return _CLAIMS.index(knob.word) if knob.word in _CLAIMS else len(_CLAIMS), -_size(knob)
 
 
-def _telling(knob: KnobVerdict) -> tuple[int, float]:
-    """Those with a claim first, then by what the knob alone is known to gain at least."""
-    rank = _ORDER.index(knob.word) if knob.word in _ORDER else len(_ORDER)
-    size = max(each.mean for each in (knob.alone, knob.reset) if each) if knob.alone or knob.reset else float("-inf")
-    return rank, -size
-
-
-def _advice(evidence: Evidence, *, floor: float) -> tuple[Advice, ...]:
+def _advice(evidence: Evidence, min_effect: float) -> tuple[Advice, ...]:
     arms = [Arm(candidate=index) for index in range(len(evidence.study.candidates))]
-    effects = _adjusted([evidence.gain(arm, threshold=floor) for arm in arms])
-    made = []
-    for index, (arm, effect, harmful) in enumerate(zip(arms, effects, harmful_among(effects, floor), strict=True)):
-        lost = evidence.without_loss(arm)
-        word = _advice_word(effect, wrong=harmful or lost > 0, floor=floor)
-        unknown = effect is not None and word is AdviceWord.UNKNOWN
-        made.append(
+    effects = _holm_adjusted([evidence.gain(arm, threshold=min_effect) for arm in arms])
+    harms = harmful_among(effects, min_effect)
+    verdicts = []
+    for index, (arm, effect, harmful) in enumerate(zip(arms, effects, harms, strict=True)):
+        diverged = evidence.without_loss(arm)
+        word = advice_word(effect, harmful=harmful, diverged=diverged, min_effect=min_effect)
+        verdicts.append(
             Advice(
                 candidate=index,
                 label=evidence.arms.advice(index),
                 word=word,
                 effect=effect,
-                diverged=lost,
-                more_seeds=seeds_to_decide(effect, min_effect=floor) if unknown and effect else None,
+                diverged=diverged,
+                more_seeds=_more_seeds(effect, min_effect) if word is AdviceWord.UNKNOWN else None,
             )
         )
-    return tuple(made)
-
-
-def _advice_word(effect: Contrast | None, *, wrong: bool, floor: float) -> AdviceWord:
-    if wrong:
-        return AdviceWord.WRONG
-    if effect is None:
-        return AdviceWord.UNKNOWN
-    if shown(effect):
-        return AdviceWord.RIGHT
-    return AdviceWord.NO_EFFECT if negligible(effect, floor) else AdviceWord.UNKNOWN
+    return tuple(verdicts)

@@ -1,7 +1,7 @@
-"""Would more data help? What it costs the baseline to train on part of the data (the knob `data_fraction`).
+"""Amounts of data: what it costs the baseline to train on part of the data (the knob `data_fraction`).
 
-Runs on part of the data have the baseline's seeds, so its initial weights, but other batches: they are compared as two
-samples. That less data costs something is a measurement; that more than there is would gain something is its trend.
+Runs on part of the data have the baseline's seeds, so the same initial weights but other batches. They are compared as
+two samples. What less data costs is measured; what more data than there is would gain is only extrapolated.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ class Amount:
     """The baseline on another amount of the data."""
 
     fraction: float
-    """of the training tokens"""
+    """share of the training tokens"""
     epochs: float
-    """that its runs make"""
+    """of its runs"""
     seeds: int
-    """complete runs, one a seed"""
+    """number of complete runs, each on its own seed"""
     gain: Contrast | None
-    """loss with less data - loss with more, against min_effect: above it, data helps; None: no runs to compare"""
+    """loss with less data - loss with more data, against min_effect; above it, data helps. None: no runs to compare"""
 
 
 def amounts(results: Results) -> tuple[Amount, ...]:
-    """The amounts that the study tries, the largest first; empty where it doesn't sweep them, or has no baseline."""
+    """Return the amounts that the study tries, the largest first. Empty: it does not sweep them, or has no baseline."""
     reference, knob = results.reference, results.study.knobs.get(DATA)
     if reference is None or knob is None:
         return ()
     tried = sorted({*map(float, knob.ends().values()), reference.data_fraction}, reverse=True)
     samples = {fraction: _sample(results, reference.replace(data_fraction=fraction)) for fraction in tried}
-    base, floor = reference.data_fraction, results.study.confirm.min_effect
+    base, min_effect = reference.data_fraction, results.study.confirm.min_effect
     return tuple(
         Amount(
             fraction=fraction,
             epochs=results.data.epochs(reference.replace(data_fraction=fraction)),
             seeds=len(samples[fraction].losses),
-            gain=_gain(samples, less=min(fraction, base), more=max(fraction, base), floor=floor),
+            gain=_gain(samples, less=min(fraction, base), more=max(fraction, base), min_effect=min_effect),
         )
         for fraction in tried
         if fraction != base
@@ -49,12 +49,12 @@ def amounts(results: Results) -> tuple[Amount, ...]:
 
 
 def _sample(results: Results, config: TrainConfig) -> Sample:
-    """Final losses of a config by seed; data of another amount makes other batches, so nothing is paired."""
+    """Return a config's final losses by seed. Another amount of data makes other batches, so nothing is paired."""
     runs = (run for run in results.runs if run.val_loss is not None and run.config == config.replace(seed=run.seed))
     return Sample(losses={run.seed: run.val_loss for run in runs if run.val_loss is not None}, shape=config)
 
 
-def _gain(samples: dict[float, Sample], *, less: float, more: float, floor: float) -> Contrast | None:
+def _gain(samples: dict[float, Sample], *, less: float, more: float, min_effect: float) -> Contrast | None:
     if not samples[less].losses or not samples[more].losses:
         return None
-    return contrast({less: 1, more: -1}, samples, threshold=floor)
+    return contrast({less: 1, more: -1}, samples, threshold=min_effect)

@@ -1,15 +1,16 @@
-"""How far apart runs of one config land when only their seed differs, and what that noise allows to be said.
+"""Noise of seeds: how far apart runs of one config end, and which differences exceed that.
 
-A changed config is run once and compared with n runs of the baseline that differ in their seed. If
-the change did nothing, its final loss is one more draw from the baseline's losses. So the question is
-where further draws fall, and the answer is a prediction interval: `mean ± factor * sd`. Many changes
-are looked at together, so words are said only outside the *simultaneous* interval, which holds all
-of those draws at once with 95 % confidence (Hahn 1969, "Factors for Calculating Two-Sided Prediction
-Intervals for Samples from a Normal Distribution", JASA 64). It is exact where Bonferroni is not: the
-comparisons share one mean and one sd, and with 3 seeds and 12 changes that shrinks the interval by half.
+A changed config is run once and compared with n runs of the baseline on different seeds. If the change does nothing,
+its final loss is another draw from the baseline's losses. So the question is where further draws fall, and the answer
+is a prediction interval: `mean ± factor * sd`.
 
-Assumed: seed noise is about normal, and the same for the changed config. Runs that share the search's
-seed only make the interval wider than it need be.
+Many changes are compared at once. A difference counts only outside the *simultaneous* interval, which holds all of
+those draws with 95 % confidence (Hahn 1969, "Factors for Calculating Two-Sided Prediction Intervals for Samples from a
+Normal Distribution", JASA 64). This interval is exact, unlike Bonferroni's, because the comparisons share one mean and
+one sd. With 3 seeds and 12 changes it is half as wide.
+
+Two assumptions: the noise of seeds is about normal, and it is the same for the changed config. Runs that share the
+search's seed make the interval wider than necessary, never narrower.
 """
 
 from __future__ import annotations
@@ -30,36 +31,36 @@ MAX_BASELINE_SEEDS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """Final losses of one config under several seeds, nats a token."""
+    """Final losses of one config under several seeds, nats per token."""
 
     losses: tuple[float, ...]
     mean: float
     sd: float | None
-    """sample standard deviation; None where it cannot be known: under 2 seeds, or no difference between them"""
+    """sample standard deviation; None: unknown, with under 2 seeds or no difference between them"""
 
     @property
     def seeds(self) -> int:
-        """Runs, each with its own seed."""
+        """Number of runs, each on its own seed."""
         return len(self.losses)
 
     def half_width(self, *, looks: int = 1) -> float | None:
-        """Half the width, in nats, of the interval that holds `looks` further runs at once; None: noise unknown."""
+        """Return half the width, in nats, of the interval that holds `looks` further runs. None: noise unknown."""
         return None if self.sd is None else self.sd * prediction_factor(self.seeds, looks=looks)
 
 
 def noise_of(losses: Sequence[float]) -> Noise:
-    """The noise of one config's final losses; `losses` is not empty."""
+    """Return the noise of one config's final losses. `losses` must not be empty."""
     sd = statistics.stdev(losses) if len(losses) > 1 else 0.0
     return Noise(losses=tuple(losses), mean=statistics.fmean(losses), sd=sd or None)
 
 
 @functools.cache
 def prediction_factor(n: int, *, looks: int = 1, confidence: float = CONFIDENCE) -> float:
-    """The `r` for which `mean ± r * sd` of n normal values holds all of `looks` further values at once.
+    """Return the `r` for which `mean ± r * sd` of n normal values holds all of `looks` further values.
 
-    One look: `(mean - y) / (sd * sqrt(1 + 1/n))` has Student's t distribution with n - 1 degrees of
-    freedom (y and the mean are independent, with variances s2 and s2 / n), hence
-    `r = t(0.5 + confidence/2, n - 1) * sqrt(1 + 1/n)`. Several: see `_coverage`.
+    For one look, y and the mean are independent, with variances s2 and s2 / n. So `(mean - y) / (sd * sqrt(1 + 1/n))`
+    has Student's t distribution with n - 1 degrees of freedom, and `r = t(0.5 + confidence/2, n - 1) * sqrt(1 + 1/n)`.
+    For several looks see `_coverage`. Raises ValueError if n is below 2 or `looks` below 1.
     """
     if n < 2 or looks < 1:
         raise ValueError(f"a prediction needs at least 2 values and 1 look, not {n} and {looks}")
@@ -74,12 +75,12 @@ def prediction_factor(n: int, *, looks: int = 1, confidence: float = CONFIDENCE)
 
 
 def _coverage(r: float, n: int, looks: int) -> float:
-    """Probability that `mean ± r * sd` of n normal values holds `looks` further values.
+    """Return the probability that `mean ± r * sd` of n normal values holds `looks` further values.
 
-    Given the mean's error z/sqrt(n) and the sd s, in units of the true sd, the further values are
-    independent: `[Phi(z/sqrt(n) + r s) - Phi(z/sqrt(n) - r s)]**looks`. This is averaged over z
-    (normal: Gauss-Hermite) and s ((n-1) s**2 is chi-squared: trapezoids in log s, where the density
-    is smooth and dies at both ends).
+    Given the mean's error z/sqrt(n) and the sd s, in units of the true sd, the further values are independent, so the
+    probability is `[Phi(z/sqrt(n) + r s) - Phi(z/sqrt(n) - r s)]**looks`. It is averaged over z and s. z is normal, so
+    Gauss-Hermite quadrature applies. (n-1) s**2 is chi-squared, so trapezoids in log s apply: there the density is
+    smooth and vanishes at both ends.
     """
     z, z_weight = np.polynomial.hermite_e.hermegauss(40)
     df = n - 1
@@ -92,10 +93,10 @@ def _coverage(r: float, n: int, looks: int) -> float:
 
 
 def seeds_to_show(effect: float, sd: float, *, looks: int) -> int | None:
-    """Baseline seeds with which one run's `effect` (nats) would be outside the noise, were the sd to stay.
+    """Return the baseline seeds that would put one run's `effect` (nats) outside the noise, if the sd stays.
 
-    None: more than 32, or no number of baseline seeds would do, because the run itself is one draw.
+    None: over 32, or no number of baseline seeds would do, because the run itself is a single draw.
     """
-    tried = range(2, MAX_BASELINE_SEEDS + 1)
-    index = bisect.bisect_left(tried, True, key=lambda n: sd * prediction_factor(n, looks=looks) < abs(effect))
-    return tried[index] if index < len(tried) else None
+    seeds = range(2, MAX_BASELINE_SEEDS + 1)
+    index = bisect.bisect_left(seeds, True, key=lambda n: sd * prediction_factor(n, looks=looks) < abs(effect))
+    return seeds[index] if index < len(seeds) else None

@@ -1,9 +1,9 @@
-"""What stopping trials early did for a study: the training it saved, and what it may have cost.
+"""Balance of pruning: the training that stopping trials early saved, and what it may have cost.
 
-A sentinel is a trial that the rule would have stopped and that went on all the same. Which trials do is decided by lot,
-so the share of sentinels that ended among the best after all estimates the same share of those that were stopped, with
-the exact interval of a proportion (Clopper and Pearson 1934, Biometrika 26). Beside it stands what the rule itself
-expected: the sum of the chances it stopped trials at.
+A sentinel is a trial that the rule would have stopped but that went on. Sentinels are drawn by lot. So the share of
+sentinels that ended among the best estimates the same share of stopped trials, with the exact interval of a proportion
+(Clopper and Pearson 1934, Biometrika 26). The rule's own expectation is the sum of the stopped trials' chances of
+ending among the best.
 """
 
 from __future__ import annotations
@@ -17,54 +17,53 @@ from scipy.special import betaincinv
 
 from sweeps.analysis.finals import Final
 from sweeps.analysis.noise import CONFIDENCE
+from sweeps.pruning.law import Floats
 from sweeps.pruning.rule import BEST_SHARE, Rule
 from sweeps.store.records import Outcome, Pruning, Results, Run
 from sweeps.study.sections import PlateauPruning
 from sweeps.study.study import Study
 
 _PRUNABLE = (Outcome.COMPLETE, Outcome.PRUNED, Outcome.DIVERGED)
-"""outcomes of trials that pruning could have had a say in"""
+"""outcomes of trials that could have been pruned"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sentinel:
-    """A trial that would have been stopped, went on, and has ended."""
+    """A trial that would have been stopped, went on, and ended."""
 
     run: Run
     pruning: Pruning
     final: float
-    """nats; infinite where it diverged"""
+    """final loss, nats per token; infinite if the trial diverged"""
     among_best: bool
-    """stopping it would have been a mistake: it ended within the rule's margin of the best final loss there was when
-    it would have been stopped, or belongs to the best tenth of all trials by now"""
+    """whether stopping the trial would have been a mistake; see `ended_among_best`"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Balance:
-    """Pruning's two sides, over the trials of the sampler that have ended (the others are never stopped)."""
+    """Savings and cost of pruning over the sampler's trials that have ended. Other trials are never stopped."""
 
     trials: int
     stopped: tuple[Run, ...]
     sentinels: tuple[Sentinel, ...]
     saved: float
-    """share of the training that all of these trials would have taken to the horizon, 0 to 1"""
+    """share of the training that all of these trials would have needed to reach the horizon, 0 to 1"""
     expected: float | None
-    """stopped trials that would have ended among the best, by the chances they were stopped at; None: the rule gives
-    none"""
+    """stopped trials that would have ended among the best, by the rule's chances; None: the rule gives no chances"""
 
     @property
     def mistakes(self) -> int:
-        """Sentinels that ended among the best."""
+        """Number of sentinels that ended among the best."""
         return sum(sentinel.among_best for sentinel in self.sentinels)
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % interval of the share of mistakes; None: no sentinel has ended."""
+        """95 % interval of the share of mistakes. None: no sentinel has ended."""
         return exact_interval(self.mistakes, len(self.sentinels)) if self.sentinels else None
 
 
 def rule_of(study: Study) -> Rule | None:
-    """The rule of the study's plateau pruner; None: another pruner, which predicts nothing."""
+    """Return the rule of the study's plateau pruner. None: the study has another pruner, which predicts nothing."""
     pruner = study.pruner
     if not isinstance(pruner, PlateauPruning):
         return None
@@ -73,12 +72,12 @@ def rule_of(study: Study) -> Rule | None:
         margin=pruner.margin,
         looks=pruner.looks,
         min_completed=pruner.min_completed,
-        trials=1 + study.trials,  # the baseline is one of them
+        trials=1 + study.trials,  # the baseline counts as a trial
     )
 
 
 def balance(results: Results, finals: Sequence[Final], rule: Rule | None) -> Balance:
-    """What pruning saved and cost in this study so far; `rule` is that of its plateau pruner."""
+    """Return what pruning has saved and cost in this study so far. `rule`: that of its plateau pruner."""
     trials = [run for run in results.search_runs if run.origin == "sampler" and run.outcome in _PRUNABLE]
     stopped = tuple(run for run in trials if run.outcome == Outcome.PRUNED)
     chances = [run.pruning.chance for run in stopped if run.pruning is not None and run.pruning.chance is not None]
@@ -92,7 +91,7 @@ def balance(results: Results, finals: Sequence[Final], rule: Rule | None) -> Bal
 
 
 def trained(run: Run) -> float:
-    """Share of the horizon's iterations that a run has done, 0 to 1."""
+    """Return the share of the horizon's iterations that a run has done, 0 to 1."""
     return run.points[-1].step / run.config.max_iters if run.points else 0.0
 
 
@@ -102,13 +101,23 @@ def _sentinels(trials: Sequence[Run], finals: Sequence[Final], rule: Rule) -> It
         if run.pruning is None or not run.pruning.sentinel:
             continue
         final = math.inf if run.val_loss is None else run.val_loss
-        near = run.pruning.best is not None and final < run.pruning.best + rule.margin
-        tenth = math.isfinite(final) and int((losses < final).sum()) < BEST_SHARE * len(losses)
-        yield Sentinel(run=run, pruning=run.pruning, final=final, among_best=near or tenth)
+        among_best = ended_among_best(final, best_then=run.pruning.best, margin=rule.margin, losses=losses)
+        yield Sentinel(run=run, pruning=run.pruning, final=final, among_best=among_best)
+
+
+def ended_among_best(final: float, *, best_then: float | None, margin: float, losses: Floats) -> bool:
+    """Whether a sentinel's final loss makes stopping it a mistake.
+
+    It does if the loss is within `margin` of the best loss of the time when the trial would have been stopped, or if it
+    is in the best tenth of the final `losses` of all trials, (n,). Losses are in nats per token.
+    """
+    within_margin = best_then is not None and final < best_then + margin
+    in_best_tenth = math.isfinite(final) and int((losses < final).sum()) < BEST_SHARE * len(losses)
+    return within_margin or in_best_tenth
 
 
 def exact_interval(successes: float, n: int) -> tuple[float, float]:
-    """Clopper and Pearson's 95 % interval of a proportion, `successes` of n; they may be a mean, no whole number."""
+    """Return Clopper and Pearson's 95 % interval of the proportion `successes` / n. `successes` may be a fraction."""
     tail = (1 - CONFIDENCE) / 2
     low = 0.0 if successes <= 0 else float(betaincinv(successes, n - successes + 1, tail))
     high = 1.0 if successes >= n else float(betaincinv(successes + 1, n - successes, 1 - tail))

@@ -1,6 +1,8 @@
-"""The noise in a table of losses by arm and seed: what is left beside an effect of each arm and one of each seed.
+"""Noise in a table of losses by arm and seed: the residuals of an additive effect of each arm and of each seed.
 
-The two-way layout counts every run once, where differences from one arm would count that arm's runs again and again.
+The two-way layout counts every run once. Differences from one arm would count that arm's runs again and again.
+
+Shapes: A arms, S seeds. Arms need not have a run at every seed.
 """
 
 from __future__ import annotations
@@ -14,58 +16,96 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_EXACT = 1e-18
-"""nats squared; less is rounding"""
+_ROUNDING_SQUARED = 1e-18
+"""nats squared; a smaller sum of squared residuals is rounding"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Residual:
-    """What arm and seed effects leave of the losses of several arms."""
+    """Noise of several arms' losses, beside the effects of arms and seeds."""
 
     variance: float
     degrees: int
     spread: float
-    """squared coefficient of variation of the variances of differences between two arms, their sampling apart; an
-    unbiased estimate, so below 0 at times where they agree"""
+    """squared coefficient of variation of the true variances of differences between two arms; an unbiased estimate, so
+    it can be below 0 where the arms agree"""
 
     @property
     def weight(self) -> float:
-        """Degrees of freedom that the variance is worth where it speaks of other arms: that of a normal sample has
-        squared coefficient of variation 2/k at k degrees."""
+        """Degrees of freedom that the variance is worth as an estimate of another arm's variance.
+
+        The variance of a normal sample with k degrees of freedom has the squared coefficient of variation 2/k.
+        """
         return min(2 / self.spread, self.degrees) if self.spread > 0 else self.degrees
 
 
 def residual(table: Sequence[Mapping[int, float]]) -> Residual | None:
-    """Of losses by arm and seed, fitted by least squares where not every arm has every seed. None: no noise, no degree
-    of freedom is left, or no two arms share two seeds, so that nothing says how far they agree."""
+    """Fit arm and seed effects to losses by arm and seed (nats), by least squares, and return the noise.
+
+    None: there is no noise, no degree of freedom remains, or no two arms share two seeds, so that nothing tells how
+    well arms agree.
+    """
     if len(table) < 2:
         return None
-    seeds = sorted(set().union(*table))
-    y = np.array([[losses.get(seed, math.nan) for seed in seeds] for losses in table])
-    has = np.isfinite(y).astype(float)
-    runs = has.sum(axis=1)
-    y = np.where(has, y, 0)
-
-    def without_arms(values: Floats) -> Floats:
-        centred: Floats = has * (values - (values.sum(axis=1) / runs)[:, None])
-        return centred
-
-    y = without_arms(y)
-    # normal equations of the seeds' effects, with the arms' swept out
-    effects, _, rank, _ = np.linalg.lstsq(np.diag(has.sum(axis=0)) - (has.T / runs) @ has, y.sum(axis=0))
-    left = without_arms(has * (y - effects))
-    squared = left * left
-    degrees = int(runs.sum()) - len(table) - int(rank)
-    # halved variances of the differences of all pairs of arms, both ways round
-    both = np.maximum(has @ has.T, 1)
-    freedom = both - 1
-    np.fill_diagonal(freedom, 0)
-    if degrees == 0 or squared.sum() < _EXACT or not freedom.any():
+    losses_AS, has_AS = _grid(table)
+    residuals_AS, rank = _two_way_residuals(losses_AS, has_AS)
+    degrees = int(has_AS.sum(axis=1).sum()) - len(table) - rank
+    squares = (residuals_AS * residuals_AS).sum()
+    variances_AA, degrees_AA = _pair_variances(residuals_AS, has_AS)
+    if degrees == 0 or squares < _ROUNDING_SQUARED or not degrees_AA.any():
         return None
-    variance = float(squared.sum()) / degrees
-    total, square = left @ has.T, squared @ has.T - left @ left.T
-    of_pairs = (square + square.T - (total - total.T) ** 2 / both) / np.maximum(freedom, 1) / 2
-    # were all sigma**2: the mean square of one of k degrees is sigma**4 (1 + 2/k)
-    expected = variance**2 / (1 + 2 / degrees) * float((freedom + 2 * (freedom > 0)).sum())
-    spread = float((freedom * of_pairs**2).sum()) / expected - 1
+    variance = float(squares) / degrees
+    spread = _spread(variances_AA, degrees_AA, variance=variance, degrees=degrees)
     return Residual(variance=variance, degrees=degrees, spread=spread)
+
+
+def _grid(table: Sequence[Mapping[int, float]]) -> tuple[Floats, Floats]:
+    """Return (A, S) losses, 0 where an arm has no run at a seed, and (A, S) ones where it has, else zeros."""
+    seeds = sorted(set().union(*table))
+    losses = np.array([[by_seed.get(seed, math.nan) for seed in seeds] for by_seed in table])
+    has_run = np.isfinite(losses)
+    return np.where(has_run, losses, 0), has_run.astype(float)
+
+
+def _two_way_residuals(losses: Floats, has: Floats) -> tuple[Floats, int]:
+    """Return the (A, S) residuals of arm and seed effects, and the number of independent seed effects."""
+    runs_A = has.sum(axis=1)
+    centred = _without_arm_means(losses, has)
+    # the normal equations of the seed effects once the arm effects are eliminated
+    normal_SS = np.diag(has.sum(axis=0)) - (has.T / runs_A) @ has
+    seed_effects, _, rank, _ = np.linalg.lstsq(normal_SS, centred.sum(axis=0))
+    return _without_arm_means(has * (centred - seed_effects), has), int(rank)
+
+
+def _without_arm_means(values: Floats, has: Floats) -> Floats:
+    """Subtract each arm's mean over its runs; `values` are 0 where there is no run, and so is the result."""
+    means_A = values.sum(axis=1) / has.sum(axis=1)
+    centred: Floats = has * (values - means_A[:, None])
+    return centred
+
+
+def _pair_variances(residuals: Floats, has: Floats) -> tuple[Floats, Floats]:
+    """Return, for every pair of arms, half of the variance of their difference, and its degrees of freedom.
+
+    Both are (A, A). Of two arms with the same noise, half of the variance of the difference is the variance of either.
+    The degrees are 0 for pairs that share fewer than two seeds, and on the diagonal.
+    """
+    shared_AA = np.maximum(has @ has.T, 1)
+    degrees_AA = shared_AA - 1
+    np.fill_diagonal(degrees_AA, 0)
+    # sums over the seeds that both arms have: of the first arm's residuals, and of their squares less the products
+    sums_AA = residuals @ has.T
+    squares_AA = (residuals * residuals) @ has.T - residuals @ residuals.T
+    deviations_AA = squares_AA + squares_AA.T - (sums_AA - sums_AA.T) ** 2 / shared_AA
+    return deviations_AA / np.maximum(degrees_AA, 1) / 2, degrees_AA
+
+
+def _spread(variances: Floats, pair_degrees: Floats, *, variance: float, degrees: int) -> float:
+    """Compare the pairs' mean square variance, weighted by degrees, with its expectation under equal noise.
+
+    If all arms had the variance sigma**2, a sample variance with k degrees would have the mean square
+    sigma**4 (1 + 2/k). That holds for the pairs and for the pooled variance by which sigma**4 is estimated.
+    """
+    sigma_4 = variance**2 / (1 + 2 / degrees)
+    expected = sigma_4 * float((pair_degrees + 2 * (pair_degrees > 0)).sum())
+    return float((pair_degrees * variances**2).sum()) / expected - 1

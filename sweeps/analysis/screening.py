@@ -1,11 +1,12 @@
-"""Which knob moved the loss: every comparison with the baseline, with its interval and a safe word.
+"""Screening of single runs: every comparison with the baseline, with its interval and a word.
 
-A star run changes one knob alone, to an end of its range; a candidate is a piece of advice as it
-stands; all train on the search's seed. Each is one run, held against the seeds of the baseline.
-Words are family-wise: with all the study's star runs and candidates together (also those that were
-pruned, so that pruning can't choose the family), the chance of any false "lowers" or "raises" is at
-most 5 % where seed noise is normal; the plain interval of one comparison stands beside it. Losses are nats
-a token on the large window set, effects are positive where the change is better.
+A star run changes one knob alone, to an end of its range. A candidate is a piece of advice as it stands. Every such run
+trains once, on the search's seed, and is compared with the baseline's seeds.
+
+Words hold for the whole family: the study's star runs and candidates together, pruned runs included, so that pruning
+can't choose the family. The chance of any false "lowers" or "raises" is at most 5 % if the noise of seeds is normal.
+The interval of a single comparison is given as well. Losses are in nats per token on the large window set, and an
+effect is positive if the change is better.
 """
 
 from __future__ import annotations
@@ -20,28 +21,28 @@ from trainer.config import TrainConfig
 
 
 class ScreenWord(enum.StrEnum):
-    """What one comparison with the baseline lets a careful person say."""
+    """What one comparison with the baseline shows."""
 
     LOWERS = "lowers the loss"
     RAISES = "raises the loss"
     NOISE = "within the noise of seeds"
     UNKNOWN = "not enough evidence"
-    """the noise of seeds isn't known"""
+    """the noise of seeds is unknown"""
     NO_LOSS = "no final loss"
-    """the run didn't complete"""
+    """the run did not complete"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """One run against the baseline: `effect` = the baseline's mean - the run's final loss, nats."""
+    """One run against the baseline. `effect` is the baseline's mean - the run's final loss, nats."""
 
     run: Run
     effect: float | None
     """None: the run or the baseline has no final loss"""
     half_width: float | None
-    """95 % interval of one comparison: effect ± this; None: noise unknown"""
+    """the 95 % interval of one comparison is effect ± this; None: noise unknown"""
     family_half_width: float | None
-    """95 % for all comparisons of the family at once; the word rests on it"""
+    """the same with 95 % for all comparisons of the family at once; the word rests on it"""
     word: ScreenWord
 
 
@@ -52,24 +53,24 @@ class KnobEffect:
     knob: str
     effects: tuple[Effect, ...]
     largest: Effect | None
-    """the complete star run furthest from the baseline"""
+    """the complete star run whose loss is furthest from the baseline's"""
     span: float | None
     """highest - lowest final loss among the star runs and the baseline's mean, nats"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchBest:
-    """The search's best complete trial against the baseline: the winner of `trials`, so its gain is optimistic."""
+    """The search's best complete trial against the baseline. It won among `trials`, so its gain is optimistic."""
 
     run: Run
     gain: float | None
-    """the baseline's mean - its final loss, nats; None: no baseline"""
+    """the baseline's mean - the trial's final loss, nats; None: no baseline"""
     half_width: float | None
-    """95 % interval of one comparison, blind to the choice of the winner"""
+    """the 95 % interval of one comparison is gain ± this; it ignores that the trial was chosen as the best"""
     luck: float | None
     """how far below the mean the luckiest of `trials` baseline runs may end (95 %), nats"""
     trials: int
-    """trials of the search that it was chosen from, pruned ones too"""
+    """trials of the search that it was chosen from, pruned trials included"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +78,11 @@ class Screening:
     """What a study's runs say about its knobs."""
 
     baseline: Noise | None
-    """None: no baseline run is complete"""
+    """noise of the baseline; None: no baseline run is complete"""
     reference: TrainConfig | None
-    """the baseline's config; None: no run of it was started"""
+    """the baseline's config; None: no baseline run was started"""
     family: int
-    """comparisons that the words hold for together"""
+    """number of comparisons for which the words hold together"""
     knobs: tuple[KnobEffect, ...]
     """in the study's order"""
     advice: tuple[Effect, ...]
@@ -89,9 +90,9 @@ class Screening:
 
 
 def screen(results: Results) -> Screening:
-    """Hold every star run, every candidate and the best trial against the baseline.
+    """Compare every star run, every candidate and the best trial with the baseline.
 
-    Runs on part of the data are no change to make, and judged apart (`more_data`).
+    Runs on part of the data are left out, since less data is no change to recommend; see `more_data`.
     """
     losses = [_loss(run) for run in results.baseline_runs]
     baseline = noise_of(losses) if losses else None
@@ -113,18 +114,30 @@ def screen(results: Results) -> Screening:
 
 
 def _effect(run: Run, baseline: Noise | None, family: int) -> Effect:
+    complete = run.val_loss is not None
     if run.val_loss is None or baseline is None:
-        word = ScreenWord.UNKNOWN if run.val_loss is not None else ScreenWord.NO_LOSS
+        word = screen_word(None, None, complete=complete)
         return Effect(run=run, effect=None, half_width=None, family_half_width=None, word=word)
     effect = baseline.mean - run.val_loss
-    half, whole = baseline.half_width(), baseline.half_width(looks=family)
-    if whole is None:
-        word = ScreenWord.UNKNOWN
-    elif abs(effect) <= whole:
-        word = ScreenWord.NOISE
-    else:
-        word = ScreenWord.LOWERS if effect > 0 else ScreenWord.RAISES
-    return Effect(run=run, effect=effect, half_width=half, family_half_width=whole, word=word)
+    family_half_width = baseline.half_width(looks=family)
+    return Effect(
+        run=run,
+        effect=effect,
+        half_width=baseline.half_width(),
+        family_half_width=family_half_width,
+        word=screen_word(effect, family_half_width, complete=complete),
+    )
+
+
+def screen_word(effect: float | None, family_half_width: float | None, *, complete: bool) -> ScreenWord:
+    """Return the word of a comparison. `complete`: the run has a final loss. None: no baseline, or noise unknown."""
+    if not complete:
+        return ScreenWord.NO_LOSS
+    if effect is None or family_half_width is None:
+        return ScreenWord.UNKNOWN
+    if abs(effect) <= family_half_width:
+        return ScreenWord.NOISE
+    return ScreenWord.LOWERS if effect > 0 else ScreenWord.RAISES
 
 
 def _knob_effect(knob: str, effects: Sequence[Effect], baseline: Noise | None) -> KnobEffect:
@@ -142,7 +155,7 @@ def _best(results: Results, baseline: Noise | None) -> SearchBest | None:
     run = results.best
     if run is None:
         return None
-    trials = sum(other.outcome != Outcome.RUNNING for other in results.search_runs)
+    trials = sum(trial.outcome != Outcome.RUNNING for trial in results.search_runs)
     return SearchBest(
         run=run,
         gain=None if baseline is None else baseline.mean - _loss(run),

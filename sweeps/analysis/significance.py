@@ -1,27 +1,29 @@
-"""Significance of contrasts: what is shown, harmful or negligible, Holm's correction, seeds to decide."""
+"""Significance of contrasts: shown, harmful or negligible, Holm's correction, and the seeds that would decide."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
 from scipy.special import stdtr, stdtrit
 
-from sweeps.analysis.contrasts import _EXACT, LEVEL, Contrast, _permuted
+from sweeps.analysis.contrasts import LEVEL, ROUNDING, Contrast, by_sign_flips
 
 MAX_SEEDS_TO_DECIDE = 64
 """further seeds that are worth naming"""
 
 
-def shown(contrast: Contrast) -> bool:
-    """Whether the mean is shown to exceed the contrast's threshold."""
-    return contrast.p is not None and contrast.p <= LEVEL
+def shown(contrast: Contrast | None) -> bool:
+    """Whether the mean is shown to exceed the contrast's threshold. None: no runs, nothing shown."""
+    return contrast is not None and contrast.p is not None and contrast.p <= LEVEL
 
 
-def negligible(contrast: Contrast, min_effect: float) -> bool:
-    """Whether the interval lies inside ±min_effect."""
-    low, high = contrast.low, contrast.high
-    return low is not None and high is not None and -min_effect < low and high < min_effect
+def negligible(contrast: Contrast | None, min_effect: float) -> bool:
+    """Whether the two-sided interval lies inside ±min_effect. None: no runs, no interval."""
+    if contrast is None or contrast.low is None or contrast.high is None:
+        return False
+    return -min_effect < contrast.low and contrast.high < min_effect
 
 
 def harmful(contrast: Contrast, min_effect: float) -> bool:
@@ -30,55 +32,81 @@ def harmful(contrast: Contrast, min_effect: float) -> bool:
 
 
 def harmful_among(contrasts: Sequence[Contrast | None], min_effect: float) -> list[bool]:
-    """Which of a family of contrasts are shown, by Holm, to have a mean below -min_effect."""
-    found = holm([None if each is None else p_of_harm(each, min_effect) for each in contrasts])
-    return [p is not None and p <= LEVEL for p in found]
+    """Return which contrasts of a family are shown to have a mean below -min_effect, by Holm's method."""
+    adjusted = holm([None if contrast is None else p_of_harm(contrast, min_effect) for contrast in contrasts])
+    return [p is not None and p <= LEVEL for p in adjusted]
 
 
 def p_of_harm(contrast: Contrast, min_effect: float) -> float | None:
-    """One-sided, of a true mean of at least -min_effect, over all looks."""
+    """Return the one-sided p of a true mean of at least -min_effect, over all looks. None: the noise is unknown."""
     if contrast.method == "permutation":
-        return _permuted({seed: -each for seed, each in contrast.differences.items()}, min_effect, contrast.looks).p
+        mirrored = {seed: -difference for seed, difference in contrast.differences.items()}
+        return by_sign_flips(mirrored, min_effect, contrast.looks).p
     if contrast.se is None or contrast.degrees is None:
         return None
     if not contrast.se:
-        return float(contrast.mean >= -min_effect - _EXACT)
+        return float(contrast.mean >= -min_effect - ROUNDING)
     return min(1.0, contrast.looks * float(stdtr(contrast.degrees, (contrast.mean + min_effect) / contrast.se)))
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p-values (1979, Scand. J. Statist. 6), in place.
+    """Return Holm's adjusted p-values (1979, Scand. J. Statist. 6), in the order of `p`.
 
-    None, a comparison that has no p yet, stays None and counts in the family, as if it were the least significant: so
-    p-values can only fall when it comes in with a low one, never rise because there are more of them.
+    None stands for a comparison that has no p yet. It stays None and counts in the family as the least significant.
+    So the p-values of others can only fall when it gets a p.
     """
     adjusted: list[float | None] = [None] * len(p)
     highest = 0.0
-    for rank, (value, index) in enumerate(sorted((each, i) for i, each in enumerate(p) if each is not None)):
+    for rank, (value, index) in enumerate(sorted((value, index) for index, value in enumerate(p) if value is not None)):
         highest = max(highest, min(1.0, (len(p) - rank) * value))
         adjusted[index] = highest
     return adjusted
 
 
 def seeds_to_decide(contrast: Contrast, *, min_effect: float) -> int | None:
-    """Further seeds with which the mean would be shown to exceed min_effect, to lie within ±min_effect or below
-    -min_effect, were mean and noise to stay.
+    """Return how many further seeds would decide, if mean and noise stay. None: over 64, or the noise is unknown.
 
-    An adjusted p counts as it stands to the contrast's own: in a family, more is needed. None: over 64, or the noise
-    isn't known.
+    Decided is a mean that is shown to exceed min_effect, or is negligible or harmful. A p that was adjusted within a
+    family stays as much larger than the contrast's own p as it is now.
     """
     if not contrast.se or contrast.degrees is None or contrast.p is None:
         return None
-    n, looks = contrast.n, contrast.looks
-    raw = float(stdtr(contrast.degrees, (contrast.threshold - contrast.mean) / contrast.se))
-    family = max(looks, contrast.p / raw) if raw and contrast.method != "permutation" else looks
     for more in range(1, MAX_SEEDS_TO_DECIDE + 1):
-        if contrast.method == "permutation" and 2.0 ** -(n + more) > LEVEL / 2:
-            continue
-        se = contrast.se * math.sqrt(n / (n + more))
-        degrees = contrast.degrees * (n + more - 1) / max(1, n - 1)
-        p = float(stdtr(degrees, (min_effect - contrast.mean) / se))
-        two, one = (se * float(stdtrit(degrees, 1 - tail)) for tail in (LEVEL / 2, LEVEL / looks))
-        if p * family <= LEVEL or abs(contrast.mean) + two < min_effect or contrast.mean + one < -min_effect:
+        seeds = contrast.n + more
+        if contrast.method == "permutation" and 2.0**-seeds > LEVEL / 2:
+            continue  # too few seeds for an interval by sign flips
+        future = _at_seeds(contrast, seeds, contrast.se, contrast.degrees, threshold=min_effect)
+        if shown(future) or negligible(future, min_effect) or harmful(future, min_effect):
             return more
     return None
+
+
+def _at_seeds(contrast: Contrast, seeds: int, se: float, degrees: float, *, threshold: float) -> Contrast:
+    """Return the contrast's intervals and its p as they would be at another number of seeds, by Student's t.
+
+    `se` and `degrees` are the contrast's, which are known. The mean stays.
+    """
+    multiplier = _p_multiplier(contrast, se, degrees)
+    mean, looks = contrast.mean, contrast.looks
+    se = se * math.sqrt(contrast.n / seeds)
+    degrees = degrees * (seeds - 1) / max(1, contrast.n - 1)
+    two_sided, one_sided = (se * float(stdtrit(degrees, 1 - tail)) for tail in (LEVEL / 2, LEVEL / looks))
+    return dataclasses.replace(
+        contrast,
+        se=se,
+        degrees=degrees,
+        low=mean - two_sided,
+        high=mean + two_sided,
+        lower=mean - one_sided,
+        upper=mean + one_sided,
+        threshold=threshold,
+        p=float(stdtr(degrees, (threshold - mean) / se)) * multiplier,
+    )
+
+
+def _p_multiplier(contrast: Contrast, se: float, degrees: float) -> float:
+    """Return the factor between Student's p and the contrast's: its looks, or more if p was adjusted in a family."""
+    students = float(stdtr(degrees, (contrast.threshold - contrast.mean) / se))
+    if contrast.p is None or not students or contrast.method == "permutation":
+        return contrast.looks
+    return max(contrast.looks, contrast.p / students)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from sweeps.engine.progress import Silent
-from sweeps.engine.runner import run
+from sweeps.engine.session import run_in
 from sweeps.paths import StudyPaths
 from sweeps.store.records import Run
 from sweeps.store.store import Store
@@ -60,12 +60,12 @@ def main(folder: Path, data: Path, hold_at: str) -> None:
         Store(f"sqlite:///{paths.store}") as store,
         ProcessPool(["cpu"], logs=paths.logs, cores=1, work=TrainJob(checkpoint_seconds=0.0)) as pool,
     ):
-        summary = run(
-            study(dataset.path),
-            store,
+        summary = run_in(
             pool,
-            paths=paths,
-            dataset=dataset,
+            study(dataset.path),
+            paths,
+            store,
+            dataset,
             observer=Printer(hold_at=hold_at),
             interrupted=lambda: interrupts,
         )

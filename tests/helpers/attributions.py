@@ -1,6 +1,6 @@
-"""Made-up verdicts of a confirm phase: a case for each word, from means and standard errors alone.
+"""Synthetic verdicts of a confirm phase: a case per word, from means and standard errors alone.
 
-Intervals are Student's, by hand: nothing here is computed by what is tested.
+Intervals are Student's t, from scipy.stats. No number comes from the code under test.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from tests.helpers import synthetic
 FLOOR = 0.02
 """min_effect, nats"""
 SEED = 1337
-"""the search's own; fresh ones follow it"""
+"""the search's own seed; fresh seeds follow it"""
 ADVICE = ({"dropout": 0.2, "weight_decay": 0.2}, {"warmup_iters": 60}, {"learning_rate": 2e-3}, {"beta2": 0.99})
 WINNER = {"learning_rate": 3e-3, "dropout": 0.05, "n_embd": 768}
 """parameters of the best trial that differ from the baseline's"""
@@ -50,12 +50,12 @@ BEST = synthetic.config_of(WINNER)
 
 
 def contrast(mean: float, *, se: float | None = 0.01, n: int = 5, threshold: float = 0.0, **changes: Any) -> Contrast:
-    """A contrast over n fresh seeds with this mean and standard error (nats), by the paired t-test."""
+    """Return a contrast over n fresh seeds with this mean and standard error (nats), by the paired t-test."""
     spread = [2 * index - (n - 1) for index in range(n)]
     unit = statistics.stdev(spread) / math.sqrt(n) if n > 1 else 1.0
     known = se if n > 1 else None
-    given: dict[str, Any] = {
-        "differences": {SEED + 1 + i: mean + (known or 0.0) * each / unit for i, each in enumerate(spread)},
+    fields: dict[str, Any] = {
+        "differences": {SEED + 1 + i: mean + (known or 0.0) * offset / unit for i, offset in enumerate(spread)},
         "mean": mean,
         "se": known,
         "degrees": None,
@@ -69,20 +69,20 @@ def contrast(mean: float, *, se: float | None = 0.01, n: int = 5, threshold: flo
     }
     if known is not None:
         law = stats.t(n - 1, loc=mean, scale=known)
-        given |= {"degrees": float(n - 1), "low": law.ppf(0.025), "high": law.ppf(0.975)}
-        given |= {"lower": law.ppf(0.05), "upper": law.ppf(0.95), "p": law.cdf(threshold)}
-    return Contrast(**{**given, **changes})
+        fields |= {"degrees": float(n - 1), "low": law.ppf(0.025), "high": law.ppf(0.975)}
+        fields |= {"lower": law.ppf(0.05), "upper": law.ppf(0.95), "p": law.cdf(threshold)}
+    return Contrast(**{**fields, **changes})
 
 
 def gain(mean: float, **changes: Any) -> Contrast:
-    """A contrast against FLOOR."""
+    """Return a contrast against FLOOR."""
     return contrast(mean, **{"threshold": FLOOR, **changes})
 
 
 def bimodal(stuck: int, through: int, *, size: float = 0.5) -> Contrast:
-    """A gain whose seeds either stay stuck (0) or break through (`size` nats): too few have no interval."""
+    """Return a gain whose seeds stay stuck (0) or break through (`size` nats). Few seeds have no interval."""
     outcomes = [0.0] * stuck + [size] * through
-    differences = {SEED + 1 + index: each for index, each in enumerate(outcomes)}
+    differences = {SEED + 1 + index: gained for index, gained in enumerate(outcomes)}
     n = len(outcomes)
     bounds: dict[str, None] = {} if n > 5 else {"low": None, "high": None}
     bounds |= {} if n > 4 else {"lower": None, "upper": None}
@@ -92,8 +92,8 @@ def bimodal(stuck: int, through: int, *, size: float = 0.5) -> Contrast:
 
 
 def knob(name: str, word: KnobWord, alone: Contrast | None, **changes: Any) -> KnobVerdict:
-    """What was found of one knob that the best trial changes."""
-    given: dict[str, Any] = {
+    """Return the verdict on a knob that the best trial changes."""
+    fields: dict[str, Any] = {
         "knob": name,
         "was": getattr(synthetic.BASELINE, name),
         "new": getattr(BEST, name),
@@ -107,20 +107,20 @@ def knob(name: str, word: KnobWord, alone: Contrast | None, **changes: Any) -> K
         "diverged": 0,
         "more_seeds": None,
     }
-    return KnobVerdict(**{**given, **changes})
+    return KnobVerdict(**{**fields, **changes})
 
 
 def advice(index: int, word: AdviceWord, effect: Contrast | None, **changes: Any) -> Advice:
-    """What was found of one of ADVICE."""
+    """Return the verdict on one of ADVICE."""
     label = ", ".join(f"{name} {value:g}" for name, value in ADVICE[index].items())
-    given: dict[str, Any] = {"candidate": index, "label": label, "word": word, "effect": effect}
-    return Advice(**{**given, "diverged": 0, "more_seeds": None, **changes})
+    fields: dict[str, Any] = {"candidate": index, "label": label, "word": word, "effect": effect}
+    return Advice(**{**fields, "diverged": 0, "more_seeds": None, **changes})
 
 
 def best(**changes: Any) -> Run:
-    """The search's best trial."""
-    given: dict[str, Any] = {"config": BEST, "params": synthetic.params_of(BEST), "val_loss": 3.30}
-    return synthetic.run(17, **{**given, **changes})
+    """Return the search's best trial."""
+    fields: dict[str, Any] = {"config": BEST, "params": synthetic.params_of(BEST), "val_loss": 3.30}
+    return synthetic.run(17, **{**fields, **changes})
 
 
 KNOBS = (
@@ -152,8 +152,8 @@ ANSWERS = (
 
 
 def attribution(**changes: Any) -> Attribution:
-    """A plateau broken by two knobs alone, a third without effect; `changes` replace Attribution's fields."""
-    given: dict[str, Any] = {
+    """Return a plateau broken by each of two knobs alone. A third has no effect. `changes` replace fields."""
+    fields: dict[str, Any] = {
         "word": BestWord.BREAKS,
         "decided": True,
         "why": None,
@@ -171,14 +171,14 @@ def attribution(**changes: Any) -> Attribution:
         "runs": 41,
         "diverged": 0,
     }
-    given |= changes
-    follows = {
-        "change": tuple(knob.knob for knob in given["knobs"]),
-        "searched": given["best"],
-        "whole": given["effect"],
-        "whole_lasting": given["lasting"],
+    fields |= changes
+    derived = {
+        "change": tuple(knob.knob for knob in fields["knobs"]),
+        "searched": fields["best"],
+        "whole": fields["effect"],
+        "whole_lasting": fields["lasting"],
     }
-    return Attribution(**{**follows, **given})
+    return Attribution(**{**derived, **fields})
 
 
 _RATE = synthetic.BASELINE.replace(learning_rate=3e-3, min_lr=3e-4, seed=SEED + 1)
@@ -194,11 +194,11 @@ RATE = synthetic.run(
     val_loss=3.41,
     optuna_study="plateau-confirm",
 )
-"""the baseline with the rate of the best alone"""
+"""the baseline with only the best's learning rate"""
 
 
 def results() -> Results:
-    """The study that `attribution()` is of: five seeds of the baseline near 3.82, as many of the best near 3.31."""
+    """Return the study of `attribution()`: six seeds of the baseline near 3.82, five of the best near 3.31."""
     seeds = range(SEED, SEED + 6)
     runs = [
         synthetic.run(
@@ -235,10 +235,10 @@ def results() -> Results:
     return synthetic.results(runs, study=synthetic.study(candidates=list(ADVICE)))
 
 
-def findings_of(found: Attribution | None, of: Results | None = None) -> Findings:
-    """The findings of `results()`, or of other results, whose confirmed verdict is `found`."""
+def findings_of(verdict: Attribution | None, of: Results | None = None) -> Findings:
+    """Return the findings of `results()`, or of other results, with `verdict` as their confirmed verdict."""
     findings = Findings(of or results())
-    vars(findings)["attribution"] = found
+    vars(findings)["attribution"] = verdict
     return findings
 
 
@@ -247,8 +247,8 @@ BASELINE_ALONE = {"knobs": (), "pair": None, "path": PATH[:1], "advice": (), "la
 
 
 def jointly() -> Attribution:
-    """Two knobs that do it only together."""
-    made = [
+    """Return a plateau that two knobs break only together."""
+    pair_knobs = [
         knob(
             name,
             KnobWord.JOINT,
@@ -261,54 +261,54 @@ def jointly() -> Attribution:
         for name, partner in (("learning_rate", "n_embd"), ("n_embd", "learning_rate"))
     ]
     pair = Pair(knobs=("learning_rate", "n_embd"), both=gain(0.48), interaction=contrast(0.46))
-    return attribution(knobs=(*made, KNOBS[2]), pair=pair)
+    return attribution(knobs=(*pair_knobs, KNOBS[2]), pair=pair)
 
 
 def necessary() -> Attribution:
-    """One knob is necessary, none does it alone."""
+    """Return a plateau that no knob breaks alone, and one knob is necessary."""
     needed = knob("learning_rate", KnobWord.NECESSARY, gain(0.05, se=0.05), reset=contrast(0.4), needed=contrast(0.15))
-    open_ = knob("n_embd", KnobWord.UNKNOWN, gain(0.04, n=3), more_seeds=5)
-    return attribution(knobs=(needed, open_, KNOBS[2]), pair=None)
+    undecided_knob = knob("n_embd", KnobWord.UNKNOWN, gain(0.04, n=3), more_seeds=5)
+    return attribution(knobs=(needed, undecided_knob, KNOBS[2]), pair=None)
 
 
 def nobody() -> Attribution:
-    """Broken, but no single knob is shown to do it."""
-    open_ = [
+    """Return a broken plateau for which no single knob is shown as the cause."""
+    knobs = (
         knob("learning_rate", KnobWord.UNKNOWN, gain(0.1, se=0.06, n=3), more_seeds=5),
         knob("n_embd", KnobWord.UNKNOWN, gain(0.04, n=1)),
         knob("dropout", KnobWord.HURTS, gain(-0.2)),
-    ]
-    return attribution(knobs=tuple(open_), pair=None)
+    )
+    return attribution(knobs=knobs, pair=None)
 
 
 def improved() -> Attribution:
-    """The same evidence as `attribution()`, from a baseline that was not on a plateau."""
+    """Return the evidence of `attribution()` with a baseline that was not on a plateau."""
     return attribution(word=BestWord.IMPROVES, plateaued=(1, 5))
 
 
 def head_start(*, decided: bool = True) -> Attribution:
-    """A gain that shrinks as runs get longer."""
+    """Return a gain that shrinks, or may shrink, as runs get longer."""
     lasting = contrast(-0.05) if decided else contrast(0.01)
     return _unproven(Why.HEAD_START, decided=decided, lasting=lasting)
 
 
 def diverged() -> Attribution:
-    """Two runs of the best did not survive."""
+    """Return a best of which two runs diverged."""
     return _unproven(Why.DIVERGED, diverged=2, effect=gain(0.5, n=3))
 
 
 def nothing() -> Attribution:
-    """The best is shown to gain less than FLOOR."""
+    """Return a best that is shown to gain less than FLOOR."""
     return _unproven(Why.BELOW_MIN_EFFECT, effect=gain(0.002, se=0.003))
 
 
 def undecided() -> Attribution:
-    """The best may gain more than FLOOR."""
+    """Return a best that may gain more than FLOOR."""
     return _unproven(Why.NOT_ABOVE_MIN_EFFECT, decided=False, effect=gain(0.05, se=0.02, n=3))
 
 
 def one_alone() -> Attribution:
-    """One knob is shown to do it, the best with all of its changes is not."""
+    """Return a verdict about one knob, because the best with all of its changes is not shown."""
     knobs = (KNOBS[0], knob("n_embd", KnobWord.HURTS, gain(-0.2)))
     return attribution(
         knobs=knobs,
@@ -325,10 +325,10 @@ def one_alone() -> Attribution:
 
 
 def unchanged() -> Attribution:
-    """The best trial is the baseline."""
-    kept = best(config=synthetic.BASELINE, params=synthetic.params_of(synthetic.BASELINE), origin="baseline")
+    """Return the verdict on a best trial that is the baseline."""
+    baseline = best(config=synthetic.BASELINE, params=synthetic.params_of(synthetic.BASELINE), origin="baseline")
     why = Why.NOTHING_LOWER
-    return attribution(**{**BASELINE_ALONE, "word": BestWord.NONE, "why": why, "best": kept, "effect": None})
+    return attribution(**{**BASELINE_ALONE, "word": BestWord.NONE, "why": why, "best": baseline, "effect": None})
 
 
 def _unproven(why: Why, **changes: Any) -> Attribution:
@@ -352,31 +352,31 @@ CASES = {
     "undecided": undecided,
     "unchanged": unchanged,
 }
-"""what the confirm phase may end with"""
+"""every verdict that the confirm phase may end with"""
 
 
 @functools.cache
 def swept(*, seeds: int = 5, noise: float = 0.004) -> Results:
-    """A study that was searched and confirmed, by `synthetic.surface`: rate and width help, dropout hurts a little.
+    """Return a study that was searched and confirmed on `synthetic.surface`: rate and width help, dropout hurts.
 
-    A seed moves all runs alike, and each run a little by itself. Its winner is WINNER; every arm has run at every
-    fresh seed, the candidates and half the length too.
+    A seed moves all runs alike, and every run has a little noise of its own. The best trial is WINNER. Every arm ran at
+    every fresh seed, the candidates and the arms of half the length included.
     """
     study = synthetic.study(candidates=list(ADVICE), trials=16)
-    made: list[Run] = []
+    runs: list[Run] = []
 
     def add(proposal: Proposal, *, bonus: float = 0.0) -> Run:
         config = proposal.config
         luck = np.random.default_rng([config.seed, config.max_iters]).normal(0, 0.02)
-        own = np.random.default_rng(len(made)).normal(0, noise)
+        of_run = np.random.default_rng(len(runs)).normal(0, noise)
         shorter = 0.15 * math.log2(600 / config.max_iters)
-        loss = synthetic.surface(config) + float(luck + own) + shorter - bonus
+        loss = synthetic.surface(config) + float(luck + of_run) + shorter - bonus
         searched = proposal.params is not None and proposal.seed == SEED
         home = "plateau" if searched else "plateau-confirm"
         run = synthetic.run(
-            len(made),
+            len(runs),
             proposal.origin,
-            trial=sum(run.optuna_study == home for run in made),
+            trial=sum(run.optuna_study == home for run in runs),
             optuna_study=home,
             phase=proposal.phase,
             label=proposal.label,
@@ -387,7 +387,7 @@ def swept(*, seeds: int = 5, noise: float = 0.004) -> Results:
             val_loss=loss,
             points=synthetic.stuck(synthetic.points(config, loss), since=20),
         )
-        made.append(run)
+        runs.append(run)
         return run
 
     size = {"vocab_size": 2048}
@@ -399,7 +399,7 @@ def swept(*, seeds: int = 5, noise: float = 0.004) -> Results:
         add(proposal)
     params = {**baseline_params(study), **WINNER}
     config = config_of(study, params, seed=SEED, **size)
-    label = f"trial {sum(run.optuna_study == 'plateau' for run in made)}"
+    label = f"trial {sum(run.optuna_study == 'plateau' for run in runs)}"
     searched = Proposal(
         key="", phase="search", origin="sampler", label=label, knob=None, seed=SEED, params=params, config=config
     )
@@ -407,10 +407,10 @@ def swept(*, seeds: int = 5, noise: float = 0.004) -> Results:
     knobs = [Arm(frozenset(names)) for names in (arms.changed, *((name,) for name in arms.changed))]
     knobs += [arms.without(name) for name in arms.changed]
     halves = [Arm(arm.knobs, half=True) for arm in (Arm(), *knobs)]
-    known = {run.config for run in made}
+    known = {run.config for run in runs}
     for seed in range(SEED + 1, SEED + 1 + seeds):
         for arm in dict.fromkeys((Arm(), *knobs, *halves, *(Arm(candidate=index) for index in range(len(ADVICE))))):
             proposal = arms.proposal(arm, seed)
             if proposal.config not in known:
                 add(proposal)
-    return synthetic.results(made, study=study)
+    return synthetic.results(runs, study=study)

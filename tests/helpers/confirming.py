@@ -1,7 +1,9 @@
-"""A whole study of a known loss surface, its confirm phase too, in memory: no trainer, no store."""
+"""Whole studies of known loss surfaces in memory, confirm phase included, without a trainer or a store."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import zlib
 from collections.abc import Callable
@@ -9,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from sweeps.analysis.arms import Arm
+from sweeps.analysis.evidence import Evidence
 from sweeps.store.records import Results
 from tests.helpers import simulated_study, synthetic
 from trainer.config import TrainConfig
@@ -17,38 +21,56 @@ Surface = Callable[[TrainConfig], float]
 
 
 def flat(config: TrainConfig) -> float:  # a surface
-    """No knob does anything."""
+    """No knob has an effect."""
     return 3.5
 
 
 def slow(config: TrainConfig) -> float:
-    """The rate is all: 3e-3 is best, the baseline's 1e-3 loses .17 nats."""
+    """Only the learning rate matters: 3e-3 is best, and the baseline's 1e-3 loses 0.17 nats."""
     return 3.4 + 0.14 * math.log(config.learning_rate / 3e-3) ** 2
 
 
 def both(config: TrainConfig) -> float:
-    """Less weight decay and more width gain .4 together and nothing alone: the baseline has .1 and 384."""
+    """Less weight decay and more width gain 0.4 nats together and nothing alone. The baseline has 0.1 and 384."""
     return 3.5 - (0.4 if config.weight_decay < 0.05 and config.n_embd > 400 else 0.0)
 
 
+SURFACES: dict[str, Surface] = {"flat": flat, "slow": slow, "both": both}
+
+
 def noisy(config: TrainConfig, surface: Surface, *, luck: float, noise: float) -> float:
-    """A final loss: the surface, what a seed does to all configs of a width, and what it does to this one."""
+    """Return a final loss: the surface, a seed's luck that all configs of a width share, and noise of this config."""
     shared = np.random.default_rng([config.seed, config.n_embd, config.max_iters])
-    own = np.random.default_rng(zlib.crc32(repr(sorted(config.as_dict().items())).encode()))
+    unshared = np.random.default_rng(zlib.crc32(repr(sorted(config.as_dict().items())).encode()))
     early = 0.3 if config.max_iters < 600 else 0.0
-    return surface(config) + early + luck * float(shared.normal()) + noise * float(own.normal())
+    return surface(config) + early + luck * float(shared.normal()) + noise * float(unshared.normal())
 
 
 def searched(surface: Surface, *, luck: float = 0.03, noise: float = 0.01, trials: int = 24, **changes: Any) -> Results:
-    """The study before its confirm phase: 3 seeds of the baseline, candidates, the star and random trials."""
+    """Return the study before its confirm phase: 3 seeds of the baseline, candidates, the star and random trials."""
     candidates = [{"learning_rate": 5e-4, "min_lr": 5e-5}, {"dropout": 0.2}]
     study = synthetic.study(**{"baseline_seeds": 3, "trials": 60, "candidates": candidates, **changes})
     return simulated_study.searched(study, _losses(surface, luck=luck, noise=noise), trials=trials)
 
 
 def confirmed(results: Results, surface: Surface, *, luck: float = 0.03, noise: float = 0.01) -> Results:
-    """The study with every run that its confirm phase asks for, one after another."""
+    """Return the study with every run that its confirm phase asks for, one after another."""
     return simulated_study.confirmed(results, _losses(surface, luck=luck, noise=noise))
+
+
+@functools.cache
+def known(surface: str) -> Results:
+    """Return a small study of one of SURFACES with its whole confirm phase."""
+    return confirmed(searched(SURFACES[surface], trials=12), SURFACES[surface])
+
+
+def with_a_diverged_run(results: Results, arm: Arm) -> Results:
+    """Return the study with the arm's first run diverged."""
+    first = Evidence(results).runs(arm)[0].id
+    runs = [
+        dataclasses.replace(run, outcome="diverged", val_loss=None) if run.id == first else run for run in results.runs
+    ]
+    return dataclasses.replace(results, runs=tuple(runs))
 
 
 def _losses(surface: Surface, *, luck: float, noise: float) -> simulated_study.Loss:

@@ -1,7 +1,7 @@
-"""Made-up results of a study: a known loss surface, realistic curves, the same every time.
+"""Synthetic results of a study: a known loss surface and realistic curves, the same every time.
 
-The losses come from `surface`, so tests know the truth: the baseline's rate is too low, width helps,
-dropout hurts, the other knobs do nothing.
+The losses come from `surface`, so tests know the truth: the baseline's learning rate is too low, width helps, dropout
+hurts, and the other knobs have no effect.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ BASELINE = TrainConfig(
 
 
 def study(**changes: Any) -> Study:
-    """A study over `KNOBS` whose baseline is `BASELINE`."""
+    """Return a study over `KNOBS` whose baseline is `BASELINE`."""
     schedule = ["learning_rate", "min_lr", "warmup_iters", "max_iters", "lr_decay_iters"]
     names = ["n_layer", "n_embd", "block_size", "batch_size", *schedule]
     settings = {name: getattr(BASELINE, name) for name in names}
-    given = {
+    fields = {
         "name": "plateau",
         "tokenizer": {"type": "bpe", "vocab_size": 2048},
         "baseline": {**settings, "head_size": 32, "gradient_accumulation_steps": 1},
         "horizon": {"iters": 600},
         "knobs": KNOBS,
     }
-    return Study.model_validate({**given, **changes})
+    return Study.model_validate({**fields, **changes})
 
 
 def config_of(params: Mapping[str, float | int]) -> TrainConfig:
-    """The baseline with Optuna's parameters applied."""
+    """Return the baseline with Optuna's parameters applied."""
     rate = float(params.get("learning_rate", BASELINE.learning_rate))
     width = int(params.get("n_embd", BASELINE.n_embd))
     plain = {name: value for name, value in params.items() if name in ("dropout", "weight_decay")}
@@ -80,7 +80,7 @@ def config_of(params: Mapping[str, float | int]) -> TrainConfig:
 
 
 def params_of(config: TrainConfig) -> dict[str, float | int]:
-    """A config's parameters as Optuna has them."""
+    """Return a config's parameters as Optuna stores them."""
     return {
         "learning_rate": config.learning_rate,
         "min_lr_ratio": config.min_lr / config.learning_rate,
@@ -92,7 +92,7 @@ def params_of(config: TrainConfig) -> dict[str, float | int]:
 
 
 def surface(config: TrainConfig) -> float:
-    """The true final loss of a config, nats a token."""
+    """Return the true final loss of a config, nats per token."""
     rate = math.log(config.learning_rate / 3e-3)
     return 3.4 + 0.07 * rate**2 + 0.9 * config.dropout**2 + 0.08 * math.log(384 / config.n_embd)
 
@@ -100,15 +100,15 @@ def surface(config: TrainConfig) -> float:
 def points(
     config: TrainConfig, final: float, *, evaluations: int = EVALUATIONS, noise: float = 0.004
 ) -> tuple[Point, ...]:
-    """A curve from ln(vocabulary) that falls as a power of the tokens and ends near `final`."""
+    """Return a curve from ln(vocabulary) that falls as a power of the tokens and ends near `final`."""
     rng = np.random.default_rng(abs(hash((final, evaluations))) % 2**32)
-    start, made = math.log(config.vocab_size), []
+    start, curve = math.log(config.vocab_size), []
     for index in range(evaluations + 1):
         step = index * config.eval_interval
         progress = step / config.max_iters
-        left = ((1 + 60 * progress) ** -0.9 - 61**-0.9) / (1 - 61**-0.9)
-        loss = final + (start - final) * left + float(rng.normal(0, noise)) * (index > 0)
-        made.append(
+        remaining = ((1 + 60 * progress) ** -0.9 - 61**-0.9) / (1 - 61**-0.9)
+        loss = final + (start - final) * remaining + float(rng.normal(0, noise)) * (index > 0)
+        curve.append(
             Point(
                 step=step,
                 tokens=step * config.tokens_per_iter,
@@ -122,11 +122,11 @@ def points(
                 seconds=3.0 * index,
             )
         )
-    return tuple(made)
+    return tuple(curve)
 
 
 def stuck(curve: tuple[Point, ...], *, since: int) -> tuple[Point, ...]:
-    """A curve that stays where it was at evaluation `since`, noise and all."""
+    """Return the curve, which from evaluation `since` on stays at that evaluation's loss, with noise."""
     fallen = [point.val_loss - curve[since].val_loss for point in curve]
     return tuple(
         dataclasses.replace(point, val_loss=curve[since].val_loss + math.remainder(1e3 * fall, 0.01))
@@ -137,10 +137,10 @@ def stuck(curve: tuple[Point, ...], *, since: int) -> tuple[Point, ...]:
 
 
 def run(number: int, origin: str = "sampler", **changes: Any) -> Run:
-    """One complete run with the baseline's config and loss 3.5; `changes` replace Run's fields."""
+    """Return a complete run with the baseline's config and loss 3.5. `changes` replace Run's fields."""
     config = changes.get("config", BASELINE)
     loss = changes.get("val_loss", 3.5)
-    given: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "id": number,
         "optuna_study": "plateau",
         "trial": number,
@@ -159,15 +159,15 @@ def run(number: int, origin: str = "sampler", **changes: Any) -> Run:
         "seconds": 93.0,
     }
     if "points" not in changes:
-        given["points"] = points(config, 3.5 if loss is None else loss)
-    return Run(**{**given, **changes})
+        fields["points"] = points(config, 3.5 if loss is None else loss)
+    return Run(**{**fields, **changes})
 
 
 def pruning(
     seen: Point, config: TrainConfig, *, predicted: float | None, best: float, margin: float = 0.03, **changes: Any
 ) -> Pruning:
-    """What the plateau rule noted at the evaluation `seen`, as unsure of `predicted` as makes a chance of 1 %."""
-    given: dict[str, Any] = {
+    """Return the plateau rule's record at the evaluation `seen`, with a scale that makes the chance 1 %."""
+    fields: dict[str, Any] = {
         "rule": "plateau",
         "reason": "dominated",
         "evaluation": math.ceil(seen.step / config.eval_interval),
@@ -181,14 +181,14 @@ def pruning(
     if predicted is not None:
         scale = (predicted - best - margin) / student.isf(0.01, 14)
         prediction = Prediction(mean=predicted, scale=scale, degrees=14.0)
-        given |= {"predicted": predicted, "scale": scale, "degrees": 14.0, "chance": 0.01}
-        given |= {"low": prediction.bound(0.02), "high": prediction.bound(0.98)}
-    return Pruning(**{**given, **changes})
+        fields |= {"predicted": predicted, "scale": scale, "degrees": 14.0, "chance": 0.01}
+        fields |= {"low": prediction.bound(0.02), "high": prediction.bound(0.98)}
+    return Pruning(**{**fields, **changes})
 
 
 def results(runs: Sequence[Run], **changes: Any) -> Results:
-    """Results around `runs`; `changes` replace Results' fields."""
-    given: dict[str, Any] = {
+    """Return results with these runs. `changes` replace Results' fields."""
+    fields: dict[str, Any] = {
         "study": study(),
         "data": DataFacts(
             path="/data/stdlib-bpe2048",
@@ -207,11 +207,11 @@ def results(runs: Sequence[Run], **changes: Any) -> Results:
         },
         "seconds": 4210.0,
     }
-    return Results(runs=tuple(runs), **{**given, **changes})
+    return Results(runs=tuple(runs), **{**fields, **changes})
 
 
 def family(baseline: Sequence[float], star: Sequence[float], *, knob: str = "dropout", **changes: Any) -> Results:
-    """Baseline seeds with the given final losses, and as many star runs; no curves."""
+    """Return baseline seeds and star runs with these final losses, without curves."""
     seeds = [
         run(i, "baseline", seed=1337 + i, val_loss=loss, points=(), optuna_study="plateau-confirm" if i else "plateau")
         for i, loss in enumerate(baseline)
@@ -226,9 +226,9 @@ def family(baseline: Sequence[float], star: Sequence[float], *, knob: str = "dro
 
 @functools.cache
 def full(*, seeds: int = 3, trials: int = 30, noise: float = 0.006) -> Results:
-    """A whole study: baseline seeds, three candidates, the star, and a sampler's trials with every outcome.
+    """Return a whole study: baseline seeds, three candidates, the star, and a sampler's trials with every outcome.
 
-    Of those that might be stopped, the hopeless are, and the merely bad are sentinels.
+    Among the later trials of the sampler, hopeless trials are stopped, and merely bad trials are sentinels.
     """
     rng, doubt = np.random.default_rng(7), np.random.default_rng(11)
     runs: list[Run] = []
@@ -237,8 +237,8 @@ def full(*, seeds: int = 3, trials: int = 30, noise: float = 0.006) -> Results:
         loss = surface(config) + float(rng.normal(0, noise))
         number = len(runs)
         ended = changes.get("outcome", "complete") != "complete"
-        given = {"config": config, "label": label, "val_loss": None if ended else loss, "points": points(config, loss)}
-        runs.append(run(number, origin, **{**given, **changes}))
+        fields = {"config": config, "label": label, "val_loss": None if ended else loss, "points": points(config, loss)}
+        runs.append(run(number, origin, **{**fields, **changes}))
 
     for seed in range(seeds):
         home = "plateau-confirm" if seed else "plateau"
@@ -279,15 +279,15 @@ def full(*, seeds: int = 3, trials: int = 30, noise: float = 0.006) -> Results:
             if index % 3 == 0:
                 cut, end, word = stuck(whole, since=6)[:21], whole[6].val_loss, "plateau-and-dominated"
             predicted = end + float(doubt.normal(0, 0.05))
-            noted = pruning(cut[-1], config, predicted=predicted, best=best, reason=word)
-            reason = noted.why
-            add("sampler", label, config, params=params, outcome="pruned", reason=reason, points=cut, pruning=noted)
+            pruned = pruning(cut[-1], config, predicted=predicted, best=best, reason=word)
+            reason = pruned.why
+            add("sampler", label, config, params=params, outcome="pruned", reason=reason, points=cut, pruning=pruned)
         elif index > 5 and surface(config) > 3.55:
             seen = points(config, surface(config))[8 + index % 5]
-            noted = pruning(
+            spared = pruning(
                 seen, config, predicted=surface(config) + float(doubt.normal(0, 0.03)), best=best, sentinel=True
             )
-            add("sampler", label, config, params=params, pruning=noted)
+            add("sampler", label, config, params=params, pruning=spared)
         else:
             add("sampler", label, config, params=params)
     return results(runs, study=study(trials=trials + 14))

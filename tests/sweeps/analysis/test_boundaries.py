@@ -1,4 +1,4 @@
-"""Crowded edges: found where the loss falls towards them, left alone elsewhere, and widened as far as makes sense."""
+"""Boundaries: edges are crowded if the loss falls towards them, and are widened as far as the setting allows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.analysis.boundaries import BoundaryVerdict
+from sweeps.analysis.boundaries import BoundaryVerdict, is_crowded
 from sweeps.analysis.findings import Findings
 from sweeps.store.records import Results, Run
 from sweeps.study.space import distributions
@@ -28,7 +28,7 @@ def trial(number: int, loss: float, origin: str = "sampler", **params: float) ->
 
 
 def spread(count: int = 20) -> list[Run]:
-    """Sampled trials that lie evenly over the middle of every range, all worse than the baseline."""
+    """Return sampled trials that lie evenly over the middle of every range, all worse than the baseline."""
     return [
         trial(
             100 + i,
@@ -44,19 +44,19 @@ def spread(count: int = 20) -> list[Run]:
 
 
 def crowd(count: int = 3, *, loss: float = 3.2, origin: str = "sampler", **params: float) -> list[Run]:
-    """The best trials, all with the same parameters."""
+    """Return the best trials, all with the same parameters."""
     return [trial(10 + i, loss + 0.001 * i, origin, **params) for i in range(count)]
 
 
-def found(runs: list[Run], **changes: Any) -> list[BoundaryVerdict]:
+def crowded_edges(runs: list[Run], **changes: Any) -> list[BoundaryVerdict]:
     study = synthetic.study(**changes)
     return list(Findings(synthetic.results([*SEEDS, *runs], study=study)).boundaries)
 
 
 def test_the_best_trials_at_an_edge_are_a_crowd() -> None:
-    (verdict,) = found([*crowd(learning_rate=5.9e-3), *spread()])
+    (verdict,) = crowded_edges([*crowd(learning_rate=5.9e-3), *spread()])
     assert (verdict.knob, verdict.side, verdict.n, verdict.share) == ("learning_rate", "high", 3, 1.0)
-    assert verdict.p == pytest.approx(2 * 0.1**3)  # three of three in a tenth, either side
+    assert verdict.p == pytest.approx(2 * 0.1**3)  # three of three in a tenth, at either edge
     assert (verdict.edge, verdict.suggestion) == (6e-3, 0.018)
     results = synthetic.results([*SEEDS, *crowd(learning_rate=5.9e-3), *spread()])
     assert boundary_sentences(Findings(results)) == [
@@ -74,24 +74,43 @@ def test_the_best_trials_at_an_edge_are_a_crowd() -> None:
         ({"min_lr_ratio": 0.3}, "min_lr", "high", 0.45),
         ({"warmup_fraction": 0.2}, "warmup_iters", "high", 0.3),  # 0.2 + half of 0.19, in two digits
         ({"n_embd": 768}, "n_embd", "high", 1024),  # half of 576 is 4 steps of 64
-        ({"n_embd": 192}, "n_embd", "low", 128),  # 192 - 288 is below 1; half-way to it is one step
+        ({"n_embd": 192}, "n_embd", "low", 128),  # 192 - 288 is below 1; half of the way to 1 is one step
     ],
 )
 def test_where_to_widen_to(params: dict[str, float], knob: str, side: str, suggestion: float) -> None:
-    (verdict,) = (one for one in found([*crowd(**params), *spread()]) if one.knob == knob)
+    (verdict,) = (verdict for verdict in crowded_edges([*crowd(**params), *spread()]) if verdict.knob == knob)
     assert (verdict.side, verdict.suggestion) == (side, suggestion)
 
 
 @pytest.mark.parametrize("params", [{"dropout": 0.0}, {"min_lr_ratio": 0.0}])
-def test_what_can_go_no_further_is_no_crowded_edge(params: dict[str, float]) -> None:
-    assert found([*crowd(**params), *spread()]) == []
+def test_an_edge_that_can_go_no_further_is_left_alone(params: dict[str, float]) -> None:
+    assert crowded_edges([*crowd(**params), *spread()]) == []
 
 
 def test_a_setting_is_widened_no_further_than_it_may_be() -> None:
     knobs = {"dropout": {"low": 0.0, "high": 0.8}}
     runs = [trial(i, 3.2 if i < 3 else 3.7, dropout=0.79 if i < 3 else 0.1 + i / 40) for i in range(20)]
-    (verdict,) = found(runs, knobs=knobs)
-    assert verdict.suggestion == 0.9  # 1.2 is none; half of the way from 0.8 to 1
+    (verdict,) = crowded_edges(runs, knobs=knobs)
+    assert verdict.suggestion == 0.9  # 1.2 is not allowed; half of the way from 0.8 to 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "crowded"),
+    [
+        ({}, True),
+        ({"p": 0.05}, False),
+        ({"distance_of_best": 0.1}, True),
+        ({"distance_of_best": 0.11}, False),
+        ({"distance_of_best": math.inf}, False),  # the best lacks the knob
+        ({"best_far_away": 3.25}, True),
+        ({"best_far_away": 3.24}, False),
+        ({"best_far_away": math.inf}, True),  # all trials far away diverged
+        ({"best_far_away": None}, False),
+    ],
+)
+def test_an_edge_is_crowded_by_three_conditions(changes: dict[str, Any], crowded: bool) -> None:
+    inputs = {"p": 0.049, "distance_of_best": 0.0, "best": 3.0, "best_far_away": 3.5, "least_difference": 0.25}
+    assert is_crowded(**{**inputs, **changes}) is crowded
 
 
 @pytest.mark.parametrize(
@@ -100,8 +119,8 @@ def test_a_setting_is_widened_no_further_than_it_may_be() -> None:
         [*crowd(2, learning_rate=5.9e-3), trial(12, 3.21), *spread()],  # two of three
         [*crowd(learning_rate=3.9e-3), *spread()],  # near, not at the edge
         [*crowd(learning_rate=5.9e-3), trial(50, 3.1, "candidate"), *spread()],  # the best of all is elsewhere
-        [*crowd(learning_rate=5.9e-3, origin="star"), *spread()],  # put there by design
-        [*crowd(learning_rate=5.9e-3), *spread(6)],  # too few to speak of a tenth
+        [*crowd(learning_rate=5.9e-3, origin="star"), *spread()],  # star runs are there by design
+        [*crowd(learning_rate=5.9e-3), *spread(6)],  # too few for a tenth
         [*crowd(learning_rate=5.9e-3), trial(60, 3.205, learning_rate=3e-4), *spread()],  # as good far away
         [
             *crowd(learning_rate=5.9e-3),
@@ -111,29 +130,29 @@ def test_a_setting_is_widened_no_further_than_it_may_be() -> None:
     ids=["two of three", "near", "best elsewhere", "star", "few", "as good far away", "nothing far away"],
 )
 def test_no_crowd(runs: list[Run]) -> None:
-    assert [one for one in found(runs) if one.knob == "learning_rate"] == []
+    assert [verdict for verdict in crowded_edges(runs) if verdict.knob == "learning_rate"] == []
 
 
 def test_luck_of_seeds_is_no_reason_to_widen() -> None:
-    """0.05 nats better than the far half: more than seeds 0.001 apart differ, less than those 0.1 apart."""
+    """The far half is 0.05 nats worse: more than seeds differ that are 0.001 apart, less than seeds 0.1 apart."""
     runs = [*crowd(learning_rate=5.9e-3), *spread(), trial(60, 3.25, learning_rate=3e-4)]
     loud = [dataclasses.replace(run, val_loss=3.5 + 0.1 * i) for i, run in enumerate(SEEDS)]
-    assert [one.knob for one in found(runs)] == ["learning_rate"]
+    assert [verdict.knob for verdict in crowded_edges(runs)] == ["learning_rate"]
     assert Findings(synthetic.results([*loud, *runs])).boundaries == ()
 
 
 def test_stopped_trials_count_where_they_were_predicted_to_end() -> None:
     """A stopped trial in the best tenth takes the place of one at the edge."""
     seen = synthetic.points(synthetic.BASELINE, 3.5)[10]
-    noted = synthetic.pruning(seen, synthetic.BASELINE, predicted=3.2005, best=3.0)
-    cut = synthetic.run(70, outcome="pruned", val_loss=None, params=BASE, pruning=noted)
+    pruning = synthetic.pruning(seen, synthetic.BASELINE, predicted=3.2005, best=3.0)
+    cut = synthetic.run(70, outcome="pruned", val_loss=None, params=BASE, pruning=pruning)
     runs = [*crowd(learning_rate=5.9e-3), *spread()]
-    assert [one.knob for one in found(runs)] == ["learning_rate"]
-    assert found([*runs, cut]) == []
+    assert [verdict.knob for verdict in crowded_edges(runs)] == ["learning_rate"]
+    assert crowded_edges([*runs, cut]) == []
 
 
 def test_the_best_tenth_grows_with_the_trials() -> None:
-    (verdict,) = found([*crowd(4, learning_rate=5.9e-3), *spread(34)])
+    (verdict,) = crowded_edges([*crowd(4, learning_rate=5.9e-3), *spread(34)])
     assert (verdict.n, verdict.share) == (4, 1.0)
 
 
@@ -174,6 +193,6 @@ def test_a_constant_and_the_order_change_nothing(shift: int, random: Any) -> Non
 
 
 @pytest.mark.parametrize("results", [synthetic.results([]), synthetic.results(SEEDS), synthetic.family([3.5], [3.4])])
-def test_little_is_no_crowd(results: Results) -> None:
+def test_few_trials_are_no_crowd(results: Results) -> None:
     assert Findings(results).boundaries == ()
     assert boundary_sentences(Findings(results)) == []

@@ -1,4 +1,4 @@
-"""Replayed predictions: of the right trials, at the right looks, and counted as they should be."""
+"""Calibration: predictions replayed on the right trials, at the right looks, and counted once per trial."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,17 +15,14 @@ from scipy.stats import binom, norm
 
 from sweeps.analysis import calibration as module
 from sweeps.analysis.calibration import Calibration, Stage, calibration
-from sweeps.analysis.curves import histories, losses_of, schedule_of
+from sweeps.analysis.curves import histories, schedule_of
 from sweeps.analysis.pruning import exact_interval
-from sweeps.pruning import pruner
 from sweeps.pruning.forecast import Curve, forecast
 from sweeps.pruning.gaussian_process import Prediction
 from sweeps.pruning.rule import Rule
 from sweeps.report.figures.calibration import calibration_picture
 from sweeps.store.records import Run
-from sweeps.study import space
 from tests.helpers import synthetic
-from trainer.schedule import learning_rates
 
 CURVE = synthetic.points(synthetic.BASELINE, 3.5)
 RULE = Rule()
@@ -34,14 +30,14 @@ AT = np.linspace(0.005, 0.995, 100)
 
 
 def flat(number: int, final: float, **changes: Any) -> Run:
-    """A trial whose every evaluation shows 4 nats."""
+    """Return a trial with 4 nats at every evaluation."""
     return synthetic.run(
         number, val_loss=final, points=tuple(dataclasses.replace(point, val_loss=4.0) for point in CURVE), **changes
     )
 
 
 class Oracle:
-    """Predicts what a curve shows, as sure as `scale`, and notes what it was asked."""
+    """A forecast of the curve's last loss, with standard error `scale`, that records its calls."""
 
     def __init__(self, scale: float) -> None:
         self.scale, self.asked = scale, []  # type: ignore[var-annotated]
@@ -54,7 +50,7 @@ class Oracle:
 
 
 def study_of(n: int, oracle: Oracle, monkeypatch: pytest.MonkeyPatch, *, sd: float = 0.1) -> Calibration:
-    """n trials whose final losses are the quantiles of a normal distribution about what their curves show."""
+    """Calibrate on n trials whose final losses are the quantiles of a normal distribution about their curves."""
     monkeypatch.setattr(module, "forecast", oracle)
     finals = 4.0 + sd * norm.ppf((np.arange(n) + 0.5) / n)
     return calibration(synthetic.results([flat(index, float(final)) for index, final in enumerate(finals)]), RULE)
@@ -64,27 +60,27 @@ def study_of(n: int, oracle: Oracle, monkeypatch: pytest.MonkeyPatch, *, sd: flo
 
 
 def test_right_predictions_follow_the_diagonal(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = study_of(40, Oracle(0.1), monkeypatch)
-    assert [stage.word for stage in found.stages] == ["early", "middle", "late"]
-    low, high = found.band(AT)
-    for stage in found.stages:
+    replayed = study_of(40, Oracle(0.1), monkeypatch)
+    assert [stage.word for stage in replayed.stages] == ["early", "middle", "late"]
+    low, high = replayed.band(AT)
+    for stage in replayed.stages:
         assert stage.below(AT) == pytest.approx(AT, abs=0.5 / 40 + 1e-9)
         assert (low <= stage.below(AT)).all()
         assert (stage.below(AT) <= high).all()
         assert stage.error == pytest.approx(0.1 * norm.ppf(0.75), abs=0.005)
-    assert found.kept == pytest.approx(39 / 40)  # the lowest is the 1.25 % quantile, the bound that of 2 %
-    assert found.interval == pytest.approx(exact_interval(39, 40))
-    assert (found.trials, found.complete, found.promised) == (40, 40, 0.98)
+    assert replayed.kept == pytest.approx(39 / 40)  # the lowest is the 1.25 % quantile, and the bound the 2 % quantile
+    assert replayed.interval == pytest.approx(exact_interval(39, 40))
+    assert (replayed.trials, replayed.complete, replayed.promised) == (40, 40, 0.98)
 
 
 def test_predictions_that_are_too_sure_are_flat_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = study_of(40, Oracle(0.02), monkeypatch)
+    replayed = study_of(40, Oracle(0.02), monkeypatch)
     expected = norm.cdf(0.02 * norm.ppf(AT) / 0.1)
-    for stage in found.stages:
+    for stage in replayed.stages:
         assert stage.below(AT) == pytest.approx(expected, abs=0.5 / 40 + 1e-9)
-    assert found.kept == pytest.approx(1 - norm.cdf(0.02 * norm.ppf(0.02) / 0.1), abs=0.5 / 40)
-    low, high = found.band(np.array([0.05, 0.95]))
-    below = found.stages[0].below(np.array([0.05, 0.95]))
+    assert replayed.kept == pytest.approx(1 - norm.cdf(0.02 * norm.ppf(0.02) / 0.1), abs=0.5 / 40)
+    low, high = replayed.band(np.array([0.05, 0.95]))
+    below = replayed.stages[0].below(np.array([0.05, 0.95]))
     assert below[0] > high[0]
     assert below[1] < low[1]
 
@@ -96,10 +92,10 @@ def test_trials_count_equally_however_often_they_were_predicted() -> None:
 
 @given(st.integers(1, 200), st.floats(0.001, 0.999))
 def test_the_band_holds_95_per_cent_of_right_predictions(n: int, probability: float) -> None:
-    some = Calibration(
+    replayed = Calibration(
         stages=(), complete=n, trials=n, needed=6, promised=0.98, kept=1.0, interval=exact_interval(n, n)
     )
-    low, high = (float(each[0]) for each in some.band(np.array([probability])))
+    low, high = (float(shares[0]) for shares in replayed.band(np.array([probability])))
     assert binom.cdf(round(high * n), n, probability) - binom.cdf(round(low * n) - 1, n, probability) >= 0.95
 
 
@@ -109,23 +105,23 @@ def test_the_band_holds_95_per_cent_of_right_predictions(n: int, probability: fl
 def test_a_trial_is_predicted_from_all_other_complete_ones_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     oracle = Oracle(0.1)
     monkeypatch.setattr(module, "forecast", oracle)
-    noted = synthetic.pruning(CURVE[10], synthetic.BASELINE, predicted=4.0, best=3.5)
+    pruned = synthetic.pruning(CURVE[10], synthetic.BASELINE, predicted=4.0, best=3.5)
     runs = [
         *(flat(index, 4.0 + index) for index in range(7)),
-        flat(7, 4.7, pruning=dataclasses.replace(noted, sentinel=True)),
+        flat(7, 4.7, pruning=dataclasses.replace(pruned, sentinel=True)),
         flat(8, 4.8, optuna_study="plateau-confirm"),
-        synthetic.run(9, outcome="pruned", val_loss=None, points=CURVE[:11], pruning=noted),
+        synthetic.run(9, outcome="pruned", val_loss=None, points=CURVE[:11], pruning=pruned),
         synthetic.run(10, outcome="diverged", val_loss=None),
     ]
-    found = calibration(synthetic.results(runs), RULE)
-    assert (found.trials, found.complete) == (8, 8)
+    replayed = calibration(synthetic.results(runs), RULE)
+    assert (replayed.trials, replayed.complete) == (8, 8)
     finals = {4.0, 4.7, *(4.0 + index for index in range(7))}
     for curve, others, needed in oracle.asked:
         assert curve.final is None
         assert needed == RULE.min_completed
         assert len(others) == 7
-        assert {other.final for other in others} < finals
-        assert all(len(other.losses) == 31 for other in others)
+        assert {peer.final for peer in others} < finals
+        assert all(len(peer.losses) == 31 for peer in others)
 
 
 @pytest.mark.parametrize("warm", [0, 15, 300, 470])
@@ -133,15 +129,15 @@ def test_looks_are_the_rules(monkeypatch: pytest.MonkeyPatch, warm: int) -> None
     oracle = Oracle(0.1)
     monkeypatch.setattr(module, "forecast", oracle)
     config = synthetic.BASELINE.replace(warmup_iters=warm)
-    found = calibration(synthetic.results([flat(index, 4.0, config=config) for index in range(8)]), RULE)
+    replayed = calibration(synthetic.results([flat(index, 4.0, config=config) for index in range(8)]), RULE)
     at = [len(curve.losses) - 1 for curve, _, _ in oracle.asked]
     first = max(3, schedule_of(config).warm)
     assert all(first <= k <= 24 for k in at)
     assert len(at) == len({(id(curve.schedule), k) for (curve, _, _), k in zip(oracle.asked, at, strict=True)})
-    for stage in found.stages:
+    for stage in replayed.stages:
         low, high = {"early": (3, 9), "middle": (10, 16), "late": (17, 24)}[stage.word]
         assert low <= stage.evaluations[0] <= stage.evaluations[1] <= high
-    assert "late" in [stage.word for stage in found.stages]
+    assert "late" in [stage.word for stage in replayed.stages]
 
 
 def test_evaluations_that_are_missing_are_no_looks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,8 +145,8 @@ def test_evaluations_that_are_missing_are_no_looks(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module, "forecast", oracle)
     points = tuple(dataclasses.replace(point, val_loss=math.nan if i < 20 else 4.0) for i, point in enumerate(CURVE))
     runs = [dataclasses.replace(flat(index, 4.0), points=points) for index in range(7)]
-    found = calibration(synthetic.results(runs), RULE)
-    assert [stage.word for stage in found.stages] == ["late"]
+    replayed = calibration(synthetic.results(runs), RULE)
+    assert [stage.word for stage in replayed.stages] == ["late"]
     assert {len(curve.losses) - 1 for curve, _, _ in oracle.asked} <= set(range(20, 25))
 
 
@@ -160,12 +156,12 @@ def test_the_number_of_predictions_is_bounded(monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.setattr(module, "forecast", oracle)
     run = flat(0, 4.0)
     runs = [dataclasses.replace(run, id=index, trial=index) for index in range(n)]
-    found = calibration(synthetic.results(runs), RULE)
+    replayed = calibration(synthetic.results(runs), RULE)
     assert len(oracle.asked) <= module._REPLAYS
-    assert (found.complete, found.needed) == (n, 6)
-    assert bool(found.stages) == (n > 5)
+    assert (replayed.complete, replayed.needed) == (n, 6)
+    assert bool(replayed.stages) == (n > 5)
     if n > 5:
-        assert found.trials >= min(n, 100)
+        assert replayed.trials >= min(n, 100)
 
 
 def test_levels_are_those_of_the_rules_own_forecast() -> None:
@@ -175,18 +171,18 @@ def test_levels_are_those_of_the_rules_own_forecast() -> None:
         points = synthetic.points(synthetic.BASELINE, final, noise=0.03)
         runs.append(synthetic.run(index, val_loss=final, points=points))
     results = synthetic.results(runs)
-    found = calibration(results, RULE)
+    replayed = calibration(results, RULE)
     curves = histories(runs, results.study)
     first = curves[0]
     levels = []
-    for stage in found.stages:
+    for stage in replayed.stages:
         for k in stage.evaluations:
             seen = dataclasses.replace(first, losses=first.losses[: k + 1], final=None)
             prediction = forecast(seen, curves[1:], min_completed=RULE.min_completed)
             assert prediction is not None
             levels.append(float(prediction.below(np.array(first.final))))
-    mine = [level for stage in found.stages for level in (stage.levels[0][0], stage.levels[0][-1])]
-    assert mine == pytest.approx(levels)
+    ends = [level for stage in replayed.stages for level in (stage.levels[0][0], stage.levels[0][-1])]
+    assert ends == pytest.approx(levels)
 
 
 # --- the picture ---------------------------------------------------------------------------------------------------
@@ -212,65 +208,3 @@ def test_too_few_trials_are_said_to_be() -> None:
     picture = calibration_picture(calibration(synthetic.results([synthetic.run(index) for index in range(5)]), RULE))
     assert picture.summary == "Not enough evidence: any prediction needs 6 complete trials, and there are 5."
     assert not picture.figures
-
-
-# --- histories -----------------------------------------------------------------------------------------------------
-
-KNOBS = {**synthetic.KNOBS, "batch_size": {"choices": [8, 16, 32]}}
-STUDY = synthetic.study(knobs=KNOBS)
-
-
-@given(st.randoms(use_true_random=False))
-def test_histories_are_what_the_pruner_sees(random: Any) -> None:
-    """Knobs, schedule, losses and all, of a trial with the same history in Optuna."""
-    ranges = space.distributions(STUDY)
-    config = synthetic.BASELINE.replace(eval_interval=random.choice([20, 23]), warmup_iters=random.randrange(100))
-    values = {point.step: random.choice([point.val_loss, math.nan]) for point in CURVE}
-    steps = [*range(0, 600, config.eval_interval), 600]
-    points = tuple(
-        dataclasses.replace(CURVE[0], step=step, val_loss=values.get(step, 4.0))
-        for step in steps
-        if random.random() < 0.9 or step == 600
-    )
-    params: dict[str, Any] = {
-        "learning_rate": math.exp(random.uniform(math.log(1e-4), math.log(6e-3))),
-        "min_lr_ratio": random.uniform(0, 0.3),
-        "warmup_fraction": random.uniform(0.01, 0.2),
-        "dropout": random.uniform(0, 0.3),
-        "weight_decay": math.exp(random.uniform(math.log(1e-3), math.log(0.5))),
-        "n_embd": random.randrange(192, 769, 64),
-        "batch_size": random.choice([8, 16, 32]),
-    }
-    trial = optuna.trial.create_trial(
-        params=params,
-        distributions=ranges,
-        user_attrs={"lr": learning_rates(config)},
-        intermediate_values={math.ceil(point.step / config.eval_interval): point.val_loss for point in points},
-        value=3.5,
-    )
-    expected = pruner._curve(trial, dict(sorted(ranges.items())), horizon=0)
-    found = histories([synthetic.run(0, config=config, params=params, points=points)], STUDY)[0]
-    np.testing.assert_array_equal(found.losses, expected.losses)
-    np.testing.assert_allclose(found.schedule.progress, expected.schedule.progress)
-    np.testing.assert_allclose(found.schedule.annealing, expected.schedule.annealing)
-    assert found.schedule.warm == expected.schedule.warm
-    np.testing.assert_allclose(found.knobs, expected.knobs)
-    assert found.final == expected.final
-
-
-def test_knobs_that_not_all_have_are_left_out() -> None:
-    whole = synthetic.run(0)
-    old = dataclasses.replace(whole, params={"dropout": 0.15})
-    assert [list(one.knobs) for one in histories([whole, old], STUDY)] == [[0.0], [0.5]]
-    assert histories([], STUDY) == []
-
-
-def test_places_of_choices_are_as_far_apart_as_ends() -> None:
-    knob = space.distributions(STUDY)["batch_size"]
-    assert math.dist(pruner.places(8, knob), pruner.places(32, knob)) == pytest.approx(1)
-    assert math.dist(pruner.places(8, knob), pruner.places(8, knob)) == 0
-
-
-def test_a_run_without_points_has_no_losses() -> None:
-    assert losses_of(synthetic.run(0, points=())).shape == (0,)
-    assert schedule_of(synthetic.BASELINE).end == synthetic.EVALUATIONS

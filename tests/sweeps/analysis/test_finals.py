@@ -1,4 +1,4 @@
-"""Final losses of trials that were stopped: what stands for them, and how unsure it is."""
+"""Final losses of stopped trials: what is imputed for them, and how uncertain it is."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ CURVE = synthetic.points(synthetic.BASELINE, 3.5)
 
 
 def stopped(number: int, predicted: float | None = 4.0, **changes: Any) -> Run:
-    """A trial stopped at evaluation 12 of 30."""
-    noted = synthetic.pruning(CURVE[12], synthetic.BASELINE, predicted=predicted, best=3.5, **changes)
-    return synthetic.run(number, outcome="pruned", val_loss=None, points=CURVE[:13], pruning=noted)
+    """Return a trial stopped at evaluation 12 of 30."""
+    pruning = synthetic.pruning(CURVE[12], synthetic.BASELINE, predicted=predicted, best=3.5, **changes)
+    return synthetic.run(number, outcome="pruned", val_loss=None, points=CURVE[:13], pruning=pruning)
 
 
 def sentinel(number: int, *, final: float, predicted: float, scale: float) -> Run:
-    noted = synthetic.pruning(CURVE[12], synthetic.BASELINE, predicted=predicted, best=3.5, sentinel=True)
-    return synthetic.run(number, val_loss=final, pruning=dataclasses.replace(noted, scale=scale))
+    """Return a trial that went on although it would have been stopped at evaluation 12."""
+    pruning = synthetic.pruning(CURVE[12], synthetic.BASELINE, predicted=predicted, best=3.5, sentinel=True)
+    return synthetic.run(number, val_loss=final, pruning=dataclasses.replace(pruning, scale=scale))
 
 
 @pytest.mark.parametrize(
@@ -41,33 +42,33 @@ def sentinel(number: int, *, final: float, predicted: float, scale: float) -> Ru
     ],
     ids=["complete", "no number", "stopped", "stopped as diverged", "diverged", "sentinel"],
 )
-def test_what_a_trial_counts_with(run: Run, loss: float, imputed: bool) -> None:
+def test_the_loss_that_a_trial_counts_with(run: Run, loss: float, imputed: bool) -> None:
     (final,) = finals(synthetic.results([run]))
     assert (final.loss, final.imputed, final.diverged) == (loss, imputed, math.isinf(loss))
 
 
 @pytest.mark.parametrize("outcome", ["running", "infeasible", "failed", "truncated", "pruned"])
-def test_trials_without_anything_to_go_by_have_none(outcome: str) -> None:
+def test_trials_without_a_loss_or_a_curve_have_none(outcome: str) -> None:
     results = synthetic.results([synthetic.run(0, val_loss=None, outcome=outcome, points=())])
     assert finals(results) == ()
     assert len(without_final(results, ())) == (outcome not in ("running", "truncated"))
 
 
-def test_runs_on_other_seeds_are_not_of_the_search() -> None:
+def test_runs_on_other_seeds_are_not_in_the_search() -> None:
     results = synthetic.results([synthetic.run(0, val_loss=3.4, optuna_study="plateau-confirm")])
     assert finals(results) == without_final(results, ()) == ()
 
 
-def test_where_the_rule_predicts_nothing_the_curve_does() -> None:
-    """Curves of one shape that end 0.1 nats apart: the one stopped half-way is between its neighbours."""
+def test_without_a_prediction_of_the_rule_the_curve_is_predicted() -> None:
+    """Curves of one shape end 0.1 nats apart. A trial stopped half-way is predicted between its neighbours."""
     losses = [3.3, 3.4, 3.5, 3.7, 3.8, 3.9]
     whole = [
         synthetic.run(i, val_loss=loss, points=synthetic.points(synthetic.BASELINE, loss, noise=0.0))
         for i, loss in enumerate(losses)
     ]
     points = synthetic.points(synthetic.BASELINE, 3.6, noise=0.0)[:16]
-    noted = synthetic.pruning(points[-1], synthetic.BASELINE, predicted=None, best=3.3, rule="median")
-    cut = synthetic.run(9, val_loss=None, outcome="pruned", points=points, pruning=noted)
+    pruning = synthetic.pruning(points[-1], synthetic.BASELINE, predicted=None, best=3.3, rule="median")
+    cut = synthetic.run(9, val_loss=None, outcome="pruned", points=points, pruning=pruning)
     *_, last = finals(synthetic.results([*whole, cut]))
     assert last.run is cut
     assert last.imputed
@@ -82,7 +83,7 @@ def test_the_order_is_the_studys() -> None:
     assert [final.run.id for final in finals(synthetic.results(runs))] == [0, 1, 2, 3]
 
 
-def test_draws_scatter_as_the_prediction_says_and_what_was_told_stays() -> None:
+def test_draws_scatter_as_predicted_and_measured_losses_stay() -> None:
     runs = [synthetic.run(0, val_loss=3.4), stopped(1), synthetic.run(2, val_loss=None, outcome="diverged")]
     known = finals(synthetic.results(runs))
     rng = np.random.default_rng(1)
@@ -96,22 +97,22 @@ def test_draws_scatter_as_the_prediction_says_and_what_was_told_stays() -> None:
     assert (losses[:, 2] == losses[:, :2].max(axis=1)).all()
 
 
-def test_sentinels_errors_are_drawn_the_more_often_the_more_there_are() -> None:
-    """Five sentinels count as much as the predicted distribution; all of them were half a scale lower."""
-    missed = [sentinel(i, final=4.1, predicted=4.2, scale=0.2) for i in range(5)]
-    known = finals(synthetic.results([*missed, stopped(9)]))
+def test_errors_of_sentinels_are_drawn_in_proportion_to_their_number() -> None:
+    """Five sentinels count as much as the predicted distribution. All of them ended half a scale lower."""
+    sentinels = [sentinel(i, final=4.1, predicted=4.2, scale=0.2) for i in range(5)]
+    known = finals(synthetic.results([*sentinels, stopped(9)]))
     prediction = known[-1].prediction
     assert prediction is not None
     rng = np.random.default_rng(2)
     draws = np.array([drawn(known, rng)[-1] for _ in range(2000)])
-    theirs = np.isclose(draws, 4.0 - 0.5 * prediction.scale).mean()
-    assert theirs == pytest.approx(0.5, abs=4 * math.sqrt(0.25 / 2000))
+    share = np.isclose(draws, 4.0 - 0.5 * prediction.scale).mean()
+    assert share == pytest.approx(0.5, abs=4 * math.sqrt(0.25 / 2000))
 
 
 @settings(max_examples=25, deadline=None)
 @given(shift=st.integers(-8, 8), seed=st.integers(0, 99), losses=st.lists(st.integers(16, 80), min_size=1, max_size=5))
 def test_a_constant_moves_every_draw_by_itself(shift: int, seed: int, losses: list[int]) -> None:
-    def draws(constant: float) -> Any:
+    def losses_plus(constant: float) -> Any:
         runs = [synthetic.run(i, val_loss=loss / 16 + constant) for i, loss in enumerate(losses)]
         cut = stopped(90)
         assert cut.pruning is not None
@@ -119,4 +120,4 @@ def test_a_constant_moves_every_draw_by_itself(shift: int, seed: int, losses: li
         known = finals(synthetic.results([*runs, dataclasses.replace(cut, pruning=moved)]))
         return drawn(known, np.random.default_rng(seed))
 
-    assert draws(shift) == pytest.approx(draws(0.0) + shift)
+    assert losses_plus(shift) == pytest.approx(losses_plus(0.0) + shift)

@@ -1,4 +1,4 @@
-"""Findings: each part is what its function computes, and is computed once, whoever asks."""
+"""Findings: every part equals what its function computes, and is computed once for all readers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PARTS: tuple[Callable[..., Any], ...] = (
 
 
 def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """Count the calls of all parts' functions, under whichever name a module of sweeps has imported them."""
+    """Count the calls of all parts' functions, in every module of sweeps that has imported them."""
     calls: Counter[str] = Counter()
 
     def counting(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -59,7 +59,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_each_part_is_computed_once_for_all_that_a_study_ends_with(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_part_is_computed_once_for_all_outputs_of_a_study(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
     results = STUDIES[study]()
     calls = counted(monkeypatch)
     findings = Findings(results)
@@ -77,7 +77,7 @@ def test_each_part_is_computed_once_for_all_that_a_study_ends_with(study: str, m
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_parts_are_what_their_functions_say(study: str) -> None:
+def test_parts_equal_what_their_functions_compute(study: str) -> None:
     results: Results = STUDIES[study]()
     findings = Findings(results)
     known, rule = finals.finals(results), pruning.rule_of(results.study)

@@ -1,4 +1,4 @@
-"""Importances: known shares are found, idle knobs are not, and trials that were stopped count."""
+"""Importances: known shares are recovered, idle knobs stay below the line, and stopped trials count."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STUDY = synthetic.study(knobs=KNOBS)
 
 
 def _trials(count: int, loss: Callable[[Mapping[str, Any]], float], *, seed: int = 3) -> list[Run]:
-    """Trials drawn evenly over the space, with `loss` of the knobs' places, 0 to 1."""
+    """Return trials drawn evenly over the space. `loss` takes the knobs' places in their ranges, 0 to 1."""
     rng = np.random.default_rng(seed)
     runs = []
     for index in range(count):
@@ -35,14 +35,14 @@ def _trials(count: int, loss: Callable[[Mapping[str, Any]], float], *, seed: int
     return runs
 
 
-def _found(runs: list[Run]) -> Importances:
+def _importances(runs: list[Run]) -> Importances:
     return Findings(synthetic.results(runs, study=STUDY)).importances
 
 
 @functools.cache
 def _additive() -> Importances:
-    """Straight lines along two knobs, one twice as steep: 4/5 and 1/5 of the variance."""
-    return _found(_trials(60, lambda place: 3.5 + 0.4 * place["dropout"] + 0.2 * place["weight_decay"]))
+    """The loss is linear in two knobs, and twice as steep in the first: 4/5 and 1/5 of the variance."""
+    return _importances(_trials(60, lambda place: 3.5 + 0.4 * place["dropout"] + 0.2 * place["weight_decay"]))
 
 
 def test_fanova_finds_the_shares_of_an_additive_loss() -> None:
@@ -55,10 +55,11 @@ def test_fanova_finds_the_shares_of_an_additive_loss() -> None:
 
 
 def test_both_methods_give_ordered_intervals_above_a_line_of_no_effect() -> None:
-    found = _additive()
-    assert [method.method for method in found.methods] == ["fANOVA", "PED-ANOVA"]
-    assert (found.complete, found.imputed, found.diverged, found.left_out) == (60, 0, 0, 0)
-    for method in found.methods:
+    importances = _additive()
+    assert [method.method for method in importances.methods] == ["fANOVA", "PED-ANOVA"]
+    counts = (importances.complete, importances.imputed, importances.diverged, importances.left_out)
+    assert counts == (60, 0, 0, 0)
+    for method in importances.methods:
         middles = [share.middle for share in method.shares.values()]
         assert middles == sorted(middles, reverse=True)
         assert all(0 <= share.low <= share.middle <= share.high <= 1 for share in method.shares.values())
@@ -66,15 +67,15 @@ def test_both_methods_give_ordered_intervals_above_a_line_of_no_effect() -> None
         assert next(iter(method.shares)) == "dropout"
 
 
-def test_nothing_stands_clear_where_nothing_matters() -> None:
+def test_no_knob_is_clear_if_none_matters() -> None:
     luck = np.random.default_rng(5)
-    found = _found(_trials(50, lambda _: 3.5 + 0.02 * luck.normal()))
-    assert len(found.methods) == 2
-    assert [method.clear for method in found.methods] == [(), ()]
+    methods = _importances(_trials(50, lambda _: 3.5 + 0.02 * luck.normal())).methods
+    assert len(methods) == 2
+    assert [method.clear for method in methods] == [(), ()]
 
 
-def test_trials_that_were_stopped_count_with_what_they_were_predicted_to_end_with() -> None:
-    """All with much dropout were stopped: without them the loss would hardly depend on it."""
+def test_stopped_trials_count_with_their_predicted_losses() -> None:
+    """All trials with much dropout were stopped. Without them the loss would hardly depend on dropout."""
     luck = np.random.default_rng(6)
     runs = _trials(50, lambda _: 3.5 + 0.01 * luck.normal())
     mixed = []
@@ -83,15 +84,15 @@ def test_trials_that_were_stopped_count_with_what_they_were_predicted_to_end_wit
             mixed.append(run)
             continue
         seen = synthetic.points(synthetic.BASELINE, 4.2)[10]
-        noted = synthetic.pruning(seen, synthetic.BASELINE, predicted=4.2, best=3.5)
-        given = {"id": run.id, "params": run.params, "outcome": "pruned", "val_loss": None, "pruning": noted}
-        mixed.append(synthetic.run(run.trial, points=(), **given))
-    found = _found(mixed)
-    assert found.complete >= 20
-    assert found.complete + found.imputed == 50
-    assert found.methods[0].clear == ("dropout",)
-    kept = _found([run for run in mixed if run.outcome == "complete"])
-    assert "dropout" not in kept.methods[0].clear
+        pruning = synthetic.pruning(seen, synthetic.BASELINE, predicted=4.2, best=3.5)
+        fields = {"id": run.id, "params": run.params, "outcome": "pruned", "val_loss": None, "pruning": pruning}
+        mixed.append(synthetic.run(run.trial, points=(), **fields))
+    importances = _importances(mixed)
+    assert importances.complete >= 20
+    assert importances.complete + importances.imputed == 50
+    assert importances.methods[0].clear == ("dropout",)
+    without_stopped = _importances([run for run in mixed if run.outcome == "complete"])
+    assert "dropout" not in without_stopped.methods[0].clear
 
 
 @pytest.mark.parametrize(
@@ -109,47 +110,49 @@ def test_each_method_asks_for_its_number_of_trials(
     monkeypatch.setattr("sweeps.analysis.importance._RESAMPLES", 2)
     runs = _trials(complete, lambda place: 3.5 + place["dropout"])
     seen = synthetic.points(synthetic.BASELINE, 4.2)[10]
-    noted = synthetic.pruning(seen, synthetic.BASELINE, predicted=4.2, best=3.5)
-    runs += [synthetic.run(100 + i, outcome="pruned", val_loss=None, points=(), pruning=noted) for i in range(stopped)]
-    found = _found(runs)
-    assert [method.method for method in found.methods] == methods
-    assert _found(runs) == found
-    assert why_missing(found) == reason
+    pruning = synthetic.pruning(seen, synthetic.BASELINE, predicted=4.2, best=3.5)
+    runs += [
+        synthetic.run(100 + i, outcome="pruned", val_loss=None, points=(), pruning=pruning) for i in range(stopped)
+    ]
+    importances = _importances(runs)
+    assert [method.method for method in importances.methods] == methods
+    assert _importances(runs) == importances
+    assert why_missing(importances) == reason
 
 
 def test_losses_that_are_all_alike_explain_nothing() -> None:
-    found = _found(_trials(30, lambda _: 3.5))
-    assert not found.methods
-    assert why_missing(found) == "all 30 trials ended alike"
+    importances = _importances(_trials(30, lambda _: 3.5))
+    assert not importances.methods
+    assert why_missing(importances) == "all 30 trials ended alike"
 
 
 def test_hardly_any_difference_is_no_error() -> None:
-    """Most resamples, and most trees, see none at all."""
+    """Most resamples, and most trees, see no difference at all."""
     runs = _trials(30, lambda _: 3.5)
     runs[0] = synthetic.run(0, val_loss=3.6, params=runs[0].params, points=())
-    assert _found(runs).methods[0].clear == ()
+    assert _importances(runs).methods[0].clear == ()
 
 
 def test_a_whole_study_names_its_planted_knob_and_counts_its_trials() -> None:
     results = synthetic.full()
-    found = Findings(results).importances
-    assert (found.complete, found.imputed, found.diverged, found.left_out) == (35, 8, 1, 1)
-    assert next(iter(found.methods[0].shares)) == "learning_rate"
-    assert found.methods[0].clear == ("learning_rate",)
+    importances = Findings(results).importances
+    counts = (importances.complete, importances.imputed, importances.diverged, importances.left_out)
+    assert counts == (35, 8, 1, 1)
+    assert next(iter(importances.methods[0].shares)) == "learning_rate"
+    assert importances.methods[0].clear == ("learning_rate",)
 
 
 # --- the picture ---------------------------------------------------------------------------------------------------
 
 
 def _drawn(monkeypatch: pytest.MonkeyPatch, shares: Mapping[str, tuple[float, float, float]]) -> Any:
-    made = Importance(
+    fanova = Importance(
         method="fANOVA",
         shares={name: Share(low=low, middle=middle, high=high) for name, (low, middle, high) in shares.items()},
         zero_line=0.2,
     )
-    found = Importances(methods=(made,), complete=30, imputed=4, diverged=1, left_out=2)
     findings = Findings(synthetic.results([]))
-    vars(findings)["importances"] = found
+    vars(findings)["importances"] = Importances(methods=(fanova,), complete=30, imputed=4, diverged=1, left_out=2)
     return importance_picture(findings)
 
 
@@ -179,7 +182,7 @@ def test_points_are_filled_open_or_grey_by_where_their_interval_lies(monkeypatch
         ((0.1, 0.3, 0.6), "By fANOVA, dropout stands above a knob without effect, though not surely."),
     ],
 )
-def test_summary_claims_no_more_than_there_is(
+def test_summary_claims_no_more_than_is_shown(
     share: tuple[float, float, float], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert _drawn(monkeypatch, {"dropout": share}).summary.startswith(sentence)

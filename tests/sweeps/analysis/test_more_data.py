@@ -1,4 +1,4 @@
-"""Would more data help: what the runs on part of it say, and never more than that."""
+"""Amounts of data: what runs on part of it show about more data, and no more than that."""
 
 from __future__ import annotations
 
@@ -27,26 +27,27 @@ from sweeps.verdict.more_data import sentences
 from tests.helpers import fake_training, small_sweep, synthetic
 
 TOKENS = 600 * 16 * 256
-"""of a trial"""
+"""tokens of a trial"""
 KNOB = {"data_fraction": {"choices": [0.25, 0.5, 1.0]}}
 
 
 def results(
     losses: Mapping[float, Sequence[float]],
     *,
-    own: float = 1.0,
+    baseline: float = 1.0,
     knob: Mapping[str, Any] = KNOB,
     longer: int = 1,
     epochs: float = 1.0,
 ) -> Results:
-    """Runs of the baseline by the fraction of the data, seed after seed; its own at `own`.
+    """Return runs of the baseline config by fraction of the data, with a loss per seed.
 
-    The baseline's own run is `longer` times a trial, which makes `epochs` of all the data.
+    The baseline's fraction is `baseline`, and its full length is `longer` times a trial. A trial makes `epochs` epochs
+    of all the data.
     """
     runs = []
-    for fraction, each in losses.items():
-        for index, loss in enumerate(each):
-            seed, apart = 1337 + index, fraction != own
+    for fraction, by_seed in losses.items():
+        for index, loss in enumerate(by_seed):
+            seed, apart = 1337 + index, fraction != baseline
             runs.append(
                 synthetic.run(
                     len(runs),
@@ -61,28 +62,28 @@ def results(
                 )
             )
     study = synthetic.study(knobs={**synthetic.KNOBS, **knob})
-    settings = {**study.baseline, "max_iters": 600 * longer, "data_fraction": own}
-    made = synthetic.results(runs, study=study.model_copy(update={"baseline": settings}))
-    return dataclasses.replace(made, data=dataclasses.replace(made.data, train_tokens=round(TOKENS / epochs)))
+    settings = {**study.baseline, "max_iters": 600 * longer, "data_fraction": baseline}
+    whole = synthetic.results(runs, study=study.model_copy(update={"baseline": settings}))
+    return dataclasses.replace(whole, data=dataclasses.replace(whole.data, train_tokens=round(TOKENS / epochs)))
 
 
 LOSSES = st.lists(st.integers(3000, 4000), min_size=2, max_size=6, unique=True).map(
-    lambda each: [loss / 1000 for loss in each]
+    lambda losses: [loss / 1000 for loss in losses]
 )
 
 
 @given(LOSSES, LOSSES)
 @settings(deadline=None)
 def test_the_cost_is_welchs_difference(whole: list[float], half: list[float]) -> None:
-    (quarter, found) = sorted(amounts(results({1.0: whole, 0.5: half})), key=lambda each: each.fraction)
-    assert (quarter.gain, quarter.seeds) == (None, 0)
-    assert found.gain is not None
-    assume(found.gain.method == "unpaired")  # not where some seeds have broken through and others haven't
+    of_quarter, of_half = sorted(amounts(results({1.0: whole, 0.5: half})), key=lambda amount: amount.fraction)
+    assert (of_quarter.gain, of_quarter.seeds) == (None, 0)
+    assert of_half.gain is not None
+    assume(of_half.gain.method == "unpaired")  # not if some seeds have broken through and others haven't
     expected = stats.ttest_ind(half, whole, equal_var=False)
     interval = expected.confidence_interval()
-    assert found.gain.mean == pytest.approx(np.mean(half) - np.mean(whole))
-    assert (found.gain.low, found.gain.high) == pytest.approx((interval.low, interval.high), rel=1e-6)
-    assert (found.fraction, found.epochs, found.seeds) == (0.5, pytest.approx(2.0), len(half))
+    assert of_half.gain.mean == pytest.approx(np.mean(half) - np.mean(whole))
+    assert (of_half.gain.low, of_half.gain.high) == pytest.approx((interval.low, interval.high), rel=1e-6)
+    assert (of_half.fraction, of_half.epochs, of_half.seeds) == (0.5, pytest.approx(2.0), len(half))
 
 
 @pytest.mark.parametrize(
@@ -151,13 +152,13 @@ def test_the_cost_is_welchs_difference(whole: list[float], half: list[float]) ->
     ],
     ids=["helps", "matters little", "undecided", "one seed", "hurts", "nothing yet"],
 )
-def test_what_is_said(losses: Mapping[float, Sequence[float]], words: list[str]) -> None:
+def test_the_sentences(losses: Mapping[float, Sequence[float]], words: list[str]) -> None:
     assert sentences(Findings(results(losses))) == words
 
 
 def test_more_of_the_data_than_the_baseline_has_is_measured() -> None:
-    found = results({0.5: [3.50, 3.51, 3.49], 0.25: [3.7, 3.69, 3.71], 1.0: [3.40, 3.41, 3.39]}, own=0.5)
-    assert sentences(Findings(found)) == [
+    losses = {0.5: [3.50, 3.51, 3.49], 0.25: [3.7, 3.69, 3.71], 1.0: [3.40, 3.41, 3.39]}
+    assert sentences(Findings(results(losses, baseline=0.5))) == [
         "On all of the training data (epochs: 1 instead of 2) the baseline ends 0.100 nats lower "
         "(95 % interval −0.123 to −0.077, 3 seeds against 3).",
         "On a quarter of the training data (epochs: 4 instead of 2) the baseline ends 0.200 nats higher "
@@ -167,37 +168,37 @@ def test_more_of_the_data_than_the_baseline_has_is_measured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("longer", "epochs", "said"),
+    ("longer", "epochs", "text"),
     [(1, 3.0, ""), (10, 0.05, ""), (20, 0.4, "runs of 0.4 epochs: the baseline's own 12,000 iterations make 8,")],
 )
-def test_a_longer_run_may_need_more_of_it(longer: int, epochs: float, said: str) -> None:
+def test_a_longer_run_may_need_more_data(longer: int, epochs: float, text: str) -> None:
     last = sentences(Findings(results({1.0: [3.4, 3.41], 0.5: [3.5, 3.51]}, longer=longer, epochs=epochs)))[-1]
-    assert said in last if said else last.startswith("So more data")
+    assert text in last if text else last.startswith("So more data")
 
 
-def test_nothing_where_it_is_not_asked() -> None:
+def test_nothing_is_said_unless_the_study_asks() -> None:
     assert sentences(Findings(results({1.0: [3.4, 3.41], 0.5: [3.5, 3.51]}, knob={}))) == []
     assert sentences(Findings(synthetic.results([], study=synthetic.study(knobs={**synthetic.KNOBS, **KNOB})))) == []
 
 
 @pytest.mark.parametrize("fraction", [1.0, 0.25])
-def test_epochs_count_the_data_that_a_run_has(fraction: float) -> None:
-    made = results({}, epochs=2.0)
-    assert made.data.epochs(synthetic.BASELINE.replace(data_fraction=fraction)) == pytest.approx(2 / fraction)
+def test_epochs_are_of_the_data_that_a_run_sees(fraction: float) -> None:
+    whole = results({}, epochs=2.0)
+    assert whole.data.epochs(synthetic.BASELINE.replace(data_fraction=fraction)) == pytest.approx(2 / fraction)
 
 
 def test_less_data_is_neither_a_change_to_make_nor_a_reason_to_warn() -> None:
-    """Two epochs, eight on a quarter; the runs on part of the data end lowest."""
-    found = results({1.0: [3.40, 3.41, 3.39], 0.5: [3.3, 3.31, 3.29], 0.25: [3.2, 3.21, 3.19]}, epochs=2.0)
-    screened = screening.screen(found)
+    """Two epochs, or eight on a quarter of the data. The runs on part of the data end lowest."""
+    study = results({1.0: [3.40, 3.41, 3.39], 0.5: [3.3, 3.31, 3.29], 0.25: [3.2, 3.21, 3.19]}, epochs=2.0)
+    screened = screening.screen(study)
     assert (screened.family, screened.knobs) == (0, ())
-    best = found.best
+    best = study.best
     assert best is not None
     assert best.origin == "baseline"
-    words = verdict.verdict(Findings(found))
-    assert words.data == tuple(sentences(Findings(found)))
+    words = verdict.verdict(Findings(study))
+    assert words.data == tuple(sentences(Findings(study)))
     assert words.groups["Would more data help?"] == words.data
-    assert not any("goes over its training data" in each or "data_fraction" in each for each in words.cautions)
+    assert not any("goes over its training data" in text or "data_fraction" in text for text in words.cautions)
 
 
 # --- in a sweep ---------------------------------------------------------------------------------------------
@@ -208,20 +209,20 @@ def small(**changes: Any) -> Study:
     return small_sweep.study(**{"knobs": knobs, "trials": 7, **changes})
 
 
-def test_a_sweep_runs_it_on_the_baselines_seeds_apart_from_the_search(tmp_path: Path) -> None:
+def test_a_sweep_tries_amounts_on_the_baselines_seeds_apart_from_the_search(tmp_path: Path) -> None:
     assert small_sweep.sweep(tmp_path, small()).finished
-    found = small_sweep.found(tmp_path)
-    assert small_sweep.by_origin(found) == {"baseline": 2, "star": 5, "sampler": 2}
-    part = [run for run in found.runs if run.knob == "data_fraction"]
+    swept = small_sweep.found(tmp_path)
+    assert small_sweep.by_origin(swept) == {"baseline": 2, "star": 5, "sampler": 2}
+    part = [run for run in swept.runs if run.knob == "data_fraction"]
     assert {(run.config.data_fraction, run.seed) for run in part} == {(f, s) for f in (0.25, 0.5) for s in (1337, 1338)}
     assert {(run.optuna_study, run.phase, tuple(run.params)) for run in part} == {("small-confirm", "search", ())}
-    assert {run.config.data_fraction for run in found.runs if run not in part} == {1.0}
-    reference = found.reference
+    assert {run.config.data_fraction for run in swept.runs if run not in part} == {1.0}
+    reference = swept.reference
     assert reference is not None
     for run in part:
         assert run.config == reference.replace(seed=run.seed, data_fraction=run.config.data_fraction)
         assert run.val_loss == fake_training.final_loss(run.config)
-    assert [each.seeds for each in amounts(found)] == [2, 2]
+    assert [amount.seeds for amount in amounts(swept)] == [2, 2]
 
 
 def test_a_sweep_killed_in_between_goes_on(tmp_path: Path) -> None:
@@ -232,12 +233,12 @@ def test_a_sweep_killed_in_between_goes_on(tmp_path: Path) -> None:
     assert parts == whole
 
 
-def test_the_space_and_the_arms_do_not_have_it(tmp_path: Path) -> None:
+def test_amounts_are_not_in_the_space_or_the_arms(tmp_path: Path) -> None:
     study = small()
     assert list(space.distributions(study)) == list(proposals.baseline_params(study)) == ["dropout"]
     small_sweep.sweep(tmp_path, study)
-    found = small_sweep.found(tmp_path)
-    arms = Arms(study, found.best, vocab_size=found.data.vocab_size)
+    swept = small_sweep.found(tmp_path)
+    arms = Arms(study, swept.best, vocab_size=swept.data.vocab_size)
     assert set(arms.changed) <= {"dropout"}
 
 
@@ -246,9 +247,8 @@ def test_there_must_be_something_else_to_sweep() -> None:
         small(knobs=KNOB)
 
 
-def test_the_report_says_it(tmp_path: Path) -> None:
+def test_the_report_tells_about_amounts(tmp_path: Path) -> None:
     small_sweep.sweep(tmp_path, small())
-    found = small_sweep.found(tmp_path)
-    page = page_of(Findings(found))
+    page = page_of(Findings(small_sweep.found(tmp_path)))
     assert "Would more data help?" in page
     assert "half of the training data" in page

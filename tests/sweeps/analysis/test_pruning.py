@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from sweeps.analysis.findings import Findings
-from sweeps.analysis.pruning import exact_interval, rule_of
+from sweeps.analysis.pruning import ended_among_best, exact_interval, rule_of
 from sweeps.store.records import Run
 from sweeps.text import percent_whole
 from sweeps.verdict.cautions import pruning_sentence
@@ -49,26 +51,45 @@ def test_saved_is_the_share_of_the_horizon_that_stopped_trials_did_not_train() -
         stopped(1, at=3),
         *complete(1),
         synthetic.run(2, outcome="diverged", val_loss=None, points=CURVE[:5]),
-        # those that pruning has no say in
+        # trials that are never pruned
         synthetic.run(3, "baseline"),
         synthetic.run(4, "star"),
         synthetic.run(5, outcome="running", val_loss=None),
         synthetic.run(6, outcome="infeasible", val_loss=None, points=()),
         synthetic.run(7, optuna_study="plateau-confirm"),
     ]
-    found = Findings(synthetic.results(runs)).balance
-    assert found.trials == 4
-    assert [run.id for run in found.stopped] == [0, 1]
-    assert found.saved == pytest.approx((0.5 + 0.9) / 4)
-    assert found.expected == pytest.approx(0.02)
-    assert found.interval is None
+    balance = Findings(synthetic.results(runs)).balance
+    assert balance.trials == 4
+    assert [run.id for run in balance.stopped] == [0, 1]
+    assert balance.saved == pytest.approx((0.5 + 0.9) / 4)
+    assert balance.expected == pytest.approx(0.02)
+    assert balance.interval is None
 
 
 def test_a_diverged_trial_is_stopped_without_a_chance() -> None:
     runs = [stopped(0, at=15, predicted=None, reason="diverged"), stopped(1, at=15)]
-    found = Findings(synthetic.results(runs)).balance
-    assert len(found.stopped) == 2
-    assert found.expected == pytest.approx(0.01)
+    balance = Findings(synthetic.results(runs)).balance
+    assert len(balance.stopped) == 2
+    assert balance.expected == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("final", "best_then", "losses", "among_best"),
+    [
+        (3.52, 3.5, [3.0] * 10, True),  # within the margin of the best then
+        (3.53, 3.5, [3.0] * 10, False),
+        (3.52, None, [3.0] * 10, False),
+        (4.0, 3.5, [4.0] * 10, True),  # no trial is lower
+        (4.0, 3.5, [3.9, *[4.0] * 9], False),  # one of ten is lower
+        (4.0, 3.5, [3.9, *[4.0] * 10], True),  # one of eleven is lower
+        (math.inf, 3.5, [math.inf] * 10, False),  # diverged
+        (math.inf, None, [], False),
+    ],
+)
+def test_among_the_best_is_within_the_margin_then_or_in_the_best_tenth_now(
+    final: float, best_then: float | None, losses: list[float], among_best: bool
+) -> None:
+    assert ended_among_best(final, best_then=best_then, margin=0.03, losses=np.array(losses)) is among_best
 
 
 @pytest.mark.parametrize(
@@ -76,32 +97,33 @@ def test_a_diverged_trial_is_stopped_without_a_chance() -> None:
     [(3.4, True), (3.5299, True), (3.5301, False), (4.0, False)],
     ids=["best of all", "within the margin", "beyond it", "as expected"],
 )
-def test_a_mistake_ends_within_the_margin_of_the_best_of_its_moment(final: float, among_best: bool) -> None:
-    found = Findings(synthetic.results([*complete(20), sentinel(0, final)])).balance
-    assert [one.among_best for one in found.sentinels] == [among_best]
+def test_a_mistake_ends_within_the_margin_of_the_best_at_its_time(final: float, among_best: bool) -> None:
+    sentinels = Findings(synthetic.results([*complete(20), sentinel(0, final)])).balance.sentinels
+    assert [spared.among_best for spared in sentinels] == [among_best]
 
 
 @pytest.mark.parametrize(("trials", "among_best"), [(19, False), (20, False), (21, True), (30, True)])
-def test_or_belongs_to_the_best_tenth_of_all_trials_by_now(trials: int, among_best: bool) -> None:
-    """Third of 20 is below the best tenth, third of 21 partly in it; pruned trials count by what was expected."""
+def test_or_is_in_the_best_tenth_of_all_trials_now(trials: int, among_best: bool) -> None:
+    """The third of 20 is below the best tenth, the third of 21 partly in it. Pruned trials count as predicted."""
     better, worse = complete(2, loss=3.3), complete(trials - 8, start=200, loss=4.0)
     runs = [*better, *worse, *(stopped(300 + index, at=9) for index in range(5)), sentinel(0, 3.6, best=3.3)]
     assert len(runs) == trials
-    assert [one.among_best for one in Findings(synthetic.results(runs)).balance.sentinels] == [among_best]
+    sentinels = Findings(synthetic.results(runs)).balance.sentinels
+    assert [spared.among_best for spared in sentinels] == [among_best]
 
 
 def test_sentinels_that_have_not_ended_say_nothing_and_diverged_ones_were_no_mistake() -> None:
     runs = [sentinel(0, None, outcome="running"), sentinel(1, None, outcome="diverged")]
-    found = Findings(synthetic.results(runs)).balance
-    assert [(one.run.id, one.among_best) for one in found.sentinels] == [(1, False)]
-    assert found.interval == exact_interval(0, 1)
+    balance = Findings(synthetic.results(runs)).balance
+    assert [(spared.run.id, spared.among_best) for spared in balance.sentinels] == [(1, False)]
+    assert balance.interval == exact_interval(0, 1)
 
 
 def test_only_the_plateau_pruner_has_a_rule() -> None:
     study = synthetic.study(pruner={"type": "plateau", "epsilon": 0.05, "margin": 0.1, "looks": [0.2, 0.5]})
-    found = rule_of(study)
-    assert found is not None
-    assert (found.epsilon, found.margin, found.looks) == (0.05, 0.1, (0.2, 0.5))
+    rule = rule_of(study)
+    assert rule is not None
+    assert (rule.epsilon, rule.margin, rule.looks) == (0.05, 0.1, (0.2, 0.5))
     assert rule_of(MEDIAN) is None
     wide = [*complete(20), sentinel(0, 3.59)]
     assert Findings(synthetic.results(wide, study=study)).balance.mistakes == 1

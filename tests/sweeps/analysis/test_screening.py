@@ -1,4 +1,4 @@
-"""The comparisons with the baseline: closed forms, simulated families without any effect, and the words."""
+"""Screening: single runs against the baseline, words by table, and simulated families without any effect."""
 
 from __future__ import annotations
 
@@ -9,71 +9,50 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from sweeps.analysis.findings import Findings
-from sweeps.analysis.noise import noise_of, prediction_factor, seeds_to_show
-from sweeps.analysis.screening import ScreenWord, screen
+from sweeps.analysis.noise import noise_of, prediction_factor
+from sweeps.analysis.screening import ScreenWord, screen, screen_word
 from sweeps.text import perplexity
 from sweeps.verdict.verdict import verdict
 from tests.helpers import synthetic
 
-# Student's t, two-sided 95 %, as printed in tables, by degrees of freedom
-T_TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 7: 2.365, 9: 2.262, 29: 2.045}
 STUDY = synthetic.study()
 
 
-@pytest.mark.parametrize(("df", "t"), T_TABLE.items())
-def test_factor_of_one_prediction_is_students_t(df: int, t: float) -> None:
-    n = df + 1
-    assert prediction_factor(n) == pytest.approx(t * math.sqrt(1 + 1 / n), rel=2e-4)
-
-
-@pytest.mark.parametrize(("n", "looks"), [(2, 3), (3, 2), (3, 12), (5, 6), (8, 12), (30, 4)])
-def test_factor_of_several_predictions_is_the_multivariate_t(n: int, looks: int) -> None:
-    """The differences share one mean, so they have correlation 1/(n + 1): scipy integrates that otherwise."""
-    shared = 1 / (n + 1)
-    shape = np.full((looks, looks), shared) + (1 - shared) * np.eye(looks)
-    limit = np.full(looks, prediction_factor(n, looks=looks) / math.sqrt(1 + 1 / n))
-    held = stats.multivariate_t(shape=shape, df=n - 1, seed=1).cdf(limit, lower_limit=-limit)
-    assert held == pytest.approx(0.95, abs=2e-4)
-
-
-def test_a_prediction_needs_two_values() -> None:
-    with pytest.raises(ValueError, match="at least 2"):
-        prediction_factor(1)
-
-
 @pytest.mark.parametrize(
-    ("losses", "sd"), [([3.5], None), ([3.5, 3.5], None), ([1.0, 2.0, 3.0], 1.0), ([3.0, 3.2], math.sqrt(0.02))]
+    ("effect", "family_half_width", "complete", "word"),
+    [
+        (0.051, 0.05, True, ScreenWord.LOWERS),
+        (-0.051, 0.05, True, ScreenWord.RAISES),
+        (0.05, 0.05, True, ScreenWord.NOISE),
+        (-0.05, 0.05, True, ScreenWord.NOISE),
+        (0.0, 0.05, True, ScreenWord.NOISE),
+        (1.0, None, True, ScreenWord.UNKNOWN),
+        (None, None, True, ScreenWord.UNKNOWN),  # no baseline
+        (None, 0.05, True, ScreenWord.UNKNOWN),
+        (None, None, False, ScreenWord.NO_LOSS),
+        (1.0, 0.05, False, ScreenWord.NO_LOSS),
+    ],
 )
-def test_noise(losses: list[float], sd: float | None) -> None:
-    noise = noise_of(losses)
-    assert noise.sd == (None if sd is None else pytest.approx(sd))
-    assert noise.mean == pytest.approx(sum(losses) / len(losses))
-    assert (noise.half_width() is None) == (sd is None)
-
-
-def test_seeds_to_show_is_the_first_number_that_would() -> None:
-    needed = seeds_to_show(0.06, 0.01, looks=12)
-    assert needed is not None
-    assert 0.01 * prediction_factor(needed, looks=12) < 0.06 <= 0.01 * prediction_factor(needed - 1, looks=12)
-    assert seeds_to_show(0.01, 0.01, looks=1) is None
+def test_the_word_of_a_comparison(
+    effect: float | None, family_half_width: float | None, complete: bool, word: ScreenWord
+) -> None:
+    assert screen_word(effect, family_half_width, complete=complete) is word
 
 
 @pytest.mark.parametrize(
     ("star", "word"),
     [
-        ([3.45], ScreenWord.LOWERS),  # the interval's half is 4.3027 * sqrt(4/3) * 0.01 = 0.04968
+        ([3.45], ScreenWord.LOWERS),  # half of the interval is 4.3027 * sqrt(4/3) * 0.01 = 0.04968
         ([3.4504], ScreenWord.NOISE),
         ([3.5496], ScreenWord.NOISE),
         ([3.55], ScreenWord.RAISES),
-        ([3.45, 3.5], ScreenWord.NOISE),  # two looks: more is asked of each
+        ([3.45, 3.5], ScreenWord.NOISE),  # two looks ask more of each run
     ],
 )
 def test_words(star: list[float], word: ScreenWord) -> None:
-    found = screen(synthetic.family([3.49, 3.5, 3.51], star))
-    effect = found.knobs[0].effects[0]
+    effect = screen(synthetic.family([3.49, 3.5, 3.51], star)).knobs[0].effects[0]
     assert effect.word is word
     assert effect.effect == pytest.approx(3.5 - star[0])
     assert effect.half_width == pytest.approx(0.04968, abs=1e-5)
@@ -93,29 +72,29 @@ def test_pruned_runs_count_in_the_family() -> None:
     pruned = synthetic.run(500, "star", knob="n_embd", val_loss=None, outcome="pruned", reason="worse than the median")
     with_pruned = dataclasses.replace(results, runs=(*results.runs, pruned))
     assert screen(results).knobs[0].effects[0].word is ScreenWord.LOWERS
-    found = {knob.knob: knob for knob in screen(with_pruned).knobs}
-    assert found["dropout"].effects[0].word is ScreenWord.NOISE
-    assert found["n_embd"].effects[0].word is ScreenWord.NO_LOSS
-    assert found["n_embd"].largest is None
-    assert found["n_embd"].span is None
+    knobs = {knob.knob: knob for knob in screen(with_pruned).knobs}
+    assert knobs["dropout"].effects[0].word is ScreenWord.NOISE
+    assert knobs["n_embd"].effects[0].word is ScreenWord.NO_LOSS
+    assert knobs["n_embd"].largest is None
+    assert knobs["n_embd"].span is None
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_families_without_any_effect_are_left_alone(seeds: int, shared: float) -> None:
-    """Star runs that are only more seeds: at most 5 % of whole families may claim anything.
+    """If star runs are only further seeds, at most 5 % of whole families claim anything.
 
-    `shared` is how much of a run's luck comes with the search's seed, which the first baseline has too.
+    `shared`: the part of a run's luck that comes with the search's seed, which the first baseline run has too.
     """
     rng = np.random.default_rng([seeds, int(10 * shared)])
     families, looks = 600, 6
     claims = 0
     for _ in range(families):
         luck = rng.normal(size=seeds)
-        own = rng.normal(size=looks)
-        star = math.sqrt(shared) * luck[0] + math.sqrt(1 - shared) * own
-        found = screen(synthetic.family((3.5 + 0.01 * luck).tolist(), (3.5 + 0.01 * star).tolist(), study=STUDY))
-        claims += any(effect.word in (ScreenWord.LOWERS, ScreenWord.RAISES) for effect in found.knobs[0].effects)
+        star = math.sqrt(shared) * luck[0] + math.sqrt(1 - shared) * rng.normal(size=looks)
+        results = synthetic.family((3.5 + 0.01 * luck).tolist(), (3.5 + 0.01 * star).tolist(), study=STUDY)
+        effects = screen(results).knobs[0].effects
+        claims += any(effect.word in (ScreenWord.LOWERS, ScreenWord.RAISES) for effect in effects)
     error = 3.3 * math.sqrt(0.05 * 0.95 / families)
     assert claims / families <= 0.05 + error
     if not shared:  # exact, not just safe
@@ -151,19 +130,19 @@ def test_knob_effect_has_the_larger_end_and_the_span() -> None:
     assert knob.span == pytest.approx(0.7)
 
 
-def test_best_is_of_the_search_alone_and_owns_up_to_its_luck() -> None:
+def test_best_is_of_the_search_alone_and_tells_its_luck() -> None:
     baseline = [synthetic.run(i, "baseline", seed=1337 + i, val_loss=3.49 + i / 100) for i in range(3)]
     baseline[1] = dataclasses.replace(baseline[1], optuna_study="plateau-confirm", val_loss=3.0)
     trials = [synthetic.run(10 + i, val_loss=3.4 + i / 10) for i in range(4)]
     pruned = synthetic.run(20, val_loss=None, outcome="pruned")
     results = synthetic.results([*baseline, *trials, pruned])
-    found = screen(results).best
-    assert found is not None
-    assert found.run is results.best is trials[0]
-    assert found.trials == 7  # two baseline runs, four trials and the pruned one; the confirm run is not of the search
+    best = screen(results).best
+    assert best is not None
+    assert best.run is results.best is trials[0]
+    assert best.trials == 7  # two baseline runs, four trials and the pruned trial; the confirm run is not in the search
     noise = noise_of([3.49, 3.0, 3.51])
-    assert found.gain == pytest.approx(noise.mean - 3.4)
-    assert found.luck == pytest.approx((noise.sd or 0) * prediction_factor(3, looks=7))
+    assert best.gain == pytest.approx(noise.mean - 3.4)
+    assert best.luck == pytest.approx((noise.sd or 0) * prediction_factor(3, looks=7))
     text = " ".join(verdict(Findings(results)).best)
     assert "winner of 7 trials" in text
     assert "screened, not yet proven" in text
@@ -183,7 +162,7 @@ def test_units() -> None:
     results = synthetic.results([])
     assert perplexity(math.log(50)) == pytest.approx(50)
     assert perplexity(1e4) == math.inf
-    # 3.1 bytes a token, each of 2 bits, are 6.2 bits = 6.2 ln 2 nats a token
+    # 3.1 bytes per token, each of 2 bits, are 6.2 bits = 6.2 ln 2 nats per token
     assert results.data.bits_per_byte(6.2 * math.log(2)) == pytest.approx(2)
     unknown = dataclasses.replace(results, data=dataclasses.replace(results.data, bytes_per_token=None))
     assert unknown.data.bits_per_byte(3.0) is None
