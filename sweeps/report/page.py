@@ -26,7 +26,7 @@ from sweeps.store.records import (
 from sweeps.study import horizon
 from sweeps.text import NOT_TRAINED, changes, count, duration, perplexity, short
 from sweeps.verdict.confirmed import knob_words
-from sweeps.verdict.recommendation import ends
+from sweeps.verdict.recommendation import confirmed_losses
 from sweeps.verdict.verdict import Verdict, verdict
 from trainer.config import EXPORTABLE, TrainConfig
 
@@ -88,7 +88,7 @@ def _next(verdict: Verdict, findings: Findings) -> str:
 
 def _losses(findings: Findings, best: Run, blank: Sequence[str]) -> Iterable[str]:
     """What the baseline and the best end with: on fresh seeds, where they are confirmed, else in the search."""
-    both, data = ends(findings), findings.results.data
+    both, data = confirmed_losses(findings), findings.results.data
     if both is not None:
         pair: Sequence[float | None] = both.means
         over = both.seeds

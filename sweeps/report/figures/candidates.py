@@ -15,7 +15,7 @@ from sweeps.report.figures.curves import _SKIPPED, _STYLES, LOSS, TOKENS, add_sc
 from sweeps.report.figures.style import BLACK, Picture, figure, hover, nothing, padded, plain
 from sweeps.store.records import Run
 from sweeps.text import advised, joined, signed
-from sweeps.verdict.screened import ADVICE
+from sweeps.verdict.screened import CANDIDATE_WORDS
 from trainer.config import TrainConfig
 
 
@@ -95,7 +95,7 @@ def candidate_differences(findings: Findings) -> Picture:
     add_schedules(losses, schedules)
     differences.update_yaxes(range=_zoom_differences(shown))
     words = [
-        f"{advised(one.run.label)}: {ADVICE[effects[one.run.id].word]}"
+        f"{advised(one.run.label)}: {CANDIDATE_WORDS[effects[one.run.id].word]}"
         + ("" if effects[one.run.id].effect is None else f" ({signed(effects[one.run.id].effect or 0.0)} nats)")
         for one in shown
     ]

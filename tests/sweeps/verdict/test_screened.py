@@ -20,7 +20,7 @@ from tests.helpers import synthetic
         ([3.5, 3.5], [3.4], "Not enough evidence: all 2 baseline seeds ended with the same loss"),
         ([3.49, 3.5, 3.51], [], "No verdict on single knobs yet"),
         ([3.49, 3.5, 3.51], [3.2], "Changed alone, dropout lowers the loss beyond the noise of 3 baseline seeds."),
-        ([3.49, 3.5, 3.51], [3.9], "No knob changed alone lowers the loss; dropout moves it, for the worse."),
+        ([3.49, 3.5, 3.51], [3.9], "No knob changed alone lowers the loss; dropout raises it."),
         ([3.49, 3.5, 3.51], [3.49], "No knob changed alone moves the loss beyond the noise of 3 baseline seeds."),
     ],
 )
@@ -40,7 +40,7 @@ def test_verdict_of_a_whole_study() -> None:
     assert "Diverged: trial 20 (loss 6.9 at iteration 160)." in text
     assert "Baseline: 3 seeds" in text
     assert "perplexity" in text
-    assert "bits a byte" in text
+    assert "bits per byte" in text
 
 
 def test_verdict_tells_how_single_runs_ended_and_what_was_not_tried() -> None:
