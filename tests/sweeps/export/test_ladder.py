@@ -11,7 +11,6 @@ import pytest
 from sweeps.analysis.findings import Findings
 from sweeps.export.ladder import RATES, SLACK, TIMES, ladder, lines, write_ladder
 from sweeps.export.nanogpt_config import ExportError
-from sweeps.export.trial import check_best, export_run
 from sweeps.store.records import Results
 from tests.helpers import confirming, synthetic
 
@@ -77,20 +76,3 @@ def test_nine_configs_of_plain_assignments(results: Results, tmp_path: Path) -> 
     assert "Give a run up" in (tmp_path / "ladder" / "LADDER.txt").read_text()
     with pytest.raises(ExportError, match="not an empty folder"):
         write_ladder(made, results, tmp_path / "ladder", evidence=())
-
-
-def test_a_best_that_is_shown_is_exported_with_its_verdict() -> None:
-    found = confirming.confirmed(confirming.searched(confirming.slow, trials=12), confirming.slow)
-    check_best(Findings(found))
-    run = found.best
-    assert run is not None
-    assert "# - verdict: " in export_run(Findings(found), run, date="d").text
-    assert "not proven" not in export_run(Findings(found), run, date="d").text
-
-
-def test_noise_is_not_called_best() -> None:
-    found = confirming.confirmed(confirming.searched(confirming.flat, trials=12), confirming.flat)
-    assert Findings(found).attribution is not None
-    with pytest.raises(ExportError, match="--force"):
-        check_best(Findings(found))
-    check_best(Findings(confirming.searched(confirming.flat, trials=12)))  # nothing was confirmed: it is only screened
