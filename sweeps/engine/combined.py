@@ -1,10 +1,9 @@
-"""Trials that the star suggests: every knob at once where it did best alone.
+"""Combined trials: every knob at once where it did best alone.
 
-Each knob alone at its two ends, beside the baseline, is a screening in one direction a knob. Where the knobs act mostly
-one by one, what they point at together is far better than any of them, and a sampler needs dozens of trials to find it:
-so it is tried first (one factor at a time, then their combination; Box and Wilson 1951 go on from there by steepest
-descent, the sampler here from what it learns of it). Nothing rests on the knobs acting one by one but the choice of one
-or two trials.
+Each knob alone at its two ends, beside the baseline, is a screening in one direction per knob. Where knobs act mostly
+independently, their combination is far better than any of them, and a sampler needs dozens of trials to find it. So the
+combination is tried first (one factor at a time, then all together; Box and Wilson 1951 continue from there by steepest
+descent, here the sampler does). Only the choice of one or two trials assumes that knobs act independently.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from trainer.errors import ConfigError
 
 ORIGIN = "combined"
 _KNOWN = {Outcome.COMPLETE, Outcome.DIVERGED, Outcome.INFEASIBLE}
-"""outcomes that tell something of a config; a run that failed does not"""
+"""outcomes that say something about a config; a failed run doesn't"""
 
 Losses = Mapping[ParamValue, float]
-"""final losses, nats, by a knob's value, all else being the baseline's; infinite: it diverged or did not fit"""
+"""final losses in nats by a knob's value, all else as in the baseline; infinite: it diverged or did not fit"""
 
 
 def combined_proposals(study: Study, runs: Iterable[Run], *, vocab_size: int) -> list[Proposal]:
-    """What the star's ended runs suggest: at most two configs that none of the runs has, on the search's seed."""
+    """Return at most two configs that the ended single-knob runs suggest and none of the runs has."""
     runs = [run for run in runs if run.optuna_study == study.name and run.seed == study.seed]
     tried = {run.config for run in runs}
     if not any(run.origin == "baseline" and run.outcome in _KNOWN for run in runs):
@@ -64,9 +63,9 @@ def combined_proposals(study: Study, runs: Iterable[Run], *, vocab_size: int) ->
 
 
 def lowest_point(losses: Mapping[float, float]) -> float:
-    """The place in a range, 0 to 1, where a parabola through three places' losses is lowest within the range.
+    """Return the place in a range, 0 to 1, where a parabola through the losses at three places is lowest.
 
-    The best place itself where there aren't three with finite losses, or the parabola opens downwards.
+    Returns the best place itself where fewer than three losses are finite, or the parabola opens downwards.
     """
     finite = sorted((place, loss) for place, loss in losses.items() if math.isfinite(loss))
     best = min(losses, key=lambda place: losses[place])
@@ -81,7 +80,7 @@ def lowest_point(losses: Mapping[float, float]) -> float:
 
 
 def _losses(name: str, runs: Iterable[Run]) -> Losses:
-    """Of the values of one knob that were tried alone, the baseline's first."""
+    """Return the losses of the values that one knob was tried at alone, the baseline's first."""
     param = PARAM.get(name, name)
     return {
         run.params[param]: math.inf if run.val_loss is None else run.val_loss
@@ -91,7 +90,7 @@ def _losses(name: str, runs: Iterable[Run]) -> Losses:
 
 
 def _choice(name: str, knob: RangeKnob | ChoicesKnob, losses: Losses, *, between: bool) -> ParamValue:
-    """The best of the values tried, of equals the baseline's; `between`: also what lies between them, if ordered."""
+    """Choose the best value tried, of equals the baseline's. `between`: of an ordered knob also a value in between."""
     if isinstance(knob, ChoicesKnob) or not between:
         return min(losses, key=lambda value: losses[value])
     value = knob.at(lowest_point({knob.place(float(value)): loss for value, loss in losses.items()}))

@@ -1,18 +1,22 @@
-"""Which runs would tell most: the order of the confirm phase, decided anew from the runs there are.
+"""The confirm phase: which runs would tell most, decided anew from the runs that there are.
 
-First whether the best is better at all, on three fresh seeds, more where these don't show it; if it can't be, the
-advice and its knobs by themselves are left to judge. Then runs of half the length (a mere head start?), again on more
-where two seeds don't show it. Each knob alone on two seeds, the first of them on as many as it needs to be named; of a
-best that is shown each knob reset, the advice, the 2x2 of the top pair and the ablation path; then more seeds for what
-is still undecided. No question gets more than `confirm.seeds`, the verdict itself and its first knob three more. So a
-phase whose runs are few answers the first questions and leaves the last open. It ends when nothing is left that could
-change a word.
+The questions, in their order:
+
+1. Is the best config better at all? Three fresh seeds, more where these don't show it. If it can't be better, only the
+   advice and its knobs alone are left to judge.
+2. Is its gain a mere head start? Runs of half the length, again on more seeds where two don't show it.
+3. Which knob does it alone? Each knob alone on two seeds, the first of them on as many as naming it takes.
+4. If the best is shown to be better: each knob reset, the advice, the 2x2 of the top pair, the ablation path.
+5. What is still undecided? More seeds.
+
+No question gets more than `confirm.seeds`; the verdict itself and its first knob get three more. A phase of few runs
+answers the first questions and leaves the last open. It ends when no further run could change a word.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from sweeps.analysis.ablation import path_to_best
 from sweeps.analysis.arms import BASELINE, PHASE, Arm
@@ -24,14 +28,16 @@ from sweeps.analysis.significance import shown
 from sweeps.store.records import Run
 
 FIRST, KNOBS, EXTRA = 3, 2, 3
-"""seeds of the best at first, of each knob at first, and on top of confirm.seeds where the verdict hangs on them"""
+"""seeds of the best at first, of each knob at first, and beyond confirm.seeds where the verdict depends on them"""
+SEEMS = 0.2
+"""largest p at which a knob alone seems to gain: it then needs runs of half the length to count"""
 
 NextRun = tuple[Arm, int]
 """an arm and a seed"""
 
 
 def next_run(evidence: Evidence) -> NextRun | None:
-    """The most informative run that has not been begun; None: nothing is open, or it waits for runs in flight."""
+    """The most informative run that has not begun; None: nothing is open, or it waits for runs in flight."""
     return next(
         (
             (arm, seed)
@@ -43,54 +49,151 @@ def next_run(evidence: Evidence) -> NextRun | None:
 
 
 def planned(runs: Iterable[Run], *, most: int, over: Callable[[], bool]) -> int:
-    """Runs of this phase when it is over: the most that there may be, till `over` says that nothing is left to run."""
+    """Runs of the finished phase: the most that there may be, until `over` says that nothing is left to run."""
     runs = list(runs)
-    made = sum(run.phase == PHASE for run in runs)
+    begun = sum(run.phase == PHASE for run in runs)
     unfinished = any(run.unfinished for run in runs)
-    return made if made and not unfinished and over() else max(made, most)
+    return begun if begun and not unfinished and over() else max(begun, most)
 
 
 def wanted(evidence: Evidence) -> Iterator[NextRun]:
-    """Runs to make, the most informative first; those that exist, and mixtures that can't be run, are among them."""
-    found = judge(evidence)
-    if found is None:
-        return
-    seeds = list(itertools.islice(evidence.arms.seeds(), evidence.study.confirm.seeds + EXTRA))
-    most = evidence.study.confirm.seeds
-    winner = evidence.arms.winner
-    if not winner.knobs:
-        yield from _advice(found, seeds[:most], first=KNOBS)
-        return
-    yield from at((BASELINE, winner), seeds[: min(FIRST, most)])
-    if not found.decided and found.effect is not None and found.effect.n >= FIRST and not shown(found.effect):
-        yield from at((BASELINE, winner), seeds)
-    knobs = [knob.knob for knob in found.knobs]  # the one that gains most, as far as it is known, first
-    single = [Arm(frozenset([knob])) for knob in knobs]
-    if _no_gain(found):  # but a part of it may
-        yield from _advice(found, seeds[:most], first=KNOBS)
-        yield from at([BASELINE, *single], seeds[:KNOBS])
-        yield from at(_first(found), seeds)
-        return
-    halves = (Arm(half=True), Arm(winner.knobs, half=True))
-    yield from at(halves, seeds[:KNOBS])
-    if found.effect is not None and shown(found.effect) and not found.decided:  # it may be a mere head start
-        yield from at((BASELINE, winner, *halves), seeds)
-    yield from at(single, seeds[:KNOBS])
-    yield from at([Arm(arm.knobs, half=True) for arm in _gaining(found)], seeds[:KNOBS])
-    whole = found.broken and not found.by_one  # of a best that isn't shown to be better, no part is missed
-    yield from at(_first(found), seeds[KNOBS : most if whole else None])
-    if whole:
-        yield from at([evidence.arms.without(knob) for knob in knobs], seeds[:1])
-        needed = [evidence.arms.without(knob.knob) for knob in found.knobs if _may_be_needed(knob)]
-        yield from at(needed, seeds[1:KNOBS])
-    yield from at([Arm(candidate=each.candidate) for each in found.advice if _open(each.word)], seeds[:1])
-    if whole:
-        yield from _joint(found, seeds[:KNOBS])
-        yield from _path(evidence, found)
-    for number in range(KNOBS, most):
-        yield from at(_undecided(evidence, found), seeds[number : number + 1])
-    for number in range(most, most + EXTRA):
-        yield from at(_decisive(evidence, found), seeds[number : number + 1])
+    """Runs to make, the most informative first. Runs that exist, and mixtures that can't be run, are among them."""
+    attribution = judge(evidence)
+    if attribution is not None:
+        yield from Questions(evidence, attribution).in_order()
+
+
+class Questions:
+    """The questions of the phase, each as the runs that would answer it."""
+
+    def __init__(self, evidence: Evidence, attribution: Attribution) -> None:
+        self.evidence, self.attribution = evidence, attribution
+        self.winner = evidence.arms.winner
+        self.most = evidence.study.confirm.seeds
+        self.seeds = list(itertools.islice(evidence.arms.seeds(), self.most + EXTRA))
+        self.singles = [Arm(frozenset([knob.knob])) for knob in attribution.knobs]
+        """each knob alone, the one that seems to gain most first"""
+        self.whole = attribution.broken and not attribution.by_one
+        """the best itself is shown to be better, so its parts can be missed"""
+
+    def in_order(self) -> Iterator[NextRun]:
+        if not self.winner.knobs:
+            yield from self._advice()
+            return
+        yield from self._is_it_better()
+        if _cannot_gain(self.attribution):  # but a part of it may
+            yield from self._advice()
+            yield from at([BASELINE, *self.singles], self.seeds[:KNOBS])
+            yield from at(self._first_knob(), self.seeds)
+            return
+        yield from self._is_it_a_head_start()
+        yield from self._which_knob()
+        if self.whole:
+            yield from self._which_knob_is_needed()
+        yield from at(self._open_advice(), self.seeds[:1])
+        if self.whole:
+            yield from self._top_pair()
+            yield from self._path()
+        for number in range(KNOBS, self.most):
+            yield from at(self.undecided(), self.seeds[number : number + 1])
+        for number in range(self.most, self.most + EXTRA):
+            yield from at(self._decisive(), self.seeds[number : number + 1])
+
+    def _is_it_better(self) -> Iterator[NextRun]:
+        yield from at((BASELINE, self.winner), self.seeds[: min(FIRST, self.most)])
+        effect = self.attribution.effect
+        if not self.attribution.decided and effect is not None and effect.n >= FIRST and not shown(effect):
+            yield from at((BASELINE, self.winner), self.seeds)
+
+    def _is_it_a_head_start(self) -> Iterator[NextRun]:
+        halves = _both_halves(self.winner)
+        yield from at(halves, self.seeds[:KNOBS])
+        effect = self.attribution.effect
+        if effect is not None and shown(effect) and not self.attribution.decided:
+            yield from at((BASELINE, self.winner, *halves), self.seeds)
+
+    def _which_knob(self) -> Iterator[NextRun]:
+        yield from at(self.singles, self.seeds[:KNOBS])
+        gaining = [
+            arm
+            for arm, knob in zip(self.singles, self.attribution.knobs, strict=True)
+            if knob.alone is not None and knob.alone.p is not None and knob.alone.p <= SEEMS
+        ]
+        yield from at(map(_half, gaining), self.seeds[:KNOBS])
+        yield from at(self._first_knob(), self.seeds[KNOBS : self.most if self.whole else None])
+
+    def _which_knob_is_needed(self) -> Iterator[NextRun]:
+        without = {knob.knob: self.evidence.arms.without(knob.knob) for knob in self.attribution.knobs}
+        yield from at(without.values(), self.seeds[:1])
+        needed = [without[knob.knob] for knob in self.attribution.knobs if _may_be_needed(knob)]
+        yield from at(needed, self.seeds[1:KNOBS])
+
+    def _advice(self) -> Iterator[NextRun]:
+        """The candidates on two seeds, then those that are undecided on the rest, each time beside the baseline."""
+        seeds = self.seeds[: self.most]
+        every = [Arm(candidate=advice.candidate) for advice in self.attribution.advice]
+        for arms, on in ((every, seeds[:KNOBS]), (self._open_advice(), seeds[KNOBS:])):
+            yield from at([BASELINE, *arms] if arms else [], on)
+
+    def _top_pair(self) -> Iterator[NextRun]:
+        """Both knobs of the top pair: at one seed, and at more where no knob does it alone."""
+        names = top_pair(self.attribution.knobs)
+        if names is not None:
+            yield from at([Arm(frozenset(names))], self.seeds[: 1 if self._one_does_it() else KNOBS])
+
+    def _path(self) -> Iterator[NextRun]:
+        """The next step's alternatives at the path's seed; once the path is complete, its arms at one more seed."""
+        path = path_to_best(self.evidence, self.attribution.knobs)
+        if path.seed is None:
+            return
+        yield from ((arm, path.seed) for arm in path.missing)
+        if not path.missing:
+            later = [seed for seed in self.attribution.seeds if seed > path.seed][:1]
+            yield from at(path.arms, later)
+
+    def undecided(self) -> Sequence[Arm]:
+        """Arms of every question that is open, those of the verdict first."""
+        arms = self._decisive()
+        for knob in self.attribution.knobs:
+            if knob.word is KnobWord.UNKNOWN:
+                alone = Arm(frozenset([knob.knob]))
+                arms.append(alone)
+                if self.whole and _may_be_needed(knob):
+                    arms.append(self.evidence.arms.without(knob.knob))
+                if _gained(knob.alone):
+                    arms.append(_half(alone))
+        if self.whole and not self._one_does_it() and (names := top_pair(self.attribution.knobs)):
+            arms.append(Arm(frozenset(names)))
+        arms += self._open_advice()
+        return list(dict.fromkeys([BASELINE, self.winner, *arms])) if arms else []
+
+    def _decisive(self) -> list[Arm]:
+        """Arms that the verdict's word depends on, where more seeds could change it; else those of its first knob."""
+        first = self._first_knob()
+        if self.attribution.decided:
+            return [*first, self.winner, self.evidence.arms.without(*first[1].knobs)] if first else []
+        halves = _both_halves(self.winner) if _gained(self.attribution.effect) else ()
+        return [BASELINE, self.winner, *halves, *first]
+
+    def _first_knob(self) -> list[Arm]:
+        """The baseline and the first knob that seems to gain, where no knob is shown to do it alone yet.
+
+        Both also at half the length, unless the knob's gain is shown to last.
+        """
+        unknown = (knob for knob in self.attribution.knobs if knob.word is KnobWord.UNKNOWN and _gained(knob.alone))
+        first = next(unknown, None)
+        if first is None or self._one_does_it():
+            return []
+        alone = Arm(frozenset([first.knob]))
+        lasts = first.lasting is not None and shown(first.lasting)
+        return [BASELINE, alone, *(() if lasts else _both_halves(alone))]
+
+    def _open_advice(self) -> list[Arm]:
+        unknown = (advice for advice in self.attribution.advice if advice.word is AdviceWord.UNKNOWN)
+        return [Arm(candidate=advice.candidate) for advice in unknown]
+
+    def _one_does_it(self) -> bool:
+        return any(knob.word is KnobWord.ALONE for knob in self.attribution.knobs)
 
 
 def at(arms: Iterable[Arm], seeds: Iterable[int]) -> Iterator[NextRun]:
@@ -99,92 +202,20 @@ def at(arms: Iterable[Arm], seeds: Iterable[int]) -> Iterator[NextRun]:
     return ((arm, seed) for seed in seeds for arm in arms)
 
 
-def _no_gain(found: Attribution) -> bool:
-    """Whether the best is shown not to be better, or to diverge."""
-    effect = found.effect
-    return found.diverged > 0 or (effect is not None and effect.upper is not None and effect.upper <= found.min_effect)
+def _half(arm: Arm) -> Arm:
+    return Arm(arm.knobs, half=True)
 
 
-def _gaining(found: Attribution) -> list[Arm]:
-    """Knobs alone that seem to gain: they need runs of half the length to count."""
-    return [
-        Arm(frozenset([knob.knob]))
-        for knob in found.knobs
-        if knob.alone is not None and knob.alone.p is not None and knob.alone.p <= 0.2
-    ]
+def _both_halves(arm: Arm) -> tuple[Arm, Arm]:
+    """The baseline and an arm, at half the length."""
+    return _half(BASELINE), _half(arm)
 
 
-def _advice(found: Attribution, seeds: list[int], *, first: int) -> Iterator[NextRun]:
-    """The candidates on the first seeds, then those that are undecided on the rest; the baseline with them."""
-    arms = [Arm(candidate=each.candidate) for each in found.advice]
-    yield from at([BASELINE, *arms] if arms else [], seeds[:first])
-    left = [Arm(candidate=each.candidate) for each in found.advice if _open(each.word)]
-    yield from at([BASELINE, *left] if left else [], seeds[first:])
-
-
-def _open(word: AdviceWord) -> bool:
-    return word is AdviceWord.UNKNOWN
-
-
-def _joint(found: Attribution, seeds: list[int]) -> Iterator[NextRun]:
-    """Both knobs of the top pair: at one seed, and at more where no knob does it alone."""
-    names = top_pair(found.knobs)
-    if names is None:
-        return
-    single = any(knob.word is KnobWord.ALONE for knob in found.knobs)
-    yield from at([Arm(frozenset(names))], seeds[:1] if single else seeds)
-
-
-def _path(evidence: Evidence, found: Attribution) -> Iterator[NextRun]:
-    """The next step's alternatives at the path's seed; of a path that is complete the arms on it, at one more."""
-    path = path_to_best(evidence, found.knobs)
-    if path.seed is None:
-        return
-    yield from ((arm, path.seed) for arm in path.missing)
-    if not path.missing:
-        later = [seed for seed in found.seeds if seed > path.seed][:1]
-        yield from at(path.arms, later)
-
-
-def _undecided(evidence: Evidence, found: Attribution) -> list[Arm]:
-    """Arms of every question that is open, those of the verdict first."""
-    arms, whole = _decisive(evidence, found), found.broken and not found.by_one
-    for knob in found.knobs:
-        if knob.word is KnobWord.UNKNOWN:
-            alone = Arm(frozenset([knob.knob]))
-            arms.append(alone)
-            if whole and _may_be_needed(knob):
-                arms.append(evidence.arms.without(knob.knob))
-            if _gained(knob.alone):
-                arms.append(Arm(alone.knobs, half=True))
-    if whole and not any(knob.word is KnobWord.ALONE for knob in found.knobs) and (names := top_pair(found.knobs)):
-        arms.append(Arm(frozenset(names)))
-    arms += [Arm(candidate=each.candidate) for each in found.advice if _open(each.word)]
-    if arms:
-        arms = [BASELINE, evidence.arms.winner, *arms]
-    return list(dict.fromkeys(arms))
-
-
-def _decisive(evidence: Evidence, found: Attribution) -> list[Arm]:
-    """Arms that the verdict's own word hangs on, where more seeds could change it; else of its first knob."""
-    winner = evidence.arms.winner
-    first = _first(found)
-    if not found.decided:
-        arms = [BASELINE, winner]
-        if _gained(found.effect):
-            arms += [Arm(half=True), Arm(winner.knobs, half=True)]
-        return [*arms, *first]
-    return [*first, winner, evidence.arms.without(*first[1].knobs)] if first else []
-
-
-def _first(found: Attribution) -> list[Arm]:
-    """The first knob that seems to gain beside the baseline, where none is shown to do it alone yet; both lengths
-    unless it is shown to last."""
-    first = next((knob for knob in found.knobs if knob.word is KnobWord.UNKNOWN and _gained(knob.alone)), None)
-    if first is None or any(knob.word is KnobWord.ALONE for knob in found.knobs):
-        return []
-    alone, lasts = frozenset([first.knob]), first.lasting is not None and shown(first.lasting)
-    return [BASELINE, Arm(alone), *([] if lasts else [Arm(half=True), Arm(alone, half=True)])]
+def _cannot_gain(attribution: Attribution) -> bool:
+    """Whether the best is shown not to be better, or diverges."""
+    effect = attribution.effect
+    bounded = effect is not None and effect.upper is not None and effect.upper <= attribution.min_effect
+    return attribution.diverged > 0 or bounded
 
 
 def _may_be_needed(knob: KnobVerdict) -> bool:

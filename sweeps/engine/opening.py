@@ -37,7 +37,7 @@ def stored_study(study: Study, store: Store, *, data: DataFacts) -> Results | No
 
 
 def _as_long_as(stored: Study, study: Study) -> Study:
-    """The study with the fit of the stored one, where both have a horizon in minutes."""
+    """Give the study the fit of the stored one, where both have a horizon in minutes."""
     if not isinstance(study.horizon, MinuteHorizon) or not isinstance(stored.horizon, MinuteHorizon):
         return study
     return study.model_copy(update={"horizon": study.horizon.model_copy(update={"fit": stored.horizon.fit})})
@@ -54,16 +54,15 @@ def _other_data(was: DataFacts, now: DataFacts) -> list[str]:
 
 _GROWING = ("trials", "baseline_seeds")
 _FREE = ("hours", "workers", "store", "notes")
-"""What may change about a study that has begun: none of it changes what a trial is or which comes next."""
+"""settings of a begun study that may change: none changes what a trial is or which one comes next"""
 _FREE_OF_CONFIRM = {"seeds", "max_trials"}
 
 
 def changes(stored: Study, new: Study) -> list[str]:
-    """How `new` differs from the `stored` study in ways that make it another study, each in words.
+    """Describe the differences between `new` and the `stored` study that make it another study.
 
-    trials and baseline_seeds may grow; hours, workers, the store's place and confirm's budget may change; how long a
-    trial of so many minutes is was measured for the stored one. The rest decides what a trial is, or which one comes
-    next.
+    trials and baseline_seeds may grow. hours, workers, the store's place and confirm's budget may change. The length of
+    a trial in minutes was measured for the stored study. The rest decides what a trial is, or which one comes next.
     """
     found = []
     for name in _GROWING:
@@ -88,7 +87,7 @@ def _differences(path: str, before: Any, after: Any) -> Iterator[str]:
 
 
 def _in_words(value: Any) -> str:
-    """A value in YAML's flow style; absent is 'none'."""
+    """Write a value in YAML's flow style; an absent one as 'none'."""
     if value is None:
         return "none"
     if isinstance(value, dict):

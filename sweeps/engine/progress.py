@@ -1,4 +1,4 @@
-"""How far a sweep is: what the loop tells whoever watches, and the decisions that need no more than this."""
+"""The progress of a sweep: what the loop tells its observer, and the estimates that rest on it."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ STALL_GAPS = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """A moment of the sweep."""
+    """The state of the sweep at a moment."""
 
     in_flight: tuple[Run, ...]
     best: Run | None
     counts: Mapping[str, int]
     """ended runs of the study by outcome"""
     planned: int
-    """runs of the study when it is finished"""
+    """runs of the finished study"""
     seconds: float
-    """the sweep has taken, over all its sessions"""
+    """time spent, over all sessions"""
     remaining_seconds: float | None
-    """estimated from the runs that ended; None before one has"""
+    """estimated from the runs that ended; None before the first has"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """How a session ended, and what the study has by now."""
+    """How a session ended, and what the study has so far."""
 
     finished: bool
-    """there is nothing left to run"""
+    """nothing is left to run"""
     interrupted: bool
     """by Ctrl-C"""
     truncated: bool
@@ -48,26 +48,26 @@ class Summary:
     started: int
     """runs that this session has started or taken up"""
     seconds: float
-    """the sweep has taken, over all its sessions"""
+    """time spent, over all sessions"""
 
 
 class Observer(Protocol):
-    """Watches a sweep; the live view is one."""
+    """Watches a sweep, as the live view does."""
 
     def begun(self, study: Study, baseline: TrainConfig, runs: Sequence[Run]) -> None:
         """The session starts, with the runs of earlier ones."""
 
     def started(self, run: Run) -> None:
-        """The run is on its way, for the first time or again."""
+        """The run starts, for the first time or again."""
 
     def point(self, run: Run, point: Point) -> None:
-        """The run, this point included, has a new evaluation."""
+        """The run has a new evaluation; `run` includes it."""
 
     def ended(self, run: Run) -> None:
         """The run has its outcome; an interrupted one is still "running"."""
 
     def progress(self, progress: Progress) -> None:
-        """After whatever workers said, and twice a second while they say nothing."""
+        """Called after every message of a worker, and twice per second while there is none."""
 
     def note(self, text: str) -> None:
         """Something that a person should know."""
@@ -86,7 +86,7 @@ class Silent:
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """The part of a sweep's progress that stays the same until a run begins or ends."""
+    """The part of the progress that stays the same until a run begins or ends."""
 
     best: Run | None
     counts: Mapping[str, int]
@@ -128,35 +128,35 @@ class Standing:
 
 
 def keeps_checkpoint(run: Run, *, best: Run | None) -> bool:
-    """Whether a run's checkpoint is kept: in flight, to be resumed, of the baseline, or the best."""
+    """Whether a run's checkpoint is kept: it is unfinished, of the baseline, or the best."""
     if run.unfinished:
         return True
     return run.outcome == Outcome.COMPLETE and (run.phase == "baseline" or (best is not None and run.id == best.id))
 
 
 def gaps(points: Sequence[Point]) -> list[float]:
-    """Seconds between a run's evaluations."""
+    """Return the seconds between a run's evaluations."""
     return [later.seconds - earlier.seconds for earlier, later in itertools.pairwise(points)]
 
 
 def stall_limit(longest_gap: float) -> float:
     """Seconds of silence after which a worker counts as hung, from the longest gap between evaluations so far.
 
-    With none measured nothing is known of how long one takes, and there is no limit.
+    Before a gap has been measured there is no limit.
     """
     return max(STALL_SECONDS, STALL_GAPS * longest_gap) if longest_gap > 0 else math.inf
 
 
 def mean_seconds(runs: Iterable[Run]) -> float | None:
-    """What the runs that ended took; None: none has."""
+    """Mean time of the runs that ended; None: none has."""
     ended = [run.seconds for run in runs if run.outcome not in (*UNFINISHED, Outcome.FAILED, Outcome.INFEASIBLE)]
     return sum(ended) / len(ended) if ended else None
 
 
 def remaining(runs: Sequence[Run], each: float | None, *, planned: int, workers: int) -> float | None:
-    """Seconds that the rest of the study takes, if its runs take `each`.
+    """Estimate the seconds that the rest of the study takes if a run takes `each`.
 
-    Runs that are over may be left out, if they aren't `planned` either.
+    Runs that have ended may be left out, if `planned` doesn't count them either.
     """
     if each is None:
         return None

@@ -1,4 +1,4 @@
-"""What a result was made with: versions, machine, devices, commit."""
+"""Provenance of a result: versions, machine, devices, commit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PACKAGES = ("plateau-sweep", "torch", "optuna", "numpy")
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that the numbers depend on."""
+    """Return the versions of Python and of the packages that the numbers depend on."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -27,7 +27,7 @@ def versions() -> dict[str, str]:
 
 
 def provenance_of(devices: Sequence[str]) -> dict[str, str]:
-    """Everything worth keeping with a study: versions, platform, devices by name, commit, command."""
+    """Describe where a study runs: versions, platform, devices by name, commit, command."""
     counts = {name: devices.count(name) for name in dict.fromkeys(devices)}
     names = [f"{count} x {device_name(name)}" if count > 1 else device_name(name) for name, count in counts.items()]
     found = {**versions(), "platform": platform.platform(), "devices": ", ".join(names), "command": " ".join(sys.argv)}
@@ -36,7 +36,7 @@ def provenance_of(devices: Sequence[str]) -> dict[str, str]:
 
 
 def device_name(device: str) -> str:
-    """The processor's or the card's own name. It is asked of the system: torch would take GPU memory to answer."""
+    """Ask the system for the name of the processor or the card; torch would take GPU memory to answer."""
     kind, _, index = device.partition(":")
     if kind == "cuda":
         query = ("nvidia-smi", f"--id={index or 0}", "--query-gpu=name", "--format=csv,noheader")
@@ -45,7 +45,7 @@ def device_name(device: str) -> str:
 
 
 def commit() -> str | None:
-    """The git commit of the current folder, with "-dirty" where files differ from it; None where there is none."""
+    """Return the git commit of the current folder, with "-dirty" where files differ; None outside of a repository."""
     revision = _output(("git", "rev-parse", "HEAD"))
     if not revision:
         return None
@@ -53,7 +53,7 @@ def commit() -> str | None:
 
 
 def _output(command: tuple[str, ...]) -> str:
-    """What a command of the system prints; "" where it isn't there, fails or hangs."""
+    """Return what a system command prints; "" where it doesn't exist, fails or hangs."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):

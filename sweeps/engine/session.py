@@ -1,4 +1,4 @@
-"""A session of `sweep run`: the data prepared, the workers started, interrupts counted."""
+"""A session of `sweep run`: it prepares the data, starts the workers, opens the study and runs it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ from trainer.machine.device import Device, cuda_devices, describe, named
 
 
 def store_url(study: Study, paths: StudyPaths) -> str:
-    """Where the study keeps its results."""
+    """Return the URL of the study's store."""
     return study.store or f"sqlite:///{paths.store}"
 
 
 def prepare_data(study: Study, paths: StudyPaths, *, progress: Callable[[PrepareProgress], None]) -> Dataset:
-    """The study's tokens: prepared, found prepared, or a folder that is there already. Raises DataError."""
+    """Prepare the study's tokens, or open what is prepared already. Raises DataError."""
     if isinstance(study.data, BinData):
         return open_dataset(study.data.bin)
     source = (
@@ -114,7 +114,7 @@ def run_in(
 
 
 def seen_speeds(study: Study, paths: StudyPaths, kind: str) -> dict[Shape, float]:
-    """Tokens/s by shape that the study's earlier runs reached on a device of this kind; nothing without a store."""
+    """Return the tokens/s by shape of the study's earlier runs on this kind of device; empty without a store."""
     url = store_url(study, paths)
     if not Path(url.removeprefix("sqlite:///")).is_file():
         return {}
@@ -128,7 +128,7 @@ def seen_speeds(study: Study, paths: StudyPaths, kind: str) -> dict[Shape, float
 
 
 def estimate(study: Study, *, data: DataFacts, device: str) -> dict[str, str]:
-    """What the sweep will take by its plan, to be kept with it and held against what it took; nothing if unknown."""
+    """Estimate the sweep's time by its plan, for the report to compare with the time taken; empty if unknown."""
     where = _described(device)
     if where is None:
         return {}
@@ -141,9 +141,9 @@ def estimate(study: Study, *, data: DataFacts, device: str) -> dict[str, str]:
 
 
 def _described(device: str) -> Device | None:
-    """The workers' device, a card by its name alone: asking torch would take memory of it from the workers.
+    """Describe the workers' device, a card by its name alone: torch would take GPU memory from the workers to answer.
 
-    None: a card of which nothing is known.
+    None: an unknown card.
     """
     if device == "cpu":
         return describe(device)
@@ -155,7 +155,7 @@ def _described(device: str) -> Device | None:
 
 @contextmanager
 def _interrupts(say: Callable[[str], None]) -> Iterator[Callable[[], int]]:
-    """Count Ctrl-C instead of raising: the first lets evaluations finish, the second ends workers."""
+    """Count Ctrl-C instead of raising. The first lets runs pause at their next evaluation, the second stops them."""
     count = 0
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # what signal.signal calls

@@ -1,4 +1,4 @@
-"""The study that a person means by a name, a folder, a database or a YAML file."""
+"""Location of a study's results, given its name, its folder, its database or its YAML file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Located:
 def locate(study: str, *, out: Path | None = None) -> Located:
     """Find the results of `study`: a name (below runs/), a folder, a .db file, or the study's YAML file.
 
-    `out` is the folder that `sweep run --out` was given. Raises NotFound, naming what there is.
+    `out` is the folder given to `sweep run --out`. Raises NotFound, which names the studies that exist.
     """
     given = Path(study)
     if given.suffix in (".yaml", ".yml"):
@@ -57,7 +57,7 @@ def _named_in(path: Path) -> tuple[str, str | None]:
 
 
 def _only(url: str, name: str | None) -> str:
-    """The study in the store: the one called `name`, or the only one."""
+    """Name the study in the store: the one called `name`, or the only one."""
     with Reader(url) as reader:
         names = reader.names()
         where = reader.path

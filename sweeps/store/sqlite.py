@@ -1,4 +1,4 @@
-"""One driver a study: a lock on a file, and beside it who holds it."""
+"""SQLite: the file behind a URL, its connections, its errors in the user's words, and one driver per study."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from trainer.atomic import write_text
 
 @contextlib.contextmanager
 def hold(path: Path, *, what: str) -> Iterator[None]:
-    """Hold the lock file `path`; raises StoreBusy, saying who has `what` and since when, where another does.
+    """Hold the lock file `path`. Raises StoreBusy, which says who runs `what` and since when, where another holds it.
 
-    The lock is the system's: it ends with the process that holds it, however that ends.
+    The lock is the system's: it ends with the process that holds it, however that process ends.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = path.with_suffix(".holder.json")
@@ -47,17 +47,17 @@ def _holder(path: Path) -> str:
     try:
         who = json.loads(path.read_text(encoding="utf-8"))
         return f"process {who['pid']} on {who['host']} since {who['since']}"
-    except (OSError, ValueError, KeyError):  # it has only just taken the lock
+    except (OSError, ValueError, KeyError):  # the lock has just been taken
         return "another process"
 
 
 BUSY_SECONDS = 60.0
-"""how long a connection waits for another's lock"""
+"""seconds that a connection waits for another's lock"""
 _SUFFIXES = ("-wal", "-shm")
 
 
 def path_of(url: str) -> Path:
-    """The file of a sqlite:/// URL; raises StoreError for every other URL."""
+    """Return the file of a sqlite:/// URL. Raises StoreError for every other URL."""
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError as error:
@@ -76,11 +76,13 @@ def path_of(url: str) -> Path:
 
 
 def check_file(path: Path) -> None:
+    """Raise StoreError for a folder."""
     if path.is_dir():
         raise StoreError(f"{path}: is a folder; the store is a file, for example {path / 'study.db'}")
 
 
 def connect_to_write(path: Path) -> sqlite3.Connection:
+    """Connect for reading and writing, in WAL mode; makes the file."""
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -92,8 +94,9 @@ def connect_to_write(path: Path) -> sqlite3.Connection:
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
-    # Even a reader of a WAL file makes files beside it. Where it cannot (a copy on a read-only disk) and nobody
-    # else has, no writer is there either, and SQLite may take the file as unchanging.
+    """Connect for reading, also to a copy on a read-only disk."""
+    # Even a reader of a WAL file makes files beside it. Where it can't, and nobody else has made them, there is no
+    # writer either, so SQLite may treat the file as immutable.
     alone = not any(path.with_name(path.name + suffix).exists() for suffix in _SUFFIXES)
     unchanging = "&immutable=1" if alone and not os.access(path.parent, os.W_OK) else ""
     return sqlite3.connect(
@@ -103,7 +106,7 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def clear_errors(path: Path) -> Iterator[None]:
-    """SQLite's and the system's errors in the user's words."""
+    """Turn SQLite's and the system's errors into a StoreError in the user's words."""
     try:
         yield
     except OSError as error:

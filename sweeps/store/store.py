@@ -1,7 +1,7 @@
 """The store: Optuna's trials and our runs, points and events in one SQLite file.
 
-`Store` is the driver's, `Reader` everybody else's: `sweep status`, the report and optuna-dashboard read while a sweep
-writes. One process writes (see `Store.lock`), so nothing waits for locks.
+`Store` is for the driver, `Reader` for everything else: `sweep status`, the report and optuna-dashboard read while a
+sweep writes. One process writes (see `Store.lock`), so nothing waits for locks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from trainer.points import Point
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened: to a run, or to the study (run None)."""
+    """Something that happened to a run, or to the study (run None)."""
 
     run: int | None
     time: str
@@ -45,15 +45,15 @@ class Launch:
     """A run's last launch."""
 
     attempt: int
-    """its number, from 1; 0: never launched"""
+    """number of the launch, from 1; 0: never launched"""
     step: int
-    """updates done when the run ended; 0: it has not"""
+    """updates done when the run ended; 0: it has not ended"""
 
 
 class Reader:
-    """What a store holds, read without keeping its writer waiting.
+    """Reads a store without keeping its writer waiting.
 
-    Raises StoreError for a URL that isn't sqlite:///, and for a file that isn't there, isn't a store, or is newer
+    Raises StoreError for a URL that isn't sqlite:///, and for a file that doesn't exist, isn't a store, or is newer
     than this code.
     """
 
@@ -93,12 +93,12 @@ class Reader:
         self._engine.dispose()
 
     def names(self) -> list[str]:
-        """Names of the studies, oldest first."""
+        """Name the studies, oldest first."""
         with self._read() as connection:
             return list(connection.scalars(sa.select(tables.study.c.name).order_by(tables.study.c.id)))
 
     def results(self, name: str) -> Results:
-        """Everything found so far by the study `name`; raises NotFound."""
+        """Read everything recorded of the study `name`. Raises NotFound."""
         with self._read() as connection:
             study = self._study(connection, name)
             points: dict[int, list[Point]] = {}
@@ -120,7 +120,7 @@ class Reader:
         )
 
     def events(self, name: str) -> list[Event]:
-        """What happened in the study `name`, in order; raises NotFound."""
+        """Read the events of the study `name`, in order. Raises NotFound."""
         table = tables.event
         with self._read() as connection:
             study = self._study(connection, name)
@@ -150,12 +150,12 @@ class Reader:
 
 
 class Store(Reader):
-    """The store as its driver has it: reading, writing, and Optuna's storage. Makes and migrates the file."""
+    """Reads and writes a store, and opens Optuna's storage in it. Makes and migrates the file."""
 
     storage: optuna.storages.RDBStorage
 
     def _open(self) -> sa.Engine:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)  # our events say what its log would
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # our events say what Optuna's log would
         connect = functools.partial(connect_to_write, self.path)
         with clear_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,7 @@ class Store(Reader):
         self.storage.engine.dispose()
 
     def lock(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """Be the only driver of study `name` in this file; entering it raises StoreBusy where another is."""
+        """Be the only driver of study `name` in this file. Entering it raises StoreBusy where there is another."""
         return sqlite.hold(self.path.with_name(f"{self.path.name}.{name}.lock"), what=f"study {name!r}")
 
     def add_study(self, study: Study, *, data: DataFacts, provenance: Mapping[str, str]) -> None:
@@ -211,7 +211,7 @@ class Store(Reader):
     def update_study(
         self, name: str, *, study: Study | None = None, data: DataFacts | None = None, seconds: float | None = None
     ) -> None:
-        """Note a study that has grown, data that has moved, or the seconds it has taken so far."""
+        """Write a study that has grown, data that has moved, or the seconds taken so far."""
         values = {
             "spec": study.model_dump_json() if study is not None else None,
             "data": json.dumps(dataclasses.asdict(data)) if data is not None else None,
@@ -222,7 +222,7 @@ class Store(Reader):
             connection.execute(tables.study.update().where(tables.study.c.name == name).values(given))
 
     def add_run(self, name: str, run: Run, *, fingerprint: str, versions: Mapping[str, str], commit: str | None) -> Run:
-        """Write a run that is about to start; it comes back with its id."""
+        """Write a run that is about to start. Returns it with its id."""
         with self._write() as connection:
             study = self._study(connection, name)
             done = connection.execute(
@@ -254,7 +254,7 @@ class Store(Reader):
             return dataclasses.replace(run, id=int(done.inserted_primary_key[0]))
 
     def launched(self, run: int, *, device: str, attempt: int) -> None:
-        """The run is on its way, for the `attempt`-th time."""
+        """Write that the run starts for the `attempt`-th time."""
         self._update_run(run, device=device, attempt=attempt, outcome=Outcome.RUNNING, reason="", finished=None)
 
     def ended(
@@ -282,7 +282,7 @@ class Store(Reader):
         )
 
     def decided(self, name: str, run: int, pruning: Pruning) -> None:
-        """The pruner has decided against the run. Sparing it as a sentinel is an event; its stop becomes one later."""
+        """Write a decision to prune the run. Sparing it as a sentinel is an event now, stopping it when it ends."""
         with self._write() as connection:
             connection.execute(tables.run.update().where(tables.run.c.id == run).values(pruning=_json(pruning)))
             if pruning.sentinel:
@@ -293,14 +293,14 @@ class Store(Reader):
             connection.execute(tables.run.update().where(tables.run.c.id == run).values(values))
 
     def launches(self, name: str) -> dict[int, Launch]:
-        """How each run of the study was last launched, by the run's id."""
+        """Read how each run of the study was last launched, by the run's id."""
         with self._read() as connection:
             study = self._study(connection, name)
             rows = connection.execute(sa.select(tables.run).where(tables.run.c.study_id == study.id))
             return {row.id: Launch(attempt=row.attempt, step=row.step) for row in rows}
 
     def add_points(self, points: Sequence[tuple[int, Point]], *, name: str, seconds: float) -> None:
-        """Write (run, point) pairs, and the study's seconds so far, in one transaction; known points stay."""
+        """Write (run, point) pairs and the study's seconds so far in one transaction. Known points stay."""
         rows = [{"run_id": run, **vars(point)} for run, point in points]
         with self._write() as connection:
             if rows:

@@ -1,8 +1,8 @@
-"""Our tables, beside Optuna's in the same file, and the way there from every file ever released.
+"""Our tables beside Optuna's in the same file, and the migrations from every file ever released.
 
-`MIGRATIONS[n]` turns version n into n + 1; a file without our tables is version 0. A released
-migration is never edited: change a table by appending one, and by changing the table below, which
-says what the newest version looks like (a test holds the two together).
+`MIGRATIONS[n]` turns version n into n + 1. A file without our tables is version 0. A released migration is never
+edited: to change a table, append a migration and change the table below, which describes the newest version. A test
+holds the two together.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ run = Table(
     Column("attempt", Integer, nullable=False),
     Column("started", Text, nullable=False),
     Column("finished", Text),
-    Column("pruning", Text),  # JSON of results.Pruning; NULL: the pruner has not decided against it
+    Column("pruning", Text),  # JSON of records.Pruning; NULL: the pruner has not decided against it
     UniqueConstraint("study_id", "optuna_study", "trial"),
 )
 

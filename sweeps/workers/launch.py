@@ -1,8 +1,7 @@
-"""How a worker's process is started: what its environment is, and what it begins with.
+"""The start of a worker's process: its environment, and what it has imported when it begins.
 
-Those of a CPU are forked from a process that has imported torch for all of them, so that they, and what replaces them,
-start at once. A card's are started afresh: CUDA doesn't survive a fork, and nothing promises that an import leaves it
-alone.
+CPU workers are forked from one process that has imported torch for all of them, so that a worker, and its replacement
+after a crash, starts at once. A card's workers are spawned: CUDA doesn't survive a fork, and an import may touch it.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ from trainer.machine.cpu import cpu_cores
 from trainer.machine.device import cuda_devices
 
 _PRELOADED = ("trainer.run.loop", "sweeps.workers.worker")
-"""imported before a CPU's workers are forked"""
+"""modules imported before CPU workers are forked"""
 
 
 def warm_up() -> None:
-    """Where there is certainly no card, begin to import what workers need, while this process does other things.
+    """Begin to import what CPU workers need in the background, if there is certainly no card.
 
-    It takes seconds, and to ask torch whether there is a card takes as many.
+    The imports take seconds. Asking torch whether there is a card would take as long.
     """
     if not driver_is_here():
         _begin_imports()
 
 
 def start(device: str, *, threads: int, target: Callable[..., None], args: tuple[Any, ...], name: str) -> BaseProcess:
-    """A process for a worker on `device`, which calls `target(*args, environment)` and never hears Ctrl-C.
+    """Start a worker's process on `device`, which calls `target(*args, environment)` and never receives Ctrl-C.
 
-    `environment` is all that it is to have: a forked one was born with that of another day.
+    `environment` replaces the one that a forked process inherited from the fork server.
     """
     forked = device == "cpu" and _begin_imports()
     changes = environment(device, threads=threads, inherited=os.environ)
@@ -51,30 +50,30 @@ def start(device: str, *, threads: int, target: Callable[..., None], args: tuple
 
 
 def _begin_imports() -> bool:
-    """Start the process that workers of a CPU are forked from, if it isn't there. False: there can be none here."""
+    """Start the fork server of the CPU workers, if it isn't running. False: this system can have none."""
     if sys.platform != "linux":
         return False
     from multiprocessing import forkserver, resource_tracker  # not on every system
 
-    resource_tracker.ensure_running()  # which unblocks Ctrl-C when it starts
+    resource_tracker.ensure_running()  # it unblocks Ctrl-C when it starts
     multiprocessing.set_forkserver_preload(list(_PRELOADED))
     try:
         with _environment(environment("cpu", threads=1, inherited=os.environ)), _interrupts_blocked():
             forkserver.ensure_running()
-    except OSError:  # its socket can't be made, as where TMPDIR is too long for the path of one
+    except OSError:  # its socket can't be made, for example where TMPDIR is too long for a socket's path
         return False
     return True
 
 
 def environment(device: str, *, threads: int, inherited: Mapping[str, str]) -> dict[str, str]:
-    """What a worker's environment has beyond the inherited one; read by glibc, OpenMP and CUDA when it starts."""
+    """Variables that a worker adds to the inherited environment. glibc, OpenMP and CUDA read them at the start."""
     number = str(threads)
     changes = {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, "OPENBLAS_NUM_THREADS": number}
     kind, _, index = device.partition(":")
     if kind == "cpu":
         # torch must not even look for a GPU
         return {**changes, "CUDA_VISIBLE_DEVICES": "", **cpu.missing(inherited)}
-    # the worker sees one GPU, as cuda:0: a trial's config is the same on every device
+    # the worker sees one GPU, as cuda:0, so that a trial's config is the same on every device
     visible = [name for name in inherited.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     position = int(index or 0)
     return {**changes, "CUDA_VISIBLE_DEVICES": visible[position] if position < len(visible) else str(position)}
@@ -82,7 +81,7 @@ def environment(device: str, *, threads: int, inherited: Mapping[str, str]) -> d
 
 @contextlib.contextmanager
 def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """os.environ with `changes`, which a process that starts meanwhile inherits."""
+    """Change os.environ for the processes that start meanwhile."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:
@@ -97,7 +96,7 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """A process that starts meanwhile has Ctrl-C blocked until it ignores it itself."""
+    """Block Ctrl-C in the processes that start meanwhile, until they ignore it themselves."""
     if sys.platform == "win32":
         yield
         return
@@ -109,12 +108,12 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 def devices_here(choice: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of the workers' devices on this machine."""
+    """Name the workers' devices on this machine."""
     return devices_for(choice, cuda_devices=cuda_devices(), cpu_cores=cpu_cores())
 
 
 def devices_for(choice: str | Sequence[str], *, cuda_devices: int, cpu_cores: int) -> tuple[str, ...]:
-    """Names of the workers' devices: `auto` is every CUDA device, else a worker a CPU core."""
+    """Name the workers' devices. `auto` means every CUDA device; without one, a worker per CPU core."""
     if choice != "auto":
         return (choice,) if isinstance(choice, str) else tuple(choice)
     if cuda_devices:

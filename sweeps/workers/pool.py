@@ -1,4 +1,4 @@
-"""What the sweep and its workers say to each other, and the contract of every pool of workers."""
+"""Messages between the driver and its workers, and the contract of every pool of workers."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Job:
     run: int
     """id of the run"""
     attempt: int
-    """number of the launch; what an earlier launch still says is not listened to"""
+    """number of the launch; messages of an earlier launch are ignored"""
     config: TrainConfig
     data: Path
-    """folder of the data, as trainer.data.dataset.open_dataset takes it"""
+    """folder of the data, for trainer.data.dataset.open_dataset"""
     out: Path
-    """folder for checkpoints, resumed from where it has one, and for the log"""
+    """folder of the log and of checkpoints; the run resumes from one that is there"""
     device: str
     largest: int | None = None
-    """micro-batch that is still allowed, where larger ones ran out of memory; None: any"""
+    """largest micro-batch allowed, after larger ones ran out of memory; None: any"""
     sharers: int = 1
-    """workers that the device's memory is for"""
+    """workers that share the device's memory"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class PointMessage:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """The run has ended by itself, or as it was answered."""
+    """The run has ended, by itself or by an answer."""
 
     run: int
     attempt: int
@@ -56,9 +56,9 @@ class Crashed:
     run: int
     attempt: int
     text: str
-    """the traceback; of a user's mistake its message"""
+    """the traceback; for a user's mistake its message"""
     user_error: bool
-    """a mistake that only the user can mend, so that trying again is of no use"""
+    """a mistake that only the user can mend, so that a retry is useless"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,22 +81,22 @@ class Pool(Protocol):
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """One name a worker; several workers may share one ("cpu")."""
+        """One name per worker; several workers may share one ("cpu")."""
 
     def idle(self) -> list[str]:
         """Devices of the workers that have no job."""
 
     def start(self, job: Job) -> None:
-        """Give the job to an idle worker on its device; ValueError where there is none."""
+        """Give the job to an idle worker on its device. Raises ValueError where there is none."""
 
     def wait(self, timeout: float) -> list[Message]:
-        """What workers have said, after at most `timeout` seconds of silence. A PointMessage wants its `answer`."""
+        """Receive messages, waiting at most `timeout` seconds for the first. A PointMessage waits for its `answer`."""
 
     def answer(self, run: int, answer: Answer) -> None:
         """Let the run's worker go on from its last point."""
 
     def kill(self, run: int) -> None:
-        """End the run's worker now; nothing more is heard of this launch."""
+        """End the run's worker now. No message of this launch follows."""
 
     def close(self) -> None:
         """End all workers now."""

@@ -1,7 +1,7 @@
-"""Worker processes: one a device, warm (torch is imported and the data opened once, not once a trial, which would
-cost 3.5 s each on a CPU), replaced when they die.
+"""Worker processes, one per device, kept warm between jobs and replaced when they die.
 
-On a CPU one process a core with one thread each trains faster than one process with all of them (x1.14 to x1.49).
+torch is imported and the data opened once per worker; once per trial would cost 3.5 s each on a CPU. On a CPU one
+process per core with one thread each trains 1.14 to 1.49 times as fast as one process with all of the cores.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from sweeps.paths import log_of
-from sweeps.workers import launch, worker
+from sweeps.workers import launch
 from sweeps.workers.pool import Died, Finished, Job, Message, PointMessage, Work
+from sweeps.workers.worker import TrainJob, main
 from trainer.points import Answer
 
 TAIL_LINES = 25
 """lines of a worker's log shown when it dies"""
 
 _PATIENCE = 5.0
-"""seconds for a process to end by itself"""
+"""seconds that a process has to end by itself"""
 
 
 @dataclass
 class _Worker:
-    """One process and the job it has."""
+    """One process and its job."""
 
     number: int
     device: str
@@ -39,12 +40,11 @@ class _Worker:
 
 
 class ProcessPool:
-    """The `Pool` of processes: one a device, started by its first job and kept; one that dies is replaced at once.
+    """The `Pool` of processes, one per device, each started by its first job. One that dies is replaced at once.
 
-    A CPU worker has one thread, however many cores are idle: sums in another order would make a trial's result depend
-    on the number of workers. `cores` is what the workers of cards share. What they print goes to the runs' logs, and
-    outside of runs to
-    `logs`.
+    A CPU worker has one thread, however many cores are idle: with more threads sums would be in another order, and a
+    trial's result would depend on the number of workers. Workers of cards share `cores`. Output goes to the runs' logs,
+    outside of runs to `logs`.
     """
 
     def __init__(
@@ -56,24 +56,24 @@ class ProcessPool:
         work: Work | None = None,
     ) -> None:
         if not devices:
-            raise ValueError("a pool needs a device at least")
+            raise ValueError("a pool needs at least one device")
         self._workers = [_Worker(number, device) for number, device in enumerate(devices)]
         self._logs = logs
         self._cores = cores
-        self._work = work or worker.TrainJob()
+        self._work = work or TrainJob()
 
     def _threads(self, device: str) -> int:
         return 1 if device == "cpu" else max(1, self._cores // len(self._workers))
 
     @property
     def devices(self) -> tuple[str, ...]:
-        return tuple(one.device for one in self._workers)
+        return tuple(worker.device for worker in self._workers)
 
     def idle(self) -> list[str]:
-        return [one.device for one in self._workers if one.job is None]
+        return [worker.device for worker in self._workers if worker.job is None]
 
     def start(self, job: Job) -> None:
-        free = [one for one in self._workers if one.job is None and one.device == job.device]
+        free = [worker for worker in self._workers if worker.job is None and worker.device == job.device]
         if not free:
             raise ValueError(f"no idle worker on {job.device} for run {job.run}")
         chosen = free[0]
@@ -82,67 +82,67 @@ class ProcessPool:
         chosen.job = job
         job.out.mkdir(parents=True, exist_ok=True)
         assert chosen.connection is not None
-        # a broken pipe is a dead worker, which `wait` tells of
+        # a broken pipe means a dead worker, which `wait` reports
         with contextlib.suppress(OSError):
             chosen.connection.send(chosen.job)
 
     def wait(self, timeout: float) -> list[Message]:
-        busy = [one for one in self._workers if one.job is not None]
-        connections = [one.connection for one in busy if one.connection is not None]
+        busy = [worker for worker in self._workers if worker.job is not None]
+        connections = [worker.connection for worker in busy if worker.connection is not None]
         if connections:
             multiprocessing.connection.wait(connections, timeout)
         messages: list[Message] = []
-        for one in busy:
-            messages.extend(self._heard(one))
+        for worker in busy:
+            messages.extend(self._heard(worker))
         return messages
 
-    def _heard(self, one: _Worker) -> Iterator[Message]:
-        """What one worker has said; a closed pipe is its death."""
-        assert one.connection is not None
+    def _heard(self, worker: _Worker) -> Iterator[Message]:
+        """Receive what a worker has sent. A closed pipe means that it died."""
+        assert worker.connection is not None
         try:
-            while one.job is not None and one.connection.poll():
-                message: Message = one.connection.recv()
-                if (message.run, message.attempt) != (one.job.run, one.job.attempt):
-                    continue  # of a job that was taken from it
+            while worker.job is not None and worker.connection.poll():
+                message: Message = worker.connection.recv()
+                if (message.run, message.attempt) != (worker.job.run, worker.job.attempt):
+                    continue  # from a job that was taken away from it
                 if not isinstance(message, PointMessage):
-                    self._release(one, message)
+                    self._release(worker, message)
                 yield message
         except (EOFError, OSError):
-            job = one.job
+            job = worker.job
             assert job is not None
-            how = self._stop(one, patience=_PATIENCE)
-            one.job = None
-            self._replace(one)
-            text = f"the worker on {one.device} {how}; its last words:\n{self._tail(one, job)}"
+            how = self._stop(worker, patience=_PATIENCE)
+            worker.job = None
+            self._replace(worker)
+            text = f"the worker on {worker.device} {how}; its last words:\n{self._tail(worker, job)}"
             yield Died(run=job.run, attempt=job.attempt, text=text)
 
-    def _release(self, one: _Worker, message: Message) -> None:
-        one.job = None
-        if isinstance(message, Finished) and message.result.outcome == "oom" and one.device != "cpu":
-            # what ran out of GPU memory keeps some of it for as long as its process lives
-            self._stop(one)
-            self._replace(one)
+    def _release(self, worker: _Worker, message: Message) -> None:
+        worker.job = None
+        if isinstance(message, Finished) and message.result.outcome == "oom" and worker.device != "cpu":
+            # a process that ran out of GPU memory keeps some of it until it ends
+            self._stop(worker)
+            self._replace(worker)
 
     def answer(self, run: int, answer: Answer) -> None:
-        for one in self._workers:
-            if one.job is not None and one.job.run == run and one.connection is not None:
-                with contextlib.suppress(OSError):  # dead: `wait` tells
-                    one.connection.send(answer)
+        for worker in self._workers:
+            if worker.job is not None and worker.job.run == run and worker.connection is not None:
+                with contextlib.suppress(OSError):  # dead: `wait` reports it
+                    worker.connection.send(answer)
 
     def kill(self, run: int) -> None:
-        for one in self._workers:
-            if one.job is not None and one.job.run == run:
-                self._stop(one)
-                one.job = None
-                self._replace(one)
+        for worker in self._workers:
+            if worker.job is not None and worker.job.run == run:
+                self._stop(worker)
+                worker.job = None
+                self._replace(worker)
 
     def close(self) -> None:
-        for one in self._workers:
-            if one.job is None and one.connection is not None:
-                one.connection.close()  # an idle one ends by itself when its pipe does, and all of them at once
-        for one in self._workers:
-            self._stop(one, patience=_PATIENCE if one.job is None else 0.0)
-            one.job = None
+        for worker in self._workers:
+            if worker.job is None and worker.connection is not None:
+                worker.connection.close()  # an idle worker ends by itself when its pipe closes, all of them at once
+        for worker in self._workers:
+            self._stop(worker, patience=_PATIENCE if worker.job is None else 0.0)
+            worker.job = None
 
     def __enter__(self) -> ProcessPool:
         return self
@@ -150,27 +150,27 @@ class ProcessPool:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _replace(self, one: _Worker) -> None:
+    def _replace(self, worker: _Worker) -> None:
         """Start a fresh process in the worker's place."""
-        self._stop(one)
+        self._stop(worker)
         ours, theirs = multiprocessing.Pipe()
-        log = self._logs / f"worker-{one.number}.log"
+        log = self._logs / f"worker-{worker.number}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        threads = self._threads(one.device)
+        threads = self._threads(worker.device)
         process = launch.start(
-            one.device,
+            worker.device,
             threads=threads,
-            target=worker.main,
+            target=main,
             args=(theirs, log, threads, self._work),
-            name=f"sweep-worker-{one.number}",
+            name=f"sweep-worker-{worker.number}",
         )
         theirs.close()
-        one.process, one.connection = process, ours
+        worker.process, worker.connection = process, ours
 
-    def _stop(self, one: _Worker, *, patience: float = 0.0) -> str:
-        """End the worker's process, if there is one, after `patience` seconds at most; how it ended, in words."""
-        process, connection = one.process, one.connection
-        one.process = one.connection = None
+    def _stop(self, worker: _Worker, *, patience: float = 0.0) -> str:
+        """End the process, if there is one, after at most `patience` seconds. Returns how it ended, in words."""
+        process, connection = worker.process, worker.connection
+        worker.process = worker.connection = None
         if connection is not None:
             connection.close()
         if process is None:
@@ -182,8 +182,8 @@ class ProcessPool:
         process.close()
         return f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
 
-    def _tail(self, one: _Worker, job: Job) -> str:
-        for path in (log_of(job.out), self._logs / f"worker-{one.number}.log"):
+    def _tail(self, worker: _Worker, job: Job) -> str:
+        for path in (log_of(job.out), self._logs / f"worker-{worker.number}.log"):
             if path.exists():
                 lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
                 if lines:

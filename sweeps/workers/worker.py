@@ -1,4 +1,4 @@
-"""What runs in a worker's process: jobs come in by a pipe, points and results go out by it."""
+"""The worker's process: jobs come in through a pipe, points and results go out through it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
-    """Trains a job with trainer.run.loop, in a split that fits. The worker imports that loop, its parent never does.
+    """Trains a job with trainer.run.loop, in micro-batches that fit. Only the worker imports the loop, not the driver.
 
-    `checkpoint_seconds`: least time between a run's checkpoints, which (and an evaluation interval) is what a killed
-    worker loses at most; half a gigabyte at each evaluation would cost more than it saves.
+    `checkpoint_seconds`: the least time between a run's checkpoints. A killed worker loses at most that and an
+    evaluation interval. Half a gigabyte at each evaluation would cost more than it saves.
     """
 
     checkpoint_seconds: float = 30.0
@@ -41,8 +41,8 @@ class TrainJob:
         from trainer.machine.microbatch import Infeasible
         from trainer.run.loop import train
 
-        # a worker sees one GPU, so a config says the same on every device
-        # a sweep keeps evaluations alone; reading each step's loss would stop the GPU's queue
+        # The worker sees one GPU, so the config says `cuda` on every device. A sweep keeps evaluations only: reading
+        # each step's loss would stall the GPU's queue.
         kind = job.device.partition(":")[0]
         asked = job.config.replace(device=kind, log_interval=job.config.eval_interval)
         try:
@@ -59,7 +59,7 @@ class TrainJob:
 
 
 def fitted(config: TrainConfig, job: Job) -> TrainConfig:
-    """The run in micro-batches that fit its device as it is now. Raises microbatch.Infeasible."""
+    """Split the run into micro-batches that fit into the memory that is free now. Raises microbatch.Infeasible."""
     from trainer.machine import device, microbatch
     from trainer.run import probe
 
@@ -84,17 +84,18 @@ def _dataset(path: Path) -> Dataset:
 
 
 def main(connection: Connection, log: Path, threads: int, work: Work, environment: Mapping[str, str]) -> None:
-    """A worker's life: do jobs until the parent closes the pipe, or is no more.
+    """Do jobs until the driver closes the pipe or is gone.
 
-    `environment`: what this process is to have, which the one that it was forked from may have had otherwise.
+    `log`: where output outside of runs goes. `threads`: of torch. `environment`: replaces the environment inherited
+    from the fork server.
     """
     os.environ.clear()
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the driver decides
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _print_to(log)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     if isinstance(work, TrainJob):
         importlib.import_module("torch").set_num_threads(threads)
         importlib.import_module("trainer.run.loop")
@@ -105,23 +106,23 @@ def main(connection: Connection, log: Path, threads: int, work: Work, environmen
             connection.send(do(work, job, functools.partial(_ask, connection, job)))
             _print_to(log)
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            return  # the parent has closed the pipe
+            return  # the driver has closed the pipe
 
 
 def do(work: Work, job: Job, report: Report) -> Finished | Crashed:
-    """Do the job; an exception becomes a message."""
+    """Do the job and turn an exception into a message."""
     try:
         return Finished(run=job.run, attempt=job.attempt, result=work(job, report))
     except UserError as error:
         return Crashed(run=job.run, attempt=job.attempt, text=str(error), user_error=True)
-    except ParentGone:
+    except DriverGone:
         raise
-    except Exception:  # noqa: BLE001  # the boundary: the parent decides what becomes of the run
+    except Exception:  # noqa: BLE001  # the process boundary: the driver decides what becomes of the run
         return Crashed(run=job.run, attempt=job.attempt, text=traceback.format_exc(), user_error=False)
 
 
-class ParentGone(EOFError):
-    """The pipe to the parent is closed."""
+class DriverGone(EOFError):
+    """The pipe to the driver is closed."""
 
 
 def _ask(connection: Connection, job: Job, point: Point) -> Answer:
@@ -129,20 +130,20 @@ def _ask(connection: Connection, job: Job, point: Point) -> Answer:
         connection.send(PointMessage(run=job.run, attempt=job.attempt, point=point))
         answer: Answer = connection.recv()
     except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-        raise ParentGone from error
+        raise DriverGone from error
     return answer
 
 
-def _end_with_parent() -> None:
-    """End with a parent that was killed: a resumed sweep must not find this worker writing into its runs."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
+def _end_with_driver() -> None:
+    """End when the driver is killed, so that a resumed sweep doesn't find this worker writing into its runs."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
         os._exit(1)
 
 
 def _print_to(path: Path) -> None:
-    """Let everything this process prints, C libraries included, go to the end of a file."""
+    """Append everything that this process prints, C libraries included, to a file."""
     sys.stdout.flush()
     sys.stderr.flush()
     path.parent.mkdir(parents=True, exist_ok=True)

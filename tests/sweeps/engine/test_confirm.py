@@ -253,7 +253,7 @@ def test_a_knob_that_diverges_alone_is_of_no_use_alone_and_gets_no_more_seeds() 
     assert (knob.word, knob.diverged) in ((KnobWord.NECESSARY, 1), (KnobWord.HURTS, 1))
     other = next(each for each in found.knobs if each.knob != "learning_rate")
     assert other.diverged == 0
-    assert alone not in confirm._undecided(Evidence(results), found)
+    assert alone not in confirm.Questions(Evidence(results), found).undecided()
 
 
 def test_half_is_half_and_keeps_its_schedule() -> None:
