@@ -139,7 +139,7 @@ class TestPlainView:
         said: list[str] = []
         view = PlainView(said.append)
         view.begun(synthetic.study(), synthetic.BASELINE, runs()[:3])
-        assert said == ["note: going on with study 'plateau': 3 runs of it done before"]
+        assert said == ["note: continuing study 'plateau': 3 runs ended before"]
 
 
 class TestLiveView:
