@@ -71,7 +71,7 @@ def results(*runs: Run, **provenance: str) -> Results:
 
 
 def nanogpt_configurator(text: str, *arguments: str) -> dict[str, Any]:
-    """What nanoGPT's configurator.py makes of a config file and of --key=value arguments (its globals, after)."""
+    """Return nanoGPT's globals after its configurator.py has read a config file and --key=value arguments."""
     namespace: dict[str, Any] = dict(nanogpt.DEFAULTS)
     exec(text, namespace)  # noqa: S102  # it is what nanoGPT does, and the text is ours
     del namespace["__builtins__"]
@@ -91,7 +91,7 @@ def nanogpt_configurator(text: str, *arguments: str) -> dict[str, Any]:
 
 
 def comments(text: str) -> str:
-    """The comments of a config, unwrapped: one space between words."""
+    """Return the comments of a config, unwrapped: one space between words."""
     return " ".join(" ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#")).split())
 
 

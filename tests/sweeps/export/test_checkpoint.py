@@ -1,4 +1,4 @@
-"""Checkpoints for nanoGPT: its own way of resuming from them, the refusals."""
+"""Checkpoints for nanoGPT: resuming as nanoGPT does, and refusals to write."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def nanogpt_model(config: TrainConfig) -> torch.nn.Module:
 
 @pytest.fixture
 def trained(tmp_path):
-    """A run's folder with the checkpoint of two updates, its config and its model."""
+    """Return a run's folder with a checkpoint after two updates, its config and its model."""
     from trainer.model.optim import make_optimizer
     from trainer.run import checkpoint
 
@@ -52,8 +52,8 @@ def trained(tmp_path):
 
 def test_nanogpt_resumes_from_the_checkpoint(trained, tmp_path):
     source, mine, model = trained
-    made = nanogpt_config(mine, data=data(vocab_size=11), iters=1200)
-    path = export_checkpoint(source, made, tmp_path / "out")
+    exported = nanogpt_config(mine, data=data(vocab_size=11), iters=1200)
+    path = export_checkpoint(source, exported, tmp_path / "out")
     assert path == tmp_path / "out" / "ckpt.pt"
     assert [file.name for file in path.parent.iterdir()] == ["ckpt.pt"]
 
@@ -72,7 +72,7 @@ def test_nanogpt_resumes_from_the_checkpoint(trained, tmp_path):
         "vocab_size": 11,
         "dropout": 0.0,
     }
-    assert form["config"] == {**nanogpt.DEFAULTS, **made.settings, "out_dir": str(tmp_path / "out")}
+    assert form["config"] == {**nanogpt.DEFAULTS, **exported.settings, "out_dir": str(tmp_path / "out")}
 
     # as nanoGPT does on init_from='resume': model from model_args, then weights and optimizer
     again = nanogpt_model(TrainConfig(**form["model_args"]))
@@ -89,22 +89,22 @@ def test_nanogpt_resumes_from_the_checkpoint(trained, tmp_path):
 
 def test_a_checkpoint_is_not_written_over_another(trained, tmp_path):
     source, mine, _ = trained
-    made = nanogpt_config(mine, data=data(vocab_size=11))
-    path = export_checkpoint(source, made, tmp_path / "out")
+    exported = nanogpt_config(mine, data=data(vocab_size=11))
+    path = export_checkpoint(source, exported, tmp_path / "out")
     before = path.read_bytes()
     with pytest.raises(ExportError, match=r"ckpt\.pt: already exists; choose another folder with --checkpoint"):
-        export_checkpoint(source, made, tmp_path / "out")
+        export_checkpoint(source, exported, tmp_path / "out")
     with pytest.raises(ExportError, match="already exists"):
-        export_checkpoint(source, made, source)
+        export_checkpoint(source, exported, source)
     assert path.read_bytes() == before
 
 
 def test_a_run_whose_checkpoint_is_gone(tmp_path):
-    made = nanogpt_config(config(), data=data())
+    exported = nanogpt_config(config(), data=data())
     with pytest.raises(
         CheckpointError, match=r"holds no checkpoint .*those of the best trial and of the baseline are kept"
     ):
-        export_checkpoint(tmp_path, made, tmp_path / "out")
+        export_checkpoint(tmp_path, exported, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -1,4 +1,4 @@
-"""Configs for nanoGPT: nanoGPT's own reading of them, what it does differently, the files."""
+"""Configs for nanoGPT: read back as nanoGPT reads them, its differences, the files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainer.errors import ConfigError
 
 
 def test_nanogpt_takes_the_file_as_its_settings(tmp_path):
-    made = nanogpt_config(config(dropout=0.0), data=data(), evidence=["a fact"], out_dir="out-x")
+    exported = nanogpt_config(config(dropout=0.0), data=data(), evidence=["a fact"], out_dir="out-x")
     expected = {
         **{key: SMALL[key] for key in SMALL},
         "dropout": 0.0,
@@ -40,11 +40,11 @@ def test_nanogpt_takes_the_file_as_its_settings(tmp_path):
         "always_save_checkpoint": True,
         "eval_iters": 20,
     }
-    assert dict(made.settings) == expected
-    assert nanogpt_configurator(made.text) == {**nanogpt.DEFAULTS, **expected}
-    assert read(made.text, tmp_path) == expected
+    assert dict(exported.settings) == expected
+    assert nanogpt_configurator(exported.text) == {**nanogpt.DEFAULTS, **expected}
+    assert read(exported.text, tmp_path) == expected
     for argument in ("--dropout=0.1", "--learning_rate=3e-4", "--max_iters=10", "--compile=False", "--dataset=x"):
-        nanogpt_configurator(made.text, argument)
+        nanogpt_configurator(exported.text, argument)
 
 
 @st.composite
@@ -92,34 +92,42 @@ def configs(draw: st.DrawFn) -> TrainConfig:
 )
 def test_every_config_comes_back_with_values_and_types(tmp_path, config, iters, facts, path, cuda):
     try:
-        made = nanogpt_config(config, data=data(f"/{path}"), evidence=facts, iters=iters, cuda=cuda)
+        exported = nanogpt_config(config, data=data(f"/{path}"), evidence=facts, iters=iters, cuda=cuda)
     except ConfigError:
         assert iters is not None
         return
-    seen = nanogpt_configurator(made.text)
-    assert {key: seen[key] for key in made.settings} == dict(made.settings)
-    assert read(made.text, tmp_path) == dict(made.settings)
+    seen = nanogpt_configurator(exported.text)
+    assert {key: seen[key] for key in exported.settings} == dict(exported.settings)
+    assert read(exported.text, tmp_path) == dict(exported.settings)
     assert seen.keys() == nanogpt.DEFAULTS.keys(), "nothing but nanoGPT's keys"
     assert all(type(seen[key]) is type(default) for key, default in nanogpt.DEFAULTS.items())
-    assert made.settings.keys() >= {"max_iters", "lr_decay_iters", "warmup_iters", "min_lr"}
+    assert exported.settings.keys() >= {"max_iters", "lr_decay_iters", "warmup_iters", "min_lr"}
     if iters is None:
-        same = set(made.settings) - {"dataset", "out_dir", "eval_iters", "log_interval", "device", "dtype", "compile"}
-        assert {key: made.settings[key] for key in same} == {key: config.as_dict()[key] for key in same}
+        same = set(exported.settings) - {
+            "dataset",
+            "out_dir",
+            "eval_iters",
+            "log_interval",
+            "device",
+            "dtype",
+            "compile",
+        }
+        assert {key: exported.settings[key] for key in same} == {key: config.as_dict()[key] for key in same}
     else:
-        assert made.settings["max_iters"] == iters
-        assert made.settings["warmup_iters"] < made.settings["lr_decay_iters"] or not config.decay_lr
+        assert exported.settings["max_iters"] == iters
+        assert exported.settings["warmup_iters"] < exported.settings["lr_decay_iters"] or not config.decay_lr
 
 
 def test_numpy_scalars_become_plain_numbers():
-    made = nanogpt_config(config(), data=data())
+    exported = nanogpt_config(config(), data=data())
     odd = dataclasses.replace(config())
     object.__setattr__(odd, "learning_rate", np.float64(1e-3))
     object.__setattr__(odd, "n_embd", np.int64(16))
-    assert nanogpt_config(odd, data=data()).text == made.text
+    assert nanogpt_config(odd, data=data()).text == exported.text
 
 
 @pytest.mark.parametrize(
-    ("changes", "facts", "said"),
+    ("changes", "facts", "expected"),
     [
         ({}, {}, "see other batches"),
         ({"sampling": "nanogpt"}, {}, None),
@@ -138,14 +146,14 @@ def test_numpy_scalars_become_plain_numbers():
         ),
     ],
 )
-def test_what_nanogpt_cannot_express_is_said(changes, facts, said):
-    made = nanogpt_config(config(**changes), data=data(**facts))
-    if said is None:
-        assert made.notes == ()
+def test_what_nanogpt_cannot_express_is_said(changes, facts, expected):
+    exported = nanogpt_config(config(**changes), data=data(**facts))
+    if expected is None:
+        assert exported.notes == ()
     else:
-        assert sum(said in note for note in made.notes) == 1
-    assert ("What nanoGPT does differently" in made.text) is bool(made.notes)
-    assert ("uint32" in " ".join(made.notes)) is (facts.get("vocab_size", 0) > 65_536)
+        assert sum(expected in note for note in exported.notes) == 1
+    assert ("What nanoGPT does differently" in exported.text) is bool(exported.notes)
+    assert ("uint32" in " ".join(exported.notes)) is (facts.get("vocab_size", 0) > 65_536)
 
 
 def test_a_folder_that_says_its_vocabulary_needs_no_note(tmp_path):
@@ -176,8 +184,8 @@ def test_evaluations_divide_the_run_where_they_can(iters, interval):
 
 @pytest.mark.parametrize(("accumulation", "iters", "got"), [(2, 600, 20), (8, 600, 48), (2, 20_000, 200)])
 def test_evaluations_cost_a_fifth_of_the_training_at_most(accumulation, iters, got):
-    made = nanogpt_config(config(gradient_accumulation_steps=accumulation), data=data(), iters=iters)
-    assert made.settings["eval_iters"] == got
+    exported = nanogpt_config(config(gradient_accumulation_steps=accumulation), data=data(), iters=iters)
+    assert exported.settings["eval_iters"] == got
 
 
 @pytest.mark.parametrize("iters", [0, -5])
@@ -187,27 +195,27 @@ def test_a_run_has_iterations(iters):
 
 
 def test_a_config_is_written_once(tmp_path):
-    made = nanogpt_config(config(), data=data())
+    exported = nanogpt_config(config(), data=data())
     path = tmp_path / "new" / "best.py"
-    assert write_config(made, path) == path
-    assert path.read_text(encoding="ascii") == made.text
+    assert write_config(exported, path) == path
+    assert path.read_text(encoding="ascii") == exported.text
     assert [file.name for file in path.parent.iterdir()] == ["best.py"]
-    write_config(made, path)  # the same again is no harm
+    write_config(exported, path)  # the same text may be written again
     other = nanogpt_config(config(n_layer=3), data=data())
     with pytest.raises(ExportError, match=r"best\.py: already exists with other content; choose another name"):
         write_config(other, path)
-    assert path.read_text(encoding="ascii") == made.text
+    assert path.read_text(encoding="ascii") == exported.text
 
 
 def test_where_a_config_cannot_be_written(tmp_path):
-    made = nanogpt_config(config(), data=data())
+    exported = nanogpt_config(config(), data=data())
     with pytest.raises(ExportError, match="reads an argument with '=' as a setting"):
-        write_config(made, tmp_path / "lr=3.py")
+        write_config(exported, tmp_path / "lr=3.py")
     with pytest.raises(ExportError, match="already exists"):
-        write_config(made, tmp_path)
+        write_config(exported, tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="cannot be written"):
-        write_config(made, tmp_path / "file" / "best.py")
+        write_config(exported, tmp_path / "file" / "best.py")
 
 
 def test_every_section_key_is_nanogpts():

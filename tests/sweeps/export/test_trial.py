@@ -31,23 +31,25 @@ HOSTILE = [
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_name_gets_out_of_its_comment(name):
     hostile = run(optuna_study=name, label=name, reason=name, outcome="failed", val_loss=None)
-    made = export_run(Findings(results(hostile, **{"version": name, name: "x"})), hostile, date=name)
-    assert made.text.isascii()
-    assert nanogpt_configurator(made.text)["learning_rate"] == 1e-3
-    statements = ast.parse(made.text).body
+    exported = export_run(Findings(results(hostile, **{"version": name, name: "x"})), hostile, date=name)
+    assert exported.text.isascii()
+    assert nanogpt_configurator(exported.text)["learning_rate"] == 1e-3
+    statements = ast.parse(exported.text).body
     assert all(isinstance(statement, ast.Assign) for statement in statements)
-    assert len(statements) == len(made.settings)
-    cookie = re.compile(r"^[ \t\f]*#.*?coding[:=]")  # of PEP 263: Python looks for it in the first two lines
-    assert not any(cookie.match(line) for line in made.text.splitlines()[:2])
-    assert re.fullmatch(r"out-[A-Za-z0-9._-]+-7", str(made.settings["out_dir"]))
+    assert len(statements) == len(exported.settings)
+    cookie = re.compile(r"^[ \t\f]*#.*?coding[:=]")  # PEP 263: Python looks for it in the first two lines
+    assert not any(cookie.match(line) for line in exported.text.splitlines()[:2])
+    assert re.fullmatch(r"out-[A-Za-z0-9._-]+-7", str(exported.settings["out_dir"]))
 
 
 def test_the_evidence_stands_in_the_comments():
     seeds = [run(n, origin="baseline", val_loss=loss) for n, loss in enumerate([3.5, 3.7, 3.6])]
     unfinished = run(3, origin="baseline", outcome="failed", val_loss=None)
     best = run(7, label="dropout 0", seed=1338)
-    made = export_run(Findings(results(*seeds, unfinished, best, torch="2.13", commit="abc")), best, date="2026-11-24")
-    said = comments(made.text)
+    exported = export_run(
+        Findings(results(*seeds, unfinished, best, torch="2.13", commit="abc")), best, date="2026-11-24"
+    )
+    text = comments(exported.text)
     for fact in (
         "study plateau, trial 7 (dropout 0), seed 1338",
         "final validation loss: 3.2500 +- 0.0125 (standard error over the windows) nats per token",
@@ -58,21 +60,21 @@ def test_the_evidence_stands_in_the_comments():
         "torch: 2.13",
         "commit: abc",
     ):
-        assert fact in said
-    assert all(comments(f"# {note}") in said for note in made.notes)
-    assert made.settings["out_dir"] == "out-plateau-7"
+        assert fact in text
+    assert all(comments(f"# {note}") in text for note in exported.notes)
+    assert exported.settings["out_dir"] == "out-plateau-7"
 
 
 @pytest.mark.parametrize(
-    ("losses", "said"),
+    ("losses", "expected"),
     [
         ([], "no complete run to compare with"),
         ([3.5], "3.5000 nats per token, 1 seed, so its spread is unknown"),
     ],
 )
-def test_few_baseline_seeds(losses, said):
+def test_few_baseline_seeds(losses, expected):
     seeds = [run(n, origin="baseline", val_loss=loss) for n, loss in enumerate(losses)]
-    assert any(said in line for line in evidence_lines(Findings(results(*seeds)), run(), date="d"))
+    assert any(expected in line for line in evidence_lines(Findings(results(*seeds)), run(), date="d"))
 
 
 def test_a_run_that_did_not_complete_has_no_loss_to_show():
@@ -83,8 +85,8 @@ def test_a_run_that_did_not_complete_has_no_loss_to_show():
 
 def test_a_run_on_a_cpu_is_exported_for_a_cpu():
     slow = run(device="cpu")
-    made = export_run(Findings(results(slow)), slow, date="d").settings
-    assert (made["device"], made["dtype"], made["compile"]) == ("cpu", "float32", False)
+    exported = export_run(Findings(results(slow)), slow, date="d").settings
+    assert (exported["device"], exported["dtype"], exported["compile"]) == ("cpu", "float32", False)
 
 
 def test_a_best_that_is_shown_is_exported_with_its_verdict() -> None:
@@ -101,4 +103,4 @@ def test_noise_is_not_called_best() -> None:
     assert Findings(found).attribution is not None
     with pytest.raises(ExportError, match="--force"):
         check_best(Findings(found))
-    check_best(Findings(confirming.searched(confirming.flat, trials=12)))  # nothing was confirmed: it is only screened
+    check_best(Findings(confirming.searched(confirming.flat, trials=12)))  # only screened, nothing confirmed

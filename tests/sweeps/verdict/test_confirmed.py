@@ -16,8 +16,8 @@ from tests.helpers import attributions
 from tests.helpers.attributions import CASES, KNOBS, attribution, bimodal, contrast, findings_of, gain, knob
 
 
-def words(found: Attribution) -> Verdict:
-    return verdict(findings_of(found))
+def words(judged: Attribution) -> Verdict:
+    return verdict(findings_of(judged))
 
 
 WHOLE = "by 0.510 nats (95 % interval 0.482 to 0.538, 5 paired seeds)"
@@ -89,21 +89,21 @@ def test_headline_of_variants(changes: dict[str, object], headline: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("plateaued", "said"),
+    ("plateaued", "expected"),
     [
         ((0, 4), "The short baseline runs were not on a plateau (0 of 4 ended on one)"),
         ((1, 5), "Most of the short baseline runs were not on a plateau (1 of 5 ended on one)"),
         ((2, 4), "Half of the short baseline runs were not on a plateau (2 of 4 ended on one)"),
     ],
 )
-def test_an_improvement_says_that_the_baseline_was_on_no_plateau(plateaued: tuple[int, int], said: str) -> None:
+def test_an_improvement_says_that_the_baseline_was_on_no_plateau(plateaued: tuple[int, int], expected: str) -> None:
     proof = words(attribution(word=BestWord.IMPROVES, plateaued=plateaued)).proof
-    assert proof[0].startswith(f"{said}, so the word is “improves”")
+    assert proof[0].startswith(f"{expected}, so the word is “improves”")
     assert words(attribution()).proof[0] == "4 of 5 baseline runs ended on a plateau, judged by their own curves."
 
 
 def test_the_proof_has_one_sided_bounds() -> None:
-    # t(.95, 4) = 2.1318: 0.51 - 0.0213, 0.25 - 0.0213
+    # t(0.95, 4) = 2.1318: 0.51 - 0.0213, 0.25 - 0.0213
     _, effect, lasting = words(attribution()).proof
     assert effect.endswith("the one-sided 95 % lower bound is +0.489, above the 0.02 nats set beforehand.")
     assert lasting.startswith("More than a head start: ")
@@ -111,14 +111,14 @@ def test_the_proof_has_one_sided_bounds() -> None:
     _, effect, lasting = words(CASES["head start?"]()).proof
     assert lasting.startswith("A head start is not ruled out: ")
     assert words(CASES["head start"]()).proof[2].startswith("A head start: ")
-    # 0.05 - t(.95, 2) * 0.02 = 0.05 - 0.058
+    # 0.05 - t(0.95, 2) * 0.02 = 0.05 - 0.058
     assert "lower bound is −0.008, not above the 0.02 nats set beforehand" in words(CASES["undecided"]()).proof[1]
     missing = words(attribution(word=BestWord.NONE, decided=False, lasting=None)).proof[-1]
     assert missing == "Runs of half the length are missing, so a head start is not ruled out."
 
 
 @pytest.mark.parametrize(
-    ("effect", "said"),
+    ("effect", "expected"),
     [
         (bimodal(2, 3), "; 3 of 5 seeds broke through (gained more than 0.02 nats)"),
         (bimodal(0, 5), "; 5 of 5 seeds broke through (gained more than 0.02 nats)"),
@@ -128,32 +128,32 @@ def test_the_proof_has_one_sided_bounds() -> None:
         (gain(-0.5, se=0.01), ""),
     ],
 )
-def test_outcomes_that_differ_in_kind_are_counted(effect: Contrast, said: str) -> None:
+def test_outcomes_that_differ_in_kind_are_counted(effect: Contrast, expected: str) -> None:
     one = knob("learning_rate", KnobWord.UNKNOWN, effect, more_seeds=3)
     sentence = words(attribution(knobs=(one,), pair=None)).knobs[0]
-    assert (said in sentence) if said else ("seeds broke" not in sentence and "seeds gained" not in sentence)
+    assert (expected in sentence) if expected else ("seeds broke" not in sentence and "seeds gained" not in sentence)
     if effect.method == "permutation":
         assert "5 seeds, by permutation, too few for an interval, p = 0.031)" in sentence
         assert any("is by permutation" in caution for caution in words(attribution(effect=effect)).cautions)
     proof = words(attribution(effect=effect)).proof[1]
-    assert proof.endswith(f"{said}.") if said else not proof.endswith(").")
+    assert proof.endswith(f"{expected}.") if expected else not proof.endswith(").")
 
 
 @pytest.mark.parametrize(
-    ("stuck", "through", "said"),
+    ("stuck", "through", "expected"),
     [
         (1, 3, "(4 seeds, by permutation, too few for an interval); one-sided p = 0.062, not above the 0.02 nats"),
         (1, 4, "(5 seeds, by permutation, too few for an interval); the one-sided 95 % lower bound is "),
         (1, 6, ", 7 seeds, by permutation); the one-sided 95 % lower bound is "),
     ],
 )
-def test_few_seeds_have_no_interval_by_permutation(stuck: int, through: int, said: str) -> None:
-    found = attribution(effect=bimodal(stuck, through))
-    assert said in words(found).proof[1]
+def test_few_seeds_have_no_interval_by_permutation(stuck: int, through: int, expected: str) -> None:
+    judged = attribution(effect=bimodal(stuck, through))
+    assert expected in words(judged).proof[1]
 
 
 @pytest.mark.parametrize(
-    ("methods", "said"),
+    ("methods", "expected"),
     [
         ({"paired"}, ["paired by seed"]),
         ({"layout"}, ["paired by seed", "to estimate their noise"]),
@@ -161,12 +161,12 @@ def test_few_seeds_have_no_interval_by_permutation(stuck: int, through: int, sai
         ({"paired", "permutation"}, ["paired by seed", "by permutation"]),
     ],
 )
-def test_how_intervals_were_made_is_said_of_those_there_are(methods: set[str], said: list[str]) -> None:
+def test_how_intervals_were_made_is_said_of_those_there_are(methods: set[str], expected: list[str]) -> None:
     made = [gain(0.3, method=method) for method in sorted(methods)]
     knobs = tuple(knob("dropout", KnobWord.ALONE, effect) for effect in made[1:])
     cautions = words(attribution(effect=made[0], lasting=None, advice=(), knobs=knobs)).cautions
     every = ["paired by seed", "to estimate their noise", "are unpaired", "by permutation"]
-    assert [each for each in every if any(each in caution for caution in cautions)] == said
+    assert [each for each in every if any(each in caution for caution in cautions)] == expected
 
 
 def test_a_knobs_sentence() -> None:
@@ -184,7 +184,7 @@ def test_a_knobs_sentence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"alone": None}, "not enough evidence; it was not run alone on a fresh seed."),
         ({"alone": gain(0.1, n=1)}, "alone it gains +0.100 nats (1 paired seed, noise unknown)."),
@@ -206,9 +206,9 @@ def test_a_knobs_sentence() -> None:
         ),
     ],
 )
-def test_what_would_decide_a_knob(changes: dict[str, object], said: str) -> None:
+def test_what_would_decide_a_knob(changes: dict[str, object], expected: str) -> None:
     one = dataclasses.replace(knob("n_embd", KnobWord.UNKNOWN, None), **changes)
-    assert words(attribution(knobs=(KNOBS[0], one), pair=None)).knobs[1].endswith(said)
+    assert words(attribution(knobs=(KNOBS[0], one), pair=None)).knobs[1].endswith(expected)
 
 
 @pytest.mark.parametrize(("case", "open_"), [("undecided", True), ("nothing", False), ("diverged", False)])
@@ -231,16 +231,16 @@ def test_pair_and_path() -> None:
 
 
 def test_advice() -> None:
-    said = words(attribution()).candidates
+    sentences = words(attribution()).candidates
     labels = ["learning_rate 0.002: right;", "dropout 0.2, weight_decay 0.2: wrong;"]
     labels += ["warmup_iters 60: no effect shown;", "beta2 0.99: not enough evidence;"]
-    for sentence, label, moved in zip(said, labels, ("gains", "loses", "gains", "gains"), strict=True):
+    for sentence, label, moved in zip(sentences, labels, ("gains", "loses", "gains", "gains"), strict=True):
         assert sentence.startswith(f"Advice {label} it {moved} ")
-    assert said[1] == (
+    assert sentences[1] == (
         "Advice dropout 0.2, weight_decay 0.2: wrong; it loses 0.080 nats (95 % interval 0.052 to 0.108, 5 paired "
         "seeds)."
     )
-    assert said[3].endswith("; about 4 more seeds would decide it.")
+    assert sentences[3].endswith("; about 4 more seeds would decide it.")
     lost = attributions.advice(0, AdviceWord.WRONG, None, diverged=2)
     assert words(attribution(advice=(lost,))).candidates == (
         "Advice dropout 0.2, weight_decay 0.2: wrong; it diverged or did not fit in memory with 2 seeds.",
@@ -272,8 +272,8 @@ def test_advice() -> None:
 
 
 def test_two_knobs_alone_without_the_best() -> None:
-    found = dataclasses.replace(CASES["one alone"](), knobs=KNOBS)
-    assert words(found).headline == (
+    judged = dataclasses.replace(CASES["one alone"](), knobs=KNOBS)
+    assert words(judged).headline == (
         "Learning rate and width each break the plateau alone, learning rate by 0.400 nats; the search's best config, "
         "which also changes width and dropout, is not shown to be better."
     )

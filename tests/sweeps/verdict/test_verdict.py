@@ -19,22 +19,22 @@ from tests.helpers.attributions import CASES, findings_of
 RESULTS = attributions.results()
 
 
-def words(found: Attribution) -> Verdict:
-    return verdict(findings_of(found))
+def words(judged: Attribution) -> Verdict:
+    return verdict(findings_of(judged))
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_claims_are_made_where_they_are_due_and_nowhere_else(case: str) -> None:
-    found = CASES[case]()
-    said = words(found)
-    text = "\n".join(said.lines)
-    assert bool(re.search(r"\bbreaks? the plateau\b", text)) == (found.word is BestWord.BREAKS)
-    assert bool(re.search(r"\bimproves? on the baseline\b", text)) == (found.word is BestWord.IMPROVES)
-    assert ("sweep export plateau --iters 600 -o plateau-best.py" in text) == found.broken
-    assert ("No config is shown to be better than the baseline" in " ".join(said.next)) == (not found.broken)
-    assert ("keep its settings" in " ".join(said.next)) == (not found.broken and found.decided)
-    assert any("on a plateau" in sentence for sentence in said.proof)
-    for one, sentence in zip(found.knobs, said.knobs, strict=False):
+    judged = CASES[case]()
+    sentences = words(judged)
+    text = "\n".join(sentences.lines)
+    assert bool(re.search(r"\bbreaks? the plateau\b", text)) == (judged.word is BestWord.BREAKS)
+    assert bool(re.search(r"\bimproves? on the baseline\b", text)) == (judged.word is BestWord.IMPROVES)
+    assert ("sweep export plateau --iters 600 -o plateau-best.py" in text) == judged.broken
+    assert ("No config is shown to be better than the baseline" in " ".join(sentences.next)) == (not judged.broken)
+    assert ("keep its settings" in " ".join(sentences.next)) == (not judged.broken and judged.decided)
+    assert any("on a plateau" in sentence for sentence in sentences.proof)
+    for one, sentence in zip(judged.knobs, sentences.knobs, strict=False):
         assert sentence.startswith(f"{one.knob} ")
         assert (" alone, and is necessary;" in sentence) == (one.word is KnobWord.ALONE and one.necessary)
         for word in (KnobWord.UNKNOWN, KnobWord.NO_EFFECT, KnobWord.HURTS):
@@ -43,13 +43,13 @@ def test_claims_are_made_where_they_are_due_and_nowhere_else(case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_sentences_are_whole(case: str) -> None:
-    said = words(CASES[case]())
-    fields = dataclasses.asdict(said)
-    assert sorted(said.lines) == sorted(
+    sentences = words(CASES[case]())
+    fields = dataclasses.asdict(sentences)
+    assert sorted(sentences.lines) == sorted(
         [fields.pop("headline"), *(line for group in fields.values() for line in group)]
     )
-    assert said.lines == (said.headline, *(line for group in said.groups.values() for line in group))
-    for line in said.lines:
+    assert sentences.lines == (sentences.headline, *(line for group in sentences.groups.values() for line in group))
+    for line in sentences.lines:
         assert line.endswith(".")
         assert not re.search(r"None\b(?! of)|\bnan\b|\binf\b|Contrast|\s\s|\(\(|\)\)", line)
         assert not re.search(r"(?<![\w-])-\d", line)  # a true minus before every number
@@ -59,8 +59,8 @@ def test_sentences_are_whole(case: str) -> None:
 @pytest.mark.parametrize("case", [*CASES, None])
 def test_every_command_is_one_that_sweep_understands(case: str | None) -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    said = verdict(findings_of(CASES[case]() if case else None))
-    for line in said.lines:
+    sentences = verdict(findings_of(CASES[case]() if case else None))
+    for line in sentences.lines:
         for command in re.findall(r"`([^`]+)`", line):
             program, name, *arguments = shlex.split(command)
             assert program == "sweep"
@@ -68,11 +68,11 @@ def test_every_command_is_one_that_sweep_understands(case: str | None) -> None:
 
 
 def test_before_the_confirm_phase_the_screening_stands() -> None:
-    said = verdict(Findings(synthetic.full()))
-    assert said.headline.startswith("Changed alone, ")
-    assert "not yet proven" in said.headline
-    assert said.proof == said.screening == ()
-    assert said.next == (
+    sentences = verdict(Findings(synthetic.full()))
+    assert sentences.headline.startswith("Changed alone, ")
+    assert "not yet proven" in sentences.headline
+    assert sentences.proof == sentences.screening == ()
+    assert sentences.next == (
         "`sweep confirm plateau` proves or refutes this on fresh seeds. Until then, no config is shown to be better "
         "than the baseline.",
     )
@@ -80,18 +80,18 @@ def test_before_the_confirm_phase_the_screening_stands() -> None:
 
 
 def test_a_study_that_was_swept_and_confirmed_is_told_as_it_is() -> None:
-    """By `synthetic.surface` rate 3e-3 gains .085 and width 768 .055; dropout .05 costs .002, less than min_effect."""
-    said = verdict(Findings(attributions.swept()))
-    assert said.headline.startswith(
+    """By `synthetic.surface`, rate 3e-3 gains 0.085, width 768 gains 0.055, and dropout 0.05 costs 0.002 nats."""
+    sentences = verdict(Findings(attributions.swept()))
+    assert sentences.headline.startswith(
         "Learning rate and width each break the plateau alone; the best config, which also "
     )
-    assert [sentence.partition(";")[0] for sentence in said.knobs[:3]] == [
+    assert [sentence.partition(";")[0] for sentence in sentences.knobs[:3]] == [
         "learning_rate 0.001 → 0.003: breaks the plateau alone",
         "n_embd 384 → 768: breaks the plateau alone",
         "dropout 0 → 0.05: no effect shown",
     ]
-    assert [sentence.partition(";")[0] for sentence in said.candidates[:2]] == [
+    assert [sentence.partition(";")[0] for sentence in sentences.candidates[:2]] == [
         "Advice learning_rate 0.002: right",
         "Advice dropout 0.2, weight_decay 0.2: wrong",
     ]
-    assert any("raises the loss" in sentence for sentence in said.screening)
+    assert any("raises the loss" in sentence for sentence in sentences.screening)
