@@ -1,4 +1,4 @@
-"""What can go wrong in a sweep, from the user's side: exit code 2 and one or two lines of text."""
+"""Errors that a user can correct. The command prints one or two lines of text and exits with code 2."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from trainer.errors import UserError
 
 
 class SpecError(UserError):
-    """A study file, or an override of it, that cannot be run."""
+    """A study file, or an override of one, that cannot be run."""
 
 
 class StudyChanged(UserError):
-    """The stored study of this name is another one."""
+    """The stored study of this name has other settings."""
 
 
 class StoreBusy(UserError):
-    """Another process drives this study."""
+    """Another process is running this study."""
 
 
 class StoreError(UserError):
-    """A store that cannot be opened, or is not what it says it is."""
+    """A store that cannot be opened, or whose content is not a store's."""
 
 
 class NotFound(UserError):
-    """A study, trial or file that is not there."""
+    """A study, trial or file that does not exist."""

@@ -1,4 +1,4 @@
-"""Where a study keeps its files: one class knows every path, and writes text without halves."""
+"""Paths of a study's files, all of them in one class."""
 
 from __future__ import annotations
 
@@ -6,41 +6,42 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RUNS = "runs"
-"""the folder, under the current one, that studies are in unless --out says otherwise"""
+"""folder of all studies, below the current one, unless --out names another"""
 
 
 @dataclass(frozen=True)
 class StudyPaths:
-    """The files of one study, below its folder `root`."""
+    """The files of one study, below the folder `root`."""
 
     root: Path
 
     def __post_init__(self) -> None:
-        # workers start elsewhere, and a relative path would follow them
+        # A worker may have another current folder, so a relative path would mean another file there.
         object.__setattr__(self, "root", Path(self.root).absolute())
 
     @property
     def store(self) -> Path:
-        """Optuna's trials and our runs, where the study names no other store."""
+        """The default store: Optuna's trials and our runs."""
         return self.root / "study.db"
 
     @property
     def report(self) -> Path:
+        """The HTML report."""
         return self.root / "report.html"
 
     @property
     def data(self) -> Path:
-        """Prepared data: beside the studies below runs/, which share it; inside a folder that --out names."""
+        """Prepared data: runs/data, shared by all studies there, or inside the folder that --out names."""
         return (self.root.parent if self.root.parent.name == RUNS else self.root) / "data"
 
     @property
     def logs(self) -> Path:
-        """What workers print outside of runs."""
+        """Output of workers outside of runs."""
         return self.root / "logs"
 
     @property
     def measuring(self) -> Path:
-        """Where workers train while their speed is measured; gone afterwards."""
+        """Where workers train while their speed is measured; removed afterwards."""
         return self.root / "measuring"
 
     @property
@@ -49,15 +50,15 @@ class StudyPaths:
         return self.root / "artifacts"
 
     def run(self, run: int) -> Path:
-        """Folder of one run: its checkpoint (ckpt.pt, state-*.pt) and its log."""
+        """The folder of one run: its checkpoint (ckpt.pt, state-*.pt) and its log."""
         return self.root / "runs" / str(run)
 
     def checkpoint(self, run: int) -> Path:
-        """The run's nanoGPT checkpoint, there while the run is kept."""
+        """The run's nanoGPT checkpoint; deleted when the run is no longer needed."""
         return self.run(run) / "ckpt.pt"
 
     def drop_checkpoint(self, run: int) -> None:
-        """Delete the run's checkpoint, half-written ones too; its log stays."""
+        """Delete the run's checkpoint and any half-written one. The log stays."""
         for path in self.run(run).glob("*.pt*"):
             path.unlink(missing_ok=True)
         for path in self.run(run).glob(".*.pt*"):
@@ -65,10 +66,10 @@ class StudyPaths:
 
 
 def paths_of(study: str, *, out: Path | None) -> StudyPaths:
-    """The files of the study called `study`: in `out`, or in runs/<study>."""
+    """Return the paths of the study named `study`: in `out` if given, else in runs/<study>."""
     return StudyPaths(out or Path(RUNS) / study)
 
 
 def log_of(run_folder: Path) -> Path:
-    """The log of the run in `run_folder`: what its worker printed."""
+    """Return the log of the run in `run_folder`: the output of its worker."""
     return run_folder / "log.txt"

@@ -1,4 +1,4 @@
-"""Numbers and lists as a reader expects them: shared by the verdict, the figures and the report."""
+"""Formatting of numbers, settings and lists, shared by the terminal, the verdict, the figures and the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainer.config import TrainConfig
 _WHERE = {"seed", "device", "dtype", "compile", "log_interval", "always_save_checkpoint", "init_from"}
 _JUDGED = {"eval_interval", "eval_iters", "eval_windows", "final_windows", "eval_only"}
 NOT_TRAINED = frozenset(_WHERE | _JUDGED)
-"""settings that say where a run trains and how it is judged, not what is trained"""
+"""settings of where a run trains and how it is evaluated; they don't change what is trained"""
 _NAMES = {
     "min_lr": "final learning rate",
     "warmup_iters": "warm-up",
@@ -22,12 +22,12 @@ _NAMES = {
 
 
 def named(knob: str) -> str:
-    """A knob as one speaks of it: learning rate, width."""
+    """Return a knob's everyday name: learning rate, width."""
     return _NAMES.get(knob, knob.replace("_", " "))
 
 
 def short(value: float | int | str | bool | None) -> str:
-    """A setting's value in four digits, as one would write it: 0.001, 6e-4, 384, True."""
+    """Format a setting's value with four digits: 0.001, 6e-4, 384, True; a dash for None."""
     if value is None:
         return "–"
     if isinstance(value, bool | int | str):
@@ -39,23 +39,23 @@ def short(value: float | int | str | bool | None) -> str:
 
 
 def signed(nats: float) -> str:
-    """An effect in nats with its sign, a true minus: +0.012, −0.350."""
+    """Format an effect in nats with its sign and a real minus: +0.012, −0.350."""
     return f"{nats:+.3f}".replace("-", "−")
 
 
 def joined(parts: Iterable[str]) -> str:
-    """a; a and b; a, b and c."""
+    """Join as "a", "a and b", "a, b and c"."""
     *most, last = [*parts] or [""]
     return f"{', '.join(most)} and {last}" if most else last
 
 
 def count(n: int, noun: str) -> str:
-    """1 run, 2 runs."""
+    """Format a count: 1 run, 2 runs."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 45 s, 12 min, 3 h 20 min."""
+    """Format seconds: 45 s, 12 min, 3 h 20 min."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -63,23 +63,23 @@ def duration(seconds: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share or chance: 0.4 %, 37.0 %, below 0.1 %."""
+    """Format a share or probability: 0.4 %, 37.0 %, below 0.1 %."""
     return "below 0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
 
 
 def advised(label: str) -> str:
-    """A candidate's label without the word for what it is."""
+    """Return a candidate's label without its prefix `candidate: `."""
     return label.removeprefix("candidate: ")
 
 
 def change(knob: str, config: TrainConfig, baseline: TrainConfig | None) -> str:
-    """One knob's change as 'dropout 0 → 0.3'; without a baseline just its value."""
+    """Format one knob's change: "dropout 0 → 0.3", or "dropout 0.3" without a baseline."""
     new = short(config.as_dict()[knob])
     return f"{knob} {new}" if baseline is None else f"{knob} {short(baseline.as_dict()[knob])} → {new}"
 
 
 def changes(config: TrainConfig, baseline: TrainConfig) -> Mapping[str, str]:
-    """Settings of `config` that differ from the baseline's, as name → 'old → new'; NOT_TRAINED's are no difference."""
+    """Return the settings of `config` that differ from the baseline's, as name → "old → new", without NOT_TRAINED."""
     old, new = baseline.as_dict(), config.as_dict()
     return {
         name: f"{short(old[name])} → {short(value)}"
@@ -89,7 +89,7 @@ def changes(config: TrainConfig, baseline: TrainConfig) -> Mapping[str, str]:
 
 
 def si(number: float, unit: str = "") -> str:
-    """Three digits and a prefix: 39.3M, 58.3 TFLOP/s."""
+    """Format with three digits and an SI prefix: 39.3M, 58.3 TFLOP/s."""
     space = " " if unit else ""
     for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
@@ -98,10 +98,10 @@ def si(number: float, unit: str = "") -> str:
 
 
 def percent_whole(share: float) -> str:
-    """A share in whole per cent, 31 %; a small one with a digit more, 3.1 %."""
+    """Format a share in whole per cent (31 %), below 10 % with one decimal (3.1 %)."""
     return f"{100 * share:.{1 if 0 < share < 0.0995 else 0}f} %"
 
 
 def perplexity(loss: float) -> float:
-    """exp of a loss in nats: the number of tokens that it is as uncertain as a fair choice of."""
+    """Return the perplexity of a loss in nats, exp(loss); infinite from 700 nats on, where exp would overflow."""
     return math.exp(loss) if loss < 700 else math.inf

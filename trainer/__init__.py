@@ -1,4 +1,5 @@
-"""Training runs of a small GPT in nanoGPT's manner; it knows nothing of sweeps.
+"""Training of one small GPT, compatible with nanoGPT. This package knows nothing of sweeps.
 
-The rooms, uppermost first: run, machine, model, data. Below them config, nanogpt, schedule, points, atomic and errors.
+The rooms, uppermost first: run, machine, model, data. Below them lie strict_yaml, points, schedule, config, nanogpt,
+atomic and errors.
 """

@@ -1,7 +1,7 @@
 """One run without a sweep: `python -m trainer CONFIG --data DIR --out DIR`.
 
-Prints nanoGPT's log lines. Run the same command again to go on where it stopped. Exit codes: 0 complete,
-1 our fault, 2 the user's mistake, 3 diverged or out of memory, 130 interrupted.
+Prints nanoGPT's log lines. An interrupted run resumes when the same command is started again. Exit codes: 0 complete,
+1 a bug, 2 the user's mistake, 3 diverged or out of memory, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trainer.points import Answer, Point, Result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
         return _run(options)
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; run the same command to go on from the last checkpoint", file=sys.stderr)
+        print("\ninterrupted; run the same command again to resume from the last checkpoint", file=sys.stderr)
         return 130
 
 
@@ -43,18 +43,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting (--set sampling=nanogpt)"
     )
-    parser.add_argument("--points", type=Path, metavar="FILE", help="write losses and evaluations there, as JSON lines")
+    parser.add_argument(
+        "--points", type=Path, metavar="FILE", help="write losses and evaluations to FILE as JSON lines"
+    )
     return parser
 
 
 def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """A TrainConfig from a nanoGPT .py or a YAML mapping, with `key=value` overrides on top; ConfigError."""
+    """Read a config from a nanoGPT .py file or a YAML mapping, then apply `key=value` overrides. Raises ConfigError."""
     changes = dict(_override(text) for text in overrides)
     if path.suffix == ".py":
         return TrainConfig.from_nanogpt(path, **changes)
     settings = strict_yaml.read(path).value
     if not isinstance(settings, dict):
-        raise ConfigError(f"{path}: a config is a mapping of settings, like 'n_layer: 6'")
+        raise ConfigError(f"{path}: is not a mapping of settings; write lines like 'n_layer: 6'")
     try:
         return TrainConfig.from_mapping({**settings, **changes})
     except ConfigError as error:
@@ -65,40 +67,42 @@ def _override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {text}: write --set key=value, like --set learning_rate=3e-4")
-    if value in ("True", "False"):  # as nanoGPT's own command line takes them
+    if value in ("True", "False"):  # nanoGPT's command line spells booleans in Python
         return key, value == "True"
     return key, strict_yaml.load(value, name=f"--set {key}").value
 
 
 def _run(options: argparse.Namespace) -> int:
     config = read_config(options.config, options.set)
-    from trainer.data.dataset import open_dataset  # the imports below take seconds: mistakes above are told at once
+    from trainer.data.dataset import (
+        open_dataset,
+    )  # imported late: torch takes seconds, a config's mistakes show at once
     from trainer.run.loop import train
 
     data = open_dataset(options.data)
-    lines = _Lines(config, options.points)
+    log = _Log(config, options.points)
     print(f"tokens per iteration will be: {config.tokens_per_iter:,}")
     try:
-        result = train(config, data, lines.evaluation, out=options.out, on_iter=lines.iteration)
-        lines.end(result)
+        result = train(config, data, log.evaluation, out=options.out, on_iter=log.iteration)
+        log.end(result)
     finally:
-        lines.close()
+        log.close()
     if result.outcome == "complete":
         return 0
     print(f"{result.outcome}: {result.reason}", file=sys.stderr)
     return 3
 
 
-class _Lines:
-    """nanoGPT's log lines on the terminal, JSON lines in the points file.
+class _Log:
+    """Writer of nanoGPT's log lines to the terminal and of JSON lines to the points file.
 
-    The loop repeats a resumed run's history, so the file always holds the whole run, whatever was killed before.
+    The loop replays a resumed run's history, so the points file always holds the whole run.
     """
 
     def __init__(self, config: TrainConfig, path: Path | None) -> None:
         self._config = config
         self._file: TextIO | None = None
-        self._held: dict[str, Any] | None = None
+        self._pending: dict[str, Any] | None = None  # the last evaluation's record, not written yet
         self._clock = time.perf_counter()
         if path is None:
             return
@@ -109,40 +113,43 @@ class _Lines:
             raise ConfigError(f"--points {path}: cannot be written: {error.strerror or error}") from error
 
     def iteration(self, step: int, loss: float) -> None:
-        self._release()
+        """Log one iteration's training loss."""
+        self._flush()
         now = time.perf_counter()
         print(f"iter {step}: loss {loss:.4f}, time {(now - self._clock) * 1e3:.2f}ms", flush=True)
         self._clock = now
         self._write({"iter": step, "loss": loss})
 
     def evaluation(self, point: Point) -> Answer:
+        """Log an evaluation."""
         print(f"step {point.step}: train loss {point.train_loss:.4f}, val loss {point.val_loss:.4f}", flush=True)
-        self._held = {
+        self._pending = {
             "step": point.step,
             "train_loss": point.train_loss,
             "val_loss": point.val_loss,
             "val_se": point.val_se,
         }
-        if point.step < self._config.max_iters:  # the last one waits for the final loss
-            self._release()
+        if point.step < self._config.max_iters:  # the last evaluation waits for the final loss
+            self._flush()
         return Answer.GO
 
     def end(self, result: Result) -> None:
-        """The last evaluation's line carries the final loss, on the large window set."""
-        if self._held is not None and result.val_loss is not None:
-            self._held.update(val_loss=result.val_loss, val_se=result.val_se)
+        """Put the final loss, on the large window set, into the last evaluation's record."""
+        if self._pending is not None and result.val_loss is not None:
+            self._pending.update(val_loss=result.val_loss, val_se=result.val_se)
         if result.val_loss is not None:
             print(f"final: val loss {result.val_loss:.4f} ± {result.val_se:.4f} in {result.seconds:.1f} s")
 
     def close(self) -> None:
-        self._release()
+        """Write the pending record and close the points file."""
+        self._flush()
         if self._file is not None:
             self._file.close()
 
-    def _release(self) -> None:
-        if self._held is not None:
-            self._write(self._held)
-        self._held = None
+    def _flush(self) -> None:
+        if self._pending is not None:
+            self._write(self._pending)
+        self._pending = None
 
     def _write(self, record: dict[str, Any]) -> None:
         if self._file is not None:

@@ -1,4 +1,4 @@
-"""Atomic writes: whoever opens a file sees all of the old content or all of the new, even after a power cut."""
+"""Atomic writes: a reader sees the whole old content or the whole new content, even after a power cut."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file beside `path` that replaces it, flushed to the disk, if the block ends without an error.
+    """Yield a temporary file in the folder of `path`; flush it to disk and rename it to `path` if the block succeeds.
 
-    Two processes may write the same path at once; the later one wins. Raises OSError.
+    Two processes may write the same path at once: the last rename wins. Raises OSError.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with beside.open("wb") as file:
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` with `text` in UTF-8; its folder is made if need be. Raises OSError."""
+    """Replace the content of `path` by `text` in UTF-8, creating its folder if needed. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         file.write(text.encode())

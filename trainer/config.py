@@ -1,8 +1,8 @@
-"""What one training run is: nanoGPT's settings by nanoGPT's names and defaults, and a few of ours.
+"""The settings of one training run: nanoGPT's, with nanoGPT's names and defaults, and a few more.
 
-Ours are `seed`, `sampling`, `data_fraction`, `label_smoothing`, `vocab_size` and the sizes of the evaluation
-window sets; `EXPORTABLE` says which of them a nanoGPT config can carry. `device` defaults to "auto" (nanoGPT:
-'cuda'), because a run should start on the machine it is on.
+The additions are `seed`, `sampling`, `data_fraction`, `label_smoothing`, `vocab_size`, `eval_windows` and
+`final_windows`. `EXPORTABLE` lists the settings that a nanoGPT config can hold. `device` defaults to "auto" (nanoGPT:
+'cuda'), so that a run starts on any machine.
 """
 
 from __future__ import annotations
@@ -32,27 +32,28 @@ def _setting(
     below: float | None = None,
     choices: tuple[str, ...] | None = None,
 ) -> Any:
-    """A field with its documentation and limits; `low` and `high` are allowed, `above`, `below` not."""
+    """Return a field with its documentation and limits: `low` and `high` inclusive, `above` and `below` exclusive."""
     limits = {"low": low, "high": high, "above": above, "below": below, "choices": choices}
-    given = {name: value for name, value in limits.items() if value is not None}
-    return field(default=default, metadata={"doc": doc, **given})
+    return field(
+        default=default, metadata={"doc": doc, **{name: limit for name, limit in limits.items() if limit is not None}}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Settings of one run, each checked alone and against the others when the object is made.
+    """The settings of one run. Creating one checks every setting, alone and against the others.
 
     Raises ConfigError with the name, the value, the limit and the remedy.
     """
 
     # model
     n_layer: int = _setting(12, "transformer blocks", low=1, high=256)
-    n_head: int = _setting(12, "attention heads a block; divides n_embd", low=1, high=1024)
+    n_head: int = _setting(12, "attention heads per block; divides n_embd", low=1, high=1024)
     n_embd: int = _setting(768, "width of the residual stream", low=1, high=65536)
     block_size: int = _setting(1024, "context length, tokens", low=1, high=1048576)
     bias: bool = _setting(False, "biases in Linear and LayerNorm")
     dropout: float = _setting(0.0, "dropout probability", low=0.0, below=1.0)
-    vocab_size: int = _setting(0, "tokens in the vocabulary; 0: what the data says", low=0, high=2**31)
+    vocab_size: int = _setting(0, "tokens in the vocabulary; 0: the data's", low=0, high=2**31)
     # optimizer
     learning_rate: float = _setting(6e-4, "peak learning rate of AdamW", above=0.0, high=1e3)
     weight_decay: float = _setting(0.1, "decoupled weight decay of matrices", low=0.0, high=1e3)
@@ -67,12 +68,12 @@ class TrainConfig:
     lr_decay_iters: int = _setting(600000, "iteration at which the cosine reaches min_lr", low=1, high=10**12)
     min_lr: float = _setting(6e-5, "learning rate at and after lr_decay_iters", low=0.0)
     # batch
-    batch_size: int = _setting(12, "sequences a micro-batch", low=1, high=2**20)
-    gradient_accumulation_steps: int = _setting(40, "micro-batches an iteration", low=1, high=2**20)
+    batch_size: int = _setting(12, "sequences per micro-batch", low=1, high=2**20)
+    gradient_accumulation_steps: int = _setting(40, "micro-batches per iteration", low=1, high=2**20)
     seed: int = _setting(1337, "seed of initialisation, data order and dropout", low=0, high=2**63 - 1)
     sampling: str = _setting(
         "step",
-        "how batches are drawn: 'step' by (seed, step); 'nanogpt' from torch's global stream, as nanoGPT does",
+        "how batches are drawn: 'step' from (seed, step); 'nanogpt' from torch's global stream, as nanoGPT does",
         choices=("step", "nanogpt"),
     )
     data_fraction: float = _setting(
@@ -83,16 +84,16 @@ class TrainConfig:
     )
     # evaluation
     eval_interval: int = _setting(2000, "iterations between evaluations", low=1)
-    eval_iters: int = _setting(200, "micro-batches a split at each evaluation", low=1)
+    eval_iters: int = _setting(200, "micro-batches per split in each evaluation", low=1)
     eval_windows: int = _setting(
-        0, "fixed windows a split at each evaluation; 0: eval_iters x batch_size", low=0, high=2**31
+        0, "fixed windows per split in each evaluation; 0: eval_iters x batch_size", low=0, high=2**31
     )
     final_windows: int = _setting(
         0, "fixed validation windows of the final evaluation; 0: four times eval_windows", low=0, high=2**31
     )
     eval_only: bool = _setting(False, "evaluate once and stop")
     log_interval: int = _setting(1, "iterations between logged training losses", low=1)
-    always_save_checkpoint: bool = _setting(True, "save at every evaluation, not only at a better one")
+    always_save_checkpoint: bool = _setting(True, "save at every evaluation, not only at better ones")
     init_from: str = _setting(
         "scratch", "'scratch', or 'resume' to go on from out/ckpt.pt", choices=("scratch", "resume")
     )
@@ -103,7 +104,7 @@ class TrainConfig:
         "precision of matrix products on CUDA; a CPU computes in float32",
         choices=("float32", "bfloat16", "float16"),
     )
-    compile: bool = _setting(True, "torch.compile on CUDA; never on a CPU, where it costs more than it saves")
+    compile: bool = _setting(True, "torch.compile on CUDA; unused on a CPU, where it costs more than it saves")
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
@@ -112,20 +113,20 @@ class TrainConfig:
 
     @classmethod
     def from_nanogpt(cls, path: str | Path, **changes: Any) -> TrainConfig:
-        """Read a nanoGPT config file (never executing it); `changes` go on top.
+        """Read a nanoGPT config file without executing it, then apply `changes`.
 
-        Keys without a meaning here (out_dir, dataset, wandb_*, backend) are left out. Raises ConfigError.
+        Ignores nanoGPT's keys that have no meaning here (out_dir, dataset, wandb_*, backend). Raises ConfigError.
         """
         known = {spec.name for spec in dataclasses.fields(cls)}
-        read = {key: value for key, value in nanogpt.read_config(path).items() if key in known}
+        settings = {key: value for key, value in nanogpt.read_config(path).items() if key in known}
         try:
-            return cls.from_mapping({**read, **changes})
+            return cls.from_mapping({**settings, **changes})
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
 
     @classmethod
     def from_mapping(cls, settings: dict[str, Any]) -> TrainConfig:
-        """A config from names and values; an unknown name is a ConfigError with the nearest known one."""
+        """Create a config from names and values. Raises ConfigError; for an unknown name it suggests the nearest."""
         known = [spec.name for spec in dataclasses.fields(cls)]
         for name in settings:
             if name not in known:
@@ -134,26 +135,26 @@ class TrainConfig:
         return cls(**settings)
 
     def replace(self, **changes: Any) -> TrainConfig:
-        """This config with `changes`, checked again."""
+        """Return this config with `changes`, checked again."""
         return dataclasses.replace(self, **changes)
 
     def as_dict(self) -> dict[str, Value]:
-        """Names and values, in the order of the fields."""
+        """Return names and values in the order of the fields."""
         return dataclasses.asdict(self)
 
     @property
     def sequences_per_iter(self) -> int:
-        """Sequences an iteration: micro-batch times accumulation."""
+        """Sequences per iteration: micro-batch times accumulation."""
         return self.batch_size * self.gradient_accumulation_steps
 
     @property
     def tokens_per_iter(self) -> int:
-        """Tokens an iteration."""
+        """Tokens per iteration."""
         return self.sequences_per_iter * self.block_size
 
     @property
     def windows(self) -> int:
-        """Fixed windows a split at each evaluation."""
+        """Fixed windows per split in each evaluation."""
         return self.eval_windows or self.eval_iters * self.batch_size
 
     @property
@@ -163,19 +164,19 @@ class TrainConfig:
 
 
 EXPORTABLE = tuple(spec.name for spec in dataclasses.fields(TrainConfig) if spec.name in nanogpt.DEFAULTS)
-"""The settings that a nanoGPT config file can carry."""
+"""The settings that a nanoGPT config file can hold."""
 
 
 def _checked(spec: dataclasses.Field[Any], given: Any) -> Any:
-    """`given` in the field's type and within its limits, or a ConfigError."""
+    """Return `given` in the field's type. Raises ConfigError for another type or a value outside the limits."""
     name, limits = spec.name, spec.metadata
-    wanted: type = {"int": int, "float": float, "bool": bool, "str": str}[str(spec.type)]
-    value: Any = float(given) if wanted is float and type(given) is int else given
-    if type(value) is not wanted:
-        whole = wanted is int and isinstance(value, float) and value.is_integer()
+    expected: type = {"int": int, "float": float, "bool": bool, "str": str}[str(spec.type)]
+    value: Any = float(given) if expected is float and type(given) is int else given
+    if type(value) is not expected:
+        whole = expected is int and isinstance(value, float) and value.is_integer()
         remedy = f"; write {int(value)}" if whole else ""
         raise ConfigError(
-            f"{name}={value!r} is {_KINDS.get(type(value), 'not a plain value')}, not {_KINDS[wanted]}{remedy}"
+            f"{name}={value!r} is {_KINDS.get(type(value), 'not a plain value')}, not {_KINDS[expected]}{remedy}"
         )
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{name}={value} is not a finite number")

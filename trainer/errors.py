@@ -1,12 +1,12 @@
-"""What can go wrong, from the user's side.
+"""Errors that a user can fix.
 
-A `UserError` is the user's to mend: its text names the value, the limit and the remedy, and a
-command that meets one prints the text and exits with 2. Everything else is our fault: exit 1.
+The text of a `UserError` names the value, the limit and the remedy. A command prints it and exits with 2. Any other
+exception is a bug, and the command exits with 1.
 """
 
 
 class UserError(Exception):
-    """The user's mistake, told in the user's words."""
+    """A mistake of the user's, in words that a user understands."""
 
 
 class ConfigError(UserError):
@@ -14,7 +14,7 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """Training data that cannot be read, or is not what it says it is."""
+    """Training data that cannot be read, or contradicts its own description."""
 
 
 class CheckpointError(UserError):

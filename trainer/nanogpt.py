@@ -1,8 +1,8 @@
-"""nanoGPT's configuration contract (karpathy/nanoGPT at 3adf61e, November 2025).
+"""nanoGPT's configuration file (karpathy/nanoGPT at 3adf61e, November 2025), read as data.
 
-nanoGPT executes its config file inside train.py's globals, unvalidated: a misspelt key silently
-trains the default. Here the file is read as data, with `ast`: assignments of literals and of
-arithmetic on literals, to one of the 33 keys that nanoGPT knows; nothing is ever executed.
+nanoGPT executes the file inside train.py's globals without checks, so a misspelt key silently trains the default.
+Here the file is parsed with `ast` and never executed. It may assign literals, and arithmetic on literals, to the 33
+keys that nanoGPT knows.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ DEFAULTS: dict[str, Value] = {
     "dtype": "bfloat16",
     "compile": True,
 }
-"""The 33 keys with their defaults, in train.py's order; the type of a default is the key's type."""
+"""The 33 keys with their defaults, in train.py's order. The type of the default is the type of the key."""
 
 _BINARY: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -67,12 +67,26 @@ _LARGEST_POWER = 64
 
 
 def read_config(path: str | Path) -> dict[str, Value]:
-    """Read a nanoGPT config file without executing it: the keys it sets, in nanoGPT's types.
+    """Read a nanoGPT config file without executing it. Returns the keys it sets, in nanoGPT's types.
 
-    Raises ConfigError, naming file and line, for anything but assignments of literals (or
-    arithmetic on literals) to a key that nanoGPT knows.
+    Raises ConfigError with the file and line for anything but assignments of literals, or of arithmetic on literals,
+    to keys that nanoGPT knows.
     """
     path = Path(path)
+    settings: dict[str, Value] = {}
+    for statement in _parse(path).body:
+        where = f"{path}:{statement.lineno}"
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+            continue  # a docstring
+        targets, value = _assignment(statement, where)
+        for target in targets:
+            if not isinstance(target, ast.Name):
+                raise ConfigError(f"{where}: only 'key = value' lines are read; write the value out")
+            settings[target.id] = _typed(target.id, _literal(value, where), where)
+    return settings
+
+
+def _parse(path: Path) -> ast.Module:
     try:
         source = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -80,32 +94,23 @@ def read_config(path: str | Path) -> dict[str, Value]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
     try:
-        tree = ast.parse(source, filename=str(path))
+        return ast.parse(source, filename=str(path))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         where = f"{path}:{line}" if line else str(path)
         raise ConfigError(f"{where}: is not a Python config file: {error}") from error
 
-    settings: dict[str, Value] = {}
-    for statement in tree.body:
-        where = f"{path}:{statement.lineno}"
-        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-            continue  # a docstring
-        if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            targets: list[ast.expr] = [statement.target]
-            value = statement.value
-        elif isinstance(statement, ast.Assign):
-            targets, value = statement.targets, statement.value
-        else:
-            raise ConfigError(
-                f"{where}: only 'key = value' lines are read from a nanoGPT config, "
-                f"and this is {_describe(statement)}; write the value out"
-            )
-        for target in targets:
-            if not isinstance(target, ast.Name):
-                raise ConfigError(f"{where}: only 'key = value' lines are read; write the value out")
-            settings[target.id] = _typed(target.id, _literal(value, where), where)
-    return settings
+
+def _assignment(statement: ast.stmt, where: str) -> tuple[list[ast.expr], ast.expr]:
+    """Return the targets and the value of an assignment. Raises ConfigError for another statement."""
+    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        return [statement.target], statement.value
+    if isinstance(statement, ast.Assign):
+        return statement.targets, statement.value
+    raise ConfigError(
+        f"{where}: only 'key = value' lines are read from a nanoGPT config, "
+        f"and this is {_describe(statement)}; write the value out"
+    )
 
 
 def _describe(statement: ast.stmt) -> str:
@@ -114,7 +119,7 @@ def _describe(statement: ast.stmt) -> str:
 
 
 def _literal(node: ast.expr, where: str) -> Value:
-    """The value of a literal, or of arithmetic on literals."""
+    """Return the value of a literal or of arithmetic on literals. Raises ConfigError for anything else."""
     if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float | str):
         return node.value
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
@@ -134,7 +139,7 @@ def _literal(node: ast.expr, where: str) -> Value:
     shown = ast.unparse(node)
     raise ConfigError(
         f"{where}: {shown[:60]!r} is neither a literal nor arithmetic on literals; "
-        "a config is read as data, never executed: write its value"
+        "a config is read as data and never executed; write its value"
     )
 
 
@@ -146,18 +151,20 @@ def _number(node: ast.expr, where: str) -> float:
 
 
 def _typed(key: str, value: Value, where: str) -> Value:
-    """`value` in the type of nanoGPT's default, or a ConfigError that says how to write it."""
+    """Return `value` in the type of nanoGPT's default. Raises ConfigError with the correct spelling."""
     if key not in DEFAULTS:
         near = difflib.get_close_matches(key, DEFAULTS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(f"{where}: nanoGPT has no key {key!r} and would ignore it silently{hint}")
-    wanted = type(DEFAULTS[key])
-    if type(value) is wanted:
+    expected = type(DEFAULTS[key])
+    if type(value) is expected:
         return value
-    if wanted is float and type(value) is int:
+    if expected is float and type(value) is int:
         return float(value)
-    remedy = f"{key} = {int(value)}" if wanted is int and _whole(value) else f"default: {DEFAULTS[key]!r}"
-    raise ConfigError(f"{where}: {key} = {value!r} is a {type(value).__name__}, not a {wanted.__name__} ({remedy})")
+    remedy = f"write {key} = {int(value)}" if expected is int and _whole(value) else f"default: {DEFAULTS[key]!r}"
+    raise ConfigError(
+        f"{where}: {key} = {value!r} has the type {type(value).__name__}, not {expected.__name__} ({remedy})"
+    )
 
 
 def _whole(value: Value) -> bool:

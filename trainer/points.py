@@ -1,4 +1,4 @@
-"""What a run reports while it trains, what it is answered, and what it ends with."""
+"""Points, answers and results: what a run reports at each evaluation, the reply to it, and how the run ended."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One evaluation. Losses are in nats a token, dropout off, on windows that never change."""
+    """One evaluation. Losses are in nats per token, without dropout, on windows that never change."""
 
     step: int
-    """optimizer updates done when it was taken"""
+    """optimizer updates done before the evaluation"""
     tokens: int
-    """tokens trained on until then"""
+    """tokens trained on before the evaluation"""
     train_loss: float
     train_se: float
-    """standard error over the windows"""
+    """standard error of train_loss over the windows"""
     val_loss: float
     """on the small set of validation windows"""
     val_se: float
+    """standard error of val_loss over the windows"""
     lr: float
     """learning rate of the next update"""
     grad_norm: float | None
-    """of the last update, before clipping; None before the first"""
+    """gradient norm of the last update, before clipping; None before the first update"""
     tokens_per_s: float | None
-    """training speed since the evaluation before, evaluations excluded; None before the first update"""
+    """training speed since the previous evaluation, evaluations excluded; None before the first update"""
     seconds: float
-    """time the run has taken so far, over all its processes, evaluations included"""
+    """duration of the run so far, over all its processes, evaluations included"""
 
 
 class Answer(enum.Enum):
-    """What `report(Point)` answers."""
+    """The reply to a reported Point."""
 
     GO = "go"
     STOP = "stop"
-    """end here for good (pruned)"""
+    """end the run for good (pruned)"""
     PAUSE = "pause"
-    """write a checkpoint and end; the run will be resumed"""
+    """write a checkpoint and end the process; the run will be resumed"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +46,18 @@ class Result:
     """How a run ended."""
 
     outcome: str
-    """complete, stopped, paused, diverged (NaN, infinity or an exploded loss) or infeasible (no memory for it); a
-    sweep's worker says oom where the run had no memory in this split, and smaller micro-batches may have it"""
+    """complete, stopped, paused, diverged (NaN, infinity or an exploded loss) or infeasible (too little memory). A
+    sweep's worker reports oom instead of infeasible where a smaller micro-batch may fit."""
     step: int
     """optimizer updates done"""
     points: tuple[Point, ...]
     val_loss: float | None = None
-    """complete runs: validation loss on the large window set at max_iters, nats a token"""
+    """validation loss of a complete run on the large window set at max_iters, nats per token"""
     val_se: float | None = None
-    """its standard error over the windows"""
+    """standard error of val_loss over the windows"""
     reason: str = ""
-    """why it did not complete"""
+    """why the run did not complete"""
     seconds: float = 0.0
-    """time the run took, over all its processes"""
+    """duration of the run, over all its processes"""
     batch_size: int | None = None
-    """sequences a micro-batch that the machine was given; None: nothing was trained, or as the config says"""
+    """sequences per micro-batch as fitted to the machine; None: nothing was trained, or as in the config"""

@@ -1,8 +1,8 @@
-"""YAML 1.2 (core schema), read strictly: what a person meant, or an error that names the line.
+"""A strict reader of YAML 1.2 (core schema) whose errors name the line.
 
-PyYAML alone reads `1e-4` as text, `no` as false, takes duplicate keys silently and expands any
-number of aliases. Its scanner and parser are used here and its resolver is not: plain scalars
-are typed by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema).
+PyYAML alone reads `1e-4` as text and `no` as false, accepts duplicate keys silently and expands any number of aliases.
+This reader uses PyYAML's scanner and parser, but not its resolver: plain scalars get their types from the core schema
+of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ YamlPath = tuple[str | int, ...]
 MAX_CHARACTERS = 2**18
 MAX_DEPTH = 32
 MAX_VALUES = 20_000
-"""Values of a document with its aliases written out: nine levels of ten aliases are a billion."""
+"""Largest number of values with all aliases expanded: nine levels of ten aliases would be a billion."""
 
 _NULL = {"", "~", "null", "Null", "NULL"}
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -41,22 +41,22 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufeff\ufffe\ufff
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A document's value in plain Python (dict, list, str, int, float, bool, None) and its lines."""
+    """A document's value in plain Python (dict, list, str, int, float, bool, None) and its line numbers."""
 
     name: str
     value: Any
     lines: dict[YamlPath, int]
-    """line (from 1) of each key and list item, by path"""
+    """line number (from 1) of each key and list item, by path"""
 
     def line(self, path: YamlPath) -> int:
-        """Line of the value at `path`, or of the nearest thing around it that is in the document."""
+        """Return the line of the value at `path`, or of its nearest ancestor in the document."""
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
 
 def read(path: str | Path) -> Document:
-    """Load the YAML file at `path`. Raises ConfigError for a file that cannot be read or is not UTF-8 or not YAML."""
+    """Load the YAML file at `path`. Raises ConfigError if it cannot be read, is not UTF-8 or is not YAML."""
     path = Path(path)
     try:
         raw = path.read_bytes()
@@ -73,17 +73,17 @@ def read(path: str | Path) -> Document:
 
 
 def _nearest_sibling(path: Path) -> str:
-    names = [other.name for other in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+    names = [sibling.name for sibling in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, names, n=1)
     return f"; did you mean {path.parent / near[0]}?" if near else ""
 
 
 def load(text: str, *, name: str) -> Document:
-    """Load one YAML document; `name` (a file's path, an option) stands before the line in errors.
+    """Load one YAML document. Errors begin with `name`, such as a file's path or an option.
 
-    Anchors, aliases and merge keys work within bounds; tags, duplicate keys, keys that are not
-    text and more than one document do not. `.inf` and `.nan` are read: refuse them where numbers
-    are used. Raises ConfigError, its text beginning with `name:line:`.
+    Anchors, aliases and merge keys are read, within bounds. Tags, duplicate keys, keys that are not text, and second
+    documents are refused. `.inf` and `.nan` are read, so a caller that needs finite numbers must check them. Raises
+    ConfigError, whose text begins with `name:line:`.
     """
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(f"{name}: has {len(text)} characters; at most {MAX_CHARACTERS} are read")
@@ -99,12 +99,12 @@ def load(text: str, *, name: str) -> Document:
         raise ConfigError(f"{name}: is not valid YAML: {error}") from error
     if node is None:
         return Document(name=name, value=None, lines={})
-    reading = _Reading(name)
-    return Document(name=name, value=reading.value(node, ()), lines=reading.lines)
+    converter = _Converter(name)
+    return Document(name=name, value=converter.value(node, ()), lines=converter.lines)
 
 
 class _Loader(Reader, Scanner, Parser, Composer, BaseResolver):
-    """PyYAML up to nodes, with every scalar left as text, bounded in depth and without tags."""
+    """PyYAML's stages up to nodes: scalars stay text, the depth is bounded, and tags are refused."""
 
     def __init__(self, text: str, name: str) -> None:
         Reader.__init__(self, text)
@@ -139,76 +139,90 @@ def _explain(error: yaml.MarkedYAMLError, name: str) -> str:
     return f"{where}: is not valid YAML: {problem}"
 
 
+def _is_merge(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.style is None and node.value == "<<"
+
+
 _Entries = dict[str, tuple[yaml.Node, int]]
 
 
-class _Reading:
-    """Nodes to plain values, noting lines and counting what aliases multiply."""
+class _Converter:
+    """Conversion of nodes to plain values. It records line numbers and counts values with aliases expanded."""
 
     def __init__(self, name: str) -> None:
         self.lines: dict[YamlPath, int] = {}
         self._name = name
         self._count = 0
-        self._open: list[yaml.Node] = []
+        self._ancestors: list[yaml.Node] = []
 
     def value(self, node: yaml.Node, path: YamlPath) -> Any:
-        self._spend(node)
+        """Return the plain value of a node at `path`."""
+        self._count_value(node)
         self.lines.setdefault(path, node.start_mark.line + 1)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
         with self._inside(node):
             if isinstance(node, yaml.SequenceNode):
                 return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
-            result: dict[str, Any] = {}
+            mapping: dict[str, Any] = {}
             for key, (item, line) in self._entries(node).items():
                 self.lines[(*path, key)] = line
-                result[key] = self.value(item, (*path, key))
-            return result
+                mapping[key] = self.value(item, (*path, key))
+            return mapping
 
     def _entries(self, node: yaml.Node) -> _Entries:
-        """Keys, values and lines of a mapping; its own keys win over merged ones, the first merged over later."""
-        own: _Entries = {}
+        """Return a mapping's keys, values and lines. Explicit keys win over merged keys, earlier merges over later."""
+        explicit: _Entries = {}
         merged: _Entries = {}
         for key_node, item in node.value:
-            self._spend(key_node)
-            if isinstance(key_node, yaml.ScalarNode) and key_node.style is None and key_node.value == "<<":
+            self._count_value(key_node)
+            if _is_merge(key_node):
                 for source in item.value if isinstance(item, yaml.SequenceNode) else [item]:
-                    if not isinstance(source, yaml.MappingNode):
-                        raise self._error(source, "'<<' merges mappings, and this is none")
-                    with self._inside(source):
-                        self._spend(source)
-                        merged = {**self._entries(source), **merged}
+                    merged = {**self._merged(source), **merged}
                 continue
-            key = self._scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
-            if not isinstance(key, str):
-                shown = repr(key_node.value) if isinstance(key_node, yaml.ScalarNode) else f"(a {key_node.id})"
-                raise self._error(key_node, f"the key {shown} is not text; quote it or write a name")
-            if key in own:
-                raise self._error(key_node, f"the key {key!r} is there twice, first at line {own[key][1]}; keep one")
-            own[key] = (item, key_node.start_mark.line + 1)
-        return {**merged, **own}
+            key = self._key(key_node)
+            if key in explicit:
+                first_line = explicit[key][1]
+                raise self._error(key_node, f"the key {key!r} is there twice, first at line {first_line}; keep one")
+            explicit[key] = (item, key_node.start_mark.line + 1)
+        return {**merged, **explicit}
 
-    def _spend(self, node: yaml.Node) -> None:
+    def _merged(self, source: yaml.Node) -> _Entries:
+        """Return the entries of a mapping that `<<` merges."""
+        if not isinstance(source, yaml.MappingNode):
+            raise self._error(source, "'<<' merges mappings, and this is none")
+        with self._inside(source):
+            self._count_value(source)
+            return self._entries(source)
+
+    def _key(self, node: Any) -> str:
+        key = self._scalar(node) if isinstance(node, yaml.ScalarNode) else None
+        if isinstance(key, str):
+            return key
+        shown = repr(node.value) if isinstance(node, yaml.ScalarNode) else f"(a {node.id})"
+        raise self._error(node, f"the key {shown} is not text; quote it or write a name")
+
+    def _count_value(self, node: yaml.Node) -> None:
         self._count += 1
         if self._count > MAX_VALUES:
             raise self._error(node, f"has more than {MAX_VALUES} values with its aliases written out")
 
     @contextmanager
     def _inside(self, node: yaml.Node) -> Iterator[None]:
-        if any(node is other for other in self._open):
+        if any(node is ancestor for ancestor in self._ancestors):
             raise self._error(node, "an alias stands inside what it repeats")
-        if len(self._open) > MAX_DEPTH:  # aliases of aliases
+        if len(self._ancestors) > MAX_DEPTH:  # aliases of aliases
             raise self._error(node, f"nests deeper than {MAX_DEPTH} levels")
-        self._open.append(node)
+        self._ancestors.append(node)
         yield
-        self._open.pop()
+        self._ancestors.pop()
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         text: str = node.value
-        odd = _UNPRINTABLE.search(text)
-        if odd:
-            raise self._error(node, f"holds the character U+{ord(odd[0]):04X}; remove it")
-        if node.style is not None:  # quoted or a block: text
+        unprintable = _UNPRINTABLE.search(text)
+        if unprintable:
+            raise self._error(node, f"holds the character U+{ord(unprintable[0]):04X}; remove it")
+        if node.style is not None:  # quoted text or a block
             return text
         if text in _NULL:
             return None
@@ -227,7 +241,7 @@ class _Reading:
         text: str = node.value
         number = int(text, {"0o": 8, "0x": 16}.get(text[:2], 10)) if len(text) <= 64 else 2**63
         if not -(2**63) <= number < 2**63:
-            raise self._error(node, f"{text[:24]} does not fit 64 bits")
+            raise self._error(node, f"{text[:24]} does not fit into 64 bits")
         return number
 
     def _error(self, node: yaml.Node, message: str) -> ConfigError:

@@ -14,7 +14,7 @@ from sweeps.analysis.evidence import Evidence
 from sweeps.engine import confirm
 from sweeps.engine.combined import combined_proposals
 from sweeps.store.records import DataFacts, Results, Run, best_of
-from sweeps.study.proposals import Proposal, baseline_proposals, candidate_proposals, star_proposals
+from sweeps.study.proposals import Proposal, designed
 from sweeps.study.study import Study
 
 
@@ -29,17 +29,14 @@ class Agenda:
 
     def __init__(self, study: Study, data: DataFacts) -> None:
         self._study, self._data = study, data
-        baseline = baseline_proposals(study, vocab_size=data.vocab_size)
-        designed = [
-            *candidate_proposals(study, vocab_size=data.vocab_size),
-            *star_proposals(study, vocab_size=data.vocab_size),
-        ]
-        self.baseline = baseline[0].config
-        self.left_out = max(0, len(designed) - study.trials)
+        known = designed(study, vocab_size=data.vocab_size)
+        searched = [*known.candidates, *known.one_at_a_time]
+        self.baseline = known.baseline[0].config
+        self.left_out = max(0, len(searched) - study.trials)
         """candidates and single-knob trials that `trials` has no room for"""
-        self._proposals = [*baseline, *designed[: study.trials]]
-        self._by_key = {proposal.key: proposal for proposal in [*baseline, *designed]}
-        self._seeds = len(baseline)
+        self._proposals = [*known.baseline, *searched[: study.trials]]
+        self._by_key = {proposal.key: proposal for proposal in [*known.baseline, *searched]}
+        self._seeds = len(known.baseline)
         self._arms: Arms | None = None
         self._judged: tuple[tuple[int, str], ...] = ()
         self._confirming: Proposal | None = None

@@ -59,7 +59,7 @@ def prepare_data(study: Study, paths: StudyPaths, *, progress: Callable[[Prepare
         file=chosen.file if isinstance(chosen, Gpt2Tokenizer) else None,
     )
     options = Options(val_fraction=study.data.val_fraction, min_chars=study.data.min_chars, dedup=study.data.dedup)
-    return prepare(source, tokenizer, paths.data, options=options, progress=progress)
+    return prepare(source, tokenizer, paths.data, threads=cpu_cores(), options=options, progress=progress)
 
 
 def run(study: Study, paths: StudyPaths, store: Store, dataset: Dataset, *, observer: Observer) -> Summary:

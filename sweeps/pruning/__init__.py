@@ -1,4 +1,4 @@
-"""The law of a loss curve, the plateau test, the forecast and the pruning rule: arrays in, decisions out.
+"""Pruning: the law of a loss curve, the plateau test, the forecast and the pruning rule. Arrays in, decisions out.
 
-Only pruner.py knows Optuna, and it serves any Optuna study. May import nothing else of this project.
+Only pruner.py imports Optuna, and it works in any Optuna study. This room imports nothing else of this project.
 """

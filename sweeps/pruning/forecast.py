@@ -1,4 +1,4 @@
-"""The forecast of a trial's final loss, from its own curve and from how the study's other trials went on."""
+"""Forecast of a trial's final loss, from its own curve and from how the study's other trials continued."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from sweeps.pruning.gaussian_process import Array, Prediction, predict
 from sweeps.pruning.law import Schedule
 
 EXPLODED = 1.0
-"""nats above a curve's first evaluation at which two evaluations in a row count as diverged"""
+"""nats above a curve's first evaluation; two evaluations in a row beyond it count as diverged"""
 MOST = 64
-"""trials that a prediction takes into account, the nearest: the cost grows with their cube"""
+"""nearest trials that a prediction uses; its cost grows with the cube of their number"""
 _FLOOR = 0.02
-"""of the spread that features are divided by: in nats, and about the same for the shares among them"""
+"""added to the spread by which features are divided: nats, or for shares about the same number"""
 _RELATIVE_SCALE = 0.2
-"""what is left to fall differs between trials by about this share of its median, before any has been seen"""
+"""prior spread of the remaining drop between trials, as a share of its median"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curve:
-    """What a trial has shown so far. One neither complete nor pruned with a prediction is of no use to others.
+    """A trial's curve so far. It informs forecasts of other trials if it is complete, or was pruned with a prediction.
 
-    Each equals itself alone, so that what was worked out for the same ones can be kept: its arrays must not change.
+    Curves are compared by identity, so results for the same curves can be cached. Their arrays must not change.
     """
 
     losses: Array
-    """(k+1,) validation losses at evaluations 0 to k, nats; NaN: there is none, infinite: it was no number"""
+    """(k+1,) validation losses at evaluations 0 to k, nats; NaN is a gap, infinity a loss that was not a number"""
     schedule: Schedule
-    """of the whole horizon, evaluations 0 to E"""
+    """learning-rate schedule of the whole horizon, evaluations 0 to E"""
     knobs: Array
-    """(d,) its parameters, each as a share of its range"""
+    """(d,) the trial's parameters, as shares of their ranges"""
     final: float | None = None
-    """complete: the loss told; infinite for one that diverged, complete or not"""
+    """final loss of a complete trial, nats; infinite for a diverged trial, complete or not"""
     predicted: float | None = None
-    """pruned: the mean of its final loss as predicted when it was stopped"""
+    """of a pruned trial: the mean of its final loss as predicted when it was stopped"""
 
 
 def forecast(curve: Curve, others: Sequence[Curve], *, min_completed: int) -> Prediction | None:
-    """The final loss of `curve`, nats; None: fewer than `min_completed` completed trials, or none, can speak for it.
+    """Return the final loss of `curve`, nats; None if fewer than `min_completed` complete trials, or none, inform it.
 
-    Those have the same number of evaluations, and a loss at this one.
+    A complete trial informs it if it has the same number of evaluations and a loss at the last evaluation of `curve`.
     """
     k, end = len(curve.losses) - 1, curve.schedule.end
     known = _complete(tuple(others), end)
@@ -53,18 +53,18 @@ def forecast(curve: Curve, others: Sequence[Curve], *, min_completed: int) -> Pr
     count = int(useful.sum())
     if k < 1 or count < max(min_completed, 1):
         return None
-    own = _Table.of([curve], end)
-    features = np.concatenate([_features(known, k)[useful], _features(own, k)])
+    query = _Table.of([curve], end)
+    features = np.concatenate([_features(known, k)[useful], _features(query, k)])
     spread = features[:-1].std(axis=0) + _FLOOR
     features = (features - features[:-1].mean(axis=0)) / spread / math.sqrt(features.shape[1])
-    places = np.concatenate([known.knobs[useful], own.knobs])
+    places = np.concatenate([known.knobs[useful], query.knobs])
     targets = (known.losses[:, k] - known.finals)[useful]
     if count > MOST:
         distance = ((features - features[-1]) ** 2).sum(1) + ((places - places[-1]) ** 2).sum(1)
         nearest = np.sort(np.argsort(distance[:-1], kind="stable")[:MOST])
         kept = np.append(nearest, count)
         features, places, targets = features[kept], places[kept], targets[nearest]
-    left = predict(
+    remaining = predict(
         features[:-1],
         places[:-1],
         targets,
@@ -72,29 +72,29 @@ def forecast(curve: Curve, others: Sequence[Curve], *, min_completed: int) -> Pr
         place=places[-1],
         relative_scale=_RELATIVE_SCALE,
     )
-    return Prediction(mean=float(curve.losses[k]) - left.mean, scale=left.scale, degrees=left.degrees)
+    return Prediction(mean=float(curve.losses[k]) - remaining.mean, scale=remaining.scale, degrees=remaining.degrees)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Table:
-    """n trials of the same E + 1 evaluations."""
+    """n trials with the same E + 1 evaluations."""
 
     losses: Array
-    """(n, E+1) nats; NaN or infinite: there is none"""
+    """(n, E+1) nats; NaN or infinite where there is none"""
     whole: Array
-    """(n, E+1) the same with gaps filled by straight lines"""
+    """(n, E+1) losses with gaps interpolated linearly"""
     spent: Array
-    """(n, E+1) share of the summed learning rate"""
+    """(n, E+1) share of the summed learning rate that is spent"""
     total: Array
-    """(n,) that sum"""
+    """(n,) the summed learning rate"""
     knobs: Array
     """(n, d)"""
     finals: Array
-    """(n,) nats; NaN where it isn't complete"""
+    """(n,) nats; NaN for a trial that isn't complete"""
 
     @classmethod
     def of(cls, curves: Sequence[Curve], end: int) -> Self:
-        """These curves, whose schedules all end at evaluation `end`."""
+        """Return the table of curves whose schedules all end at evaluation `end`."""
         losses = np.full((len(curves), end + 1), math.nan)
         for row, curve in zip(losses, curves, strict=True):
             seen = curve.losses[: end + 1]
@@ -111,22 +111,25 @@ class _Table:
 
 @functools.lru_cache(maxsize=8)
 def _complete(others: tuple[Curve, ...], end: int) -> _Table:
-    """Those that ended with a loss after `end` evaluations, the same ones for all looks until another ends.
+    """Return the curves that ended with a loss after `end` evaluations. They stay the same until another trial ends.
 
-    They stand in an order of their own: a sum's last digits must not depend on theirs.
+    They are sorted, so that the last digits of sums don't depend on the order of `others`.
     """
     complete = [
-        other
-        for other in others
-        if other.final is not None and math.isfinite(other.final) and other.schedule.end == end
+        curve
+        for curve in others
+        if curve.final is not None and math.isfinite(curve.final) and curve.schedule.end == end
     ]
     complete.sort(key=lambda curve: (curve.final, curve.losses.tobytes(), curve.knobs.tobytes()))
     return _Table.of(complete, end)
 
 
 def _features(table: _Table, k: int) -> Array:
-    """(n, 5) at evaluation k: level, fall over the last third of the run so far and since the last evaluation (nats),
-    what is left of the schedule, log of the summed learning rate."""
+    """Return the features at evaluation k, (n, 5).
+
+    They are the loss, its fall over the last third of the run so far and since the previous evaluation, all in nats;
+    the share of the schedule that remains; and the log of the learning rate summed so far.
+    """
     back = max(0, k - max(2, k // 3))
     now, spent = table.whole[:, k], table.spent[:, k]
     falls = table.whole[:, back] - now, table.whole[:, k - 1] - now
@@ -134,17 +137,17 @@ def _features(table: _Table, k: int) -> Array:
 
 
 def _whole(losses: Array) -> Array:
-    """(n, N): gaps filled by straight lines, and levelly at the ends; NaN in rows that are nothing but gaps."""
-    there = np.isfinite(losses)
-    whole = np.where(there, losses, math.nan)
-    for row in np.flatnonzero(there.any(axis=1) & ~there.all(axis=1)):
-        at = np.flatnonzero(there[row])
-        whole[row] = np.interp(np.arange(losses.shape[1]), at, losses[row, at])
+    """Return (n, N) losses with gaps interpolated linearly, and constant at the ends. Rows of gaps alone stay NaN."""
+    present = np.isfinite(losses)
+    whole = np.where(present, losses, math.nan)
+    for row in np.flatnonzero(present.any(axis=1) & ~present.all(axis=1)):
+        evaluations = np.flatnonzero(present[row])
+        whole[row] = np.interp(np.arange(losses.shape[1]), evaluations, losses[row, evaluations])
     return whole
 
 
 def diverged(losses: Array) -> bool:
-    """Two evaluations in a row that were no numbers or far above the first one: one spike may pass."""
+    """Whether the last two evaluations were not numbers or far above the first one. A single spike is not enough."""
     if len(losses) < 3 or np.isnan(losses[-2:]).any():
         return False
     first = losses[np.isfinite(losses)][:1]

@@ -1,8 +1,8 @@
-"""Gaussian-process regression for a handful of points, with nothing tuned: every hyperparameter is averaged over.
+"""Gaussian-process regression on 5 to 60 points, averaged over all hyperparameters instead of tuned.
 
-Made for 5 to 60 training points, where a library's maximised likelihood is sure of too much: here a grid of kernels
-is weighted by its marginal likelihood, with the mean and the scale integrated out in closed form (Rasmussen and
-Williams 2006, sections 2.7 and 5.4.1; the scale's inverse-gamma prior gives Student's t).
+With so few points, the maximised likelihood of a library is overconfident. Here a grid of kernels is weighted by
+marginal likelihood, and the mean and the scale are integrated out in closed form (Rasmussen and Williams 2006, sections
+2.7 and 5.4.1). The scale's inverse-gamma prior makes the prediction a Student's t.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from scipy.special import stdtr, stdtrit
 Array = NDArray[np.float64]
 
 _LENGTHS, _REACHES = (1.0, 3.0), (0.5, 1.25, np.inf)
-"""of the features, which are standardised, and of the place, which is 0..1"""
+"""length scales of the features, which are standardised, and of the places, which are 0..1"""
 _NOISES, _LINES = (0.05, 0.3), (0.0, 1.0)
-"""noise, as a share of the scale; weight of a straight line through the features"""
+"""noise as a share of the scale; weight of a linear kernel on the features"""
 _MEAN_SPREAD = 4.0
 """prior variance of the mean, in units of the scale"""
 _SHAPE = 1.0
-"""of the scale's prior: as sure as two observations"""
+"""shape of the scale's prior, which counts as much as two observations"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Student's t about `mean`."""
+    """A Student's t distribution around `mean`."""
 
     mean: float
     scale: float
     degrees: float
 
     def below(self, value: Array) -> Array:
-        """Probability of less than each value."""
+        """Return the probability of less than each of the values."""
         return np.asarray(stdtr(self.degrees, (value - self.mean) / self.scale))
 
     def bound(self, probability: float) -> float:
-        """The value that less than has `probability`."""
+        """Return the quantile of `probability`."""
         return float(self.mean + self.scale * stdtrit(self.degrees, probability))
 
 
@@ -54,20 +54,23 @@ def predict(
     place: Array,
     relative_scale: float,
 ) -> Prediction:
-    """The target at (`feature`, `place`) from `n` others.
+    """Predict the target at (`feature`, `place`) from n known ones.
 
-    features (n, c) standardised; places (n, d) in 0..1; targets (n,). `relative_scale`: the targets' spread as a
-    share of their median that is expected before seeing any.
+    features (n, c) are standardised, places (n, d) lie in 0..1, targets are (n,). `relative_scale` is the prior spread
+    of the targets as a share of their median.
     """
     n = len(targets)
     x, p = np.vstack([features, feature]), np.vstack([places, place])
     centre = float(np.median(targets))
     alike, beside, lines = _falling(x, _LENGTHS)[:, None], _falling(p, _REACHES), x @ x.T
-    # below K's factor, that of [[K, b], [b', c]] has its inverse times b: b is the point asked for, ones, the targets
+    # The factor of [[K, b], [b', c]] holds K's inverse factor times b in its lower rows. So one factorisation solves
+    # for all right-hand sides b: the query's kernel, ones and the targets.
     below = np.zeros((2, n + 3))
     below[:, :n] = [np.ones(n), targets - centre]
-    below[[0, 1], [n + 1, n + 2]] = 1 + (n + ((targets - centre) ** 2).sum()) / min(_NOISES)  # enough to be definite
-    # one place for all: memory new from the system takes as long as the algebra in it
+    below[[0, 1], [n + 1, n + 2]] = 1 + (n + ((targets - centre) ** 2).sum()) / min(
+        _NOISES
+    )  # large enough to be definite
+    # One buffer for all kernels, because allocating takes as long as the algebra.
     whole = np.empty((len(_LENGTHS), len(_REACHES), n + 3, n + 3))
     kernel, diagonals = whole[..., : n + 1, : n + 1], np.einsum("...ii->...i", whole)
     rows, roots = [], []
@@ -101,13 +104,13 @@ def predict(
 
 
 def _factor(matrices: Array) -> None:
-    """Put each (m, m) matrix's Cholesky factor into its lower triangle; raises LinAlgError where it isn't definite."""
-    for each in matrices.reshape(-1, *matrices.shape[-2:]):
-        if dpotrf(each.T, lower=0, overwrite_a=1, clean=0)[1] != 0:  # LAPACK's columns are rows here
+    """Replace the lower triangle of each (m, m) matrix by its Cholesky factor. Raises LinAlgError if there is none."""
+    for matrix in matrices.reshape(-1, *matrices.shape[-2:]):
+        if dpotrf(matrix.T, lower=0, overwrite_a=1, clean=0)[1] != 0:  # LAPACK's columns are rows here
             raise np.linalg.LinAlgError("a kernel is not positive definite")
 
 
 def _falling(points: Array, lengths: tuple[float, ...]) -> Array:
-    """(l, m, m): how close (m, c) points are, 1 to 0 as their distance grows, by each length; 1 by an infinite one."""
+    """Return the Gaussian kernels (l, m, m) of (m, c) points for each length scale; 1 for an infinite one."""
     squares = cdist(points, points, "sqeuclidean")
     return np.stack([np.exp(squares * (-0.5 / length**2)) for length in lengths])

@@ -1,14 +1,19 @@
-"""Is a curve stuck, or slow as its schedule has it? A test of the last evaluations against the law of the curve.
+"""The plateau test: whether a curve is stuck, or only as slow as its schedule makes it.
 
-The law is fitted to what came before a window and says what drop to expect across it, from the window's first 4
-evaluations to its last 4; what was seen is the difference of their medians, which a spike doesn't move. **Plateau**:
-the drop is surely less than half of the expected one; **improving**: surely more; else **undetermined**, which stops
-nothing. "Surely" is a one-sided 95 %: 1.645 standard errors, of the evaluations' noise and half of the law's variance.
-On the families of curves in `benchmarks/pruning/plateau_test.py`, all of that cost up to a third of the power, and
-none of it made false alarms up to 19 %.
+The law is fitted to the curve before a window. It predicts the drop across the window, from its first 4 evaluations to
+its last 4. The observed drop is the difference of their medians, which a spike doesn't move.
 
-The window is the last 10 evaluations; for a plateau also longer ones, unless the last 10 improve. To a law fitted
-shortly before, a curve that has long been flat has simply arrived; over a longer window more of the drop is missing.
+- **Plateau**: the drop is surely less than half of the expected drop.
+- **Improving**: it is surely more than half.
+- **Undetermined**: neither, which stops no trial.
+
+"Surely" means one-sided 95 %: 1.645 standard errors, which combine the evaluations' noise with half of the law's
+variance. On the families of curves in `benchmarks/pruning/plateau_test.py`, the whole variance cost up to a third of
+the power, and none of it raised false alarms to 19 %.
+
+The window is the last 10 evaluations. A plateau may also show in longer windows, unless the last 10 evaluations
+improve. A law fitted to a curve that has long been flat expects no further drop, so a long plateau shows only in a
+window that begins before it.
 """
 
 from __future__ import annotations
@@ -27,26 +32,27 @@ from sweeps.pruning import law
 from sweeps.pruning.law import Floats, Schedule
 
 WINDOW = 10
-"""evaluations that the test looks at, at least"""
+"""length of the shortest window, evaluations"""
 _EDGE = 4
-"""evaluations whose medians are compared, at either end of the window"""
+"""evaluations at either end of the window, whose medians are compared"""
 _EDGE_NEEDED = 3
-"""of these, those that must be there"""
+"""evaluations at an end that must not be gaps"""
 _LONGER = 1.3
 """ratio of one window's length to the next"""
 _MEDIAN_VARIANCE = np.array([np.nan, np.nan, np.nan, 0.4487, 0.2982])
-"""of the median of 3 and of 4 normal values, as a share of the variance of one"""
+"""variance of the median of 3 and of 4 normal values, relative to the variance of one value"""
 _SURE = 1.645
+"""standard errors of a one-sided 95 % bound"""
 _ROUGH = 1.1
-"""what noise estimated from a few evaluations asks for on top"""
+"""factor on noise that is estimated from a few evaluations"""
 _LAW_SHARE = 0.5
-"""of the law's variance"""
+"""share of the law's variance that counts"""
 _LEAST = 1e-4
-"""nats; no drop is known better than to this"""
+"""nats; the least standard error of a drop"""
 
 
 class CurveState(StrEnum):
-    """What the test finds."""
+    """The three outcomes of the test."""
 
     PLATEAU = "plateau"
     IMPROVING = "improving"
@@ -55,31 +61,35 @@ class CurveState(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class CurveVerdict:
-    """What the test finds, with its numbers: nats, None where nothing could be tested."""
+    """The outcome of the test with its numbers: nats, None where nothing could be tested."""
 
     word: CurveState
     since: int | None
-    """plateau: first evaluation of the window that shows it most clearly; else None"""
+    """for a plateau, the first evaluation of the window that shows it most clearly; else None"""
     expected: float | None
-    """the drop that the law expects across the window (that from `since` on for a plateau, else the last 10)"""
+    """expected drop across the window: from `since` on for a plateau, else the last 10 evaluations"""
     expected_se: float | None
     """its standard error"""
     observed: float | None
-    """the drop seen"""
+    """observed drop"""
     se: float | None
-    """its standard error, of the evaluations' noise alone"""
+    """its standard error, from the evaluations' noise alone"""
     low: float | None
-    """90 % interval of the drop seen"""
+    """lower end of the 90 % interval of the observed drop"""
     high: float | None
+    """upper end"""
     schedule_known: bool
-    """False: a constant rate was assumed, and a slow middle of a cosine decay can pass for a plateau"""
+    """False if a constant rate was assumed; the slow middle of a cosine decay may then be taken for a plateau"""
     reason: str
-    """why undetermined; empty otherwise"""
+    """why the outcome is undetermined; else empty"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slope:
-    """How fast the loss moves, nats per 1000 iterations; below 0 it falls."""
+    """Slope of a loss curve with its interval, nats per 1000 iterations; negative where the loss falls.
+
+    Kept for a command that diagnoses a single curve.
+    """
 
     value: float
     low: float
@@ -91,10 +101,10 @@ def evaluation_noise(losses: Sequence[float]) -> float: ...
 @overload
 def evaluation_noise(losses: Floats) -> float | Floats: ...
 def evaluation_noise(losses: Sequence[float] | Floats) -> float | Floats:
-    """Standard deviation of one evaluation's noise, nats, along the last axis; NaN with fewer than 3 in a row.
+    """Return the standard deviation of one evaluation's noise along the last axis, nats; NaN without 3 in a row.
 
-    `1.4826 * median(|second differences|) / sqrt(6)`: a smooth curve has next to none of them, noise of variance v
-    gives them 6 v, and the median is blind to a few steps. NaN and infinite losses are gaps.
+    It is `1.4826 * median(|second differences|) / sqrt(6)`. A smooth curve has second differences near 0, noise of
+    variance v gives them a variance of 6 v, and the median ignores a few steps. NaN and infinite losses are gaps.
     """
     values = law.finite(losses)
     sigma = 1.4826 / np.sqrt(6) * _median(np.abs(np.diff(values, n=2, axis=-1)))
@@ -102,37 +112,37 @@ def evaluation_noise(losses: Sequence[float] | Floats) -> float | Floats:
 
 
 def _median(values: Floats) -> Floats:
-    """Along the last axis, of what isn't NaN; NaN where nothing is."""
+    """Return the median along the last axis, ignoring NaN; NaN where all values are."""
     if values.shape[-1] == 0:
         return np.full(values.shape[:-1], np.nan)
     count = np.isfinite(values).sum(axis=-1, keepdims=True)
     middle = np.concatenate([np.maximum(count - 1, 0) // 2, np.minimum(count // 2, values.shape[-1] - 1)], axis=-1)
-    median: Floats = np.take_along_axis(np.sort(values, axis=-1), middle, axis=-1).mean(axis=-1)  # NaN come last
+    median: Floats = np.take_along_axis(np.sort(values, axis=-1), middle, axis=-1).mean(axis=-1)  # NaN sort last
     return median
 
 
 def verdict(losses: ArrayLike, schedule: Schedule) -> CurveVerdict:
-    """The test on one curve: its losses at evaluations 0 to now, nats. ValueError: as `law.fit`."""
+    """Test one curve, given as losses at evaluations 0 to now, nats. Raises ValueError like `law.fit`."""
     return verdicts([losses], [schedule])[0]
 
 
 def verdicts(losses: Sequence[ArrayLike], schedules: Sequence[Schedule]) -> list[CurveVerdict]:
-    """The test on many curves, each by itself. ValueError: as `law.fit`."""
+    """Test many curves, each by itself. Raises ValueError like `law.fit`."""
     table = law.table(losses, schedules)
     now = np.array([np.size(curve) for curve in losses], dtype=np.int64)
     tests = _test(table, schedules, now)
     bounds = np.searchsorted(tests.curve, np.arange(len(now) + 1))
     return [
-        _found(tests, slice(bounds[index], bounds[index + 1]), schedule)
+        _tested(tests, slice(bounds[index], bounds[index + 1]), schedule)
         if bounds[index] < bounds[index + 1]
-        else _nothing(schedule, evaluations=int(now[index]), usable=int(np.isfinite(table[index]).sum()))
+        else _untested(schedule, evaluations=int(now[index]), usable=int(np.isfinite(table[index]).sum()))
         for index, schedule in enumerate(schedules)
     ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Tests:
-    """R windows of curves, those of one curve together, its shortest first; (R,) each, drops and errors in nats."""
+    """R windows, grouped by curve, shortest first. All fields are (R,); drops and standard errors in nats."""
 
     curve: NDArray[np.int64]
     start: NDArray[np.int64]
@@ -143,9 +153,9 @@ class _Tests:
 
 
 def _test(table: Floats, schedules: Sequence[Schedule], now: NDArray[np.int64]) -> _Tests:
-    """Test the windows of each curve that have enough evaluations in and before them; none if the last 10 haven't.
+    """Measure the windows that have enough evaluations in and before them; none of a curve whose shortest doesn't.
 
-    `table` (K, N) as of `law.table`; `now` (K,) evaluations so far, gaps too.
+    `table` (K, N) is as of `law.table`; `now` (K,) are the evaluations so far, gaps included.
     """
     sigma = np.asarray(evaluation_noise(table))
     curve, start = _windows(np.isfinite(table), now)
@@ -173,29 +183,29 @@ def _test(table: Floats, schedules: Sequence[Schedule], now: NDArray[np.int64]) 
     )
 
 
-def _windows(there: NDArray[np.bool_], now: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Curve and first evaluation of each window that can be tested. Each is 1.3 times as long as the one before."""
-    width = there.shape[1]
+def _windows(present: NDArray[np.bool_], now: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the curve and first evaluation of each testable window. Lengths grow by a factor of 1.3."""
+    width = present.shape[1]
     number = max(int(math.log(max(width, WINDOW) / WINDOW) / math.log(_LONGER)), 0) + 1
     lengths = np.round(WINDOW * _LONGER ** np.arange(number)).astype(np.int64)
     curve, length = np.repeat(np.arange(len(now)), number), np.tile(lengths, len(now))
     start = now[curve] - length
-    seen = np.concatenate([np.zeros((len(there), 1), dtype=np.int64), there.cumsum(axis=1)], axis=1)
+    seen = np.concatenate([np.zeros((len(present), 1), dtype=np.int64), present.cumsum(axis=1)], axis=1)
 
     def count(begin: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Evaluations there from `begin` to before `end`; before the first there is none."""
+        """Return the evaluations from `begin` to before `end` that are not gaps; negative positions hold none."""
         counted: NDArray[np.int64] = seen[curve, np.maximum(end, 0)] - seen[curve, np.maximum(begin, 0)]
         return counted
 
-    fair = count(0 * start, start) >= law.NEEDED
+    testable = count(0 * start, start) >= law.NEEDED
     for begin in (start, now[curve] - _EDGE):
-        fair &= count(begin, begin + _EDGE) >= _EDGE_NEEDED
-    fair &= np.isin(curve, curve[fair & (length == WINDOW)])
-    return curve[fair], start[fair]
+        testable &= count(begin, begin + _EDGE) >= _EDGE_NEEDED
+    testable &= np.isin(curve, curve[testable & (length == WINDOW)])
+    return curve[testable], start[testable]
 
 
-def _found(tests: _Tests, rows: slice, schedule: Schedule) -> CurveVerdict:
-    """The verdict on a curve from its windows, the shortest first."""
+def _tested(tests: _Tests, rows: slice, schedule: Schedule) -> CurveVerdict:
+    """Return the verdict on a curve from its windows, shortest first."""
     observed, expected, se = tests.observed[rows], tests.expected[rows], tests.se[rows]
     expected_se, start = tests.expected_se[rows], tests.start[rows]
     spread = np.hypot(se, np.sqrt(_LAW_SHARE) / 2 * expected_se)
@@ -226,8 +236,8 @@ def _found(tests: _Tests, rows: slice, schedule: Schedule) -> CurveVerdict:
     )
 
 
-def _nothing(schedule: Schedule, *, evaluations: int, usable: int) -> CurveVerdict:
-    """The verdict where no window could be tested."""
+def _untested(schedule: Schedule, *, evaluations: int, usable: int) -> CurveVerdict:
+    """Return the verdict on a curve without a testable window."""
     if 0 < evaluations <= schedule.warm:
         reason = "still in the warm-up"
     else:
@@ -247,20 +257,21 @@ def _nothing(schedule: Schedule, *, evaluations: int, usable: int) -> CurveVerdi
 
 
 def slope(losses: ArrayLike, *, iterations: float, window: int = WINDOW, confidence: float = 0.9) -> Slope | None:
-    """Slope of a straight line through the last `window` evaluations, `iterations` apart, with Student's t interval.
+    """Return the slope of a straight line through the last `window` evaluations, with a Student's t interval.
 
-    None where fewer than 3 of them are there. ValueError: `iterations` is not above 0.
+    Evaluations lie `iterations` apart. Returns None if fewer than 3 of them are not gaps. Raises ValueError if
+    `iterations` is not above 0. Kept for a command that diagnoses a single curve.
     """
     if not iterations > 0:
-        raise ValueError(f"evaluations lie more than 0 iterations apart, not {iterations}")
+        raise ValueError(f"iterations={iterations} between evaluations must be above 0")
     recent = law.finite(losses)[-window:]
-    there = np.isfinite(recent)
-    n = int(there.sum())
+    present = np.isfinite(recent)
+    n = int(present.sum())
     if n < 3:
         return None
-    time = np.flatnonzero(there) * (iterations / 1000)
+    time = np.flatnonzero(present) * (iterations / 1000)
     time -= time.mean()
-    loss = recent[there] - recent[there].mean()
+    loss = recent[present] - recent[present].mean()
     width = float(time @ time)
     value = float(time @ loss) / width
     residual = loss - value * time

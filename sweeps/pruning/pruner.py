@@ -1,4 +1,4 @@
-"""The plateau pruner for any Optuna study, this project's or another's.
+"""The plateau pruner as an Optuna pruner, which works in any Optuna study.
 
     study = optuna.create_study(pruner=PlateauPruner())
 
@@ -11,10 +11,17 @@
                 raise optuna.TrialPruned()
         return validation_loss
 
-Steps are evaluations, 0 at the start and E at the horizon, at equal distances and the same for all trials. The
-attribute `lr` holds the learning rate at each; without it the rate is taken for constant, the horizon for the last step
-of a complete trial, and the numbers say so (`schedule_known: false`). Why a trial was stopped stands in its attribute
-`pruned`; what would have stopped a sentinel, which goes on all the same, in `sentinel`.
+To use it in a study of your own:
+
+- The study minimises a single value, the validation loss.
+- The step of a report is the number of the evaluation: 0 at the start, E at the horizon. Evaluations lie at equal
+  distances, and E is the same for all trials.
+- The user attribute `lr` holds the E + 1 learning rates at the evaluations. Set it before the first report. Without it
+  the rate is assumed to be constant and E to be the last step of the complete trials; the decision's numbers then have
+  `schedule_known: false`.
+
+The numbers of a decision are stored with the trial: in the user attribute `pruned` for a stopped trial, and in
+`sentinel` for a trial that would have been stopped but goes on to show what pruning costs.
 """
 
 from __future__ import annotations
@@ -39,16 +46,16 @@ from sweeps.pruning.law import Schedule
 from sweeps.pruning.rule import Decision, Rule, decide
 
 LR, PRUNED, SENTINEL = "lr", "pruned", "sentinel"
-"""user attributes of a trial"""
+"""names of a trial's user attributes"""
 
 
 class PlateauPruner(optuna.pruners.BasePruner):
-    """Stops a trial that will hardly end among the best tenth, as predicted from all curves of the study.
+    """Stops a trial that is unlikely to end among the best tenth, as predicted from all curves of the study.
 
-    See sweeps.pruning.rule.Rule for `epsilon`, `margin`, `looks`, `min_completed` and `trials`. One in 1 / `sentinel`
-    of the trials it would stop (by a hash of their number) goes on, to show what pruning costs; 0: none does. All that
-    it decides on is in the study; it only keeps the curves of trials that have ended. Raises ValueError for a study
-    that maximises or has several objectives.
+    `epsilon`, `margin`, `looks`, `min_completed` and `trials` are those of sweeps.pruning.rule.Rule. `sentinel` is the
+    share of trials that would be stopped but go on, chosen by a hash of their number. Decisions depend on the study's
+    content alone; the curves of finished trials are cached. `prune` raises ValueError for a study that maximises or
+    has several objectives.
     """
 
     def __init__(
@@ -66,12 +73,12 @@ class PlateauPruner(optuna.pruners.BasePruner):
         self._past = _Past()
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether to stop `trial` at the evaluation it reported last."""
+        """Whether to stop `trial` at its last reported evaluation. Stores the decision's numbers with the trial."""
         if study.directions != [StudyDirection.MINIMIZE]:
-            raise ValueError("PlateauPruner follows one loss that is minimised; this study does not minimise one")
-        # the trial that Optuna's own loop passes lacks attributes set through the storage
-        noted = study._storage.get_trial(trial._trial_id).user_attrs
-        if not trial.intermediate_values or SENTINEL in noted:
+            raise ValueError("PlateauPruner needs a study of one objective that is minimised")
+        # The trial that Optuna's own loop passes lacks attributes that were set through the storage.
+        attrs = study._storage.get_trial(trial._trial_id).user_attrs
+        if not trial.intermediate_values or SENTINEL in attrs:
             return False
         ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         if trial.state.is_finished():
@@ -85,12 +92,12 @@ class PlateauPruner(optuna.pruners.BasePruner):
         return not spared
 
     def decide(self, trial: FrozenTrial, others: Sequence[FrozenTrial]) -> Decision:
-        """What the rule says of a trial at its last evaluation, given finished trials of its study."""
+        """Apply the rule to a trial at its last evaluation, given finished trials of its study."""
         past = self._past = self._past.moved_on(others, trial.distributions)
         return decide(self.rule, _curve(trial, past.ranges, horizon=past.horizon), past.curves)
 
     def numbers(self, decision: Decision, trial: FrozenTrial) -> dict[str, Any]:
-        """A decision as a trial's attribute."""
+        """Return a decision as the value of a trial's attribute."""
         predicted = decision.prediction
         return {
             "rule": "plateau",
@@ -115,20 +122,20 @@ def is_sentinel(trial: int, *, share: float) -> bool:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Past:
-    """Trials that have ended, with all that the next decision needs of them."""
+    """Trials that have ended, with what the next decision needs of them."""
 
     trials: Sequence[FrozenTrial] = ()
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
-    """of a trial that is compared with them"""
+    """distributions of the trial that is compared with them"""
     ranges: Mapping[str, BaseDistribution] = field(default_factory=dict)
-    """of the parameters that it shares with all of them"""
+    """distributions of the parameters that this trial shares with all of them"""
     horizon: int = 0
-    """last step of the complete ones"""
+    """last step of the complete trials"""
     curves: Sequence[Curve] = ()
-    """of those that have been evaluated"""
+    """curves of the trials that have been evaluated"""
 
     def moved_on(self, trials: Sequence[FrozenTrial], distributions: Mapping[str, BaseDistribution]) -> Self:
-        """The same for these; a trial that was here keeps its curve, for what has ended changes no more."""
+        """Return the same for `trials`. Trials known before keep their curve, because finished trials don't change."""
         same = len(trials) == len(self.trials) and all(map(operator.is_, trials, self.trials))
         if same and distributions == self.distributions:
             return self
@@ -149,7 +156,9 @@ class _Past:
             distributions=distributions,
             ranges=ranges,
             horizon=horizon,
-            curves=tuple(known.get(id(one)) or _curve(one, ranges, horizon=horizon) for one in _evaluated(trials)),
+            curves=tuple(
+                known.get(id(trial)) or _curve(trial, ranges, horizon=horizon) for trial in _evaluated(trials)
+            ),
         )
 
 
@@ -167,14 +176,14 @@ def _curve(trial: FrozenTrial, ranges: Mapping[str, BaseDistribution], *, horizo
     if trial.state is TrialState.COMPLETE:
         final = trial.value
     elif trial.state is TrialState.PRUNED:
-        noted = trial.user_attrs.get(PRUNED, {}).get("predicted")
-        predicted = noted["mean"] if noted else None
+        prediction = trial.user_attrs.get(PRUNED, {}).get("predicted")
+        predicted = prediction["mean"] if prediction else None
         if predicted is None and (not math.isfinite(losses[-1]) or diverged(losses)):
             final = math.inf
     return Curve(
         losses=losses,
         schedule=_schedule(tuple(rates)) if rates else _constant(max(horizon, len(losses) - 1)),
-        knobs=np.array([place for name, each in ranges.items() for place in places(trial.params[name], each)]),
+        knobs=np.array([place for name, values in ranges.items() for place in places(trial.params[name], values)]),
         final=final,
         predicted=predicted,
     )
@@ -189,11 +198,14 @@ def _schedule(rates: tuple[float, ...]) -> Schedule:
 
 
 def places(value: Any, distribution: BaseDistribution) -> list[float]:
-    """Where a parameter lies in its range, 0 to 1; of one without order one number a choice, as far apart as ends."""
+    """Return a parameter's place in its range, 0 to 1.
+
+    An unordered parameter has one number per choice; two choices are as far apart as the ends of a range.
+    """
     if isinstance(distribution, CategoricalDistribution):
         return [math.sqrt(0.5) * (value == choice) for choice in distribution.choices]
     assert isinstance(distribution, optuna.distributions.FloatDistribution | optuna.distributions.IntDistribution)
-    low, high, at = float(distribution.low), float(distribution.high), float(value)
+    low, high, point = float(distribution.low), float(distribution.high), float(value)
     if distribution.log:
-        low, high, at = math.log(low), math.log(high), math.log(at)
-    return [(at - low) / (high - low) if high > low else 0.5]
+        low, high, point = math.log(low), math.log(high), math.log(point)
+    return [(point - low) / (high - low) if high > low else 0.5]

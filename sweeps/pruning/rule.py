@@ -1,15 +1,15 @@
-"""Can this trial still end among the best? The pruning rule, pure: curves in, a decision out.
+"""The pruning rule: whether a trial can still end among the best. A pure function from curves to a decision.
 
-A trial's final loss is predicted from its own curve and from how the study's other trials went on from where it is
-now: what is left to fall is regressed on the level, the slope, what is left of the schedule, and the trial's knobs
-(so trials of the same width or learning rate speak for each other). How far a prediction can be trusted is thus
-learned from the study: where early ranks settle late, early looks prune only the hopeless.
+A trial's final loss is predicted from its own curve and from how the study's other trials continued. The remaining drop
+is regressed on the level, the slope, the rest of the schedule, and the trial's knobs, so trials of similar width or
+learning rate inform each other. The study itself thus shows how far a prediction can be trusted: where early ranks
+settle late, early looks stop only hopeless trials.
 
-It is stopped where its chance is below epsilon of ending among the best tenth of the study's trials, and that of
-ending within `margin` of the best. If j of m others end lower, the number of those to come that will is
-beta-binomial (order statistics of a uniform sample), and the trial belongs to the best tenth with the probability
-that both together are few enough; this is averaged over the prediction. Being a probability given all that is known,
-it may be looked at as often as there are evaluations.
+A trial is stopped if its chance of ending among the best tenth of the study's trials is below epsilon, and so is its
+chance of ending within `margin` of the best trial. If j of m other trials end lower, the number of future trials that
+end lower is beta-binomial (order statistics of a uniform sample). The trial belongs to the best tenth if both numbers
+together are small enough. That probability is averaged over the prediction. It is conditional on all that is known, so
+repeated looks don't inflate it.
 """
 
 from __future__ import annotations
@@ -28,53 +28,54 @@ from sweeps.pruning.law import Schedule
 from sweeps.pruning.plateau import CurveState, verdict
 
 BEST_SHARE = 0.1
-"""the best tenth: those that the attribution and the exports rest on"""
+"""the best tenth, on which attribution and export rest"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """When to look and when to stop a trial."""
+    """Settings of the rule: when to look at a trial, and when to stop it."""
 
     epsilon: float = 0.02
-    """largest chance of ending among the best at which a trial is stopped"""
+    """a trial is stopped when its chance of ending among the best is below this"""
     margin: float = 0.03
-    """nats: a trial that may end within this of the best counts as one that may be among them"""
+    """nats: ending within this distance of the best trial counts as ending among the best"""
     looks: tuple[float, float] = (0.1, 0.8)
-    """shares of the horizon between which every evaluation is a look"""
+    """shares of the horizon; every evaluation between them is a look"""
     min_completed: int = 5
-    """completed trials before any is stopped"""
+    """complete trials needed before any trial is stopped"""
     trials: int | None = None
-    """that the study will have, if it is known: a tenth of them are the best; None: any number"""
+    """trials that the study will have, a tenth of which are the best; None: unknown"""
 
     def looks_at(self, schedule: Schedule) -> range:
-        """The evaluations at which a trial of this schedule may be stopped: none in the warm-up, nor at the end."""
+        """Return the evaluations at which a trial may be stopped: none in its warm-up or at the end."""
         first, last = (share * schedule.end for share in self.looks)
         return range(max(math.ceil(first), schedule.warm, 1), min(math.floor(last), schedule.end - 1) + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What a look found."""
+    """The decision on a trial at one evaluation, with its numbers."""
 
     evaluation: int
     prune: bool = False
     reason: str = ""
-    """diverged, dominated, plateau-and-dominated; empty: it goes on"""
+    """diverged, dominated or plateau-and-dominated; empty if the trial goes on"""
     prediction: Prediction | None = None
-    """of the final loss, nats; None: nothing to predict from, or this evaluation is no look"""
+    """predicted final loss, nats; None if there is nothing to predict from, or this evaluation is no look"""
     low: float | None = None
-    """the final loss is lower than this with probability epsilon, higher than `high` with epsilon"""
+    """the final loss is lower than this with probability epsilon"""
     high: float | None = None
+    """the final loss is higher than this with probability epsilon"""
     chance: float | None = None
-    """of ending among the best"""
+    """chance of ending among the best"""
     best: float | None = None
-    """lowest final loss so far, nats"""
+    """lowest final loss of complete trials, nats"""
     completed: int = 0
-    """trials that the prediction is calibrated on"""
+    """complete trials with a finite loss"""
 
 
 def decide(rule: Rule, curve: Curve, others: Sequence[Curve]) -> Decision:
-    """Whether to stop the trial of `curve` at its last evaluation, given the study's other trials in any order."""
+    """Decide whether to stop the trial of `curve` at its last evaluation, given the other trials in any order."""
     k = len(curve.losses) - 1
     if diverged(curve.losses):
         return Decision(evaluation=k, prune=True, reason="diverged")
@@ -84,7 +85,7 @@ def decide(rule: Rule, curve: Curve, others: Sequence[Curve]) -> Decision:
     prediction = forecast(curve, others, min_completed=rule.min_completed)
     if prediction is None:
         return Decision(evaluation=k)
-    complete, finals = _ends(others)
+    complete, finals = _final_losses(others)
     best = float(complete.min())
     chance = chance_among_best(prediction, finals, best=best, margin=rule.margin, trials=rule.trials)
     prune = chance < rule.epsilon
@@ -105,20 +106,21 @@ def decide(rule: Rule, curve: Curve, others: Sequence[Curve]) -> Decision:
 def chance_among_best(
     prediction: Prediction, finals: Array, *, best: float, margin: float, trials: int | None = None
 ) -> float:
-    """Probability that the trial belongs to the best tenth, or that it ends within `margin` of `best` if that is more.
+    """Return the chance of belonging to the best tenth, or of ending within `margin` of `best` if that is larger.
 
-    finals (m,): those of the other trials, predicted ones of pruned trials, infinite ones of diverged trials.
+    finals (m,) are the final losses of the other trials: predicted for pruned trials, infinite for diverged ones.
     """
-    ranks = np.diff(np.concatenate([[0.0], prediction.below(np.sort(finals)), [1.0]]))  # of each number of better ones
+    ranks = np.diff(np.concatenate([[0.0], prediction.below(np.sort(finals)), [1.0]]))  # by number of better trials
     belongs = float(ranks @ _belongs(len(finals), trials))
     return max(belongs, float(prediction.below(np.array(best + margin))))
 
 
 @functools.lru_cache(maxsize=4096)
 def _belongs(others: int, trials: int | None) -> Array:
-    """(m + 1,): probability that a trial with 0 to m of `m` others better belongs to the best tenth of all trials.
+    """Return (m + 1,): the probability of belonging to the best tenth of all trials with 0 to m of m others better.
 
-    These are a draw from all trials' ranks: with b better, more than b of the ranks drawn must be among the best.
+    The known trials are a draw from all ranks. With b of them better, more than b of the drawn ranks must be among the
+    best. If the number of all trials is unknown, the ranks are uniform places.
     """
     if trials is None:
         better = np.arange(others + 1)
@@ -130,14 +132,17 @@ def _belongs(others: int, trials: int | None) -> Array:
 
 
 def _log_choose(n: int, k: Array) -> Array:
-    """Logarithm of n over k; minus infinity where k is beyond 0 to n. (scipy.stats takes a second to import.)"""
+    """Return the logarithm of the binomial coefficient, minus infinity outside of 0 <= k <= n.
+
+    scipy.stats would take a second to import.
+    """
     logs: Array = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
     return logs
 
 
 @functools.lru_cache(maxsize=8)
-def _ends(others: tuple[Curve, ...]) -> tuple[Array, Array]:
-    """Final losses, nats: of the complete ones alone, and with those that pruned ones were predicted."""
-    complete = [other.final for other in others if other.final is not None]
-    pruned = [other.predicted for other in others if other.final is None and other.predicted is not None]
+def _final_losses(others: tuple[Curve, ...]) -> tuple[Array, Array]:
+    """Return the final losses, nats: those of complete trials, and those with the predictions of pruned trials."""
+    complete = [curve.final for curve in others if curve.final is not None]
+    pruned = [curve.predicted for curve in others if curve.final is None and curve.predicted is not None]
     return np.array(complete), np.array(complete + pruned)

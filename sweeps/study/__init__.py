@@ -1,4 +1,4 @@
-"""The question: a YAML file becomes a checked, frozen Study and the trials that are known beforehand.
+"""The question: a YAML file becomes a checked, frozen Study and the trials known before any sampler is asked.
 
 May import trainer, text, paths and errors.
 """

@@ -1,4 +1,4 @@
-"""The JSON Schema of a study file, for editors: every key with its words, its type and its limits."""
+"""Help for writing a study file: its JSON Schema for editors, and the file that `sweep init` writes."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _SUFFIX = "Change"
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema (draft 2020-12) of a study file, profiles included.
+    """Return the JSON Schema (draft 2020-12) of a study file, profiles included.
 
-    What YAML Schema can't say (ranges that hold the baseline, widths that heads divide) is checked by `spec.load`.
+    A schema can't express that ranges contain the baseline or that heads divide widths: `load` checks these.
     """
     schema = Study.model_json_schema()
     del schema["properties"]["notes"]
-    needed = schema.pop("required")
+    required = schema.pop("required")
     definitions = schema.pop("$defs")
     partial = {f"{name}{_SUFFIX}": _partial(definition) for name, definition in definitions.items()}
     profile = _partial({key: schema[key] for key in ("type", "properties", "additionalProperties")})
     profile["description"] = "what this profile changes: mappings merge, the rest replaces, null removes"
     schema["properties"]["profiles"] = {
         "type": "object",
-        "description": "changes for a machine: cpu and cuda are picked by the devices found, others by --profile",
+        "description": "changes per machine: cpu or cuda is picked by the devices found, any other by --profile",
         "properties": {
-            name: {**profile, "description": f"where {there}: {profile['description']}"}
-            for name, there in (("cpu", "there is no CUDA device"), ("cuda", "there is a CUDA device"))
+            name: {**profile, "description": f"where {condition}: {profile['description']}"}
+            for name, condition in (("cpu", "there is no CUDA device"), ("cuda", "there is a CUDA device"))
         },
         "additionalProperties": profile,
     }
@@ -41,24 +41,24 @@ def json_schema() -> dict[str, Any]:
         "title": "plateau-sweep study",
         "description": "What is swept around a baseline, for how long, on what data.",
         **{key: value for key, value in schema.items() if key not in ("title", "description")},
-        "anyOf": [{"required": needed}, {"required": ["profiles"]}],  # profiles may bring what is missing
+        "anyOf": [{"required": required}, {"required": ["profiles"]}],  # a profile may supply a required key
         "$defs": {**definitions, **partial},
     }
 
 
 def _partial(schema: Any) -> Any:
-    """`schema` of something laid over another: nothing is required, and null removes a key."""
+    """Return `schema` for a mapping laid over another: nothing is required, and null removes a key."""
     if isinstance(schema, list):
-        return [_partial(each) for each in schema]
+        return [_partial(alternative) for alternative in schema]
     if not isinstance(schema, dict):
         return schema
     result: dict[str, Any] = {}
     for key, value in copy.deepcopy(schema).items():
         if key == "properties":
-            result[key] = {name: _nullable(_partial(each)) for name, each in value.items()}
+            result[key] = {name: _nullable(_partial(setting)) for name, setting in value.items()}
         elif key == "$ref":
             result[key] = value + _SUFFIX
-        elif key == "oneOf":  # without what is required, alternatives overlap
+        elif key == "oneOf":  # alternatives without required keys overlap, so more than one may match
             result["anyOf"] = _partial(value)
         elif key not in ("required", "default", "discriminator"):
             result[key] = _partial(value) if key in ("anyOf", "items") else value
@@ -72,12 +72,15 @@ def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_study(name: str, folder: Path) -> Path:
-    """Write `folder`/NAME.yaml from the template in the package. Raises SpecError; never overwrites."""
+    """Write `folder`/NAME.yaml from the packaged template and return its path.
+
+    Raises SpecError for a bad name, a file that exists already, or a folder that can't be written to.
+    """
     if problem := problem_with_name(name):
         raise SpecError(problem)
     path = folder / f"{name}.yaml"
     if path.exists():
-        raise SpecError(f"{path}: is there already; choose another name")
+        raise SpecError(f"{path}: exists already; choose another name")
     text = resources.files("sweeps.study").joinpath("templates/study.yaml").read_text(encoding="utf-8")
     text = re.sub(r"^name: \S+", f"name: {name}", text, count=1, flags=re.MULTILINE)
     try:

@@ -1,7 +1,7 @@
-"""The settings of a run that a study may give: nanoGPT's names, with TrainConfig's types, limits and words.
+"""Settings that a baseline or candidate may give: nanoGPT's names with TrainConfig's types, limits and descriptions.
 
-They are made from TrainConfig's fields, so that neither limits nor documentation are written twice.
-What a study decides itself (seeds, evaluations, devices) is not among them, and says so when tried.
+They are derived from TrainConfig's fields, so limits and descriptions stand in one place. Settings that the study
+decides itself, such as seeds, evaluations and devices, are refused with a pointer to the key that decides them.
 """
 
 from __future__ import annotations
@@ -21,63 +21,66 @@ Value = bool | int | float | str
 _FIELDS = {spec.name: spec for spec in dataclasses.fields(TrainConfig)}
 
 ELSEWHERE = {
-    "seed": "the seeds come from the study: seed, baseline_seeds",
-    "vocab_size": "the vocabulary comes from the data: see tokenizer",
-    "sampling": "trials draw batches by (seed, step), so that they can be compared",
+    "seed": "the study sets the seeds: see seed and baseline_seeds",
+    "vocab_size": "the data sets the vocabulary: see tokenizer",
+    "sampling": "trials draw their batches by (seed, step), which makes them comparable",
     "eval_interval": "the study spreads its evaluations over the horizon: see evaluations",
-    "eval_iters": "trials are judged on fixed windows: see evaluations, final_windows",
-    "eval_windows": "the study sizes it so that evaluations cost a tenth of a trial at most",
-    "final_windows": "it belongs to the study: write it at the top level",
-    "eval_only": "a study trains",
-    "log_interval": "the study logs its evaluations",
-    "always_save_checkpoint": "the study keeps the checkpoints that it needs",
+    "eval_iters": "trials are judged on fixed windows: see evaluations and final_windows",
+    "eval_windows": "the study sets it so that evaluations cost at most a tenth of a trial",
+    "final_windows": "it is a key of the study: write it at the top level",
+    "eval_only": "a study always trains",
+    "log_interval": "the study logs every evaluation",
+    "always_save_checkpoint": "the study decides which checkpoints to keep",
     "init_from": "trials start from scratch",
-    "device": "devices belong to workers.devices",
-    "out_dir": "runs are written below the command's --out",
-    "dataset": "data belongs to the study: data: {bin: FOLDER}",
+    "device": "devices are set by workers.devices",
+    "out_dir": "the command's --out sets where runs are written",
+    "dataset": "the data is a key of the study: data: {bin: FOLDER}",
     "backend": "a trial trains on one device",
     "wandb_log": "the study has its own report",
     "wandb_project": "the study has its own report",
     "wandb_run_name": "the study has its own report",
 }
-"""Settings of nanoGPT or TrainConfig that a study's baseline does not take, and where they belong instead."""
+"""Settings of nanoGPT or TrainConfig that a baseline can't have, with the reason."""
 
 NOT_IN_CANDIDATES = {
-    "max_iters": "trials are as long as each other: see horizon; a longer decay is lr_decay_iters",
-    "block_size": "losses of another context length can't be compared",
+    "max_iters": "all trials have the length that horizon sets; for a longer decay use lr_decay_iters",
+    "block_size": "losses at different context lengths can't be compared",
 }
-"""Settings that a baseline has and a candidate can't change."""
+"""Settings of a baseline that a candidate can't change, with the reason."""
 
 NAMES = tuple(name for name in _FIELDS if name not in ELSEWHERE)
-"""The settings that a baseline is made of, in TrainConfig's order."""
+"""The settings of a baseline, in TrainConfig's order."""
 
 DEFAULTS: dict[str, Value] = {name: value for name, value in TrainConfig().as_dict().items() if name in NAMES}
+"""nanoGPT's default of each of them."""
 
 WHOLE = frozenset(name for name in NAMES if _FIELDS[name].type == "int")
+"""The settings that are whole numbers."""
 
 
 def describe_setting(name: str) -> str:
-    """TrainConfig's words for a setting."""
+    """Return TrainConfig's description of a setting."""
     return str(_FIELDS[name].metadata["doc"])
 
 
 def _annotation(name: str) -> Any:
     spec = _FIELDS[name]
     limits = {"low": "ge", "high": "le", "above": "gt", "below": "lt"}
-    given = {limits[key]: value for key, value in spec.metadata.items() if key in limits}
+    bounds = {limits[key]: value for key, value in spec.metadata.items() if key in limits}
     kind: Any = {"int": int, "float": float, "bool": bool, "str": str}[str(spec.type)]
     if "choices" in spec.metadata:
         kind = Literal.__getitem__(spec.metadata["choices"])
-    return Annotated[kind, Field(description=spec.metadata["doc"], **given)]
+    return Annotated[kind, Field(description=spec.metadata["doc"], **bounds)]
 
 
 def _settings(title: str, names: tuple[str, ...]) -> Any:
-    """A TypedDict of settings, each optional, no others allowed."""
-    head_size = Annotated[int, Field(ge=1, le=65536, description="width of a head: n_head is n_embd / head_size")]
-    make: Any = TypedDict  # mypy wants the names written out
-    made = make(title, {**{name: _annotation(name) for name in names}, "head_size": head_size}, total=False)
-    made.__pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-    return made
+    """Return a TypedDict of these settings: all optional, no others allowed."""
+    description = "width of an attention head; n_head is n_embd / head_size"
+    head_size = Annotated[int, Field(ge=1, le=65536, description=description)]
+    create: Any = TypedDict  # mypy accepts literal keys only
+    settings = create(title, {**{name: _annotation(name) for name in names}, "head_size": head_size}, total=False)
+    settings.__pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    return settings
 
 
 if TYPE_CHECKING:
@@ -89,7 +92,7 @@ else:
 
 
 def complete(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """`settings` with nanoGPT's defaults for what is missing; head_size, where given, instead of n_head."""
+    """Return `settings` with nanoGPT's defaults for missing ones. head_size, if given, takes the place of n_head."""
     filled = {name: settings.get(name, default) for name, default in DEFAULTS.items()}
     if "head_size" in settings:
         del filled["n_head"]
@@ -98,19 +101,19 @@ def complete(settings: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def head_unit(settings: Mapping[str, Value]) -> int:
-    """What a width must be a multiple of: the size of a head, or the number of heads."""
+    """Return the unit that must divide a width: head_size if it is set, else n_head."""
     return int(settings["head_size"] if "head_size" in settings else settings["n_head"])
 
 
 def with_heads(settings: Mapping[str, Value]) -> dict[str, Value]:
-    """`settings` with n_head in place of head_size. Raises ConfigError for a width that its heads don't divide."""
+    """Return `settings` with n_head in place of head_size. Raises ConfigError if head_size doesn't divide n_embd."""
     result = dict(settings)
     if "head_size" not in result:
         return result
-    size, width = int(result.pop("head_size")), int(result["n_embd"])
-    if width % size:
-        below = width - width % size
-        nearest = " and ".join(str(near) for near in (below, below + size) if near)
-        raise ConfigError(f"n_embd={width} is not divisible by head_size={size}; nearest widths: {nearest}")
-    result["n_head"] = width // size
+    head_size, width = int(result.pop("head_size")), int(result["n_embd"])
+    if width % head_size:
+        below = width - width % head_size
+        nearest = " and ".join(str(multiple) for multiple in (below, below + head_size) if multiple)
+        raise ConfigError(f"n_embd={width} is not divisible by head_size={head_size}; nearest widths: {nearest}")
+    result["n_head"] = width // head_size
     return result

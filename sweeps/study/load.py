@@ -1,9 +1,9 @@
-"""From a YAML file to a Study that is known to run, and what may change about one that has begun."""
+"""Loading: a YAML file becomes a Study whose known trials can all be run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,14 +13,13 @@ from sweeps.errors import SpecError
 from sweeps.study import messages
 from sweeps.study.baseline import WHOLE, Baseline, Value, complete, head_unit
 from sweeps.study.horizon import provisional
-from sweeps.study.knobs import PARAM, ChoicesKnob, Knobs, RangeKnob
+from sweeps.study.knobs import ChoicesKnob, Knobs, RangeKnob
 from sweeps.study.model import Number, as_yaml
-from sweeps.study.proposals import baseline_config, baseline_params, candidate_proposal, config_of
+from sweeps.study.proposals import Designed, DesignError, baseline_params, config_of, designed
 from sweeps.study.resolve import Resolved, resolve
 from sweeps.study.sections import NOT_WRITTEN
 from sweeps.study.study import Study, knob_value, setting_named
 from trainer.errors import ConfigError
-from trainer.strict_yaml import YamlPath
 
 
 def load(
@@ -32,11 +31,11 @@ def load(
     baseline: str | Path | None = None,
     devices_have_cuda: bool,
 ) -> Study:
-    """The study in the YAML file at `path`, resolved and checked: each trial known beforehand can run.
+    """Return the study in the YAML file at `path`, resolved and checked: every trial known beforehand can be run.
 
-    `profile` is one of its profiles (default: cuda or cpu by `devices_have_cuda`, if it has that);
-    `overrides` are KEY=VALUE; `data` stands in for its data and `baseline`, a nanoGPT config file, for
-    its baseline. Raises SpecError, or ConfigError for a file that cannot be read, naming file and line.
+    `profile` names one of its profiles (default: cuda or cpu by `devices_have_cuda`, if the study has it).
+    `overrides` are KEY=VALUE. `data` replaces its data, and `baseline`, a nanoGPT config file, replaces its baseline.
+    Raises SpecError, or ConfigError for a file that cannot be read, with file and line.
     """
     resolved = resolve(
         path, profile=profile, overrides=overrides, data=data, baseline=baseline, devices_have_cuda=devices_have_cuda
@@ -47,28 +46,88 @@ def load(
     if isinstance(horizon, dict) and NOT_WRITTEN in horizon:
         raise resolved.error(("horizon", NOT_WRITTEN), f"unknown key '{NOT_WRITTEN}'; `sweep run` measures it")
     if resolved.baseline is not None:
-        _widen(resolved)
+        _widen_knobs(resolved)
     resolved.value["notes"] = resolved.notes
     try:
         study = Study.model_validate(resolved.value)
     except ValidationError as error:
         raise resolved.error(*messages.first(error)) from error
-    return _noted(_checked(study, resolved))
+    return _with_note_on_decay(_with_checked_trials(study, resolved))
 
 
-def _noted(study: Study) -> Study:
-    """A schedule that never ends, which nanoGPT's defaults make of a short run, is worth a word."""
-    end, last = int(study.baseline["lr_decay_iters"]), int(study.baseline["max_iters"])
-    if not study.baseline["decay_lr"] or end <= last:
+def _with_note_on_decay(study: Study) -> Study:
+    """Note a decay that ends after the run, as nanoGPT's default lr_decay_iters does in a short run."""
+    decay, last = int(study.baseline["lr_decay_iters"]), int(study.baseline["max_iters"])
+    if not study.baseline["decay_lr"] or decay <= last:
         return study
-    note = f"baseline: lr_decay_iters={end} is beyond max_iters={last}, so trials too end before the rate has decayed"
+    note = f"baseline: lr_decay_iters={decay} is beyond max_iters={last}, so trials too end before the rate has decayed"
     return study.model_copy(update={"notes": (*study.notes, note)})
 
 
-def _widen(resolved: Resolved) -> None:
-    """Make the knobs hold the new baseline's values, and note what was changed.
+def _with_checked_trials(study: Study, resolved: Resolved) -> Study:
+    """Build every trial that is known beforehand, and refuse candidates that change nothing.
 
-    Knobs that are none, and a baseline that is none, stay for the study's own check to refuse.
+    A baseline from the command line may contain a candidate's advice already. Such candidates are left out, with a
+    note. Raises SpecError at the path of a trial that can't be run, or that repeats another.
+    """
+    known = _known_trials(study, resolved)
+    redundant = _redundant_candidates(known, resolved)
+    if not redundant:
+        return study
+    kept = tuple(candidate for index, candidate in enumerate(study.candidates) if index not in redundant)
+    notes = tuple(f"candidates.{index}: left out, {resolved.baseline} contains it already" for index in redundant)
+    return study.model_copy(update={"candidates": kept, "notes": study.notes + notes})
+
+
+def _known_trials(study: Study, resolved: Resolved) -> Designed:
+    """Build the trials known beforehand and one of every batch size. Raises SpecError for one that can't be run."""
+    study = provisional(study)
+    try:
+        known = designed(study, vocab_size=0)
+    except DesignError as error:
+        match error.path:
+            case ("candidates", int(index)):
+                setting = setting_named(error, study.candidates[index])
+                raise resolved.error((*error.path, *setting), f"{error}{_remedy(resolved)}") from error
+        raise resolved.error(error.path, str(error)) from error
+    # A batch size between the ends of its range may be impossible though both ends are possible.
+    sizes = study.knobs.get("batch_size")
+    for size in sizes.wholes() if isinstance(sizes, RangeKnob) else ():
+        try:
+            config_of(study, {**baseline_params(study), "batch_size": size}, seed=study.seed, vocab_size=0)
+        except ConfigError as error:
+            raise resolved.error(("knobs", "batch_size"), str(error)) from error
+    return known
+
+
+def _redundant_candidates(known: Designed, resolved: Resolved) -> list[int]:
+    """Return the candidates that equal a baseline from the command line. Raises SpecError for other repetitions."""
+    baseline = known.baseline[0].config
+    redundant, names = [], {baseline: "the baseline"}
+    for index, proposal in enumerate(known.candidates):
+        if proposal.config == baseline and resolved.baseline is not None:
+            redundant.append(index)
+        elif proposal.config in names:
+            text = f"is the same trial as {names[proposal.config]}; drop it{_remedy(resolved)}"
+            raise resolved.error(("candidates", index), text)
+        names.setdefault(proposal.config, f"candidates.{index}")
+    return redundant
+
+
+def _remedy(resolved: Resolved) -> str:
+    """Return the way out for a study whose candidates don't suit a baseline from the command line."""
+    return "; to leave out the study's candidates: --set candidates=[]" if resolved.baseline is not None else ""
+
+
+_KNOBS: TypeAdapter[dict[str, RangeKnob | ChoicesKnob]] = TypeAdapter(Knobs)
+_BASELINE: TypeAdapter[dict[str, Value]] = TypeAdapter(Baseline)
+
+
+def _widen_knobs(resolved: Resolved) -> None:
+    """Make the knobs contain the values of a baseline from the command line, and note the changes.
+
+    Invalid knobs and an invalid baseline are left for the check of the whole study. Raises SpecError for a log scale
+    that would have to contain 0.
     """
     try:
         knobs = _KNOBS.validate_python(resolved.value.get("knobs"))
@@ -77,67 +136,15 @@ def _widen(resolved: Resolved) -> None:
         return
     for name, knob in knobs.items():
         try:
-            new = widened(name, knob, settings, unit=head_unit(settings))
+            wider = widened(name, knob, settings, unit=head_unit(settings))
         except SpecError as error:
             raise resolved.error(("baseline", name), str(error)) from error
-        if new != knob:
-            resolved.value["knobs"][name] = new.model_dump(exclude_defaults=True)
+        if wider != knob:
+            resolved.value["knobs"][name] = wider.model_dump(exclude_defaults=True)
             resolved.notes.append(
-                f"knobs.{name}: {new.words()} instead of {knob.words()}, to hold what {resolved.baseline} has: "
-                f"{as_yaml(knob_value(settings, name))}"
+                f"knobs.{name}: {wider.words()} instead of {knob.words()}, to contain the value of "
+                f"{resolved.baseline}: {as_yaml(knob_value(settings, name))}"
             )
-
-
-_KNOBS: TypeAdapter[dict[str, RangeKnob | ChoicesKnob]] = TypeAdapter(Knobs)
-_BASELINE: TypeAdapter[dict[str, Value]] = TypeAdapter(Baseline)
-
-
-def _checked(study: Study, resolved: Resolved) -> Study:
-    """Build every trial that is known beforehand. Raises SpecError at the path of one that can't be run.
-
-    A candidate must change something. Under a new baseline, which may have followed the advice
-    already, one that doesn't is left out.
-    """
-    whole, study = study, provisional(study)
-    remedy = "; to leave out the study's candidates: --set candidates=[]" if resolved.baseline is not None else ""
-    try:
-        first = baseline_config(study, seed=study.seed, vocab_size=0)
-    except ConfigError as error:
-        raise resolved.error(("baseline",), str(error)) from error
-    for path, name, value in _edges(study):
-        try:
-            params = {**baseline_params(study), PARAM.get(name, name): value}
-            config_of(study, params, seed=study.seed, vocab_size=0)
-        except ConfigError as error:
-            raise resolved.error(path, str(error)) from error
-    seen, idle = {first: "the baseline"}, []
-    for index in range(len(study.candidates)):
-        path = ("candidates", index)
-        try:
-            config = candidate_proposal(study, index, vocab_size=0).config
-        except ConfigError as error:
-            named = setting_named(error, study.candidates[index])
-            raise resolved.error((*path, *named), str(error) + remedy) from error
-        if config == first and resolved.baseline is not None:
-            idle.append(index)
-        elif config in seen:
-            raise resolved.error(path, f"is the same trial as {seen[config]}; drop it{remedy}")
-        seen.setdefault(config, f"candidates.{index}")
-    if not idle:
-        return whole
-    kept = tuple(each for index, each in enumerate(study.candidates) if index not in idle)
-    notes = tuple(f"candidates.{index}: left out, {resolved.baseline} has it already" for index in idle)
-    return whole.model_copy(update={"candidates": kept, "notes": whole.notes + notes})
-
-
-def _edges(study: Study) -> Iterator[tuple[YamlPath, str, Number]]:
-    """The values of each knob that may be impossible, where they are written: its ends, and every batch size."""
-    for name, knob in study.knobs.items():
-        for end, value in knob.ends().items():
-            yield ("knobs", name, end if isinstance(knob, RangeKnob) else "choices"), name, value
-        if name == "batch_size" and isinstance(knob, RangeKnob):
-            for value in knob.wholes():
-                yield ("knobs", name), name, value
 
 
 _K = TypeVar("_K", RangeKnob, ChoicesKnob)
@@ -146,10 +153,10 @@ _K = TypeVar("_K", RangeKnob, ChoicesKnob)
 def widened(
     name: str, knob: RangeKnob | ChoicesKnob, settings: Mapping[str, Value], *, unit: int
 ) -> RangeKnob | ChoicesKnob:
-    """`knob` with the value that the baseline's `settings` have; itself where it has it.
+    """Return `knob` with the value of the baseline's `settings` added, or `knob` itself if it contains the value.
 
-    Widths stay multiples of `unit` (the size or the number of heads) and whole numbers on steps,
-    which become finer where they must. Raises SpecError where a log scale would have to hold 0.
+    Widths stay multiples of `unit`, the size or the number of heads. Whole numbers stay on steps, which become finer
+    where necessary. Raises SpecError for a log scale that would have to contain 0.
     """
     value = knob_value(settings, name)
     if isinstance(knob, ChoicesKnob):
@@ -171,6 +178,7 @@ def widened(
 
 
 def _on_units(knob: RangeKnob, value: int, unit: int) -> RangeKnob:
+    """Return a range of widths that contains `value`, with steps that are multiples of `unit`."""
     if knob.contains(value) and all(width % unit == 0 for width in knob.wholes()):
         return knob
     low = min(value, max(unit, math.floor(knob.low / unit) * unit))

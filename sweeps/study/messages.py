@@ -1,4 +1,4 @@
-"""pydantic's findings in the words of the person who wrote the study."""
+"""Messages about a broken study: pydantic's errors in the words of the person who wrote the file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MODELS: dict[str, type[Model]] = {
     "confirm": sections.Confirm,
     "workers": sections.Workers,
 }
-"""Members of unions by their tags, the other sections by their keys."""
+"""Members of unions by their tags, other sections by their keys."""
 
 _LIMITS = {
     "greater_than": ("gt", "above"),
@@ -46,37 +46,38 @@ _LIMITS = {
     "less_than": ("lt", "below"),
     "less_than_equal": ("le", "at most"),
 }
+_NOT_IN_CANDIDATES = ELSEWHERE | NOT_IN_CANDIDATES
 _BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
 
 Path = tuple[str | int, ...]
 
 
 def first(error: ValidationError) -> tuple[Path, str]:
-    """The mistake to tell first, as a path in the document and what is wrong there.
+    """Return the mistake to report first: its path in the document and what is wrong there.
 
-    An unknown key goes first: where one is misspelt, another is missing.
+    An unknown key goes first, because a misspelt key makes the right one seem missing.
     """
-    found = error.errors(include_url=False)
-    one: Mapping[str, Any] = min(found, key=lambda each: each["type"] != "extra_forbidden")
-    loc = tuple(one["loc"])
-    context = one.get("ctx", {})
-    if one["type"] == "extra_forbidden":
-        return _plain(loc), _unknown(loc)
-    if one["type"] == "missing":
-        return _plain(loc[:-1]), f"{loc[-1]} is missing"
-    if one["type"] == "mistake":
-        return (*_plain(loc), *context["path"]), str(context["text"])
-    if one["type"] == "union_tag_not_found":
-        return _plain(loc), f"needs a type: {_options(_types(loc))}"
-    if one["type"] == "union_tag_invalid":
-        return (*_plain(loc), "type"), _none_of(context["tag"], _quoted(context["expected_tags"]))
-    if loc in (("sampler",), ("pruner",), ("tokenizer",)) and re.fullmatch("[a-z0-9]{1,20}", str(one["input"])):
-        return loc, f"{shorten(one['input'])} is not a mapping; write {{type: {one['input']}}}"
-    return _plain(loc), _explain(one["type"], one["input"], context, str(one["msg"]))
+    mistakes = error.errors(include_url=False)
+    mistake: Mapping[str, Any] = min(mistakes, key=lambda mistake: mistake["type"] != "extra_forbidden")
+    loc, value, context = tuple(mistake["loc"]), mistake["input"], mistake.get("ctx", {})
+    match mistake["type"]:
+        case "extra_forbidden":
+            return _plain(loc), _unknown(loc)
+        case "missing":
+            return _plain(loc[:-1]), f"{loc[-1]} is missing"
+        case "mistake":
+            return (*_plain(loc), *context["path"]), str(context["text"])
+        case "union_tag_not_found":
+            return _plain(loc), f"needs a type: {_options(_types(loc))}"
+        case "union_tag_invalid":
+            return (*_plain(loc), "type"), _not_one_of(context["tag"], _quoted(context["expected_tags"]))
+    if loc in (("sampler",), ("pruner",), ("tokenizer",)) and re.fullmatch("[a-z0-9]{1,20}", str(value)):
+        return loc, f"{shorten(value)} is not a mapping; write {{type: {value}}}"
+    return _plain(loc), _explain(mistake["type"], value, context, str(mistake["msg"]))
 
 
 def _plain(loc: Path) -> Path:
-    """A location without the tags of unions."""
+    """Return a pydantic location without the tags of unions."""
     result: list[str | int] = []
     for part in loc:
         tag = str(part).startswith("<") or (part in _MODELS and result[-1:] in (["tokenizer"], ["pruner"]))
@@ -90,6 +91,7 @@ def _types(loc: Path) -> tuple[str, ...]:
 
 
 def _explain(kind: str, value: Any, context: Mapping[str, Any], message: str) -> str:
+    """Explain pydantic's error of this kind; `message` is pydantic's own text."""
     shown = shorten(value)
     if kind in _LIMITS:
         key, words = _LIMITS[kind]
@@ -115,12 +117,12 @@ def _explain(kind: str, value: Any, context: Mapping[str, Any], message: str) ->
     if kind in ("tuple_type", "list_type"):
         return f"{shown} is not a list"
     if kind == "literal_error":
-        return _none_of(value, _quoted(context["expected"]))
+        return _not_one_of(value, _quoted(context["expected"]))
     return message
 
 
 def shorten(value: Any) -> str:
-    """A value as it stands in the document, cut to a line."""
+    """Return a value as in the document, cut to one line."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list | tuple):
@@ -137,43 +139,42 @@ def _options(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-def _none_of(value: Any, names: list[str]) -> str:
-    text = (
-        f"{shorten(value)} is not {names[0]}" if len(names) == 1 else f"{shorten(value)} is none of {_options(names)}"
-    )
-    return text + nearest(value, names)
+def _not_one_of(value: Any, names: list[str]) -> str:
+    options = names[0] if len(names) == 1 else f"one of {_options(names)}"
+    return f"{shorten(value)} is not {options}{nearest(value, names)}"
 
 
 def nearest(value: Any, names: Iterable[str]) -> str:
-    """'; did you mean dropout?' where a name is near."""
+    """Return "; did you mean dropout?" if one of `names` is similar, else an empty string."""
     near = difflib.get_close_matches(str(value), list(names), n=1, cutoff=0.65)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def _unknown(loc: Path) -> str:
-    """What to say of a key that isn't known where it stands."""
+    """Explain a key that is unknown at its place."""
     *above, key = loc
-    where = above[-1] if above else ""
-    name = f"unknown key {shorten(key)}"
+    section = str(above[-1]) if above else ""
+    unknown = f"unknown key {shorten(key)}"
     if not above:
         if key in NAMES:
-            return f"{name}; it belongs to the baseline: baseline.{key}"
-        return name + (nearest(key, TOP) or f"; the keys are {_options(TOP)}")
-    if where == "baseline" or above[0] == "candidates":
-        elsewhere = ELSEWHERE if where == "baseline" else ELSEWHERE | NOT_IN_CANDIDATES
-        if key in elsewhere:
-            return f"{key} is not for a {'baseline' if where == 'baseline' else 'candidate'}: {elsewhere[str(key)]}"
-        return name + (nearest(key, (*NAMES, "head_size")) or "; settings have nanoGPT's names")
-    if where == "knobs":
+            return f"{unknown}; it belongs to the baseline: baseline.{key}"
+        return unknown + (nearest(key, TOP) or f"; the keys are {_options(TOP)}")
+    if section == "baseline" or above[0] == "candidates":
+        kind, refused = ("baseline", ELSEWHERE) if section == "baseline" else ("candidate", _NOT_IN_CANDIDATES)
+        if key in refused:
+            return f"{key} can't be set in a {kind}: {refused[str(key)]}"
+        return unknown + (nearest(key, (*NAMES, "head_size")) or "; settings have nanoGPT's names")
+    if section == "knobs":
         if key in NAMES or key in ELSEWHERE:
             return f"{key} can't be swept; the knobs are {_options(KNOBS)}"
-        return name + (nearest(key, KNOBS) or f"; the knobs are {_options(KNOBS)}")
-    known = [name for name in _MODELS[str(where)].model_fields if name != sections.NOT_WRITTEN]
-    others = {field for tag, model in _MODELS.items() if tag.startswith("<") for field in model.model_fields}
-    if str(where).startswith("<") and key in others - set(known):
-        return f"{key} doesn't go with {_options(_telling(str(where)))}; drop one"
-    return name + (nearest(key, known) or f"; the keys are {_options(known)}")
+        return unknown + (nearest(key, KNOBS) or f"; the knobs are {_options(KNOBS)}")
+    keys = [name for name in _MODELS[section].model_fields if name != sections.NOT_WRITTEN]
+    in_union = {name for tag, model in _MODELS.items() if tag.startswith("<") for name in model.model_fields}
+    if section.startswith("<") and key in in_union - set(keys):
+        return f"{key} can't be combined with {_options(_keys_of(section))}; drop one"
+    return unknown + (nearest(key, keys) or f"; the keys are {_options(keys)}")
 
 
-def _telling(tag: str) -> tuple[str, ...]:
+def _keys_of(tag: str) -> tuple[str, ...]:
+    """Return the keys by which a member of a union is recognised."""
     return ("low", "high") if tag == "<range>" else (tag.strip("<>"),)

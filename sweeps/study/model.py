@@ -1,4 +1,4 @@
-"""The base of a study's sections, and the numbers and messages that all of them share."""
+"""Base class of a study's sections, with the number types and messages that they share."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Number = int | float
 
 
 def mistake(text: str, *path: str | int) -> PydanticCustomError:
-    """A mistake at `path` below the validated object, for a validator to raise."""
+    """Return the error for a validator to raise; `path` is relative to the validated object."""
     return PydanticCustomError("mistake", "{text}", {"text": text, "path": path})
 
 
 def as_yaml(value: object) -> str:
-    """A value as a person writes it in YAML."""
+    """Format a value as in YAML: true, null, 0.3."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, float):
@@ -26,7 +26,7 @@ def as_yaml(value: object) -> str:
 
 
 class Model(BaseModel):
-    """Frozen; unknown keys, numbers as text and non-finite numbers are errors; docstrings are the schema's words."""
+    """A frozen section, whose docstrings describe its keys. Unknown keys and numbers as text are errors."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -42,7 +42,7 @@ def _number(value: Any) -> Any:
 
 
 def number_remedy(value: Any) -> str:
-    """What to write instead of text that looks like a number."""
+    """Return "; write N" for text that looks like the number N, else an empty string."""
     if isinstance(value, str):
         try:
             number = float(value.replace("_", "").replace(",", ""))

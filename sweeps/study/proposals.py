@@ -1,7 +1,8 @@
-"""Trials as Optuna parameters and as configs, and those that are known before any sampler is asked.
+"""Proposals: trials as Optuna's parameters and as configs, and the trials that are known before any sampler is asked.
 
-Optuna's parameters are the knobs, with shares where a knob is one (PARAM); configs hold absolute
-nanoGPT values. The baseline, each candidate as it stands, and the star: each knob alone at its ends.
+Optuna's parameters are the knobs, some of them as shares of another setting (PARAM). Configs hold absolute nanoGPT
+values. Known beforehand are the baseline on each of its seeds, every candidate as written, and one-at-a-time trials:
+the baseline with a single knob at one of its ends.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sweeps.study.knobs import DATA, PARAM, ChoicesKnob, RangeKnob
 from sweeps.study.model import as_yaml
 from sweeps.study.study import Study, knob_value, tidy
 from trainer.config import TrainConfig
+from trainer.errors import ConfigError
 
 ParamValue = float | int | str
 
@@ -25,37 +27,67 @@ class Proposal:
     """A trial to run."""
 
     key: str
-    """unique in its study and stable: baseline:0, candidate:2, star:dropout:high"""
+    """stable and unique within its study: baseline:0, candidate:2, star:dropout:high"""
     phase: str
     """baseline, search or confirm"""
     origin: str
-    """baseline, candidate, star, combined or confirm"""
+    """baseline, candidate, star (one knob at a time), combined or confirm"""
     label: str
-    """what it is, in a few words"""
+    """short description"""
     knob: str | None
-    """star: the one knob that differs from the baseline"""
+    """the one knob that differs from the baseline, for a one-at-a-time trial"""
     seed: int
     params: dict[str, ParamValue] | None
-    """Optuna's parameters; None where the knobs can't express it"""
+    """Optuna's parameters; None where the knobs can't express the trial"""
     config: TrainConfig
 
 
+@dataclass(frozen=True, kw_only=True)
+class Designed:
+    """The trials that are known before any sampler is asked, in the order in which they run."""
+
+    baseline: tuple[Proposal, ...]
+    """the baseline on each of its seeds, the search's seed first"""
+    candidates: tuple[Proposal, ...]
+    """every candidate as written"""
+    one_at_a_time: tuple[Proposal, ...]
+    """the baseline with one knob at one of its ends"""
+
+
+class DesignError(ConfigError):
+    """A trial known beforehand that can't be run."""
+
+    def __init__(self, path: tuple[str | int, ...], text: str) -> None:
+        super().__init__(text)
+        self.path = path
+        """keys and indices of the part of the study that describes the trial"""
+
+
+def designed(study: Study, *, vocab_size: int) -> Designed:
+    """Build the trials that are known before any sampler is asked. Raises DesignError for one that can't be run."""
+    baseline = baseline_proposals(study, vocab_size=vocab_size)
+    one_at_a_time = star_proposals(study, vocab_size=vocab_size)
+    candidates = candidate_proposals(study, vocab_size=vocab_size)
+    return Designed(baseline=tuple(baseline), candidates=tuple(candidates), one_at_a_time=tuple(one_at_a_time))
+
+
 def baseline_params(study: Study) -> dict[str, ParamValue]:
-    """The baseline's parameters."""
+    """Return the baseline's parameters."""
     return {
         PARAM.get(name, name): _typed(name, knob.snap(study.knob_value(name))) for name, knob in study.sampled.items()
     }
 
 
 def baseline_config(study: Study, *, seed: int, vocab_size: int) -> TrainConfig:
-    """The baseline as a trial."""
+    """Return the baseline as a trial."""
     return config_of(study, baseline_params(study), seed=seed, vocab_size=vocab_size)
 
 
 def config_of(study: Study, params: Mapping[str, ParamValue], *, seed: int, vocab_size: int) -> TrainConfig:
-    """The trial that `params` (all of the study's, perhaps data_fraction) describe; the rest is the baseline's.
+    """Return the trial with `params`, which are all of the study's and perhaps data_fraction.
 
-    With a knob for min_lr, min_lr is its share of the trial's learning rate. Raises ConfigError.
+    All other settings are the baseline's. If min_lr is a knob, its parameter is a share of the trial's learning rate.
+    Raises ConfigError for a trial that can't be run.
     """
     changes: dict[str, Value] = {}
     warmup_fraction = None
@@ -81,7 +113,11 @@ def _typed(name: str, value: float) -> int | float:
 
 
 def baseline_proposals(study: Study, *, vocab_size: int) -> list[Proposal]:
-    """The baseline with each of its seeds, the search's own first."""
+    """Propose the baseline on each of its seeds, the search's seed first. Raises DesignError."""
+    try:
+        config = baseline_config(study, seed=study.seed, vocab_size=vocab_size)
+    except ConfigError as error:
+        raise DesignError(("baseline",), str(error)) from error
     return [
         Proposal(
             key=f"baseline:{index}",
@@ -91,26 +127,32 @@ def baseline_proposals(study: Study, *, vocab_size: int) -> list[Proposal]:
             knob=None,
             seed=study.seed + index,
             params=baseline_params(study),
-            config=baseline_config(study, seed=study.seed + index, vocab_size=vocab_size),
+            config=config.replace(seed=study.seed + index),
         )
         for index in range(study.baseline_seeds)
     ]
 
 
 def candidate_proposals(study: Study, *, vocab_size: int) -> list[Proposal]:
-    """Each candidate as it stands."""
-    return [candidate_proposal(study, index, vocab_size=vocab_size) for index in range(len(study.candidates))]
+    """Propose every candidate as written. Raises DesignError."""
+    proposals = []
+    for index in range(len(study.candidates)):
+        try:
+            proposals.append(candidate_proposal(study, index, vocab_size=vocab_size))
+        except ConfigError as error:
+            raise DesignError(("candidates", index), str(error)) from error
+    return proposals
 
 
 def candidate_proposal(study: Study, index: int, *, vocab_size: int) -> Proposal:
-    """One candidate. Raises ConfigError if it can't be run."""
+    """Propose one candidate. Raises ConfigError if it can't be run."""
     changes = study.candidates[index]
     config = at_horizon(study, changes, seed=study.seed, vocab_size=vocab_size)
     params = _params_of(study, changes)
     if params is not None:
-        same = config_of(study, params, seed=study.seed, vocab_size=vocab_size)
-        if _alike(same, config):
-            config = same  # to the last digit what the stored parameters say
+        expressed = config_of(study, params, seed=study.seed, vocab_size=vocab_size)
+        if _alike(expressed, config):
+            config = expressed  # equals the stored parameters to the last digit
         else:
             params = None
     return Proposal(
@@ -126,7 +168,7 @@ def candidate_proposal(study: Study, index: int, *, vocab_size: int) -> Proposal
 
 
 def _params_of(study: Study, changes: Mapping[str, Value]) -> dict[str, ParamValue] | None:
-    """The parameters nearest to `changes`, or None where a knob doesn't reach them."""
+    """Return the parameters nearest to `changes`, or None if a knob doesn't contain its value."""
     settings = {**study.baseline, **changes}
     if float(settings["min_lr"]) > float(settings["learning_rate"]):
         settings["min_lr"] = float(settings["learning_rate"]) * study.knob_value("min_lr")
@@ -139,47 +181,49 @@ def _params_of(study: Study, changes: Mapping[str, Value]) -> dict[str, ParamVal
     return params
 
 
-def _alike(one: TrainConfig, other: TrainConfig) -> bool:
+def _alike(config: TrainConfig, other: TrainConfig) -> bool:
     """Whether two configs are the same up to the rounding of ratios."""
-    mine, theirs = one.as_dict(), other.as_dict()
+    others = other.as_dict()
     return all(
-        math.isclose(mine[name], theirs[name], rel_tol=1e-9)  # type: ignore[arg-type]
-        if isinstance(mine[name], float)
-        else mine[name] == theirs[name]
-        for name in mine
+        math.isclose(value, others[name], rel_tol=1e-9)  # type: ignore[arg-type]
+        if isinstance(value, float)
+        else value == others[name]
+        for name, value in config.as_dict().items()
     )
 
 
 def star_proposals(study: Study, *, vocab_size: int) -> list[Proposal]:
-    """Each knob alone at its ends (each choice), without those that are the baseline itself.
+    """Propose the one-at-a-time trials: each knob at its ends or choices, the baseline itself left out.
 
-    The amount of data is tried with all of the baseline's seeds: whether more of it would help is seldom a matter of
-    one run, and no later phase runs it again.
+    data_fraction is tried on all of the baseline's seeds, because its effect is seldom visible in one run and no later
+    phase repeats it. Raises DesignError.
     """
-    seeds = range(study.seed, study.seed + study.baseline_seeds)
-    points = [
-        star_proposal(study, name, end, seed=seed, vocab_size=vocab_size)
-        for name, knob in study.knobs.items()
-        for end in knob.ends()
-        for seed in (seeds if name == DATA else seeds[:1])
-    ]
     baseline = baseline_config(study, seed=study.seed, vocab_size=vocab_size)
-    return [point for point in points if point.config != baseline.replace(seed=point.seed)]
+    proposals = []
+    for name, knob in study.knobs.items():
+        seeds = range(study.seed, study.seed + (study.baseline_seeds if name == DATA else 1))
+        for end in knob.ends():
+            try:
+                proposals += [_one_at_a_time(study, name, end, seed=seed, vocab_size=vocab_size) for seed in seeds]
+            except ConfigError as error:
+                key = end if isinstance(knob, RangeKnob) else "choices"
+                raise DesignError(("knobs", name, key), str(error)) from error
+    return [proposal for proposal in proposals if proposal.config != baseline.replace(seed=proposal.seed)]
 
 
-def star_proposal(study: Study, name: str, end: str, *, seed: int, vocab_size: int) -> Proposal:
-    """The baseline with knob `name` at its `end`. Raises ConfigError if it can't be run."""
+def _one_at_a_time(study: Study, name: str, end: str, *, seed: int, vocab_size: int) -> Proposal:
+    """Propose the baseline with knob `name` at its `end`. Raises ConfigError if it can't be run."""
     knob = study.knobs[name]
     value = knob.ends()[end]
     params = {**baseline_params(study), PARAM.get(name, name): _typed(name, value)}
-    where = as_yaml(value) if isinstance(knob, ChoicesKnob) else f"at its {end}, {as_yaml(value)}"
+    place = as_yaml(value) if isinstance(knob, ChoicesKnob) else f"at its {end}, {as_yaml(value)}"
     share = {"min_lr": " of learning_rate", "warmup_iters": " of max_iters"}.get(name, "")
     of_data = name == DATA
     return Proposal(
         key=f"star:{name}:{end}" + (f":{seed}" if of_data else ""),
         phase="search",
         origin="star",
-        label=f"{name} {where}{share}" + (f", seed {seed}" if of_data else ""),
+        label=f"{name} {place}{share}" + (f", seed {seed}" if of_data else ""),
         knob=name,
         seed=seed,
         params=None if of_data else params,

@@ -1,7 +1,6 @@
-"""A study file, a profile of it, and what the command line changes, made one mapping.
+"""Resolving: a study file, one of its profiles and the command line's changes become one mapping.
 
-Every value remembers where it was written, so that an error can say so: a line of the file, a
-nanoGPT config, or an option.
+The place of every value is kept for error messages: a line of the file, a nanoGPT config, or an option.
 """
 
 from __future__ import annotations
@@ -32,37 +31,37 @@ _REPLACES: dict[str, set[str]] = {
     "head_size": {"n_head"},
     "n_head": {"head_size"},
 }
-"""Keys that exclude others: laid over a mapping, they remove those from it."""
+"""Keys that exclude others. Laid over a mapping, a key removes those that it excludes."""
 
 
 @dataclass(kw_only=True)
 class Resolved:
-    """The mapping, not yet a Study, and where each of its values comes from."""
+    """The mapping, not yet validated, and the place of each of its values."""
 
     name: str
     value: dict[str, Any]
     places: dict[YamlPath, str]
     baseline: str | None = None
-    """the nanoGPT config that stands in for the file's baseline"""
+    """the nanoGPT config that replaces the file's baseline"""
     notes: list[str] = field(default_factory=list)
-    """what was adjusted, for the person to know"""
+    """adjustments to show to the user"""
 
     def place(self, path: YamlPath) -> str:
-        """Where the value at `path` was written, or what is around it."""
+        """Return where the value at `path` was written, or else the nearest mapping around it."""
         while path and path not in self.places:
             path = path[:-1]
         return self.places.get(path, self.name)
 
     def error(self, path: YamlPath, text: str) -> SpecError:
-        """The mistake at `path`: `studies/x.yaml:12: knobs.n_embd: ...`."""
+        """Return the error for a mistake at `path`: `studies/x.yaml:12: knobs.n_embd: ...`."""
         dotted = ".".join(str(part) for part in path)
         return SpecError(": ".join(part for part in (self.place(path), dotted, text) if part))
 
     def put(self, path: YamlPath, value: Any, place: str | dict[YamlPath, str], *, keep: Collection[str] = ()) -> None:
-        """Set the value at `path`, making the mappings above it; null removes the key.
+        """Set the value at `path`, creating the mappings above it. None removes the key.
 
-        `place` is where the value was written, or where each of its parts was; `keep` are keys
-        beside it that it can't remove.
+        `place` is where the value was written, or the place of each of its parts by relative path. A key that
+        excludes others removes them, except those in `keep`.
         """
         places = {(): place} if isinstance(place, str) else place
         holder, path = self._holder(path, places[()])
@@ -72,26 +71,26 @@ class Resolved:
         elif value is None:
             holder.pop(str(key), None)
         else:
-            another = key == "type" and holder.get("type") != value  # another type has other keys
-            for other in (set(holder) if another else _REPLACES.get(str(key), set())) - set(keep):
-                holder.pop(other, None)
-                self._forget((*path[:-1], other))
+            new_type = key == "type" and holder.get("type") != value  # keys of one type mean nothing to another
+            for excluded in (set(holder) if new_type else _REPLACES.get(str(key), set())) - set(keep):
+                holder.pop(excluded, None)
+                self._forget((*path[:-1], excluded))
             holder[str(key)] = value
         self._forget(path)
         if value is not None:
-            self.places |= {(*path, *below): where for below, where in places.items()}
+            self.places |= {(*path, *below): written for below, written in places.items()}
 
     def merge(self, path: YamlPath, over: dict[str, Any], places: dict[YamlPath, str]) -> None:
-        """Lay mapping `over` on the one at `path`: mappings merge, the rest replaces, null removes."""
+        """Lay the mapping `over` on the one at `path`: mappings merge, other values replace, None removes."""
         for key, value in over.items():
-            here = (*path, key)
-            inner = {below[1:]: place for below, place in places.items() if below[:1] == (key,)}
+            below = (*path, key)
+            inner = {relative[1:]: place for relative, place in places.items() if relative[:1] == (key,)}
             if not isinstance(value, dict):
-                self.put(here, copy.deepcopy(value), inner, keep=over)
+                self.put(below, copy.deepcopy(value), inner, keep=over)
                 continue
-            if not isinstance(self._get(here), dict):
-                self.put(here, {}, inner[()], keep=over)
-            self.merge(here, value, inner)
+            if not isinstance(self._get(below), dict):
+                self.put(below, {}, inner[()], keep=over)
+            self.merge(below, value, inner)
 
     def _get(self, path: YamlPath) -> Any:
         value: Any = self.value
@@ -100,7 +99,7 @@ class Resolved:
         return value
 
     def _holder(self, path: YamlPath, place: str) -> tuple[dict[str, Any] | list[Any], YamlPath]:
-        """What holds the value at `path`, made where it is missing; and the path, its list indices as numbers."""
+        """Return the mapping or list that holds `path`, created if missing, and `path` with list indices as numbers."""
         holder: Any = self.value
         for depth, part in enumerate(path):
             if isinstance(holder, list):
@@ -118,12 +117,12 @@ class Resolved:
         return holder, path
 
     def _forget(self, path: YamlPath) -> None:
-        for other in [other for other in self.places if other[: len(path)] == path]:
-            del self.places[other]
+        for known in [known for known in self.places if known[: len(path)] == path]:
+            del self.places[known]
 
 
 def _index(holder: list[Any], above: YamlPath, part: str | int, place: str) -> int:
-    text, dotted = str(part), ".".join(str(each) for each in above)
+    text, dotted = str(part), ".".join(str(key) for key in above)
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) < len(holder)):
         raise SpecError(f"{place}: {dotted} is a list of {len(holder)}, counted from 0; it has no {text!r}")
     return int(text)
@@ -138,20 +137,20 @@ def resolve(
     baseline: str | Path | None,
     devices_have_cuda: bool,
 ) -> Resolved:
-    """The study file at `path`, then its profile, `--baseline`, `--data` and each `--set`, in this order.
+    """Lay on the study file at `path` its profile, `--baseline`, `--data` and each `--set`, in this order.
 
     Raises SpecError, or ConfigError for files that cannot be read.
     """
     document = strict_yaml.read(path)
     name = str(path)
     if not isinstance(document.value, dict):
-        raise SpecError(f"{name}: is not a study: it needs keys such as name, baseline, horizon and knobs")
-    places = {where: f"{name}:{line}" for where, line in document.lines.items()}
+        raise SpecError(f"{name}: is not a study, which needs keys such as name, baseline, horizon and knobs")
+    places = {inside: f"{name}:{line}" for inside, line in document.lines.items()}
     resolved = Resolved(name=name, value=copy.deepcopy(document.value), places=places)
     profiles = resolved.value.pop("profiles", None)
     chosen = _profile(resolved, profiles, profile, devices_have_cuda=devices_have_cuda)
     if chosen is not None:
-        inner = {where[2:]: place for where, place in places.items() if where[:2] == ("profiles", chosen)}
+        inner = {inside[2:]: place for inside, place in places.items() if inside[:2] == ("profiles", chosen)}
         resolved.merge((), profiles[chosen] or {}, inner)
     if baseline is not None:
         _lay_baseline(resolved, str(baseline))
@@ -163,7 +162,7 @@ def resolve(
 
 
 def _profile(resolved: Resolved, profiles: Any, asked: str | None, *, devices_have_cuda: bool) -> str | None:
-    """The profile to lay over the study: the one asked for, or that of the devices, if the study has it."""
+    """Return the profile to lay over the study: the one asked for, or that of the devices if the study has it."""
     if profiles is None and asked is None:
         return None
     if profiles is None:
@@ -185,7 +184,7 @@ def _profile(resolved: Resolved, profiles: Any, asked: str | None, *, devices_ha
 
 
 def _lay_baseline(resolved: Resolved, path: str) -> None:
-    """A nanoGPT config in place of the study's baseline: nanoGPT's defaults for what it doesn't set."""
+    """Replace the study's baseline by a nanoGPT config. Missing settings have nanoGPT's defaults, not the study's."""
     read = nanogpt.read_config(path)
     settings = {key: value for key, value in read.items() if key in NAMES}
     if read.get("init_from", "scratch") != "scratch":
@@ -201,7 +200,7 @@ def _lay_baseline(resolved: Resolved, path: str) -> None:
 
 
 def _lay_data(resolved: Resolved, data: str) -> None:
-    """nanoGPT's folder of tokens, or parquet: a file, a glob, a folder or a URL."""
+    """Replace the study's data by nanoGPT's folder of tokens, or by parquet: a file, glob, folder or URL."""
     path = Path(data)
     if not data:
         raise SpecError("--data: is empty; give parquet files, or a folder with train.bin and val.bin")
@@ -221,7 +220,7 @@ def _lay_data(resolved: Resolved, data: str) -> None:
 
 
 def _lay_override(resolved: Resolved, override: str) -> None:
-    """`a.b.c=value`, the value in YAML; null removes the key."""
+    """Apply `a.b.c=value`, whose value is YAML; null removes the key."""
     dotted, equals, text = override.partition("=")
     parts = tuple(dotted.strip().split("."))
     if not equals or not all(parts):

@@ -1,4 +1,4 @@
-"""The sections of a study beside its baseline and knobs: data, horizon, sampler, pruner, confirm, workers and so on."""
+"""Sections of a study other than baseline and knobs: data, tokenizer, horizon, sampler, pruner, confirm, workers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from pydantic.json_schema import SkipJsonSchema
 from sweeps.study.model import Model, as_yaml, mistake
 
 MIN_ITERS = 10
+FEWEST_EVALUATIONS, EVALUATIONS, MOST_EVALUATIONS = 20, 30, 40
+"""Evaluations of a trial: the limits and the default. Fewer hide a plateau from the pruner, more cost time and rows."""
 MAX_CONFIRM_SEEDS = 32
-"""of a comparison in the confirm phase"""
+"""seeds of a comparison in the confirm phase, at most"""
 _DEVICE = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 
 
 def _by_key(words: str, *keys: str) -> Discriminator:
-    """Tells the members of a union by the key that only one of them has."""
+    """Return a discriminator that tells the members of a union apart by a key that only one of them has."""
 
     def kind(value: Any) -> str | None:
         has = value.__contains__ if isinstance(value, dict) else lambda key: hasattr(value, key)
@@ -30,22 +32,22 @@ class _Documents(Model):
     val_fraction: float = Field(0.05, gt=0, le=0.5)
     """share of the documents held out for validation"""
     min_chars: int = Field(200, ge=0)
-    """documents with fewer characters are left out"""
+    """shortest document that is used, in characters"""
     dedup: bool = True
-    """leave out documents whose text was there before"""
+    """leave out documents whose text is a repetition"""
 
 
 class EmbeddedData(_Documents):
-    """The corpus that comes with Python: the sources of its standard library."""
+    """The corpus that every machine has: the sources of Python's standard library."""
 
     source: Literal["embedded"]
-    """embedded: the sources of Python's standard library, on every machine"""
+    """embedded: the sources of Python's standard library, which need no download"""
 
 
 def _files(value: Any) -> Any:
     files = [value] if isinstance(value, str) else value
     if not isinstance(files, list | tuple) or not files or not all(isinstance(name, str) and name for name in files):
-        raise mistake(f"{value!r} is neither a path, glob, folder or URL nor a list of them")
+        raise mistake(f"{value!r} is not a path, glob, folder or URL, or a list of these")
     return tuple(files)
 
 
@@ -56,16 +58,16 @@ class ParquetData(_Documents):
     """Documents in a text column of parquet files."""
 
     parquet: Annotated[tuple[str, ...], BeforeValidator(_files), WithJsonSchema(_FILES_SCHEMA)]
-    """files, globs, folders or URLs (hf://datasets/...), one or a list"""
+    """a file, glob, folder or URL (hf://datasets/...), or a list of these"""
     text: str = Field("text", min_length=1)
-    """the column that holds the text"""
+    """name of the text column"""
 
 
 class BinData(Model):
-    """A folder as nanoGPT's prepare.py leaves it."""
+    """A folder of tokens written by nanoGPT's prepare.py."""
 
     bin: str = Field(min_length=1)
-    """a folder that holds train.bin and val.bin (and meta.pkl)"""
+    """a folder with train.bin and val.bin, and perhaps meta.pkl"""
 
 
 Data = Annotated[
@@ -77,28 +79,28 @@ Data = Annotated[
 
 
 class Gpt2Tokenizer(Model):
-    """GPT-2's 50257 tokens (vocabulary padded to 50304, as nanoGPT does)."""
+    """GPT-2's tokenizer: 50257 tokens, the vocabulary padded to 50304 as in nanoGPT."""
 
     type: Literal["gpt2"]
-    """GPT-2's tokenizer"""
+    """gpt2: GPT-2's tokenizer"""
     file: str | None = None
-    """its vocabulary on disk, for machines without network"""
+    """a local copy of its vocabulary, for machines without network"""
 
 
 class BpeTokenizer(Model):
     """A byte-pair encoding trained on the study's own text."""
 
     type: Literal["bpe"]
-    """a tokenizer trained on the data"""
+    """bpe: a byte-pair encoding trained on the study's data"""
     vocab_size: int = Field(ge=257, le=200_000)
-    """tokens, the end of a document among them"""
+    """size of the vocabulary, the end-of-document token included"""
 
 
 class BytesTokenizer(Model):
-    """Bytes: 256 and the end of a document."""
+    """Bytes as tokens: 256 of them and an end-of-document token."""
 
     type: Literal["bytes"]
-    """each byte a token"""
+    """bytes: every byte is a token"""
 
 
 Tokenizer = Annotated[Gpt2Tokenizer | BpeTokenizer | BytesTokenizer, Field(discriminator="type")]
@@ -115,42 +117,42 @@ class TokenHorizon(Model):
     """The length of a trial in tokens."""
 
     tokens: int = Field(ge=1, le=10**15)
-    """tokens that a trial sees; iterations follow from the baseline's batch"""
+    """tokens that a trial is trained on; iterations follow from the baseline's batch"""
 
 
 class ShapeSpeed(Model):
-    """How fast one worker trains the baseline at another width and depth."""
+    """Training speed of one worker at one width and depth."""
 
     n_embd: int
     n_layer: int
     tokens_per_s: float = Field(gt=0)
-    """trained on, evaluations left out"""
+    """tokens per second while training, evaluations excluded"""
 
 
 class Fit(Model):
-    """A length of trials that is so many minutes, fixed before the first of them."""
+    """The length that a horizon in minutes turned out to be, fixed before the first trial."""
 
     iters: int
-    """of the baseline"""
+    """iterations of the baseline"""
     evaluations: int
-    """of every trial, after the first one"""
+    """evaluations of every trial, not counting the one at iteration 0"""
     windows: int
-    """a split at each evaluation"""
+    """windows per split at each evaluation"""
     evaluated: int
-    """tokens that a trial is evaluated on in all"""
+    """tokens on which a trial is evaluated in all"""
     speeds: tuple[ShapeSpeed, ...]
-    """what the length rests on"""
+    """the measured or estimated speeds from which the length follows"""
 
 
 class MinuteHorizon(Model):
-    """The length of a trial in minutes; how far it gets in them is measured before the first trial."""
+    """The length of a trial in minutes, turned into iterations by measuring the workers before the first trial."""
 
     minutes: float = Field(gt=0, le=100_000)
-    """minutes that the slowest trial takes, evaluations included"""
+    """minutes of the slowest trial, evaluations included"""
     equal: Literal["tokens", "flops", "time"] = "tokens"
-    """what trials of every width and depth have alike: tokens, floating-point operations, or time"""
+    """what is equal for trials of every width and depth: tokens, floating-point operations or time"""
     fit: SkipJsonSchema[Fit | None] = None
-    """what was measured, and the length that follows; not a key of the YAML"""
+    """the measured speeds and the length that follows from them; not a key of the YAML"""
 
 
 Horizon = Annotated[
@@ -161,11 +163,11 @@ Horizon = Annotated[
 ]
 
 NOT_WRITTEN = "fit"
-"""the one key of a section that a study file doesn't have"""
+"""the one field of a section that is not a key of a study file"""
 
 
 class Sampler(Model):
-    """Who proposes the trials after the baseline, the candidates and the star."""
+    """The proposer of trials after the baseline, the candidates, the single-knob trials and their combinations."""
 
     type: Literal["tpe", "random", "qmc", "gp", "cmaes"]
     """Optuna's sampler: tpe (multivariate), random, qmc (scrambled Sobol points), gp or cmaes"""
@@ -180,7 +182,7 @@ def _two(value: Any) -> Any:
 def _in_order(looks: tuple[float, float]) -> tuple[float, float]:
     first, last = looks
     if first >= last:
-        raise mistake(f"the first look, {as_yaml(first)}, must be before the last, {as_yaml(last)}")
+        raise mistake(f"the first share, {as_yaml(first)}, must be below the last, {as_yaml(last)}")
     return looks
 
 
@@ -194,69 +196,69 @@ _TWO_SHARES_SCHEMA = {
 
 
 class PlateauPruning(Model):
-    """Stops a trial that will hardly end among the best, as predicted from its curve and those of the others."""
+    """Stops a trial that is unlikely to end among the best, as predicted from its own and all other curves."""
 
     type: Literal["plateau"]
-    """this project's own pruner"""
-    # a test holds these to the defaults of sweeps.pruning.rule.Rule, whose import (scipy) takes longer than this file's
+    """plateau: this project's own pruner"""
+    # These repeat the defaults of sweeps.pruning.rule.Rule, whose import would load scipy. A test compares them.
     epsilon: float = Field(0.02, gt=0, le=0.5)
-    """largest chance of ending among the best tenth at which a trial is stopped"""
+    """a trial is stopped when its chance of ending among the best tenth is below this"""
     margin: float = Field(0.03, ge=0, le=10)
-    """nats: a trial that may end within this of the best one counts as one that may be among the best"""
+    """nats: ending within this distance of the best trial counts as ending among the best"""
     looks: Annotated[
         tuple[_Share, _Share],
         BeforeValidator(_two),
         AfterValidator(_in_order),
         WithJsonSchema(_TWO_SHARES_SCHEMA),
     ] = (0.1, 0.8)
-    """[first, last]: shares of the horizon between which trials are stopped, after their warm-up"""
+    """[first, last]: shares of the horizon between which a trial can be stopped, never during its warm-up"""
     min_completed: int = Field(5, ge=2, le=1000)
-    """trials that must be complete before any is stopped"""
+    """complete trials needed before any trial is stopped"""
     sentinel: float = Field(0.1, ge=0, le=1)
-    """share of the trials to be stopped that go on all the same, to show what pruning costs"""
+    """share of the stopped trials that are allowed to finish, to show what pruning costs"""
 
 
 class MedianPruning(Model):
-    """Stops a trial whose best loss so far is worse than the median of the others at the same evaluation."""
+    """Stops a trial whose best loss so far is worse than the median of the other trials at the same evaluation."""
 
     type: Literal["median"]
-    """Optuna's MedianPruner"""
+    """median: Optuna's MedianPruner"""
     startup_trials: int = Field(5, ge=1, le=1000)
-    """trials that must be complete before any is stopped"""
+    """complete trials needed before any trial is stopped"""
     warmup: float = Field(0.25, ge=0, lt=1)
-    """share of the horizon in which no trial is stopped"""
+    """share of the horizon, from its start, in which no trial is stopped"""
 
 
 class HyperbandPruning(Model):
-    """Successive halving, with several brackets of patience."""
+    """Successive halving in several brackets, from impatient to patient."""
 
     type: Literal["hyperband"]
-    """Optuna's HyperbandPruner"""
+    """hyperband: Optuna's HyperbandPruner"""
     min_evaluations: int = Field(3, ge=1, le=20)
-    """evaluations that the least patient bracket grants a trial"""
+    """evaluations that the least patient bracket grants every trial"""
     reduction_factor: int = Field(3, ge=2, le=10)
-    """one trial in so many goes on at each rung"""
+    """at each rung, one trial in this many goes on"""
 
 
 class NoPruning(Model):
     """Every trial runs to the horizon."""
 
     type: Literal["none"]
-    """no trial is stopped early"""
+    """none: no trial is stopped early"""
 
 
 Pruner = Annotated[PlateauPruning | MedianPruning | HyperbandPruning | NoPruning, Field(discriminator="type")]
 
 
 class Confirm(Model):
-    """Runs on fresh seeds after the search: what the verdict rests on."""
+    """Runs on fresh seeds after the search, on which the verdict rests."""
 
     seeds: int = Field(5, ge=2, le=MAX_CONFIRM_SEEDS)
-    """seeds of a comparison, where fewer don't decide it; up to 3 more where one hangs on them"""
+    """seeds of a comparison that fewer seeds don't decide; up to 3 more if the verdict depends on them"""
     max_trials: int = Field(60, ge=0, le=100_000)
-    """most runs of this phase, the most informative first; 0: none, and the verdict stays a screening"""
+    """runs of this phase, at most, the most informative first; with 0 the verdict stays a screening"""
     min_effect: float = Field(0.02, gt=0, le=10)
-    """nats by which a change must lower the loss to count; set beforehand, as it can't change later"""
+    """nats by which a change must lower the loss to count; it can't be changed once the study has begun"""
 
 
 def _devices(value: Any) -> Any:
@@ -266,7 +268,7 @@ def _devices(value: Any) -> Any:
         raise mistake(f"{value!r} is neither auto nor a list of devices such as [cpu, cpu] or [cuda:0]")
     for index, name in enumerate(value):
         if not isinstance(name, str) or not _DEVICE.fullmatch(name):
-            raise mistake(f"{name!r} is none of cpu, cuda, cuda:0, cuda:1, ...", index)
+            raise mistake(f"{name!r} is not one of cpu, cuda, cuda:0, cuda:1, ...", index)
     return tuple(value)
 
 
@@ -279,9 +281,9 @@ _DEVICES_SCHEMA = {
 
 
 class Workers(Model):
-    """Where trials train: one worker a device, each a process of its own."""
+    """Where trials train: one worker process per device."""
 
     devices: Annotated[
         Literal["auto"] | tuple[str, ...], BeforeValidator(_devices), WithJsonSchema(_DEVICES_SCHEMA)
     ] = "auto"
-    """auto: every CUDA device, else one worker a CPU core; or a list: [cpu, cpu], [cuda:0]"""
+    """auto: one worker per CUDA device, or per CPU core where there is none; or a list: [cpu, cpu], [cuda:0]"""

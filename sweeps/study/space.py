@@ -1,4 +1,4 @@
-"""A study in Optuna's terms: distributions of its parameters, its sampler and its pruner."""
+"""The search space of a study in Optuna's terms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Space = dict[str, BaseDistribution]
 
 
 def distributions(study: Study) -> Space:
-    """The space, by parameter name."""
+    """Return the distribution of each of Optuna's parameters, by name."""
     space: Space = {}
     for name, knob in study.sampled.items():
         param = PARAM.get(name, name)

@@ -1,4 +1,4 @@
-"""The study: what is swept, from where, on what, for how long. Frozen, and checked whole when it is made."""
+"""The study: what is swept around which baseline, on what data, for how long. Frozen and fully checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from sweeps.study.baseline import Baseline, Candidate, Value, complete, head_uni
 from sweeps.study.knobs import DATA, ChoicesKnob, Knobs, RangeKnob, check_knob
 from sweeps.study.model import Model, Number, as_yaml, mistake
 from sweeps.study.sections import (
+    EVALUATIONS,
+    FEWEST_EVALUATIONS,
     MIN_ITERS,
+    MOST_EVALUATIONS,
     NOT_WRITTEN,
     Confirm,
     Data,
@@ -33,53 +36,54 @@ from trainer.config import TrainConfig
 from trainer.errors import ConfigError
 
 CONFIRM = "-confirm"
+"""suffix of the Optuna study that holds the confirm phase"""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Study(Model):
-    """A sweep, resolved: profiles and overrides applied, the baseline's settings complete.
+    """A resolved study: profiles and overrides applied, the baseline's settings complete.
 
-    Everything that needs no training to be wrong is checked here and in `spec.load`.
+    Every mistake that can be found without training is found here or in `load`.
     """
 
     name: str
-    """names the study, its folder and its Optuna study: letters, digits, '.', '_', '-'"""
+    """name of the study, its folder and its Optuna study: letters, digits, '.', '_', '-'"""
     data: Data = EmbeddedData(source="embedded")
-    """what is trained on"""
+    """the text to train on"""
     tokenizer: Tokenizer = Gpt2Tokenizer(type="gpt2")
-    """how text becomes tokens (not for data: {bin: ...}, whose tokens are there)"""
+    """how text becomes tokens; ignored for data: {bin: ...}, which holds tokens"""
     baseline: Baseline
-    """the run that plateaus, by nanoGPT's names; what is missing has nanoGPT's default"""
+    """the run that plateaus, in nanoGPT's names; missing settings have nanoGPT's defaults"""
     horizon: Horizon
-    """length of a trial; the baseline's schedule comes along by its fractions of max_iters"""
-    evaluations: int = Field(30, ge=20, le=40)
-    """evaluations of a trial after the first, which is at iteration 0; the nearest number that divides the horizon"""
+    """length of a trial; the baseline's schedule keeps its fractions of max_iters"""
+    evaluations: int = Field(EVALUATIONS, ge=FEWEST_EVALUATIONS, le=MOST_EVALUATIONS)
+    """evaluations of a trial after the one at iteration 0; the nearest number that divides the horizon is used"""
     final_windows: int = Field(2048, ge=1, le=2**20)
-    """fixed validation windows (of block_size tokens) of a trial's final loss, its value"""
+    """fixed validation windows, of block_size tokens each, for a trial's final loss, which is its value"""
     hours: float | None = Field(None, gt=0, le=10_000)
-    """deadline of the sweep, hours over all its sessions: it then reports with what it has; null: none"""
+    """deadline in hours over all sessions, after which the sweep reports on the trials it has; null: no deadline"""
     knobs: Knobs
-    """what is swept, by nanoGPT's names"""
+    """the hyperparameters to sweep, in nanoGPT's names"""
     candidates: tuple[Candidate, ...] = Field((), strict=False)
-    """advice to try first, each as it stands: nanoGPT's names, iterations of the baseline's max_iters"""
+    """advice to try first, each exactly as written: nanoGPT's names, iterations out of the baseline's max_iters"""
     baseline_seeds: int = Field(3, ge=1, le=100)
-    """runs of the baseline, with seeds seed, seed + 1, ...: they measure the noise"""
+    """runs of the baseline, with seeds seed, seed + 1, ..., which measure the noise"""
     trials: int = Field(40, ge=1, le=100_000)
-    """trials of the search; candidates, star and what it suggests included; the baseline's runs come on top"""
+    """trials of the search, the baseline's excluded: candidates, single-knob trials, combinations, sampled trials"""
     seed: int = Field(1337, ge=0, le=2**31 - 1)
-    """seed of every trial of the search, and of the sampler"""
+    """seed of every trial of the search and of the sampler"""
     sampler: Sampler = Sampler(type="tpe")
-    """who proposes the trials after the baseline, the candidates, the star and its combinations"""
+    """the proposer of trials after the candidates, the single-knob trials and their combinations"""
     pruner: Pruner = PlateauPruning(type="plateau")
-    """who stops hopeless trials"""
+    """the rule that stops hopeless trials"""
     confirm: Confirm = Confirm()
-    """runs on fresh seeds that prove, or refute, what the search has found"""
+    """runs on fresh seeds that confirm or refute the result of the search"""
     store: str | None = None
-    """sqlite:/// URL of the file that keeps everything; null: study.db in the study's folder"""
+    """sqlite:/// URL of the file with all results; null: study.db in the study's folder"""
     workers: Workers = Workers()
     """where trials train"""
     notes: tuple[str, ...] = Field((), strict=False)
-    """what was adjusted to make the study fit, for the person to know; not a key of the YAML"""
+    """adjustments made while loading, to be shown to the user; not a key of the YAML"""
 
     @field_validator("name")
     @classmethod
@@ -90,10 +94,10 @@ class Study(Model):
 
     @field_validator("baseline")
     @classmethod
-    def _fill(cls, given: dict[str, Value]) -> dict[str, Value]:
-        if "head_size" in given and "n_head" in given:
-            raise mistake("head_size says how many heads there are (n_embd / head_size); drop n_head", "n_head")
-        return complete(given)
+    def _fill(cls, settings: dict[str, Value]) -> dict[str, Value]:
+        if "head_size" in settings and "n_head" in settings:
+            raise mistake("head_size already sets the number of heads (n_embd / head_size); drop n_head", "n_head")
+        return complete(settings)
 
     @field_validator("knobs")
     @classmethod
@@ -109,7 +113,7 @@ class Study(Model):
     def _check_candidates(cls, candidates: tuple[dict[str, Value], ...]) -> tuple[dict[str, Value], ...]:
         for index, candidate in enumerate(candidates):
             if "head_size" in candidate and "n_head" in candidate:
-                raise mistake("head_size and n_head say the same thing; drop one", index, "n_head")
+                raise mistake("head_size and n_head both set the number of heads; drop one", index, "n_head")
         return candidates
 
     @field_validator("store")
@@ -138,12 +142,13 @@ class Study(Model):
 
     def _check_against_baseline(self, name: str, knob: RangeKnob | ChoicesKnob) -> None:
         if name in ("min_lr", "warmup_iters") and not self.baseline["decay_lr"]:
-            raise mistake("does nothing while baseline.decay_lr is false; set that to true or drop this", "knobs", name)
+            text = "has no effect while baseline.decay_lr is false; set decay_lr to true or drop the knob"
+            raise mistake(text, "knobs", name)
         if name == "warmup_iters":
             end = float(self.baseline["lr_decay_iters"]) / float(self.baseline["max_iters"])
             for key, value in knob.ends().items():
                 if value >= end:
-                    text = f"{as_yaml(value)} is not below {as_yaml(end)}, where the baseline's decay ends"
+                    text = f"{as_yaml(value)} must be below {as_yaml(end)}, where the baseline's decay ends"
                     raise mistake(f"{text} (lr_decay_iters / max_iters)", "knobs", name, key)
         if name == "n_embd" and not (isinstance(knob, RangeKnob) and knob.round):
             unit = self.head_unit
@@ -161,78 +166,78 @@ class Study(Model):
             key = {"min_lr": "min_lr / learning_rate", "warmup_iters": "warmup_iters / max_iters"}.get(name, name)
             raise mistake(
                 f"the baseline's {key} = {as_yaml(value)} is not among the knob's values ({knob.words()}); "
-                "change the knob to hold it, or the baseline",
+                "add it to the knob or change the baseline",
                 "knobs",
                 name,
             )
 
     def as_written(self) -> dict[str, Any]:
-        """The study as a file has it, every default written out."""
+        """Return the study as a file's mapping, with every default written out."""
         return self.model_dump(mode="json", exclude={"notes": True, "horizon": {NOT_WRITTEN}})
 
     @property
     def sequences_per_iter(self) -> int:
-        """Sequences an iteration of the baseline."""
+        """Sequences per iteration of the baseline."""
         return int(self.baseline["batch_size"]) * int(self.baseline["gradient_accumulation_steps"])
 
     @property
     def tokens_per_iter(self) -> int:
-        """Tokens an iteration of the baseline."""
+        """Tokens per iteration of the baseline."""
         return self.sequences_per_iter * int(self.baseline["block_size"])
 
     @property
     def iters(self) -> int:
-        """Iterations of the baseline as a trial, and unless `equal` says otherwise of every trial with its batch.
+        """Iterations of the baseline as a trial, and of every trial with its batch if trials are equal in tokens.
 
-        A horizon in minutes must be fitted (see `fitting`).
+        A horizon in minutes must be fitted first (engine/planning/fit.py).
         """
         match self.horizon:
             case IterHorizon(iters=iters):
                 return iters
             case TokenHorizon(tokens=tokens):
                 return tokens // self.tokens_per_iter
-        assert self.fit is not None, "a horizon in minutes has a length when it is fitted"
+        assert self.fit is not None, "a horizon in minutes has no length before it is fitted"
         return self.fit.iters
 
     @property
     def fit(self) -> Fit | None:
-        """Of a horizon in minutes: what was measured for it, once it is."""
+        """The fitted length of a horizon in minutes; None for other horizons and before it is fitted."""
         return self.horizon.fit if isinstance(self.horizon, MinuteHorizon) else None
 
     @property
     def equal(self) -> str:
-        """What all trials have alike: tokens, flops or time."""
+        """What is equal for all trials: tokens, flops or time."""
         return self.horizon.equal if isinstance(self.horizon, MinuteHorizon) else "tokens"
 
     @property
     def sampled(self) -> dict[str, RangeKnob | ChoicesKnob]:
-        """The knobs that the sampler varies, and that a better config may change: all but data_fraction."""
+        """The knobs that the sampler varies and a better config may change: all but data_fraction."""
         return {name: knob for name, knob in self.knobs.items() if name != DATA}
 
     @property
     def head_unit(self) -> int:
-        """What a width must be a multiple of: the size of a head, or the number of heads."""
+        """The unit that must divide a width: head_size if it is set, else n_head."""
         return head_unit(self.baseline)
 
     def knob_value(self, name: str) -> Number:
-        """The baseline's value of a knob: min_lr as a share of learning_rate, warmup_iters of max_iters."""
+        """Return the baseline's value of a knob; see the function `knob_value`."""
         return knob_value(self.baseline, name)
 
 
 def problem_with_name(name: str) -> str:
-    """Why `name` can't name a study and its folder; "" where it can."""
+    """Return why `name` can't name a study and its folder, or an empty string if it can."""
     if not _NAME.fullmatch(name):
         return (
-            f"{name!r} can't name a folder and a study; use 1 to 64 letters, digits, '.', '_' or '-', "
-            "beginning with a letter or digit"
+            f"{name!r} can't name a study and its folder; use 1 to 64 letters, digits, '.', '_' or '-', "
+            "starting with a letter or digit"
         )
     if name.endswith(CONFIRM):
-        return f"{name!r} ends in {CONFIRM}, which names the study of further seeds; choose another"
+        return f"{name!r} ends in {CONFIRM}, which is reserved for the confirm phase; choose another name"
     return ""
 
 
 def knob_value(settings: Mapping[str, Value], name: str) -> Number:
-    """A knob's value in `settings`: min_lr as a share of learning_rate, warmup_iters of max_iters."""
+    """Return a knob's value in `settings`: min_lr as a share of learning_rate, warmup_iters as a share of max_iters."""
     whole = {"min_lr": "learning_rate", "warmup_iters": "max_iters"}.get(name)
     value = settings[name]
     assert not isinstance(value, str)
@@ -240,11 +245,11 @@ def knob_value(settings: Mapping[str, Value], name: str) -> Number:
 
 
 def tidy(value: float) -> float:
-    """`value` to 14 digits, so that a ratio taken and applied again gives what a person wrote."""
+    """Round to 14 digits, so that a ratio that is taken and applied again gives the value in the file."""
     return float(f"{value:.14g}")
 
 
 def setting_named(error: ConfigError, settings: Mapping[str, Value]) -> tuple[str, ...]:
-    """The setting that a ConfigError of the form `name=value ...` speaks of, if it is one of `settings`."""
+    """Return the setting at the start of a ConfigError of the form `name=value ...`, if it is one of `settings`."""
     name = str(error).partition("=")[0]
     return (name,) if name in settings else ()

@@ -72,7 +72,7 @@ def environment(device: str, *, threads: int, inherited: Mapping[str, str]) -> d
     kind, _, index = device.partition(":")
     if kind == "cpu":
         # torch must not even look for a GPU
-        return {**changes, "CUDA_VISIBLE_DEVICES": "", **cpu.missing(inherited)}
+        return {**changes, "CUDA_VISIBLE_DEVICES": "", **cpu.missing_settings(inherited)}
     # the worker sees one GPU, as cuda:0, so that a trial's config is the same on every device
     visible = [name for name in inherited.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     position = int(index or 0)

@@ -65,8 +65,8 @@ def fitted(config: TrainConfig, job: Job) -> TrainConfig:
 
     where = device.resolve(config.device)
     device.release()
-    room = device.room(where)
-    free = microbatch.share(room.free, room.total, job.sharers)
+    memory = device.memory_of(where)
+    free = microbatch.share(memory.free, memory.total, job.sharers)
     mixed = device.precision(where, config.dtype) is not None
     kind = where.partition(":")[0]
     splits = microbatch.fitting(config, kind=kind, mixed=mixed, free=free, largest=job.largest)

@@ -11,7 +11,7 @@ from trainer.data.dataset import Dataset, open_dataset
 
 
 def random_walk_folder(folder: Path, *, vocab_size: int = 32, tokens: int = 4000, seed: int = 0) -> Dataset:
-    """A nanoGPT data folder of a learnable stream: each token is near the one before it."""
+    """Write a nanoGPT data folder with a learnable stream: each token is close to the previous token."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(seed)
     walk = np.cumsum(generator.integers(-2, 3, size=tokens)) % vocab_size

@@ -1,8 +1,8 @@
-"""A card that isn't there: tensors on the meta device, their bytes counted, and an end to them.
+"""A fake card: tensors on the meta device, with their bytes counted and limited.
 
-`FakeGPU` counts the bytes of every storage that is alive and raises torch.OutOfMemoryError where they pass its
-capacity. `OnCard` lets code take the ways it takes on CUDA: autocast's, flash attention's, fused dropout's. What
-kernels allocate inside, and how an allocator rounds, is not there.
+`FakeGPU` counts the bytes of all live storages and raises torch.OutOfMemoryError above its capacity. `OnCard` makes
+code take CUDA's paths: autocast, flash attention and fused dropout. Allocations inside kernels and an allocator's
+rounding are not simulated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GIB = 2**30
 
 
 class FakeGPU(TorchDispatchMode):
-    """Bytes of the tensors made within, while they live."""
+    """A counter of the bytes of live tensors created in its context."""
 
     def __init__(self, capacity: int | None = None) -> None:
         super().__init__()
@@ -38,13 +38,13 @@ class FakeGPU(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(made):
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
-                self._note(leaf.untyped_storage())
-        return made
+                self._count(leaf.untyped_storage())
+        return result
 
-    def _note(self, storage: torch.UntypedStorage) -> None:
+    def _count(self, storage: torch.UntypedStorage) -> None:
         if self._alive.get(storage._cdata) is storage:
             return
         size = storage.nbytes()
@@ -64,7 +64,7 @@ class FakeGPU(TorchDispatchMode):
 
 
 class OnCard(TorchFunctionMode):
-    """Matrix products in `dtype` (None: float32), norms and the loss in float32, attention without its matrix."""
+    """CUDA's behaviour: matrix products in `dtype` (None: float32), norms and loss in float32, fused attention."""
 
     def __init__(self, dtype: torch.dtype | None) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class OnCard(TorchFunctionMode):
         self._casts: dict[int, Tensor] = {}
 
     def forget_casts(self) -> None:
-        """What autocast does at its end."""
+        """Drop the cached casts, as autocast does on exit."""
         self._casts.clear()
 
     def __torch_function__(
@@ -80,8 +80,9 @@ class OnCard(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func is F.linear:
-            x, *parameters = (each for each in args)
-            return func(self._low(x), *(None if each is None else self._cast(each) for each in parameters), **kwargs)
+            x, *parameters = args
+            casts = (None if parameter is None else self._cast(parameter) for parameter in parameters)
+            return func(self._low(x), *casts, **kwargs)
         if func is F.scaled_dot_product_attention:
             return self._attention(*args, **kwargs)
         if func is F.dropout:
@@ -99,7 +100,7 @@ class OnCard(TorchFunctionMode):
         return self._casts[id(parameter)]
 
     def _attention(self, q: Tensor, k: Tensor, v: Tensor, *, dropout_p: float, is_causal: bool) -> Any:
-        if self._dtype is None:  # flash attention is for 16 bits
+        if self._dtype is None:  # flash attention needs 16 bits
             return torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, True, dropout_p, is_causal)[0]
         return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, dropout_p, is_causal)[0]
 
@@ -109,7 +110,7 @@ def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = F
 
 
 def train_steps(config: TrainConfig, card: FakeGPU, *, device: str = "meta", dtype: torch.dtype | None = None) -> None:
-    """Two steps of the trainer's own model and optimizer; `card.peak` is the second's, when the moments are there."""
+    """Make two steps of the trainer's model and optimizer; `card.peak` is the second's, when the moments exist."""
     on_card = OnCard(dtype)
     with card, fused_on_meta(), torch.device(device):
         model = GPT(config).train()
@@ -129,12 +130,12 @@ def train_steps(config: TrainConfig, card: FakeGPU, *, device: str = "meta", dty
 
 
 def evaluate(config: TrainConfig, card: FakeGPU, *, dtype: torch.dtype | None = None) -> None:
-    """An evaluation's batch after a step, as the trainer's own loop does it; `card.peak` is the evaluation's."""
+    """Evaluate a batch after a step, as the trainer's loop does; `card.peak` is the evaluation's."""
     with card, fused_on_meta(), torch.device("meta"):
         model = GPT(config).train()
         optimizer = make_optimizer(model, config)
         model(*_batch(config)).backward()
-        optimizer.step()  # makes the moments
+        optimizer.step()  # creates the moments
         optimizer.zero_grad(set_to_none=True)
         model.eval()
         card.peak = card.allocated
@@ -149,7 +150,7 @@ def _batch(config: TrainConfig) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def fused_on_meta() -> Iterator[None]:
-    """Let fused optimizers take meta tensors."""
+    """Let fused optimizers accept meta tensors."""
     from torch.optim import optimizer
 
     def supported() -> list[str]:

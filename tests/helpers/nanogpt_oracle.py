@@ -1,6 +1,6 @@
-"""nanoGPT's training run, told in one function with torch's stock parts: the oracle of parity mode.
+"""The oracle of parity mode: nanoGPT's training run in one function, from torch's stock parts.
 
-Written from nanoGPT's contract (the order of draws, evaluations and updates) and sharing no code with the trainer.
+It follows nanoGPT's order of draws, evaluations and updates, and shares no code with the trainer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _Oracle(nn.Module):
             fc, out = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
             self.blocks.append(nn.ModuleList([attn, proj, fc, out]))
         self.head = nn.Linear(width, vocab, bias=False)
-        # every Linear and Embedding in construction order, the tied matrix twice, then the projections again
+        # nanoGPT's order: every Linear and Embedding as constructed, the tied matrix twice, then the projections again
         for layer in [self.head, self.wpe, *(part for parts in self.blocks for part in parts), self.head]:
             nn.init.normal_(layer.weight, std=0.02)
         for parts in self.blocks:
@@ -52,7 +52,7 @@ class _Oracle(nn.Module):
 
 @dataclass(frozen=True)
 class Trace:
-    """What nanoGPT would print."""
+    """The losses and evaluations that nanoGPT would print."""
 
     losses: list[float]
     evaluations: dict[int, tuple[float, float]]
@@ -63,7 +63,7 @@ def run(
     accumulation: int, batch: int, peak: float, floor: float, warmup: int, decay_end: int, iters: int,
     weight_decay: float, clip: float, interval: int, eval_iters: int,
 ) -> Trace:  # fmt: skip
-    """Iterations 0 to `iters` inclusive, evaluations at multiples of `interval`, one global stream."""
+    """Train iterations 0 to `iters` inclusive, with evaluations at multiples of `interval`, from one global stream."""
     torch.manual_seed(1337)
     model = _Oracle(layers=layers, heads=heads, width=width, block=block, vocab=vocab, dropout=dropout)
     matrices = [p for p in model.parameters() if p.dim() >= 2]
@@ -73,7 +73,7 @@ def run(
 
     def draw(data: np.ndarray) -> tuple[Tensor, Tensor]:
         starts = torch.randint(len(data) - block, (batch,)).tolist()
-        rows = np.stack([data[s : s + block + 1] for s in starts]).astype(np.int64)
+        rows = np.stack([data[start : start + block + 1] for start in starts]).astype(np.int64)
         return torch.from_numpy(rows[:, :-1].copy()), torch.from_numpy(rows[:, 1:].copy())
 
     losses: list[float] = []
@@ -91,8 +91,10 @@ def run(
         if step % interval == 0:
             model.eval()
             with torch.no_grad():
-                both = [float(np.mean([float(model(*draw(d))) for _ in range(eval_iters)])) for d in (train, val)]
-            evaluations[step] = both[0], both[1]
+                means = [
+                    float(np.mean([float(model(*draw(split))) for _ in range(eval_iters)])) for split in (train, val)
+                ]
+            evaluations[step] = means[0], means[1]
             model.train()
         for _ in range(accumulation):
             loss = model(x, y)

@@ -1,4 +1,4 @@
-"""A small study as a YAML file, and changes of it, for the tests of what reads such files."""
+"""A small study as a YAML file, and changed copies of it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ candidates:
 
 
 def write(folder: Path, text: str = TEXT, *, name: str = "study.yaml") -> Path:
-    """The study file in `folder`."""
+    """Write the study file into `folder` and return its path."""
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return path
 
 
 def small(folder: Path, *sets: str, text: str = TEXT, cuda: bool = False, **options: Any) -> Study:
-    """The small study, with changes as `--set` takes them."""
+    """Load the small study with overrides as of `--set`."""
     return load(write(folder, text), overrides=sets, devices_have_cuda=cuda, **options)

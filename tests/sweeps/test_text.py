@@ -1,4 +1,4 @@
-"""What is said of a run that was stopped early."""
+"""The reason of a pruned run in words, and the format of percentages."""
 
 from __future__ import annotations
 

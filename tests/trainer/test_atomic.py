@@ -1,4 +1,4 @@
-"""Atomic writes: the old file or the new one, and no trace of one that failed."""
+"""Atomic writes: the old file or the new file, and no trace of a failed write."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_old_file_stays_while_the_new_one_is_written(tmp_path: Path) -> None
 def test_an_error_in_the_block_leaves_no_trace(tmp_path: Path) -> None:
     def half(path: Path) -> None:
         with replacing(path) as file:
-            file.write(b"half of it")
+            file.write(b"half of the content")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -48,6 +48,6 @@ def test_an_error_in_the_block_leaves_no_trace(tmp_path: Path) -> None:
 
 
 def test_a_file_has_the_permissions_that_the_user_gives_new_files(tmp_path: Path) -> None:
-    write_text(tmp_path / "report.html", "read by others, too")
+    write_text(tmp_path / "report.html", "readable by others")
     (tmp_path / "plain").touch()
     assert (tmp_path / "report.html").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -1,4 +1,4 @@
-"""TrainConfig refuses what can't run, in words that say how to mend it."""
+"""TrainConfig: its defaults, and the errors for settings that can't run."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_it_is_frozen() -> None:
         ({"device": "cpu:0"}, "device='cpu:0' is none of auto, cpu, cuda, cuda:0, cuda:1, ..."),
     ],
 )
-def test_what_is_refused(settings: dict[str, Any], message: str) -> None:
+def test_refused_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         TrainConfig.from_mapping(settings)
     assert str(caught.value) == message
@@ -104,7 +104,7 @@ def test_any_settings_give_a_config_or_a_clear_error(settings: dict[str, Any]) -
 
 
 class TestFromNanogpt:
-    """A nanoGPT config is read as data."""
+    """A nanoGPT config is read as data and never executed."""
 
     def read(self, tmp_path: Path, text: str) -> TrainConfig:
         path = tmp_path / "train_x.py"
@@ -129,7 +129,7 @@ class TestFromNanogpt:
             ("n_embd = int('64')\n", ":1: \"int('64')\" is neither a literal nor arithmetic on literals"),
             ("n_embd = width\n", ":1: 'width' is neither a literal nor arithmetic"),
             ("\nn_emb = 64\n", ":2: nanoGPT has no key 'n_emb' and would ignore it silently; did you mean n_embd?"),
-            ("max_iters = 1e3\n", ":1: max_iters = 1000.0 is a float, not a int (max_iters = 1000)"),
+            ("max_iters = 1e3\n", ":1: max_iters = 1000.0 has the type float, not int (write max_iters = 1000)"),
             ("n_embd = 9**9**9\n", ":1: exponent"),
             ("n_embd = 1 // 0\n", ":1: 1 // 0: "),
             ("n_embd, n_head = 64, 4\n", ":1: only 'key = value' lines are read"),
@@ -149,7 +149,7 @@ class TestFromNanogpt:
         assert str(caught.value).startswith(str(tmp_path / "train_x.py"))
         assert not Path("pwned").exists()
 
-    def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
+    def test_a_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="No such file"):
             TrainConfig.from_nanogpt(tmp_path / "none.py")
 
@@ -157,7 +157,7 @@ class TestFromNanogpt:
         assert len(nanogpt.DEFAULTS) == 33
 
     @given(st.text())
-    def test_no_text_makes_a_traceback(self, text: str) -> None:
+    def test_any_text_is_read_or_refused(self, text: str) -> None:
         path = Path(self.folder) / "x.py"
         path.write_text(text, encoding="utf-8", errors="surrogatepass")
         with contextlib.suppress(ConfigError):

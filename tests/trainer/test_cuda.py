@@ -1,4 +1,4 @@
-"""What only a card can show. Skipped, and said so, where there is none: no CI machine of this project has one."""
+"""Tests that need a card. They are skipped on machines without one, such as this project's CI."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(config: TrainConfig, folder: Path, out: Path | None = None, stop_at: int
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_it_learns_as_on_a_cpu(tmp_path: Path, dtype: str) -> None:
+def test_training_learns_as_on_a_cpu(tmp_path: Path, dtype: str) -> None:
     on_card = run(CONFIG.replace(dtype=dtype), tmp_path)
     on_cpu = run(CONFIG.replace(device="cpu"), tmp_path)
     assert on_card.outcome == "complete"
@@ -49,38 +49,40 @@ def test_compiled_is_the_same_function(tmp_path: Path) -> None:
     assert compiled.val_loss == pytest.approx(eager.val_loss, abs=0.05)
 
 
-def test_flash_attention_is_torchs_own_and_drops_as_much_as_it_is_told() -> None:
+def test_flash_attention_is_torchs_and_drops_at_the_given_rate() -> None:
     torch.manual_seed(1)
-    q, k, v = (each.transpose(1, 2) for each in torch.randn(4, 96, 3, 2, 64, device="cuda").bfloat16().unbind(2))
-    parts = [each.detach().requires_grad_() for each in (q, k, v)]
+    qkv = torch.randn(4, 96, 3, 2, 64, device="cuda").bfloat16()
+    q, k, v = (part.transpose(1, 2) for part in qkv.unbind(2))
+    parts = [part.detach().requires_grad_() for part in (q, k, v)]
     assert flash.takes(q)
-    mine = flash.flash_attention(*parts, torch.tensor(0.0))
-    own = F.scaled_dot_product_attention(*parts, is_causal=True)
-    assert torch.allclose(mine, own, atol=1e-2)
-    for one, other in zip(*(torch.autograd.grad(y.float().square().sum(), parts) for y in (mine, own)), strict=True):
-        assert torch.allclose(one, other, atol=5e-2)
+    ours = flash.flash_attention(*parts, torch.tensor(0.0))
+    theirs = F.scaled_dot_product_attention(*parts, is_causal=True)
+    assert torch.allclose(ours, theirs, atol=1e-2)
+    our_gradients, their_gradients = (torch.autograd.grad(y.float().square().sum(), parts) for y in (ours, theirs))
+    for our_gradient, their_gradient in zip(our_gradients, their_gradients, strict=True):
+        assert torch.allclose(our_gradient, their_gradient, atol=5e-2)
     draws = torch.stack([flash.flash_attention(q, k, v, torch.tensor(0.3)).float() for _ in range(400)])
-    assert torch.allclose(draws.mean(0), own.float(), atol=0.3)
+    assert torch.allclose(draws.mean(0), theirs.float(), atol=0.3)
     assert draws.std(0).mean() > 0.01
 
 
 def test_a_shape_is_compiled_once_whatever_the_rates(tmp_path: Path) -> None:
     torch._dynamo.reset()
     counters.clear()
-    found = []
+    graphs = []
     for dropout in (0.05, 0.1, 0.2):
         run(CONFIG.replace(compile=True, dropout=dropout, dtype="bfloat16", label_smoothing=dropout), tmp_path)
-        found.append(counters["stats"]["unique_graphs"])
-    assert found[0] == found[-1]
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] == graphs[-1]
 
 
-def test_it_resumes(tmp_path: Path) -> None:
+def test_a_paused_run_resumes(tmp_path: Path) -> None:
     config = CONFIG.replace(dropout=0.1)
     run(config, tmp_path, out=tmp_path / "out", stop_at=40)
     resumed = run(config, tmp_path, out=tmp_path / "out")
     assert resumed.val_loss == pytest.approx(run(config, tmp_path).val_loss, abs=1e-3)
 
 
-def test_no_memory_for_it_is_infeasible(tmp_path: Path) -> None:
+def test_a_model_too_large_for_the_card_is_infeasible(tmp_path: Path) -> None:
     result = run(CONFIG.replace(n_embd=2**16, n_layer=200), tmp_path)
     assert result.outcome == "infeasible"

@@ -1,4 +1,4 @@
-"""`python -m trainer` as a person starts it: a real process, nanoGPT's log lines, JSON lines, kill -9."""
+"""`python -m trainer` as a user starts it: a real process, nanoGPT's log lines, JSON lines, kill -9."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainer.machine import cpu
 from trainer.machine.cards import driver_is_here
 
 CONFIG = """
-# a run of a second
+# takes about a second
 n_layer = 1
 n_head = 2
 n_embd = 16
@@ -103,7 +103,7 @@ def test_parity_mode(folder: Path) -> None:
         (["--set", "device=cuda:7"], "train_x.py", "device=cuda:7"),
     ],
 )
-def test_mistakes_are_told_in_a_line(
+def test_mistakes_are_reported_in_one_line(
     folder: Path, capsys: pytest.CaptureFixture[str], more: list[str], config: str, words: str
 ) -> None:
     assert main(arguments(folder, *more, config=config)) == 2
@@ -121,7 +121,7 @@ def test_divergence_has_its_own_exit_code(folder: Path, capsys: pytest.CaptureFi
 
 
 def test_killed_with_9_and_started_again(folder: Path) -> None:
-    """The points of a run that was killed in the middle, then started again: those of one that wasn't."""
+    """A run that was killed and started again writes the same points as an uninterrupted run."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MALLOC_TOP_PAD_": "1048576"}
     command = [sys.executable, "-u", "-m", "trainer"]
     whole, killed = folder / "whole.jsonl", folder / "killed.jsonl"
@@ -135,9 +135,9 @@ def test_killed_with_9_and_started_again(folder: Path) -> None:
             break
     process.stdout.close()
     assert process.wait() == -signal.SIGKILL
-    assert settings["MALLOC_TOP_PAD_"] == "1048576"  # the user's own
-    if not driver_is_here():  # on a card the processor's allocator doesn't matter
-        assert cpu.missing(settings) == {}
+    assert settings["MALLOC_TOP_PAD_"] == "1048576"  # the user's value
+    if not driver_is_here():  # with a card the allocator's settings aren't needed
+        assert cpu.missing_settings(settings) == {}
     assert max(record.get("iter", 0) for record in records(killed)) >= 22  # the last line may be cut
     for arguments_ in (arguments(folder, "--points", str(whole), out="a"), again):
         subprocess.run([*command, *arguments_], env=environment, check=True, stdout=subprocess.DEVNULL)

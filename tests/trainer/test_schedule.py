@@ -1,13 +1,15 @@
-"""The learning rate against nanoGPT's own rates and the closed form's corners."""
+"""The schedule against rates that nanoGPT printed, and against closed forms."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.config import TrainConfig
-from trainer.schedule import lr_at
+from trainer.schedule import evaluation_of, learning_rates, lr_at
 
 RECORDED = TrainConfig(learning_rate=3e-3, min_lr=3e-4, warmup_iters=8, lr_decay_iters=90, max_iters=100)
 
@@ -42,3 +44,30 @@ def test_without_decay_it_is_constant() -> None:
 @given(st.integers(0, 200))
 def test_rates_stay_between_zero_and_the_peak(step: int) -> None:
     assert 0 < lr_at(step, RECORDED) <= RECORDED.learning_rate
+
+
+@pytest.mark.parametrize(
+    ("max_iters", "evaluated"),
+    [
+        (90, [0, 30, 60, 90]),  # max_iters is on the grid
+        (100, [0, 30, 60, 90, 100]),
+        (20, [0, 20]),
+    ],
+)
+def test_learning_rates_are_those_at_the_evaluations(max_iters: int, evaluated: list[int]) -> None:
+    """In closed form: a line of 9 steps up to the peak, then half a cosine over 82 steps, then min_lr."""
+    closed_form = [
+        3e-3 * (step + 1) / 9 if step < 8 else 3e-4 + 2.7e-3 * math.cos(math.pi / 2 * min(1.0, (step - 8) / 82)) ** 2
+        for step in evaluated
+    ]
+    config = RECORDED.replace(max_iters=max_iters, eval_interval=30)
+    assert learning_rates(config) == pytest.approx(closed_form, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("step", "evaluation"), [(0, 0), (1, 1), (29, 1), (30, 1), (31, 2), (90, 3), (91, 4), (100, 4)]
+)
+def test_the_evaluation_at_or_after_a_step(step: int, evaluation: int) -> None:
+    config = RECORDED.replace(eval_interval=30)
+    assert evaluation_of(step, config) == evaluation
+    assert [0, 30, 60, 90, 100][evaluation] >= step

@@ -1,4 +1,4 @@
-"""Strict YAML 1.2: scalars by the specification's tables, lines, and every way to be refused."""
+"""Strict YAML 1.2: scalars by the specification's tables, line numbers, and every kind of refusal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainer.strict_yaml import MAX_CHARACTERS, MAX_DEPTH, load, read
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        # https://yaml.org/spec/1.2.2/#1032-tag-resolution, and what YAML 1.1 reads otherwise
+        # https://yaml.org/spec/1.2.2/#1032-tag-resolution, and scalars that YAML 1.1 reads differently
         ("1e-4", 1e-4),
         ("6E+3", 6000.0),
         (".5", 0.5),
@@ -86,7 +86,7 @@ def test_nan() -> None:
         ("a: *b", "x.yaml:1: is not valid YAML: found undefined alias 'b'"),
         ("a: {<<: 1}", "x.yaml:1: '<<' merges mappings, and this is none"),
         ("a: b: c", "x.yaml:1: is not valid YAML: mapping values are not allowed here"),
-        ("a: 99999999999999999999", "x.yaml:1: 99999999999999999999 does not fit 64 bits"),
+        ("a: 99999999999999999999", "x.yaml:1: 99999999999999999999 does not fit into 64 bits"),
         ("[" * 5000, f"x.yaml:1: nests deeper than {MAX_DEPTH} levels"),
         ("a" * (MAX_CHARACTERS + 1), f"x.yaml: has {MAX_CHARACTERS + 1} characters; at most {MAX_CHARACTERS} are read"),
     ],
@@ -139,7 +139,7 @@ def test_lines() -> None:
     assert document.line(("nowhere",)) == 1
 
 
-def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_bytes(b"\xef\xbb\xbfa: 1\n")
     assert read(path).value == {"a": 1}
@@ -160,7 +160,7 @@ def test_files_in_other_encodings(tmp_path: Path, raw: bytes, message: str) -> N
     assert str(error.value) == f"{path}: {message}"
 
 
-def test_files_that_are_not_there(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "plateau.yaml").write_text("a: 1")
     with pytest.raises(ConfigError, match=r"cannot be read: No such file.*; did you mean .*plateau\.yaml\?"):
         read(tmp_path / "platau.yaml")
@@ -177,7 +177,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         load(text, name="x")
 
 
-# YAML folds a line break inside quotes, and JSON doesn't know U+2028 and U+2029 for one
+# YAML folds line breaks inside quotes, and counts U+2028 and U+2029 as line breaks, unlike JSON
 characters = st.characters(
     codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="\ufeff\ufffe\uffff"
 )

@@ -1,7 +1,7 @@
-"""The corpus that every Python has: the sources of its standard library, about 12 MB of code and comments.
+"""The embedded corpus: the sources of Python's standard library, about 12 MB of code and comments.
 
-It needs no network and no licence beyond Python's own, so a sweep runs on any machine as it is. It differs
-between Python versions, which its fingerprint tells.
+It needs no network, and no licence other than Python's, so a sweep runs on any machine without preparation. It differs
+between Python versions, and so does its fingerprint.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainer.data.documents import Batch
+from trainer.data.documents import TextBatch
 from trainer.errors import DataError
 
 _LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"}
-_GROUP = 1 << 20  # bytes; a group is what an interrupted preparation does again
+_GROUP = 1 << 20  # bytes; an interrupted preparation repeats at most one group
 
 
 class EmbeddedCorpus:
-    """The standard library's sources, one document a file, sorted by relative path; all in memory.
+    """The standard library's sources: one document per file, sorted by relative path, all in memory.
 
-    Tests and installed packages are left out, files that are no UTF-8 counted as undecodable. `folder` is
-    the library's, by default the running Python's. Raises DataError where Python came without its sources.
+    Tests and installed packages are left out. Files that are not UTF-8 count as undecodable. `folder` is the library's
+    folder, by default that of the running Python. Raises DataError if the folder has no sources.
     """
 
     name = "embedded"
@@ -37,10 +37,10 @@ class EmbeddedCorpus:
         if not contents:
             raise DataError(
                 f"{self._folder}: this Python came without its library's sources, which are the embedded corpus; "
-                "name a corpus of your own as data.parquet"
+                "name another corpus as data.parquet"
             )
         digest = hashlib.sha256()
-        self._batches: list[Batch] = []
+        self._batches: list[TextBatch] = []
         texts: list[str] = []
         size = undecodable = 0
         for number, (path, content) in enumerate(contents.items(), start=1):
@@ -51,28 +51,30 @@ class EmbeddedCorpus:
             except UnicodeDecodeError:
                 undecodable += 1
             if size >= _GROUP or number == len(contents):
-                self._batches.append(Batch(texts=texts, undecodable=undecodable, size=size, ends_group=True))
+                self._batches.append(TextBatch(texts=texts, undecodable=undecodable, size=size, ends_group=True))
                 texts, size, undecodable = [], 0, 0
         self.fingerprint = digest.hexdigest()
 
     @property
     def files(self) -> tuple[str, ...]:
+        """A glob of the sources."""
         return (f"{self._folder}/**/*.py",)
 
     @property
     def groups(self) -> tuple[int, ...]:
+        """Bytes of each group."""
         return tuple(batch.size for batch in self._batches)
 
-    def read(self, start: int) -> Iterator[Batch]:
-        """Batches from group `start` on."""
+    def read(self, start: int) -> Iterator[TextBatch]:
+        """Return the batches from group `start` on."""
         return iter(self._batches[start:])
 
 
 def source_files(folder: Path) -> list[str]:
-    """The library's .py files without its tests and installed packages: sorted paths relative to `folder`."""
-    found: list[str] = []
-    for where, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name not in _LEFT_OUT]  # there are ten times as many in those
-        inside = Path(where).relative_to(folder)
-        found += [(inside / name).as_posix() for name in files if name.endswith(".py")]
-    return sorted(found)
+    """Return the sorted paths, relative to `folder`, of its .py files without tests and installed packages."""
+    paths: list[str] = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name not in _LEFT_OUT]  # these hold ten times as many files
+        relative = Path(parent).relative_to(folder)
+        paths += [(relative / name).as_posix() for name in files if name.endswith(".py")]
+    return sorted(paths)

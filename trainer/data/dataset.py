@@ -1,8 +1,8 @@
-"""Tokens on disk, as training reads them: a folder with `train.bin` and `val.bin`, raw token ids.
+"""Datasets on disk: a folder with `train.bin` and `val.bin`, which hold raw token ids.
 
-Two kinds of folder open: the ones that `trainer.data.prepare` writes (`meta.json` says what is in them), and
-nanoGPT's own as they are (uint16 bins, and perhaps a `meta.pkl`). nanoGPT unpickles `meta.pkl`, which
-executes what the file's author wrote; here it is read by an unpickler that knows no classes.
+Two kinds of folder can be opened: those that `trainer.data.prepare` writes, described by a `meta.json`, and nanoGPT's
+(uint16 bins, with or without a `meta.pkl`). nanoGPT unpickles `meta.pkl`, which can execute any code of its author's.
+Here an unpickler without classes reads it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from trainer.errors import DataError
 SPLITS = ("train", "val")
 META = "meta.json"
 JOURNAL = "journal.jsonl"
-"""What a preparation keeps beside its unfinished bins; a folder that holds one is not ready."""
+"""Name of the record that a preparation keeps beside its unfinished bins. A folder that holds one is not ready."""
 FORMAT = "plateau-sweep/1"
 GPT2_PADDED = 50304
-"""nanoGPT's vocabulary where no meta.pkl says otherwise: GPT-2's 50257 rounded up to a multiple of 64."""
+"""nanoGPT's vocabulary size without a meta.pkl: GPT-2's 50257 rounded up to a multiple of 64."""
 
 _DTYPES = ("uint16", "uint32")
-# what pickle raises for bytes that are no pickle
+# pickle raises any of these for damaged input
 _DAMAGED = (
     AssertionError,
     ArithmeticError,
@@ -47,40 +47,40 @@ _DAMAGED = (
 )
 _LARGEST_META = 64 << 20  # bytes; a character vocabulary takes a few KB
 _CHUNK = 4 << 20  # tokens read at a time while scanning
-_WHOLE = 64 << 20  # bytes; above it a file's fingerprint is of samples
+_WHOLE = 64 << 20  # bytes; the fingerprint of a larger file covers samples only
 _SAMPLES, _SAMPLE = 64, 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """What one split holds. None: not known (nanoGPT's own folders don't say)."""
+    """The contents of one split. None: not known, because nanoGPT's folders don't record it."""
 
     tokens: int
     documents: int | None
     bytes: int | None
-    """UTF-8 bytes of the text, the ends of documents not counted"""
+    """UTF-8 bytes of the text, without the end-of-document tokens"""
     sha256: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A folder of tokens that has been checked."""
+    """A checked folder of tokens."""
 
     path: Path
-    """absolute; holds train.bin and val.bin"""
+    """absolute path of the folder with train.bin and val.bin"""
     vocab_size: int
-    """the model's: what nanoGPT would use"""
+    """vocabulary size of the model, as nanoGPT would choose it"""
     dtype: str
-    """of the bins: uint16 or uint32"""
+    """type of the tokens in the bins: uint16 or uint32"""
     fingerprint: str
-    """hex; the same tokens and vocabulary give the same one"""
+    """hex digest, equal for equal tokens and vocabulary"""
     train: Split
     val: Split
     eot: int | None = None
-    """the token after each document; None: documents aren't marked (nanoGPT's own folders don't say)"""
+    """token after each document; None: not known, because nanoGPT's folders don't record it"""
 
     def tokens(self, split: str) -> np.memmap[Any, np.dtype[Any]]:
-        """The token ids of "train" or "val": read only, 1-D, mapped and not loaded. Raises DataError."""
+        """Map the token ids of "train" or "val": read only, 1-D, not loaded into memory. Raises DataError."""
         if split not in SPLITS:
             raise ValueError(f"split={split!r} is none of {', '.join(SPLITS)}")
         path = self.path / f"{split}.bin"
@@ -91,24 +91,25 @@ class Dataset:
 
     @property
     def bytes_per_token(self) -> float | None:
-        """UTF-8 bytes of text a token of the validation split, or None where it isn't known.
+        """UTF-8 bytes of text per token of the validation split; None: not known.
 
-        A loss of L nats a token is L / (ln 2 x bytes_per_token) bits per byte, which compares between vocabularies.
+        A loss of L nats per token is L / (ln 2 x bytes_per_token) bits per byte, which is comparable between
+        vocabularies.
         """
         return None if self.val.bytes is None else self.val.bytes / self.val.tokens
 
 
 def open_dataset(path: str | Path) -> Dataset:
-    """Open and check a folder that `prepare` wrote, or nanoGPT's own as it is.
+    """Open and check a folder that `prepare` wrote, or an unchanged nanoGPT folder.
 
-    A folder with our `meta.json` is trusted once its bins have the sizes written there. In a nanoGPT folder
-    every token id is read once, to be below the vocabulary, and the fingerprint is of both bins' sizes and
-    contents (above 64 MiB: of 64 samples of 1 MiB, evenly spaced). Raises DataError.
+    In a folder with our `meta.json` only the sizes of the bins are checked. In a nanoGPT folder every token id is
+    checked against the vocabulary size. The fingerprint there covers the sizes and contents of both bins; above 64 MiB
+    it covers 64 evenly spaced samples of 1 MiB. Raises DataError.
     """
     folder = Path(path).expanduser().absolute()
     if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "no such folder"
-        raise DataError(f"{folder}: {what}; name the folder that holds train.bin and val.bin")
+        problem = "is a file, not a folder" if folder.exists() else "no such folder"
+        raise DataError(f"{folder}: {problem}; name the folder that holds train.bin and val.bin")
     try:
         meta = _read_meta(folder)
         return _open_nanogpt(folder) if meta is None else _open_prepared(folder, meta)
@@ -117,14 +118,14 @@ def open_dataset(path: str | Path) -> Dataset:
 
 
 def _read_meta(folder: Path) -> dict[str, Any] | None:
-    """Our meta.json, or None in a folder that isn't ours."""
+    """Read our meta.json. Returns None for a folder that another program wrote."""
     path = folder / META
     try:
         meta = json.loads(path.read_bytes())
     except FileNotFoundError:
         if (folder / JOURNAL).exists():
             raise DataError(
-                f"{folder}: its preparation is running or was interrupted; prepare it again, it goes on from there"
+                f"{folder}: its preparation is running or was interrupted; prepare it again, and it will resume"
             ) from None
         return None
     except ValueError as error:
@@ -132,7 +133,9 @@ def _read_meta(folder: Path) -> dict[str, Any] | None:
     if not isinstance(meta, dict) or "plateau-sweep" not in str(meta.get("format")):
         return None
     if meta["format"] != FORMAT:
-        raise DataError(f"{path}: has the format {meta['format']!r}, this version reads {FORMAT!r}; prepare it again")
+        raise DataError(
+            f"{path}: has the format {meta['format']!r}, but this version reads {FORMAT!r}; prepare it again"
+        )
     return meta
 
 
@@ -151,42 +154,43 @@ def _open_prepared(folder: Path, meta: Mapping[str, Any]) -> Dataset:
         fingerprint, eot = str(meta["fingerprint"]), int(meta["tokenizer"]["eot"])
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{folder / META}: is not complete ({error!r}); delete the folder and prepare it again"
+            f"{folder / META}: is incomplete ({error!r}); delete the folder and prepare it again"
         ) from error
     if dtype not in _DTYPES:
         raise DataError(f"{folder / META}: dtype={dtype!r} is none of {', '.join(_DTYPES)}; prepare the folder again")
     for name, split in splits.items():
-        found = _bin_size(folder, name, dtype)
-        if found != split.tokens:
+        tokens = _bin_size(folder, name, dtype)
+        if tokens != split.tokens:
             raise DataError(
-                f"{folder / name}.bin: holds {found} tokens, {META} says {split.tokens}: it has changed since it was "
-                "prepared; delete the folder and prepare it again"
+                f"{folder / name}.bin: holds {tokens} tokens, but {META} says {split.tokens}: the file has changed "
+                "since it was prepared; delete the folder and prepare it again"
             )
     return Dataset(path=folder, vocab_size=vocab_size, dtype=dtype, fingerprint=fingerprint, **splits, eot=eot)
 
 
 def _open_nanogpt(folder: Path) -> Dataset:
     sizes = {name: _bin_size(folder, name, "uint16") for name in SPLITS}
-    pickled = folder / "meta.pkl"
-    meta = _read_pickle(pickled) if pickled.exists() else {"vocab_size": GPT2_PADDED}
+    meta_path = folder / "meta.pkl"
+    has_meta = meta_path.exists()
+    meta = _read_pickle(meta_path) if has_meta else {"vocab_size": GPT2_PADDED}
     vocab_size = meta.get("vocab_size")
     if type(vocab_size) is not int or vocab_size < 1:
-        raise DataError(f"{pickled}: vocab_size={vocab_size!r} must be a whole number of at least 1")
+        raise DataError(f"{meta_path}: vocab_size={vocab_size!r} must be a whole number of at least 1")
     lengths = _character_bytes(meta, vocab_size)
-    total = hashlib.sha256(f"nanogpt {vocab_size}".encode())
+    fingerprint = hashlib.sha256(f"nanogpt {vocab_size}".encode())
     splits = {}
     for name, tokens in sizes.items():
         path = folder / f"{name}.bin"
-        text_bytes = _scan(path, vocab_size, lengths, said_by=pickled.name if pickled.exists() else "nanoGPT's default")
+        text_bytes = _scan(path, vocab_size, lengths, origin=meta_path.name if has_meta else "nanoGPT's default")
         splits[name] = Split(tokens=tokens, documents=None, bytes=text_bytes, sha256=None)
-        total.update(f" {name} {tokens} {sampled_sha256(path)}".encode())
+        fingerprint.update(f" {name} {tokens} {sampled_sha256(path)}".encode())
     return Dataset(
-        path=folder, vocab_size=vocab_size, dtype="uint16", fingerprint=total.hexdigest(), **splits, eot=None
+        path=folder, vocab_size=vocab_size, dtype="uint16", fingerprint=fingerprint.hexdigest(), **splits, eot=None
     )
 
 
 def _bin_size(folder: Path, split: str, dtype: str) -> int:
-    """Tokens in a split's file; DataError if it is missing, empty or cut within a token."""
+    """Return the tokens in a split's file. Raises DataError if it is missing, empty or ends within a token."""
     path = folder / f"{split}.bin"
     try:
         size = path.stat().st_size
@@ -198,13 +202,16 @@ def _bin_size(folder: Path, split: str, dtype: str) -> int:
     if size % width:
         raise DataError(
             f"{path}: is {size} bytes long, not a multiple of the {width} bytes of a {dtype} token: "
-            "it was cut short or is no token file; prepare the data again"
+            "it was cut short or is not a token file; prepare the data again"
         )
     return size // width
 
 
-def _scan(path: Path, vocab_size: int, lengths: npt.NDArray[np.int64] | None, *, said_by: str) -> int | None:
-    """Check that every id is below `vocab_size`; the text's bytes if the tokens' `lengths` are known."""
+def _scan(path: Path, vocab_size: int, lengths: npt.NDArray[np.int64] | None, *, origin: str) -> int | None:
+    """Check every id against `vocab_size`, which comes from `origin`. Raises DataError.
+
+    Returns the bytes of the text, or None if `lengths`, the bytes of each token, is None.
+    """
     if lengths is None and vocab_size > np.iinfo(np.uint16).max:
         return None
     text_bytes = 0
@@ -213,8 +220,8 @@ def _scan(path: Path, vocab_size: int, lengths: npt.NDArray[np.int64] | None, *,
             largest = int(chunk.max())
             if largest >= vocab_size:
                 raise DataError(
-                    f"{path}: holds the token id {largest}, but vocab_size={vocab_size} ({said_by}): "
-                    "meta.pkl and the bins are not of one vocabulary; prepare them together"
+                    f"{path}: holds the token id {largest}, but vocab_size={vocab_size} ({origin}): "
+                    "the bins and meta.pkl belong to different vocabularies; prepare them together"
                 )
             if lengths is not None:
                 text_bytes += int(lengths[chunk].sum())
@@ -222,7 +229,10 @@ def _scan(path: Path, vocab_size: int, lengths: npt.NDArray[np.int64] | None, *,
 
 
 def sampled_sha256(path: Path) -> str:
-    """sha256 of a file's size and contents; above 64 MiB of 64 samples of 1 MiB, the first and last among them."""
+    """Return the sha256 of a file's size and contents.
+
+    Above 64 MiB it covers 64 evenly spaced samples of 1 MiB, from the beginning to the end.
+    """
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
@@ -237,7 +247,7 @@ def sampled_sha256(path: Path) -> str:
 
 
 def _character_bytes(meta: Mapping[str, Any], vocab_size: int) -> npt.NDArray[np.int64] | None:
-    """UTF-8 bytes of each token where meta.pkl spells all of them (`itos` or `stoi`), else None."""
+    """Return the UTF-8 bytes of each token if meta.pkl spells all of them (`itos` or `stoi`), else None."""
     itos = meta.get("itos")
     if isinstance(itos, (list, tuple)):
         itos = dict(enumerate(itos))
@@ -245,14 +255,14 @@ def _character_bytes(meta: Mapping[str, Any], vocab_size: int) -> npt.NDArray[np
         stoi = meta.get("stoi")
         itos = {index: text for text, index in stoi.items()} if isinstance(stoi, dict) else {}
     texts = [itos.get(index) for index in range(vocab_size)] if len(itos) >= vocab_size else []
-    spelled = [len(text.encode("utf-8", "surrogatepass")) for text in texts if isinstance(text, str)]
-    return np.array(spelled, dtype=np.int64) if len(spelled) == vocab_size else None
+    lengths = [len(text.encode("utf-8", "surrogatepass")) for text in texts if isinstance(text, str)]
+    return np.array(lengths, dtype=np.int64) if len(lengths) == vocab_size else None
 
 
 class _PlainUnpickler(pickle._Unpickler):
-    """Reads dicts, lists, tuples, text, numbers, bytes and None; anything else would have to run code.
+    """A reader of dicts, lists, tuples, text, numbers, bytes and None. Anything else would need to run code.
 
-    The one written in Python, for a damaged pickle makes the one in C ask for gigabytes of memory.
+    Based on the unpickler written in Python: a damaged pickle makes the C version allocate gigabytes.
     """
 
     def find_class(self, module: str, name: str) -> NoReturn:
@@ -261,12 +271,12 @@ class _PlainUnpickler(pickle._Unpickler):
 
 def _read_pickle(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _LARGEST_META:
-        raise DataError(f"{path}: is larger than {_LARGEST_META >> 20} MiB, which no vocabulary needs")
+        raise DataError(f"{path}: is larger than {_LARGEST_META >> 20} MiB, more than any vocabulary needs")
     remedy = "write it again with plain dicts, lists, text and numbers, as nanoGPT's prepare.py does"
     content = path.read_bytes()
     try:
         for _ in pickletools.genops(content):
-            pass  # each length in it has now been checked against the bytes that there are
+            pass  # checks every length in the pickle against the bytes present
         meta = _PlainUnpickler(io.BytesIO(content)).load()
     except pickle.UnpicklingError as error:
         raise DataError(

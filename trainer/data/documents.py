@@ -1,4 +1,4 @@
-"""What a source of text looks like to the preparation: documents in a fixed order, in groups that are done or not."""
+"""The interface of a text source: documents in a fixed order, in groups that a preparation finishes one by one."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class TextBatch:
     """Some documents of one group, in order."""
 
     texts: list[str]
     nulls: int = 0
+    """documents without a text"""
     undecodable: int = 0
-    """documents that are no UTF-8 text"""
+    """documents that are not UTF-8"""
     size: int = 0
-    """its share of the group's bytes"""
+    """the batch's share of the group's bytes"""
     ends_group: bool = False
 
 
 class Documents(Protocol):
-    """Text that can be read again from any group on, the same each time."""
+    """A text source that can be read again from any group, with the same result every time."""
 
     @property
     def name(self) -> str:
-        """A short word for it, fit for a folder's name."""
+        """Short name, valid in the name of a folder."""
 
     @property
     def fingerprint(self) -> str:
-        """Hex; changes with the text."""
+        """Hex digest that changes with the text."""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Where it comes from, for people."""
+        """Origin of the text, for display."""
 
     @property
     def groups(self) -> tuple[int, ...]:
-        """Bytes of each group, roughly: only progress is measured by it."""
+        """Approximate bytes of each group, used for progress only."""
 
-    def read(self, start: int) -> Iterator[Batch]:
-        """Batches from group `start` on; the last of each group ends it. Raises DataError."""
+    def read(self, start: int) -> Iterator[TextBatch]:
+        """Read batches from group `start` on. The last batch of each group has `ends_group`. Raises DataError."""

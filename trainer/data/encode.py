@@ -1,7 +1,7 @@
-"""Documents to token ids in a journal's files: the part of a preparation that takes the time.
+"""The encoding of documents into a journal's files, which takes most of a preparation's time.
 
-One thread reads and sifts, others encode (tiktoken releases the GIL), and the first writes what comes back,
-in order. At most 2 x threads + 2 chunks are under way, so memory is bounded whatever the source's size.
+One thread reads, selects and writes, in order. Other threads encode (tiktoken releases the GIL). At most
+2 x threads + 2 chunks are in flight, so memory is bounded whatever the size of the source.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ from trainer.data.selection import Chunk, Document, Sieve
 from trainer.data.tokenizer import Tokenizer
 
 HASHES = "hashes"
-"""The journal's file of the kept documents' hashes, beside one a split."""
+"""Name of the journal's file with the hashes of the kept documents; the other files are named after the splits."""
 
-_REPORT = 4 << 20  # bytes of text between two reports of progress
+_REPORT = 4 << 20  # bytes of text between two progress reports
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareProgress:
-    """How far a preparation is. `done`, `total` and `resumed` are bytes of text, roughly, as parquet counts them."""
+    """Progress of a preparation. `done`, `total` and `resumed` are bytes of text, roughly, as parquet counts them."""
 
     stage: str
     done: int
     total: int
     tokens: int
-    """written so far, both splits"""
+    """tokens written so far, both splits together"""
     seconds: float
-    """of this stage, in this process"""
+    """time spent on this stage in this process"""
     resumed: int = 0
-    """what an earlier, interrupted preparation had done"""
+    """bytes that an earlier, interrupted preparation had done"""
 
     @property
     def rate(self) -> float | None:
-        """Bytes a second of this process, or None as long as nothing is done."""
+        """Bytes per second of this process; None before any work is done."""
         done = self.done - self.resumed
         return done / self.seconds if done > 0 and self.seconds > 0 else None
 
     @property
     def seconds_left(self) -> float | None:
-        """At the rate so far, or None as long as nothing is done."""
+        """Remaining seconds at the rate so far; None before any work is done."""
         return (self.total - self.done) / self.rate if self.rate else None
 
 
 def token_dtype(tokenizer: Tokenizer) -> np.dtype[Any]:
-    """uint16 as long as every id fits, as nanoGPT has it; else uint32."""
+    """Return uint16, nanoGPT's type, if every id fits, else uint32."""
     return np.dtype(np.uint16 if tokenizer.n_tokens <= 1 << 16 else np.uint32)
 
 
@@ -69,13 +69,13 @@ def write_tokens(
     threads: int,
     report: Callable[[PrepareProgress], None],
 ) -> None:
-    """Encode what the journal hasn't got yet, and commit each group of documents to it."""
+    """Encode the documents that the journal lacks, and commit each of their groups to it."""
     started = time.monotonic()
     total = sum(documents.groups)
     resumed = reported = sum(documents.groups[: journal.done])
     width = token_dtype(tokenizer).itemsize
 
-    def show(done: int) -> None:
+    def report_progress(done: int) -> None:
         tokens = sum(journal.size(split) for split in SPLITS) // width
         seconds = time.monotonic() - started
         report(
@@ -84,7 +84,7 @@ def write_tokens(
 
     if journal.done:
         sieve.restore(journal.state, journal.read(HASHES))
-    show(resumed)
+    report_progress(resumed)
     chunks = sieve.sift(documents, start=journal.done)
     with closing(_encoded(chunks, tokenizer, threads=threads)) as encoded:
         for piece in encoded:
@@ -95,7 +95,7 @@ def write_tokens(
                 journal.commit(piece.chunk.state)
             if piece.chunk.state is not None or piece.chunk.done - reported >= _REPORT:
                 reported = piece.chunk.done
-                show(reported)
+                report_progress(reported)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ class _Piece:
 
 
 def _encoded(chunks: Iterator[Chunk], tokenizer: Tokenizer, *, threads: int) -> Generator[_Piece]:
-    """The chunks in their order while threads encode a few ahead."""
+    """Yield the chunks in order, while threads encode a few chunks ahead."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix="encode")
     waiting: deque[_Piece] = deque()
     try:
@@ -120,7 +120,7 @@ def _encoded(chunks: Iterator[Chunk], tokenizer: Tokenizer, *, threads: int) -> 
 
 
 def _encode(documents: list[Document], tokenizer: Tokenizer) -> dict[str, npt.NDArray[Any]]:
-    """Ids of the documents of each split, each document followed by the end of one."""
+    """Return the ids of each split's documents, every document followed by the end-of-document token."""
     dtype = token_dtype(tokenizer)
     end = np.array([tokenizer.eot], dtype=dtype)
     pieces: dict[str, list[npt.NDArray[Any]]] = {}

@@ -1,8 +1,8 @@
-"""Text to a folder of tokens that training, and nanoGPT itself, can read.
+"""The preparation of a corpus: a folder of tokens that this trainer and nanoGPT can read.
 
-The folder's name ends in a fingerprint of the sources, the vocabulary and the options, so the same request
-finds the same folder. A killed preparation goes on after its last finished row group, and writes the same
-bytes as an undisturbed one. Memory is bounded, but for one hash a document.
+The folder's name ends in a fingerprint of the sources, the vocabulary and the options, so the same request finds the
+same folder. A killed preparation resumes after its last finished row group and writes the same bytes as an
+uninterrupted run. Memory is bounded, except for one hash per document.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import pickle
 import time
 from collections.abc import Callable, Iterator
@@ -27,14 +26,14 @@ from trainer.data.dataset import FORMAT, JOURNAL, META, SPLITS, Dataset, open_da
 from trainer.data.documents import Documents
 from trainer.data.encode import HASHES, PrepareProgress, token_dtype, write_tokens
 from trainer.data.files import SourceChanged
-from trainer.data.journal import Journal, remove, write_aside, writing
+from trainer.data.journal import Journal, remove, write_file, writing
 from trainer.data.parquet import ParquetDocuments
 from trainer.data.selection import Options, Sieve
 from trainer.data.tokenizer import Tokenizer
 from trainer.errors import DataError
 
 BPE_SAMPLE = 10_000_000
-"""Characters of the first training documents that a vocabulary is trained on."""
+"""Characters of text, from the first training documents, that a vocabulary is trained on."""
 
 _PARTS = (*SPLITS, HASHES)
 
@@ -54,7 +53,7 @@ class EmbeddedSource:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerChoice:
-    """gpt2 (`file`: where its vocabulary is on disk), bpe (trained, `vocab_size` tokens) or bytes."""
+    """The choice of a tokenizer: gpt2 (`file`: its vocabulary on disk), bpe (trained, `vocab_size` tokens) or bytes."""
 
     type: str
     vocab_size: int = 0
@@ -66,14 +65,14 @@ def prepare(
     tokenizer: TokenizerChoice,
     root: Path,
     *,
+    threads: int,
     options: Options = Options(),  # noqa: B008 - it is frozen
-    threads: int | None = None,
     progress: Callable[[PrepareProgress], None] | None = None,
 ) -> Dataset:
-    """Tokenize a source into `<root>/<source>-<tokenizer>-<fingerprint[:12]>`, or find it there complete.
+    """Tokenize a source into `<root>/<source>-<tokenizer>-<fingerprint[:12]>`, or return that folder if it is complete.
 
-    `threads` encode, by default one a core. Two preparers of one folder wait for one another. Raises
-    DataError, also for a corpus that gives no training or no validation document.
+    Encodes in `threads` threads. A second process that prepares the same folder waits for the first. Raises DataError,
+    also if the training or the validation split would stay empty.
     """
     root = Path(root).expanduser().absolute()
     report = progress or (lambda _: None)
@@ -89,10 +88,9 @@ def prepare(
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with _locked(root / f".{folder.name}.lock", report):
-            if not (folder / META).exists():  # another may have finished it meanwhile
-                vocabulary.encode_to_numpy("")  # a vocabulary that is not there stops here, not in a thread
-                cores = threads or _cores()
-                _tokenize(documents, vocabulary, folder, key=key, options=options, threads=cores, report=report)
+            if not (folder / META).exists():  # another process may have finished it meanwhile
+                vocabulary.encode_to_numpy("")  # fail here, not in a thread, if the vocabulary is missing
+                _tokenize(documents, vocabulary, folder, key=key, options=options, threads=threads, report=report)
             remove(folder, _PARTS)
     return open_dataset(folder)
 
@@ -101,20 +99,17 @@ def _complete(folder: Path) -> bool:
     return (folder / META).exists() and not (folder / JOURNAL).exists()
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _key(*facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
 def _locked(path: Path, report: Callable[[PrepareProgress], None]) -> Iterator[None]:
+    """Hold a lock file. If another process holds it, report the wait first."""
     lock = filelock.FileLock(path)
     with writing(path.parent):
-        free = _acquired(lock)
-    if not free:
+        acquired = _try_acquire(lock)
+    if not acquired:
         report(PrepareProgress(stage="waiting for another preparation", done=0, total=0, tokens=0, seconds=0.0))
         lock.acquire()
     try:
@@ -123,7 +118,7 @@ def _locked(path: Path, report: Callable[[PrepareProgress], None]) -> Iterator[N
         lock.release()
 
 
-def _acquired(lock: filelock.BaseFileLock) -> bool:
+def _try_acquire(lock: filelock.BaseFileLock) -> bool:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
@@ -138,7 +133,7 @@ def _vocabulary(
     options: Options,
     report: Callable[[PrepareProgress], None],
 ) -> Tokenizer:
-    """The tokenizer that is meant. A trained vocabulary is kept in `root`, so that it is trained once."""
+    """Return the chosen tokenizer. A trained vocabulary is saved in `root` and trained only once."""
     if choice.type == "gpt2":
         return tokenizers.gpt2(choice.file)
     if choice.type == "bytes":
@@ -152,7 +147,7 @@ def _vocabulary(
         with writing(root):
             root.mkdir(parents=True, exist_ok=True)
         with _locked(root / f".{path.name}.lock", report):
-            if not path.exists():  # another may have trained it meanwhile
+            if not path.exists():  # another process may have trained it meanwhile
                 _train_vocabulary(path, documents, choice.vocab_size, options, report)
     return tokenizers.bpe(tokenizers.read_ranks(path))
 
@@ -160,26 +155,27 @@ def _vocabulary(
 def _train_vocabulary(
     path: Path, documents: Documents, vocab_size: int, options: Options, report: Callable[[PrepareProgress], None]
 ) -> None:
+    """Train a byte-pair vocabulary on a sample of the training documents and save it as `path`."""
     started = time.monotonic()
     texts = _sample(documents, options)
     size = sum(map(len, texts))
     report(PrepareProgress(stage="training the vocabulary", done=0, total=size, tokens=0, seconds=0.0))
-    write_aside(path, tokenizers.dump_ranks(tokenizers.train_bpe(texts, vocab_size=vocab_size)))
+    write_file(path, tokenizers.dump_ranks(tokenizers.train_bpe(texts, vocab_size=vocab_size)))
     seconds = time.monotonic() - started
     report(PrepareProgress(stage="training the vocabulary", done=size, total=size, tokens=0, seconds=seconds))
 
 
 def _sample(documents: Documents, options: Options) -> list[str]:
-    """The first training documents, together BPE_SAMPLE characters (the last one cut) or all there are."""
+    """Return the first training documents, together at most BPE_SAMPLE characters; the last may be cut."""
     sieve = Sieve(options)
     texts: list[str] = []
-    left = BPE_SAMPLE
+    missing = BPE_SAMPLE
     for chunk in sieve.sift(documents):
         for document in chunk.documents:
-            if document.split == "train" and left:
-                texts.append(document.text[:left])
-                left -= len(texts[-1])
-        if not left:
+            if document.split == "train" and missing:
+                texts.append(document.text[:missing])
+                missing -= len(texts[-1])
+        if not missing:
             return texts
     sieve.check_splits()
     return texts
@@ -195,7 +191,7 @@ def _tokenize(
     threads: int,
     report: Callable[[PrepareProgress], None],
 ) -> None:
-    """Fill the folder, going on from its journal if it has one of the same key; meta.json comes last."""
+    """Fill the folder, resuming from a journal with the same key; meta.json is written last."""
     sieve = Sieve(options)
     try:
         with Journal(folder, _PARTS, key=key) as journal:
@@ -206,6 +202,22 @@ def _tokenize(
     except SourceChanged:
         remove(folder, _PARTS)
         raise
+    meta = _meta(documents, vocabulary, sieve, folder, key=key, options=options, sizes=sizes)
+    write_file(folder / "meta.pkl", pickle.dumps({"vocab_size": vocabulary.vocab_size}))
+    write_file(folder / META, json.dumps(meta, indent=1).encode() + b"\n")
+
+
+def _meta(
+    documents: Documents,
+    vocabulary: Tokenizer,
+    sieve: Sieve,
+    folder: Path,
+    *,
+    key: str,
+    options: Options,
+    sizes: dict[str, int],
+) -> dict[str, Any]:
+    """Return the content of meta.json; `sizes` are the bytes of each split's bin."""
     dtype = token_dtype(vocabulary)
     counts = sieve.counts
     splits = {
@@ -217,7 +229,7 @@ def _tokenize(
         }
         for split, size in sizes.items()
     }
-    meta = {
+    return {
         "format": FORMAT,
         "fingerprint": key,
         "vocab_size": vocabulary.vocab_size,
@@ -233,8 +245,6 @@ def _tokenize(
         },
         "options": asdict(options),
     }
-    write_aside(folder / "meta.pkl", pickle.dumps({"vocab_size": vocabulary.vocab_size}))
-    write_aside(folder / META, json.dumps(meta, indent=1).encode() + b"\n")
 
 
 def _sha256(path: Path) -> str:

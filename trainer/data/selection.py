@@ -1,7 +1,7 @@
-"""Which documents are kept, and in which split.
+"""The selection of documents and their assignment to splits.
 
-A document's hash alone decides its split, so adding shards, or reading them in another order, moves no
-document from one split to the other, and a text that occurs twice cannot be in both.
+A document's hash alone decides its split. So no document changes its split when shards are added or reordered, and a
+text that occurs twice cannot be in both splits.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from trainer.errors import DataError
 
 _CHUNK = 1 << 19  # characters
 DIGEST = 16
-"""Bytes of a document's hash: with 10^9 documents two different ones share one with probability 10^-21."""
+"""Bytes of a document's hash: among 10^9 different documents two share a hash with probability 10^-21."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How documents are chosen. Raises DataError for a value out of its limits."""
+    """Rules for selecting documents. Raises DataError for a value outside its limits."""
 
     val_fraction: float = 0.05
-    """of the documents, for validation"""
+    """fraction of the documents for validation"""
     min_chars: int = 200
-    """shorter documents are left out, characters"""
+    """characters of the shortest document that is kept"""
     dedup: bool = True
-    """leave out all but the first of equal documents; takes about 110 bytes of memory a document"""
+    """keep only the first of equal documents; takes about 110 bytes of memory per document"""
     seed: int = 1337
-    """of the split"""
+    """seed of the split"""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.val_fraction < 1.0:
@@ -44,23 +44,25 @@ class Options:
 
 @dataclass(kw_only=True)
 class Counts:
-    """What has passed and what was left out."""
+    """Counts of the documents that were kept and left out."""
 
     documents: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
+    """kept documents of each split"""
     bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SPLITS, 0))
-    """UTF-8 bytes of the documents' text"""
+    """UTF-8 bytes of each split's text"""
     null: int = 0
     undecodable: int = 0
     short: int = 0
     duplicate: int = 0
     lowest: float = 1.0
-    """the smallest place of a document, in [0, 1]: a val_fraction above it has a validation document"""
+    """smallest `place` of a kept document: a val_fraction above it gives a validation document"""
     highest: float = 0.0
+    """largest `place` of a kept document: a val_fraction up to it leaves a training document"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A document that is kept."""
+    """A kept document."""
 
     split: str
     text: str
@@ -69,17 +71,17 @@ class Document:
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """Kept documents of one group, in order: about half a million characters, or what is left of the group."""
+    """Kept documents of one group, in order: about half a million characters, or the rest of the group."""
 
     documents: list[Document]
     done: int
     """bytes of text read so far, as the source counts them"""
     state: dict[str, Any] | None
-    """at the end of a group, the sieve's state there"""
+    """the sieve's state at the end of a group, else None"""
 
 
 class Sieve:
-    """Takes documents in order, and says for each the split it belongs to or that it is left out."""
+    """A filter that takes documents in order and keeps each in a split or leaves it out."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -87,7 +89,7 @@ class Sieve:
         self.counts = Counts()
 
     def sift(self, source: Documents, *, start: int = 0) -> Iterator[Chunk]:
-        """Read a source from group `start` on; the last chunk of each group, perhaps empty, has a state."""
+        """Read a source from group `start` on. The last chunk of each group, possibly empty, has a state."""
         documents: list[Document] = []
         size = 0
         group, read = start, sum(source.groups[:start])
@@ -109,7 +111,7 @@ class Sieve:
                 documents, size = [], 0
 
     def admit(self, text: str) -> Document | None:
-        """The document with its split, or None if it is left out."""
+        """Return the document with its split, or None if it is left out."""
         if len(text) < max(1, self._options.min_chars):
             self.counts.short += 1
             return None
@@ -119,72 +121,77 @@ class Sieve:
                 self.counts.duplicate += 1
                 return None
             self._seen.add(digest)
-        where = place(digest)
-        split = "val" if where < self._options.val_fraction else "train"
+        position = place(digest)
+        split = "val" if position < self._options.val_fraction else "train"
         self.counts.documents[split] += 1
         self.counts.bytes[split] += len(text) if text.isascii() else len(text.encode())
-        self.counts.lowest = min(self.counts.lowest, where)
-        self.counts.highest = max(self.counts.highest, where)
+        self.counts.lowest = min(self.counts.lowest, position)
+        self.counts.highest = max(self.counts.highest, position)
         return Document(split=split, text=text, digest=digest)
 
     def restore(self, state: Mapping[str, Any], digests: bytes) -> None:
-        """Go on from a chunk's state, with the hashes of the documents kept until then, one after another."""
+        """Resume from a chunk's state. `digests` are the concatenated hashes of the documents kept before it."""
         self.counts = Counts(**state)
         if self._options.dedup:
             self._seen = {digests[at : at + DIGEST] for at in range(0, len(digests), DIGEST)}
 
     def check_splits(self) -> None:
-        """Raise DataError, with what to change, unless both splits have a document."""
+        """Raise DataError with a remedy unless both splits have a document."""
         counts, options = self.counts, self._options
         kept = sum(counts.documents.values())
         if not kept:
             raise DataError(
-                f"no document is left of {counts.null + counts.undecodable + counts.short} ({counts.null} null, "
-                f"{counts.undecodable} no UTF-8, {counts.short} shorter than data.min_chars={options.min_chars}); "
+                f"none of {counts.null + counts.undecodable + counts.short} documents is usable ({counts.null} null, "
+                f"{counts.undecodable} not UTF-8, {counts.short} shorter than data.min_chars={options.min_chars}); "
                 "lower data.min_chars or name another column or corpus"
             )
         if kept == 1:
             raise DataError(
-                "the corpus has one document that is kept, and training and validation need one each; "
-                "give more, or cut it into several rows (chapters, pages)"
+                "the corpus has one usable document, but training and validation need at least one each; "
+                "add documents, or cut this one into several rows (chapters, pages)"
             )
-        if not counts.documents["val"]:
-            remedy = f"raise it to {_above(counts.lowest)}"
-        elif not counts.documents["train"]:
-            remedy = f"lower it to {_below(counts.highest)}"
-        else:
+        if all(counts.documents.values()):
             return
-        empty = "validation" if not counts.documents["val"] else "training"
+        if not counts.documents["val"]:
+            empty, change, start = "validation", "raise", counts.lowest
+        else:
+            empty, change, start = "training", "lower", counts.highest
+        fraction = _fraction_between(counts.lowest, counts.highest, start=start)
+        remedy = "add different documents" if fraction is None else f"{change} it to {fraction} or add documents"
         raise DataError(
             f"data.val_fraction={options.val_fraction:g} puts none of the {kept} documents into the {empty} split; "
-            f"{remedy} or give more documents"
+            f"{remedy}"
         )
 
 
 def normalise(text: str) -> str:
-    """What two documents must share to be the same: Unicode NFC, Unix line ends, no space around it."""
+    """Return the form in which documents are compared: Unicode NFC, Unix line ends, no surrounding space."""
     return unicodedata.normalize("NFC", text).replace("\r\n", "\n").strip()
 
 
 def hash_document(text: str, *, seed: int) -> bytes:
-    """blake2b of the normalised text, salted with the seed; 16 bytes."""
+    """Return the blake2b hash of the normalised text, salted with the seed; 16 bytes."""
     salt = seed.to_bytes(hashlib.blake2b.SALT_SIZE, "little", signed=True)
     return hashlib.blake2b(normalise(text).encode(), digest_size=DIGEST, salt=salt).digest()
 
 
 def place(digest: bytes) -> float:
-    """Where in [0, 1) a document lies; those below val_fraction are for validation."""
+    """Map a document's hash to [0, 1). Documents below val_fraction are for validation."""
     return int.from_bytes(digest[:8], "big") / 2.0**64
 
 
-def _above(number: float) -> float:
-    """A number of two digits after the leading zeros, above `number` and below 1 where there is one."""
-    unit = 10.0 ** (math.floor(math.log10(max(number, 1e-9))) - 1)
-    rounded = (math.floor(number / unit) + 1) * unit
-    return float(f"{rounded:.10g}") if rounded < 1.0 else (number + 1.0) / 2
+def _fraction_between(lowest: float, highest: float, *, start: float) -> float | None:
+    """Return a short decimal above `lowest` and at most `highest`, close to `start`, which is one of the two.
 
-
-def _below(number: float) -> float:
-    """A number of two digits after the leading zeros, below or at `number`."""
-    unit = 10.0 ** (math.floor(math.log10(max(number, 1e-9))) - 1)
-    return float(f"{max(math.floor(number / unit), 1) * unit:.10g}")
+    A val_fraction in this range gives both splits a document. It has two significant digits if that suffices. None:
+    the range is empty, because all documents are equal.
+    """
+    if lowest == highest:
+        return None
+    exponent = math.floor(math.log10(max(start, 1e-9)))
+    for decimals in range(1 - exponent, 18 - exponent):
+        steps = math.floor(start * 10.0**decimals) + (start == lowest)
+        fraction = round(steps * 10.0**-decimals, decimals)
+        if lowest < fraction <= highest:
+            return fraction
+    return highest

@@ -1,8 +1,8 @@
-"""A fixed part of the training tokens: the same documents for every run on the same data.
+"""A fixed fraction of the training tokens: the same documents for every run on the same data.
 
-Prepared documents lie in their source's order, of which the beginning would be a biased part. So they are taken in one
-shuffled order until they make the fraction that is wanted, the last one cut to make it exactly; a smaller fraction lies
-within a larger one. Where documents aren't marked (nanoGPT's own folders) pieces of `PIECE` tokens stand in for them.
+Prepared documents keep the order of their source, so the beginning of the file would be a biased sample. Documents are
+therefore taken in one shuffled order up to the fraction, and the last is cut to meet it exactly. A smaller fraction
+lies within a larger one. If documents aren't marked (nanoGPT's folders), pieces of `PIECE` tokens take their place.
 """
 
 from __future__ import annotations
@@ -13,45 +13,45 @@ import numpy as np
 import numpy.typing as npt
 
 ORDER_SEED = 20_240_301
-"""Seed of the order in which documents are taken: one for all runs, so that they train on the same ones."""
+"""Seed of the order of documents. It is the same for all runs, so that they train on the same documents."""
 PIECE = 2**13
-"""Tokens that stand in for a document: few enough that the pieces of a small corpus are many."""
-_CHUNK = 4 << 20  # tokens read at a time while looking for ends
+"""Tokens per piece of unmarked text, small enough that even a small corpus has many pieces."""
+_CHUNK = 4 << 20  # tokens read at a time while searching for document ends
 
 
 class Subset:
-    """`round(fraction * n)` of n tokens as one stream of its own, with the length and the slices of an array.
+    """`round(fraction * n)` of n tokens, joined in the file's order into one stream with an array's length and slices.
 
-    What was taken follows in the file's order, as if the rest weren't there. Only documents' places are held in
-    memory, 16 bytes each; a slice is a copy.
+    Only the documents' positions are held in memory, 16 bytes per document. A slice is a copy.
     """
 
     def __init__(self, tokens: npt.NDArray[Any], *, fraction: float, eot: int | None) -> None:
         ends = document_ends(tokens, eot)
         starts = np.concatenate([[0], ends[:-1]])
         order = np.random.Generator(np.random.Philox(key=ORDER_SEED)).permutation(len(ends))
-        reached = np.cumsum((ends - starts)[order])
+        cumulative = np.cumsum((ends - starts)[order])
         size = max(1, round(fraction * len(tokens)))
-        last = int(np.searchsorted(reached, size))
-        ends[order[last]] -= reached[last] - size
-        taken = np.sort(order[: last + 1])
+        last = int(np.searchsorted(cumulative, size))
+        ends[order[last]] -= cumulative[last] - size
+        chosen = np.sort(order[: last + 1])
         self._tokens = tokens
-        self._ends = np.cumsum(ends[taken] - starts[taken])
-        self._shifts = ends[taken] - self._ends  # from a place in the stream to the one in the file
+        self._ends = np.cumsum(ends[chosen] - starts[chosen])
+        self._shifts = ends[chosen] - self._ends  # file position minus stream position
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def __getitem__(self, part: slice) -> npt.NDArray[Any]:
-        places = np.arange(*part.indices(len(self)))
-        read: npt.NDArray[Any] = self._tokens[places + self._shifts[np.searchsorted(self._ends, places, side="right")]]
-        return read
+        positions = np.arange(*part.indices(len(self)))
+        documents = np.searchsorted(self._ends, positions, side="right")
+        tokens: npt.NDArray[Any] = self._tokens[positions + self._shifts[documents]]
+        return tokens
 
 
 def document_ends(tokens: npt.NDArray[Any], eot: int | None) -> npt.NDArray[np.int64]:
-    """Where documents end: one past each `eot`, and the end of the tokens. None: pieces of equal size.
+    """Return the ends of documents: one past each `eot`, and the end of the tokens.
 
-    The tokens are read once, a few megabytes at a time.
+    Without an `eot` they are the ends of pieces of `PIECE` tokens. The tokens are read once, a few megabytes at a time.
     """
     if eot is None:
         ends = np.arange(PIECE, len(tokens), PIECE)

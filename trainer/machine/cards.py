@@ -1,4 +1,4 @@
-"""Graphics cards: their memory and dense peak by name, and whether a driver is here."""
+"""Graphics cards: a table of memory and dense peak by name, and the search for a driver."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from trainer.errors import ConfigError
 
 _DRIVERS = tuple(map(Path, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")))
-"""one of which Linux has where it has a card: of NVIDIA's driver, of that in WSL, of AMD's"""
+"""device files of NVIDIA's driver, of its version in WSL, and of AMD's driver; a Linux with a card has one of them"""
 
-# Dense TFLOP/s of 16-bit products with 32-bit accumulation, and GiB of memory, from the vendor's whitepapers and data
-# sheets. bfloat16 and float16 are equal where a card has both; T4 and V100 have float16 only. Of cards that come in
-# several sizes the smallest, unless the name says which; T4 and A10 keep a part for error correction.
+# Dense TFLOP/s of 16-bit products with 32-bit accumulation, and GiB of memory, from the vendors' whitepapers and data
+# sheets. bfloat16 and float16 are equally fast on cards with both; T4 and V100 have float16 only. A card sold with
+# several memory sizes has the smallest, unless its name gives the size. T4 and A10 reserve memory for error correction.
 CARDS = {
     "3060": (25.5, 12),
     "3080": (59.5, 10),
@@ -41,26 +41,28 @@ _WORDS_THAT_NAME_NO_CARD = re.compile(r"NVIDIA|GEFORCE|RTX|TESLA|QUADRO|GPU|SXM\
 
 
 def bytes_of(text: str) -> int:
-    """Bytes that "12GiB", "12 GB" or "800MiB" mean; a card's GB is a GiB, as its maker writes. Raises ConfigError."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([GM])I?B\s*", text.upper())
-    if not found or not float(found[1]):
+    """Return the bytes in "12GiB", "12 GB" or "800MiB". Raises ConfigError.
+
+    Makers of cards write GB and mean GiB, so both are the same here.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([GM])I?B\s*", text.upper())
+    if not match or not float(match[1]):
         raise ConfigError(f"memory={text!r} is not a size such as 12GiB or 800MiB")
-    return round(float(found[1]) * 2 ** (30 if found[2] == "G" else 20))
+    return round(float(match[1]) * 2 ** (30 if match[2] == "G" else 20))
 
 
 def dense_peak(card: str) -> float | None:
-    """Dense FLOP/s of a card's 16-bit matrix products with 32-bit accumulation; None: not known.
+    """Return the dense FLOP/s of a card's 16-bit matrix products with 32-bit accumulation; None: not known.
 
-    `card` is what CUDA calls it ("NVIDIA GeForce RTX 4070 SUPER") or a short form ("4070 Ti"). Every
-    word must be understood: a "4070 Laptop GPU" is another chip than the 4070, and a slice of an
-    A100 (MIG) is not an A100, so those have no peak.
+    `card` is CUDA's name ("NVIDIA GeForce RTX 4070 SUPER") or a short form ("4070 Ti"). A name with any unknown word
+    has no peak: a "4070 Laptop GPU" is a different chip, and a slice of an A100 (MIG) is not an A100.
     """
-    known = table_entry(card)
-    return None if known is None else known[0] * 1e12
+    entry = table_entry(card)
+    return None if entry is None else entry[0] * 1e12
 
 
 def table_entry(card: str) -> tuple[float, int] | None:
-    """TFLOP/s and GiB of a card that the table has."""
+    """Return TFLOP/s and GiB of a card; None if the table doesn't have it."""
     text = re.sub(r"(\d{4})(TI|SUPER|S)\b", r"\1 \2", card.upper())
     words = ["SUPER" if word == "S" else word for word in re.split(r"[^A-Z0-9.]+", text) if word]
     words = [word for word in words if not _WORDS_THAT_NAME_NO_CARD.fullmatch(word)]
@@ -69,5 +71,5 @@ def table_entry(card: str) -> tuple[float, int] | None:
 
 
 def driver_is_here() -> bool:
-    """Whether there may be a card. Where there is no driver, torch needn't be asked."""
+    """Whether this machine may have a card. Without a driver, importing torch to ask it is unnecessary."""
     return sys.platform != "linux" or any(driver.exists() for driver in _DRIVERS)

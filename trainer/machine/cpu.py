@@ -1,4 +1,4 @@
-"""The processor: its cores, its peak, and the allocator's settings that training on it needs."""
+"""The processor: its cores, its peak FLOP/s, and the settings of glibc's allocator for training on it."""
 
 from __future__ import annotations
 
@@ -18,39 +18,42 @@ from trainer.machine.cards import driver_is_here
 from trainer.machine.cgroups import CGROUPS, cgroup_quota, own_membership
 
 SETTINGS = {
-    # glibc otherwise hands big blocks back to the kernel at every training step and faults them in again:
-    # a fifth of the time of a small model on a CPU
+    # by default glibc returns big blocks to the kernel at every training step and faults them in again, which takes a
+    # fifth of a small model's time on a CPU
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
     "MALLOC_TOP_PAD_": "67108864",
-    # pages of 2 MB where the kernel gives them to who asks, as most do: 1 to 4 % of a step are misses of small pages
+    # pages of 2 MB if the kernel grants them on request, as most do: misses of small pages are 1 to 4 % of a step
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 
 
-def missing(environment: Mapping[str, str]) -> dict[str, str]:
-    """The settings that an environment lacks; what the user has set stands."""
+def missing_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the allocator's settings that an environment lacks. A user's own values are kept."""
     return {name: value for name, value in SETTINGS.items() if name not in environment}
 
 
 def restart_with_settings() -> None:
-    """On Linux without a card: execute this process's own command anew with the settings, if it lacks any."""
-    lacking = missing(os.environ)
-    if lacking and sys.platform == "linux" and not driver_is_here():
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, **lacking})  # noqa: S606  # the same command
+    """Execute this process's command again with the allocator's settings, if any is missing on a Linux without a card.
+
+    Does nothing elsewhere, and doesn't return if it executes the command.
+    """
+    missing = missing_settings(os.environ)
+    if missing and sys.platform == "linux" and not driver_is_here():
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **missing})  # noqa: S606  # the same command
 
 
 def cpu_cores() -> int:
-    """Cores that this process may use: the scheduler's affinity, and the cgroup's CPU quota rounded down."""
+    """Return the cores that this process may use: by the scheduler's affinity and the cgroups' quota, rounded down."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, math.floor(min(cores, cgroup_quota(CGROUPS, own_membership()))))
 
 
 def cpu_peak(*, threads: int) -> float:
-    """float32 FLOP/s of `threads` of this processor's cores, measured once a machine and torch.
+    """Return the float32 FLOP/s of `threads` of this processor's cores, measured once per machine and torch version.
 
-    So many times what one core reaches: that they share caches and heat is left to what is compared with it.
+    This is `threads` times the peak of one core: losses from shared caches and heat are not in it.
     """
     return threads * _core_peak()
 
@@ -58,16 +61,19 @@ def cpu_peak(*, threads: int) -> float:
 @functools.cache
 def _core_peak() -> float:
     key = {"processor": processor(), "torch": importlib.metadata.version("torch"), "of": "one core's time"}
-    kept = (cache.load("cpu-peak", key) or {}).get("flops")
-    if isinstance(kept, float) and 0 < kept < math.inf:
-        return kept
-    measured = _measured_peak()
-    cache.save("cpu-peak", key, {"flops": measured})
-    return measured
+    cached = (cache.load("cpu-peak", key) or {}).get("flops")
+    if isinstance(cached, float) and 0 < cached < math.inf:
+        return cached
+    peak = _measure_peak()
+    cache.save("cpu-peak", key, {"flops": peak})
+    return peak
 
 
-def _measured_peak(size: int = 1024) -> float:
-    """The best of several size x size products on one thread, by its own time: a busy neighbour costs it none."""
+def _measure_peak(size: int = 1024) -> float:
+    """Return the best FLOP/s of 12 size x size products on one thread, by the thread's CPU time.
+
+    Time that other processes take on the core doesn't count.
+    """
     import torch
 
     before = torch.get_num_threads()
@@ -85,8 +91,8 @@ def _measured_peak(size: int = 1024) -> float:
 
 
 def processor() -> str:
-    """What this machine's processor calls itself."""
+    """Return the name of this machine's processor."""
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file() and (found := re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)):
-        return found[1].strip()
+    if cpuinfo.is_file() and (name := re.search(r"^model name\s*:\s*(.+)$", cpuinfo.read_text(), re.MULTILINE)):
+        return name[1].strip()
     return platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""The network and its kernels.
+"""The network, its size, and its kernels for a CPU.
 
 May import config.
 """

@@ -1,8 +1,8 @@
-"""Dropout for a CPU: masks of one random byte an element, eight of them cut from each 64-bit word.
+"""Dropout for a CPU: masks of one random byte per element, eight bytes cut from each 64-bit word.
 
-torch's own draws a 64-bit number an element, which makes dropout the largest cost of a small model's step. A byte can
-be kept with a probability of n/256 alone, so `p` is rounded to the nearest 1/256, and what is kept is scaled by 256/n
-of that: the mean stays exactly what it was. From the default generator of torch, whose state a checkpoint holds.
+torch's dropout draws a 64-bit number per element, which makes it the largest cost of a small model's step. A byte
+allows only probabilities of n/256, so `p` is rounded to the nearest 1/256. Kept elements are scaled by 256/n, so the
+mean is preserved exactly. The bytes come from torch's default generator, whose state a checkpoint holds.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from torch.autograd.function import once_differentiable
 
 
 def kept_256ths(p: float) -> int:
-    """How many 256ths of the elements dropout at `p` keeps: 1 to 256, of which 256 is no dropout."""
+    """Return how many 256ths of the elements dropout at `p` keeps: 1 to 256, where 256 means no dropout."""
     return max(1, round(256 * (1.0 - p)))
 
 
 def keep_mask(shape: tuple[int, ...], kept: int) -> Tensor:
-    """Independent elements, 1 with probability kept/256 and else 0: uint8, of `shape`."""
+    """Draw independent elements, 1 with probability kept/256 and else 0: uint8, of `shape`. `kept` is at most 255."""
     size = math.prod(shape)
     words = torch.empty(-(-size // 8), dtype=torch.int64).random_(-(2**63), None)
-    # 255 must stay below 256, which a byte doesn't hold; that is no dropout, and nobody needs a mask for it
     return words.view(torch.uint8)[:size].lt_(kept).view(shape)
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """x with elements set to zero at the rate `p`, rounded to 1/256, the others scaled so that the mean stays."""
+    """Set elements of `x` to zero at the rate `p`, rounded to 1/256, and scale the others to preserve the mean."""
     kept = kept_256ths(p)
     if kept == 256:
         return x

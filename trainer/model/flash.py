@@ -1,8 +1,8 @@
-"""Flash attention for a compiled model on a card, whose dropout rate is a tensor.
+"""Flash attention for a compiled model on a card, with the dropout rate as a tensor.
 
-What torch compiles has a rate that is a number built in, so that each trial of another dropout would compile the model
-anew, most of a minute. Here the rate is an input like the weights: a shape is compiled once. The kernels are those that
-torch itself calls for bfloat16 (`F.scaled_dot_product_attention`), under a name of our own.
+torch compiles a numeric rate as a constant, so every trial with another dropout would compile the model again, which
+takes most of a minute. Here the rate is an input like the weights, and a shape is compiled once. The kernels are those
+that `F.scaled_dot_product_attention` calls for bfloat16, wrapped in a custom op.
 
 Shapes: B sequences, H heads, T tokens, D a head's width.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 WIDEST_HEAD = 192
-"""Beyond, some cards (compute capability 8.6, 8.9, 12.0) have no backward pass with dropout."""
+"""Widest head for which all cards have a backward pass with dropout; capabilities 8.6, 8.9 and 12.0 stop here."""
 
 _BUILT = torch.backends.cuda.is_flash_attention_available()
 _forward_kernel = torch.ops.aten._scaled_dot_product_flash_attention.default
@@ -23,13 +23,13 @@ _backward_kernel = torch.ops.aten._scaled_dot_product_flash_attention_backward.d
 
 
 def takes(q_BHTD: Tensor) -> bool:
-    """Whether the kernels are there for such queries: bfloat16 means a card of compute capability 8.0 (`device`)."""
+    """Whether the kernels accept such queries. bfloat16 implies compute capability 8.0 (`device.precision`)."""
     width = q_BHTD.shape[-1]
     return _BUILT and q_BHTD.is_cuda and q_BHTD.dtype is torch.bfloat16 and width % 8 == 0 and width <= WIDEST_HEAD
 
 
 def flash_attention(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, rate: Tensor) -> Tensor:
-    """Causal attention with dropout at `rate`, a 0-dim tensor on the CPU, where to read it waits for no card.
+    """Return causal attention with dropout at `rate`, a 0-dim tensor on the CPU, so that reading it waits for no card.
 
     (B, H, T, D), as F.scaled_dot_product_attention(q, k, v, dropout_p=rate, is_causal=True).
     """
@@ -39,7 +39,7 @@ def flash_attention(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, rate: Tensor
 
 @torch.library.custom_op("plateau_sweep::flash_attention", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
 def _forward(q: Tensor, k: Tensor, v: Tensor, rate: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """y, the rows' log-sum-exp, and the two tensors from which the backward pass draws the same mask."""
+    """Return y, the rows' log-sum-exp, and the seed and offset from which the backward pass draws the same mask."""
     y, logsumexp, _, _, _, _, seed, offset, _ = _forward_kernel(q, k, v, rate.item(), True)
     return _by_token(y), logsumexp, seed, offset
 
@@ -63,19 +63,19 @@ def _backward(
 
 
 @_forward.register_fake
-def _made(q: Tensor, _k: Tensor, _v: Tensor, _rate: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _fake_forward(q: Tensor, _k: Tensor, _v: Tensor, _rate: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     logsumexp = q.new_empty(q.shape[:3], dtype=torch.float32)
     seed, offset = q.new_empty(2, dtype=torch.uint64), q.new_empty((), dtype=torch.uint64)
     return _empty(q), logsumexp, seed, offset
 
 
 @_backward.register_fake
-def _made_backwards(_gradient: Tensor, q: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _fake_backward(_gradient: Tensor, q: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return _empty(q), _empty(q), _empty(q)
 
 
 def _by_token(x_BHTD: Tensor) -> Tensor:
-    """x as it lies in memory after the kernels: token by token. (Free, if it does.)"""
+    """Return x with the memory layout of the kernels' output, token by token. Free if x has it already."""
     return x_BHTD.transpose(1, 2).contiguous().transpose(1, 2)
 
 
@@ -84,14 +84,14 @@ def _empty(like_BHTD: Tensor) -> Tensor:
     return like_BHTD.new_empty(B, T, H, D).transpose(1, 2)
 
 
-def _note(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
     q, k, v, rate = inputs
     ctx.save_for_backward(q, k, v, *output, rate)
 
 
-def _differentiated(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+def _differentiate(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
     dq, dk, dv = _backward(gradient, *ctx.saved_tensors)
     return dq, dk, dv, None
 
 
-_forward.register_autograd(_differentiated, setup_context=_note)
+_forward.register_autograd(_differentiate, setup_context=_setup_context)

@@ -1,10 +1,10 @@
 """GPT-2 as nanoGPT builds it: the same modules in the same order, so that the same seed draws the same weights.
 
-Shapes: B sequences, T tokens of context, C width (n_embd), V vocabulary. Training returns only the loss: the
-logits of a batch are the largest thing in memory, and nothing needs to keep them.
+Shapes: B sequences, T tokens of context, N = B*T, C width (n_embd), V vocabulary. Training returns only the loss,
+because a batch's logits are the largest tensor in memory and nothing needs them.
 
-On a CPU in float32, training goes by parts of our own for dropout, attention and loss: the same function, up to
-rounding (and dropout's rate, to 1/256), in less time. Cards and parity mode have torch's.
+Training on a CPU in float32 uses this package's kernels for dropout, attention and the loss. They compute the same
+function in less time, up to rounding and dropout's rate (to 1/256). Cards and parity mode use torch's kernels.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from trainer.model.loss import linear_cross_entropy, token_losses
 INIT_STD = 0.02
 
 
-def _own_parts(config: TrainConfig, x: Tensor) -> bool:
+def _uses_cpu_kernels(config: TrainConfig, x: Tensor) -> bool:
     on_cpu = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
     return on_cpu and config.sampling != "nanogpt"
 
 
 def _rates_are_inputs(config: TrainConfig) -> bool:
-    """Whether this is being compiled, for any rate of dropout: a number would be a part of what is compiled."""
+    """Whether the model is being compiled with dropout rates as inputs; a number would be compiled as a constant."""
     return torch.compiler.is_compiling() and config.sampling != "nanogpt"
 
 
 class Dropout(nn.Module):
-    """Dropout while training; its rate on a CPU is the nearest 1/256 (`trainer.model.dropout`)."""
+    """Dropout in training. Its rate on a CPU is rounded to the nearest 1/256 (`trainer.model.dropout`)."""
 
     rate: Tensor
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self.config = config
-        self.drops = config.dropout > 0.0  # kept: to compare the rate while compiling would build it in
+        self.drops = config.dropout > 0.0  # computed here, since a comparison in forward would compile the rate in
         self.register_buffer("rate", torch.tensor(config.dropout), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.drops:
             return x
-        if _own_parts(self.config, x):
+        if _uses_cpu_kernels(self.config, x):
             return dropout(x, self.config.dropout)
         if _rates_are_inputs(self.config):
             return x * (torch.rand_like(x, dtype=torch.float32) >= self.rate) / (1.0 - self.rate)
@@ -58,7 +58,7 @@ class Dropout(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """LayerNorm with an optional bias, which torch's own always has beside a weight."""
+    """LayerNorm with an optional bias, as in nanoGPT."""
 
     def __init__(self, width: int, *, bias: bool) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Attention(nn.Module):
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.resid_dropout = Dropout(config)
         self.config = config
-        self.rate = torch.tensor(config.dropout, device="cpu")  # wherever the rest is: flash_attention reads it there
+        self.rate = torch.tensor(config.dropout, device="cpu")  # not a buffer: flash_attention reads it on the CPU
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         return cast(Tensor, self.resid_dropout(self.c_proj(self._attend(self.c_attn(x_BTC)))))
@@ -87,7 +87,7 @@ class Attention(nn.Module):
         B, T, C3 = qkv_BTC3.shape
         n_head, drops = self.config.n_head, self.training and self.resid_dropout.drops
         written_out = drops or (self.training and T <= LONGEST_WRITTEN_OUT)
-        if written_out and _own_parts(self.config, qkv_BTC3):
+        if written_out and _uses_cpu_kernels(self.config, qkv_BTC3):
             return causal_attention(qkv_BTC3, n_head=n_head, dropout=self.config.dropout)
         heads = (B, T, n_head, C3 // 3 // n_head)
         q, k, v = (part.view(heads).transpose(1, 2) for part in torch.split(qkv_BTC3, C3 // 3, dim=2))
@@ -100,7 +100,7 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two linear layers with an exact (erf) GELU between."""
+    """Two linear layers with an exact (erf) GELU between them."""
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """The model. `config.vocab_size` must be set; draws its weights from torch's global generator."""
+    """The model. `config.vocab_size` must be set. The weights are drawn from torch's global generator."""
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
@@ -150,34 +150,31 @@ class GPT(nn.Module):
                 nn.init.normal_(parameter, std=INIT_STD / math.sqrt(2 * config.n_layer))
 
     def forward(self, x_BT: Tensor, y_BT: Tensor, *, label_smoothing: float | Tensor = 0.0) -> Tensor:
-        """Mean cross-entropy of the targets, nats a token (a 0-dim tensor).
+        """Return the mean cross-entropy of the targets, nats per token (a 0-dim tensor).
 
-        A `label_smoothing` that is a 0-dim tensor on the model's device is no part of what is compiled.
+        A `label_smoothing` given as a 0-dim tensor on the model's device is an input of the compiled graph. A number
+        is compiled as a constant.
         """
-        x_NC, y_N = self._hidden(x_BT).flatten(0, 1), y_BT.flatten()
+        x_NC, y_N = self.hidden(x_BT).flatten(0, 1), y_BT.flatten()
         if isinstance(label_smoothing, Tensor):
             log_p_NV = F.log_softmax(self.lm_head(x_NC), dim=-1)
             loss = F.nll_loss(log_p_NV, y_N)
             return loss + label_smoothing * (-log_p_NV.mean() - loss)
-        if _own_parts(self.config, x_NC):
+        if _uses_cpu_kernels(self.config, x_NC):
             return linear_cross_entropy(x_NC, self.lm_head.weight, y_N, label_smoothing=label_smoothing)
         return F.cross_entropy(self.lm_head(x_NC), y_N, label_smoothing=label_smoothing)
 
     def window_losses(self, x_BT: Tensor, y_BT: Tensor) -> Tensor:
-        """Mean cross-entropy of each sequence, nats a token: (B,). To be called under torch.no_grad()."""
-        x_NC, y_N = self._hidden(x_BT).flatten(0, 1), y_BT.flatten()
+        """Return the mean cross-entropy of each sequence, nats per token: (B,). Call it under torch.no_grad()."""
+        x_NC, y_N = self.hidden(x_BT).flatten(0, 1), y_BT.flatten()
         if self.config.sampling == "nanogpt":
             losses = F.cross_entropy(self.lm_head(x_NC), y_N, reduction="none")
         else:
             losses = token_losses(x_NC, self.lm_head.weight, y_N)
         return losses.view(y_BT.shape).mean(dim=1)
 
-    def logits(self, x_BT: Tensor) -> Tensor:
-        """Scores of every next token: (B, T, V)."""
-        return cast(Tensor, self.lm_head(self._hidden(x_BT)))
-
-    def _hidden(self, x_BT: Tensor) -> Tensor:
-        """What the output layer sees: (B, T, C)."""
+    def hidden(self, x_BT: Tensor) -> Tensor:
+        """Return the input of the output layer: (B, T, C)."""
         positions = torch.arange(x_BT.shape[1], device=x_BT.device)
         x_BTC = self.transformer["drop"](self.transformer["wte"](x_BT) + self.transformer["wpe"](positions))
         for block in cast(nn.ModuleList, self.transformer["h"]):

@@ -1,8 +1,8 @@
-"""Cross-entropy of a linear layer's outputs, without ever holding the outputs of a whole batch.
+"""Cross-entropy of a linear layer's outputs, without holding the outputs of a whole batch.
 
-On a CPU the logits of a batch are the largest thing to write and to read back, several times each way. Here they are
-made a chunk of rows at a time, and the chunk's part of the gradients with them, while it is in the cache; so a backward
-pass only scales what is there already.
+On a CPU a batch's logits are the largest tensor to write and read back, several times each way. Here they are computed
+one chunk of rows at a time, together with the chunk's part of the gradients while the chunk is in the cache. So the
+backward pass only scales the gradients.
 
 Shapes: N rows (tokens), C width, V vocabulary.
 """
@@ -21,9 +21,9 @@ from trainer.model.chunks import CHUNK, evaluated_rows, padded
 
 
 def linear_cross_entropy(x_NC: Tensor, weight_VC: Tensor, y_N: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy of `x_NC @ weight_VC.T` with the classes `y_N`, nats (a 0-dim tensor).
+    """Return the mean cross-entropy of `x_NC @ weight_VC.T` with the classes `y_N`, nats (a 0-dim tensor).
 
-    The same as F.cross_entropy(F.linear(x, weight), y, label_smoothing=...), and differentiable once.
+    Equals F.cross_entropy(F.linear(x, weight), y, label_smoothing=...). Differentiable once.
     """
     if not torch.is_grad_enabled():
         return token_losses(x_NC, weight_VC, y_N, label_smoothing=label_smoothing).mean()
@@ -32,7 +32,7 @@ def linear_cross_entropy(x_NC: Tensor, weight_VC: Tensor, y_N: Tensor, *, label_
 
 
 def token_losses(x_NC: Tensor, weight_VC: Tensor, y_N: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of every row, nats: (N,). For evaluations: a graph of it would hold all logits."""
+    """Return the cross-entropy of every row, nats: (N,). Call it without gradients: a graph would hold all logits."""
     rows = evaluated_rows(x_NC.device.type, vocab_size=len(weight_VC))
     chunks = zip(torch.split(x_NC, rows), torch.split(y_N, rows), strict=True)
     return torch.cat(
@@ -47,8 +47,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """Loss and gradients in one pass over the chunks.
 
     For a row with logits z, target y and smoothing e the loss is log(sum exp z) - (1 - e) z_y - e mean(z), and its
-    gradient in z is softmax(z) - (1 - e) onehot(y) - e / V. The first is also -log softmax(z)_y + e (z_y - mean(z)),
-    which needs nothing but the softmax, unless that underflows.
+    gradient in z is softmax(z) - (1 - e) onehot(y) - e / V. The loss equals -log softmax(z)_y + e (z_y - mean(z)),
+    which needs only the softmax, unless the softmax underflows.
     """
 
     @staticmethod
@@ -56,18 +56,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
         N, V = len(x_NC), len(weight_VC)
         loss = x_NC.new_zeros(())
         dx_NC, dweight_VC = torch.empty_like(x_NC), torch.zeros_like(weight_VC)
-        memory = x_NC.new_empty(min(CHUNK, N), padded(V))
-        for x, y, dx in zip(*(torch.split(each, CHUNK) for each in (x_NC, y_N, dx_NC)), strict=True):
-            whole, y = memory[: len(x)], y.unsqueeze(1)
-            z = torch.mm(x, weight_VC.t(), out=whole[:, :V])
-            whole[:, V:] = -math.inf
-            smoothed = z.gather(1, y) - z.mean(dim=1, keepdim=True) if label_smoothing else 0.0
-            torch.softmax(whole, dim=1, out=whole)
+        buffer = x_NC.new_empty(min(CHUNK, N), padded(V))
+        for x, y, dx in zip(*(torch.split(tensor, CHUNK) for tensor in (x_NC, y_N, dx_NC)), strict=True):
+            rows, y = buffer[: len(x)], y.unsqueeze(1)
+            z = torch.mm(x, weight_VC.t(), out=rows[:, :V])
+            rows[:, V:] = -math.inf
+            above_mean = z.gather(1, y) - z.mean(dim=1, keepdim=True) if label_smoothing else 0.0
+            torch.softmax(rows, dim=1, out=rows)  # z, a view of rows, now holds the softmax
             p = z.gather(1, y)
             if p.min() < torch.finfo(p.dtype).tiny:
                 loss += token_losses(x, weight_VC, y.squeeze(1), label_smoothing=label_smoothing).sum()
             else:
-                loss += (label_smoothing * smoothed - p.log()).sum()
+                loss += (label_smoothing * above_mean - p.log()).sum()
             if label_smoothing:
                 z.sub_(label_smoothing / V)
             z.scatter_add_(1, y, torch.full_like(p, label_smoothing - 1.0))

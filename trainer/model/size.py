@@ -6,12 +6,12 @@ from trainer.config import TrainConfig
 
 
 def parameters(config: TrainConfig, vocab_size: int | None = None) -> int:
-    """Parameters of the model, position embeddings included (nanoGPT prints them without: minus T*C).
+    """Return the number of parameters, position embeddings included (nanoGPT prints the number without their T*C).
 
-    `vocab_size` is config's own if left out.
+    `vocab_size` defaults to the config's.
 
-    N = V*C + T*C + L*(12*C**2 + 2*C) + C, and with biases 11*C more a block and C more at the end; the
-    output layer is the token embedding.
+    N = V*C + T*C + L*(12*C**2 + 2*C) + C. Biases add 11*C per block and C at the end. The output layer shares the
+    weight of the token embedding.
     """
     vocab_size = config.vocab_size if vocab_size is None else vocab_size
     layers, width = config.n_layer, config.n_embd
@@ -21,9 +21,10 @@ def parameters(config: TrainConfig, vocab_size: int | None = None) -> int:
 
 
 def flops_per_token(config: TrainConfig, vocab_size: int | None = None) -> int:
-    """FLOPs of training on one token, forward and backward: 6*N + 12*L*C*T (PaLM, appendix B; nanoGPT's estimate_mfu).
+    """Return the FLOPs of training on one token, forward and backward.
 
-    N leaves the position embeddings out, as nanoGPT's does; attention is counted as if not causal.
+    6*N + 12*L*C*T (PaLM, appendix B; nanoGPT's estimate_mfu), where N leaves out the position embeddings and attention
+    counts as if it were not causal.
     """
-    counted = parameters(config, vocab_size) - config.block_size * config.n_embd
-    return 6 * counted + 12 * config.n_layer * config.n_embd * config.block_size
+    without_positions = parameters(config, vocab_size) - config.block_size * config.n_embd
+    return 6 * without_positions + 12 * config.n_layer * config.n_embd * config.block_size

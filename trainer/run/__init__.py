@@ -1,4 +1,4 @@
-"""One run from its config to its result: the loop, sampling, checkpoints, resuming.
+"""One training run, from its config to its result: the loop, sampling, checkpoints and resuming.
 
 May import machine, model, data and everything below them.
 """

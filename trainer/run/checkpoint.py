@@ -1,8 +1,8 @@
-"""Checkpoints: nanoGPT's ckpt.pt, exactly, and beside it what an exact resume needs besides.
+"""Checkpoints: a ckpt.pt in nanoGPT's exact form, and beside it a state file for an exact resume.
 
-`ckpt.pt` holds nanoGPT's six keys and nothing else. `state-<iter>.pt` holds the rest: random number
-generators, data position, history, settings. The state is written first and the checkpoint renamed into
-place after it, so whatever moment a process is killed at, the checkpoint's iteration names a state that is whole.
+`ckpt.pt` holds nanoGPT's six keys and nothing else. `state-<iter>.pt` holds the random number generators, the data
+position, the history and the settings. The state is written before the checkpoint, so the checkpoint's iteration
+always names a complete state, whenever the process is killed.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from trainer.config import EXPORTABLE, TrainConfig
 from trainer.errors import CheckpointError
 
 FILE = "ckpt.pt"
-KEYS = ("model", "optimizer", "model_args", "iter_num", "best_val_loss", "config")
-_COMPILED = "_orig_mod."
+_REQUIRED_KEYS = ("model", "optimizer", "model_args", "iter_num", "best_val_loss")
+_COMPILED = "_orig_mod."  # torch.compile's prefix of parameter names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A checkpoint as nanoGPT has it, and our state where it is one of ours."""
+    """A nanoGPT checkpoint, and the state if this trainer wrote it."""
 
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
     model_args: dict[str, Any]
     iter_num: int
-    """updates done"""
+    """optimizer updates done"""
     best_val_loss: float
     state: dict[str, Any] | None
-    """None: written by nanoGPT itself, so only the weights, the optimizer and the iteration go on"""
+    """content of the state file; None: nanoGPT wrote it, so only weights, optimizer and iteration can be resumed"""
 
 
 def save(
@@ -50,9 +50,9 @@ def save(
     best_val_loss: float,
     state: dict[str, Any],
 ) -> None:
-    """Write state-<iter_num>.pt, then ckpt.pt, each beside its place and renamed; drop older states.
+    """Write state-<iter_num>.pt, then ckpt.pt, each atomically, and delete older states.
 
-    Raises CheckpointError where the disk is full or the folder can't be written.
+    Raises CheckpointError if the disk is full or the folder can't be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,15 +67,15 @@ def save(
             best_val_loss=best_val_loss,
         )
         write(form, folder / FILE)
-        for old in folder.glob("state-*.pt"):
-            if old.name != f"state-{iter_num}.pt":
-                old.unlink()
+        for state_path in folder.glob("state-*.pt"):
+            if state_path.name != f"state-{iter_num}.pt":
+                state_path.unlink()
     except OSError as error:
         raise CheckpointError(f"{folder}: the checkpoint cannot be written: {error.strerror or error}") from error
 
 
 def write(content: object, path: Path) -> None:
-    """torch.save `content` in the place of `path`. Raises OSError."""
+    """Write `content` to `path` atomically with torch.save. Raises OSError."""
     with replacing(path) as file:
         torch.save(content, file)
 
@@ -90,7 +90,7 @@ def nanogpt_form(
     iter_num: int,
     best_val_loss: float,
 ) -> dict[str, Any]:
-    """nanoGPT's checkpoint: its six keys, plain Python and tensors."""
+    """Return a checkpoint in nanoGPT's form: its six keys, with tensors and plain Python."""
     settings = {**nanogpt.DEFAULTS, **{key: getattr(config, key) for key in EXPORTABLE}}
     if config.device == "auto":
         settings["device"] = nanogpt.DEFAULTS["device"]
@@ -113,15 +113,15 @@ def nanogpt_form(
 
 
 def load(folder: Path) -> Checkpoint | None:
-    """The checkpoint of a folder, on the CPU; None where there is none.
+    """Load the checkpoint of a folder to the CPU; None if there is none.
 
-    Raises CheckpointError for a file that is damaged, or holds anything but tensors and plain Python.
+    Raises CheckpointError for a file that is damaged or holds anything but tensors and plain Python.
     """
     path = folder / FILE
     if not path.exists():
         return None
     form = _read(path)
-    missing = [key for key in KEYS[:5] if not isinstance(form, dict) or key not in form]
+    missing = [key for key in _REQUIRED_KEYS if not isinstance(form, dict) or key not in form]
     if missing:
         raise CheckpointError(f"{path}: is not a nanoGPT checkpoint: it lacks {', '.join(missing)}")
     iter_num = int(form["iter_num"])
@@ -144,5 +144,5 @@ def _read(path: Path) -> Any:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{path}: is damaged, or holds more than tensors and plain Python "
-            f"(it is read with weights_only=True); delete it to start afresh ({type(error).__name__})"
+            f"(it is read with weights_only=True); delete it to start anew ({type(error).__name__})"
         ) from error

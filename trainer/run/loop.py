@@ -1,8 +1,8 @@
-"""The training loop: one run from its config, data and seed to a Result, resumable at any moment.
+"""The training loop: one run from its config and data to a Result, resumable at any moment.
 
-The result is fixed by config and seed. Batches come from (seed, step), evaluations never touch the training
-stream, and a checkpoint holds the generators' states; so a run that was killed and resumed has the losses
-of one that wasn't, bit for bit.
+The config, its seed included, and the data determine the result. Batches come from (seed, step), evaluations never
+touch the training stream, and a checkpoint holds the states of the generators. So a run that was killed and resumed has
+the losses of an uninterrupted run, bit for bit.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from trainer.run.sampling import Feed, NanogptFeed, StepFeed
 from trainer.schedule import lr_at
 
 EXPLODED = 1.0
-"""Nats above the larger of ln(vocabulary) and the run's first evaluation at which a validation loss counts as
-exploded, if the evaluation after it is no better: worse than knowing nothing, by a factor e in perplexity."""
+"""Nats above the larger of ln(vocabulary) and the run's first validation loss. Two evaluations in a row above it count
+as exploded: their perplexity is more than e times that of an untrained model."""
 
 MOST_GRAPHS = 1000
-"""compiled graphs a process; torch's own limit is 8, beyond which it runs uncompiled and says nothing"""
+"""compiled graphs per process; beyond torch's default of 8 a model silently runs uncompiled"""
 
 Report = Callable[[Point], Answer]
 OnIter = Callable[[int, float], None]
@@ -49,14 +49,15 @@ def train(
     checkpoint_seconds: float = 0.0,
     on_iter: OnIter | None = None,
 ) -> Result:
-    """Train `config` on `data`, reporting every evaluation; `report` answers whether to go on.
+    """Train `config` on `data` and report every evaluation; the answer of `report` says whether to continue.
 
-    With `out`, checkpoints go there at evaluations, `checkpoint_seconds` apart at least, and at the end; and where
-    the folder holds a checkpoint of this very run, the run resumes: the points of its history are reported again, of
-    which only the last one's answer counts, and `on_iter` repeats the logged losses. `on_iter(iter, loss)` has every
-    `log_interval`-th iteration's training loss, nats a token.
+    `on_iter(iter, loss)` is called with the training loss of every `log_interval`-th iteration, nats per token.
 
-    Out of device memory: outcome "infeasible". NaN, infinity or an exploded loss: "diverged", with the step.
+    With `out`, checkpoints are written to that folder at evaluations, at least `checkpoint_seconds` apart, and at the
+    end. If the folder holds a checkpoint of this run, the run resumes: the points of its history are reported again,
+    only the last answer counts, and `on_iter` is called again with the logged losses.
+
+    The outcome is "infeasible" if the device runs out of memory, and "diverged" for NaN, infinity or an exploded loss.
     Raises ConfigError, DataError, CheckpointError.
     """
     config = config.replace(vocab_size=config.vocab_size or data.vocab_size)
@@ -66,15 +67,15 @@ def train(
     except torch.OutOfMemoryError as error:
         reason = f"out of memory: {str(error).splitlines()[0]}"
     except RuntimeError as error:
-        if "DefaultCPUAllocator" not in str(error):  # a CPU that has no memory left says so in no other way
+        if "DefaultCPUAllocator" not in str(error):  # a CPU's lack of memory has no class of its own
             raise
         reason = f"out of memory: {str(error).splitlines()[0]}"
-    # the traceback, which holds on to tensors, is gone by here
+    # outside of the except blocks the traceback, which keeps tensors alive, is gone
     return Result(outcome="infeasible", step=0, points=(), reason=reason)
 
 
 class _Run:
-    """What a run holds while it goes: model, optimizer, feed and history."""
+    """A run in progress: model, optimizer, feed and history."""
 
     def __init__(
         self, config: TrainConfig, data: Dataset, *, out: Path | None, checkpoint_seconds: float, on_iter: OnIter | None
@@ -83,26 +84,26 @@ class _Run:
         self.checkpoint_seconds = checkpoint_seconds
         self.started = self.saved_at = time.perf_counter()
         self.training_seconds = 0.0  # since the last evaluation
-        self.unread: list[tuple[int, Tensor]] = []  # losses still on the device
+        self.unread: list[tuple[int, Tensor]] = []  # (step, loss), still on the device
         self.grad_norm: Tensor | None = None
 
         self.device = torch.device(device.resolve(config.device))
         self.precision = device.precision(str(self.device), config.dtype)
-        found = checkpoint.load(out) if out is not None else None
-        state = resume.state_to_resume(found, config, data)
-        if found is not None and state is None:
-            config = resume.in_the_shape_of(found, config)
+        loaded = checkpoint.load(out) if out is not None else None
+        state = resume.state_to_resume(loaded, config, data)
+        if loaded is not None and state is None:
+            config = resume.with_shape_of(loaded, config)
         self.config = config
 
         torch.manual_seed(config.seed)
         self.model = GPT(config).to(self.device)
         self.optimizer = make_optimizer(self.model, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)
-        self.step = found.iter_num if found else 0
-        self.best_val_loss = found.best_val_loss if found else math.inf
-        if found is not None:
-            self.model.load_state_dict(found.model)
-            self.optimizer.load_state_dict(found.optimizer)
+        self.step = loaded.iter_num if loaded else 0
+        self.best_val_loss = loaded.best_val_loss if loaded else math.inf
+        if loaded is not None:
+            self.model.load_state_dict(loaded.model)
+            self.optimizer.load_state_dict(loaded.optimizer)
             apply_settings(self.optimizer, self.model, config)
         if state is not None:
             self.history = History.from_state(state["history"])
@@ -125,24 +126,17 @@ class _Run:
     # the loop
 
     def go(self, report: Report) -> Result:
-        """Train to the end, or to the answer that ends it."""
+        """Train to the end, or until an answer ends the run."""
         answer = self._replay(report)
         if answer is not Answer.GO:
             return self._ended(answer)
         if self.history.final is not None:
             return self._complete()
-        points = self.history.points
-        evaluated = points[-1].step if points else -1  # a resumed run has made this evaluation already
         while True:
-            if self._evaluates_at(self.step) and self.step != evaluated:
-                point = self._evaluate()
-                points.append(point)
-                answer = report(point)
-                if exploded := self._exploded():
-                    return self._result("diverged", reason=exploded)
-                self._save_if_due(point, pausing=answer is Answer.PAUSE)
-                if answer is not Answer.GO:
-                    return self._ended(answer)
+            if self._evaluates_at(self.step) and not self._is_evaluated(self.step):
+                result = self._evaluate_and_report(report)
+                if result is not None:
+                    return result
             if self.config.eval_only or (self.step == self.config.max_iters and self.config.sampling == "step"):
                 break
             self._update()
@@ -157,6 +151,7 @@ class _Run:
         return self._complete()
 
     def _replay(self, report: Report) -> Answer:
+        """Report a resumed run's history again. Returns the answer to its last point."""
         answer = Answer.GO
         for event in self.history.in_order():
             if isinstance(event, Point):
@@ -169,9 +164,14 @@ class _Run:
         on_the_grid = step % self.config.eval_interval == 0
         return on_the_grid or (step == self.config.max_iters and self.config.sampling == "step")
 
+    def _is_evaluated(self, step: int) -> bool:
+        """Whether a resumed run's history already holds the evaluation at `step`."""
+        points = self.history.points
+        return bool(points) and points[-1].step == step
+
     def _update(self) -> None:
-        """One optimizer step on one iteration's micro-batches; its loss is read later, to keep the device busy."""
-        config, began = self.config, time.perf_counter()
+        """Make one optimizer step on an iteration's micro-batches. Its loss is read later, to keep the device busy."""
+        config, started = self.config, time.perf_counter()
         self.model.train()
         set_lr(self.optimizer, lr_at(self.step, config))
         losses = []
@@ -189,18 +189,18 @@ class _Run:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        # nanoGPT logs its last micro-batch alone; ours is the iteration's, however it is split
-        shown = losses[-1] if config.sampling == "nanogpt" else torch.stack(losses).mean()
-        self.unread.append((self.step, shown))
-        self.training_seconds += time.perf_counter() - began
+        # nanoGPT logs the loss of the last micro-batch; the mean over all of them doesn't depend on the split
+        logged = losses[-1] if config.sampling == "nanogpt" else torch.stack(losses).mean()
+        self.unread.append((self.step, logged))
+        self.training_seconds += time.perf_counter() - started
 
     def _read_losses(self) -> int | None:
-        """Fetch the losses of the last updates; the first step whose loss isn't finite, if there is one."""
-        began = time.perf_counter()
+        """Fetch and log the losses since the last call. Returns the first step whose loss isn't finite, or None."""
+        started = time.perf_counter()
         values = torch.stack([loss for _, loss in self.unread]).tolist()
         steps = [step for step, _ in self.unread]
         self.unread = []
-        self.training_seconds += time.perf_counter() - began
+        self.training_seconds += time.perf_counter() - started
         for step, value in zip(steps, values, strict=True):
             if not math.isfinite(value):
                 return step
@@ -211,6 +211,16 @@ class _Run:
         return None
 
     # evaluations
+
+    def _evaluate_and_report(self, report: Report) -> Result | None:
+        """Evaluate, report the point and save. Returns the result if the run ends here, else None."""
+        point = self._evaluate()
+        self.history.points.append(point)
+        answer = report(point)
+        if exploded := self._exploded():
+            return self._result("diverged", reason=exploded)
+        self._save_if_due(point, pausing=answer is Answer.PAUSE)
+        return None if answer is Answer.GO else self._ended(answer)
 
     def _evaluate(self) -> Point:
         config, points = self.config, self.history.points
@@ -235,7 +245,7 @@ class _Run:
         )
 
     def _loss_on(self, split: str, *, windows: int) -> tuple[float, float]:
-        """Mean loss over windows, nats a token, dropout off, and its standard error."""
+        """Return the mean loss over windows, nats per token, without dropout, and its standard error."""
         self.model.eval()
         with torch.no_grad(), self._autocast():
             batches = [self.model.window_losses(x, y) for x, y in self.feed.evaluation(split, windows=windows)]
@@ -244,20 +254,20 @@ class _Run:
         return float(losses.mean()), error
 
     def _exploded(self) -> str:
-        """Why the last evaluations say that the run has blown up; "" where they don't: one spike may pass."""
+        """Return the reason why the loss counts as exploded, or "" if it doesn't. A single spike doesn't count."""
         points = self.history.points
         if not math.isfinite(points[-1].val_loss):
             return f"the validation loss is not finite at step {points[-1].step}"
         limit = max(math.log(self.config.vocab_size), points[0].val_loss) + EXPLODED
         if len(points) > 1 and min(points[-1].val_loss, points[-2].val_loss) > limit:
-            shown = f"{points[-2].val_loss:.2f} and {points[-1].val_loss:.2f}"
-            return f"the validation loss exploded to {shown} at step {points[-1].step} (above {limit:.2f})"
+            losses = f"{points[-2].val_loss:.2f} and {points[-1].val_loss:.2f}"
+            return f"the validation loss exploded to {losses} at step {points[-1].step} (above {limit:.2f})"
         return ""
 
     # ends
 
     def _finish(self) -> None:
-        """The last evaluation, on the large set; in parity mode, which has no fixed windows, the last one stands."""
+        """Evaluate on the large window set. Parity mode has no fixed windows, so its last evaluation counts."""
         points = self.history.points
         if self.config.sampling == "step" and not self.config.eval_only:
             self.history.final = self._loss_on("val", windows=self.config.windows_at_the_end)
@@ -266,7 +276,7 @@ class _Run:
             self.history.final = points[-1].val_loss, points[-1].val_se
 
     def _complete(self) -> Result:
-        if self.history.final is None:  # parity mode with an eval_interval beyond its iterations
+        if self.history.final is None:  # parity mode without any evaluation
             return self._result("complete")
         val_loss, val_se = self.history.final
         if not math.isfinite(val_loss):
@@ -286,11 +296,11 @@ class _Run:
     # checkpoints
 
     def _save_if_due(self, point: Point, *, pausing: bool) -> None:
-        wanted = self.config.always_save_checkpoint or point.val_loss < self.best_val_loss
-        if wanted:
+        worth_saving = self.config.always_save_checkpoint or point.val_loss < self.best_val_loss
+        if worth_saving:
             self.best_val_loss = point.val_loss
         due = time.perf_counter() - self.saved_at >= self.checkpoint_seconds
-        if pausing or (due and wanted and self.step > self.history.first_step):
+        if pausing or (due and worth_saving and self.step > self.history.first_step):
             self._save()
 
     def _save(self) -> None:
@@ -323,8 +333,11 @@ class _Run:
 
 
 def _compiled(model: GPT) -> Callable[..., Tensor]:
-    """The model in a graph of static shapes. A process compiles a shape once, whatever the learning rate, weight decay,
-    seed, rate of dropout or label smoothing: these are inputs. Without any of the last two it is another graph; and
-    where attention isn't flash attention in bfloat16, each rate of dropout makes one (`trainer.model.flash`)."""
+    """Compile the model for static shapes.
+
+    A process compiles each shape once, whatever the learning rate, weight decay, seed, dropout or label smoothing:
+    these are inputs. Zero dropout and zero label smoothing have graphs of their own. Every dropout rate has its own
+    graph where attention can't use flash attention in bfloat16 (`trainer.model.flash`).
+    """
     torch._dynamo.config.recompile_limit = MOST_GRAPHS
     return torch.compile(model, dynamic=False)

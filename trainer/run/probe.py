@@ -1,9 +1,9 @@
-"""How fast and how large a micro-batch is on a card, found out by a short run in a process that is thrown away.
+"""A probe of a micro-batch's speed and memory on a card: a short run in a process of its own.
 
-A process that has run out of memory keeps some of it, and one that hasn't keeps what it compiled. The short run is the
-trainer's own, evaluations included: two stretches of iterations with gradients that accumulate (once at most, if the
-run's do), of which the first compiles and makes AdamW's moments and the second is timed. What was measured is kept, by
-everything that it depends on.
+The process is thrown away, because after running out of memory it would keep part of it, and otherwise its compiled
+graphs. The short run is the trainer's, evaluations included, in two stretches of iterations. The first stretch compiles
+and creates AdamW's moments; the second is timed. If the run accumulates gradients, the probe accumulates two
+micro-batches. Measurements are cached by everything that they depend on.
 """
 
 from __future__ import annotations
@@ -21,41 +21,42 @@ from trainer.machine import cache
 from trainer.machine.microbatch import Measured
 
 ITERATIONS = 8
-"""timed, and as many before"""
+"""timed iterations, after as many untimed ones"""
 SECONDS = 900
-"""for one micro-batch, compiling included"""
+"""limit for one micro-batch, compiling included"""
 TAIL_LINES = 15
+"""lines of a failed process's stderr that are shown"""
 
 
 class ProbeFailed(Exception):
-    """The short run ended with an error that isn't want of memory."""
+    """The short run failed, but not for lack of memory."""
 
 
 def measure(config: TrainConfig, data: Path, *, card: str) -> Measured:
-    """What `config`'s micro-batch does on the card called `card`, measured now or kept from before.
+    """Measure `config`'s micro-batch on the card named `card`, or return an earlier measurement.
 
     Raises ProbeFailed.
     """
-    kept = known(config, card=card)
-    if kept is not None:
-        return kept
-    found = _in_a_process(config, data)
-    if found.tokens_per_s is not None and not found.retries:  # want of memory may be a neighbour's doing
-        cache.save("probe", key_of(config, card=card), dataclasses.asdict(found))
-    return found
+    earlier = cached(config, card=card)
+    if earlier is not None:
+        return earlier
+    measured = _measure_in_a_process(config, data)
+    if measured.tokens_per_s is not None and not measured.retries:  # another process may have taken the memory
+        cache.save("probe", key_of(config, card=card), dataclasses.asdict(measured))
+    return measured
 
 
-def known(config: TrainConfig, *, card: str) -> Measured | None:
-    """What was measured before, if it was."""
-    kept = cache.load("probe", key_of(config, card=card))
+def cached(config: TrainConfig, *, card: str) -> Measured | None:
+    """Return the earlier measurement of `config`'s micro-batch; None if there is none."""
+    value = cache.load("probe", key_of(config, card=card))
     try:
-        return None if kept is None else Measured(**kept)
-    except TypeError:  # another version's
+        return None if value is None else Measured(**value)
+    except TypeError:  # written by another version
         return None
 
 
 def key_of(config: TrainConfig, *, card: str) -> dict[str, Any]:
-    """What a measurement depends on."""
+    """Return everything that a measurement depends on."""
     import torch
 
     shape = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size", "bias", "dtype", "compile", "batch_size")
@@ -69,7 +70,7 @@ def key_of(config: TrainConfig, *, card: str) -> dict[str, Any]:
 
 
 def short_run(config: TrainConfig) -> TrainConfig:
-    """The run that is measured: its split, its evaluations, few iterations, and no chance to diverge in them."""
+    """Return the run to measure: the config's split and evaluations, few iterations, too low a rate to diverge."""
     return config.replace(
         decay_lr=False,
         learning_rate=1e-6,
@@ -83,9 +84,9 @@ def short_run(config: TrainConfig) -> TrainConfig:
     )
 
 
-def _in_a_process(config: TrainConfig, data: Path) -> Measured:
+def _measure_in_a_process(config: TrainConfig, data: Path) -> Measured:
     try:
-        done = subprocess.run(  # this very module
+        process = subprocess.run(  # this module
             [sys.executable, "-m", "trainer.run.probe"],
             input=json.dumps({"config": config.as_dict(), "data": str(data)}),
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -96,14 +97,14 @@ def _in_a_process(config: TrainConfig, data: Path) -> Measured:
         )
     except subprocess.TimeoutExpired as error:
         raise ProbeFailed(f"trying out a micro-batch of {config.batch_size} took more than {SECONDS} s") from error
-    if done.returncode:
-        tail = "\n".join(done.stderr.splitlines()[-TAIL_LINES:])
-        raise ProbeFailed(f"trying out a micro-batch of {config.batch_size} ended with {done.returncode}:\n{tail}")
-    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+    if process.returncode:
+        tail = "\n".join(process.stderr.splitlines()[-TAIL_LINES:])
+        raise ProbeFailed(f"trying out a micro-batch of {config.batch_size} ended with {process.returncode}:\n{tail}")
+    return Measured(**json.loads(process.stdout.splitlines()[-1]))
 
 
 def run(config: TrainConfig, data: Path) -> Measured:
-    """Measure in this process, which is then spoilt for anything else."""
+    """Measure in this process, which must not be used for anything else afterwards."""
     import torch
 
     from trainer.data.dataset import open_dataset
@@ -124,5 +125,6 @@ def run(config: TrainConfig, data: Path) -> Measured:
 
 
 if __name__ == "__main__":
-    asked = json.loads(sys.stdin.read())
-    print(json.dumps(dataclasses.asdict(run(TrainConfig.from_mapping(asked["config"]), Path(asked["data"])))))
+    request = json.loads(sys.stdin.read())
+    measured = run(TrainConfig.from_mapping(request["config"]), Path(request["data"]))
+    print(json.dumps(dataclasses.asdict(measured)))

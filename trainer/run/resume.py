@@ -1,4 +1,4 @@
-"""What a checkpoint lets a run go on from: itself exactly, or another run's weights when asked (init_from=resume)."""
+"""Resuming from a checkpoint: the same run exactly, or another run's weights with init_from=resume."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from trainer.points import Point
 from trainer.run.checkpoint import Checkpoint
 
 MACHINE = ("init_from", "device", "compile", "log_interval", "always_save_checkpoint")
-"""Settings that may differ between a checkpoint and the run that goes on from it."""
+"""Settings that may differ between a checkpoint and the run that resumes it."""
 
 SPLIT = ("batch_size", "gradient_accumulation_steps", "eval_windows", "final_windows")
-"""Settings of the split into micro-batches: what they come to must be the same, or each of them in parity mode, whose
-batches are drawn one micro-batch at a time."""
+"""Settings of the split into micro-batches. Their totals must be the same. In parity mode each setting must be the
+same, because batches are drawn one micro-batch at a time."""
 
 SHAPE = ("n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size")
-"""Settings that a resumed run takes from the checkpoint, as nanoGPT does."""
+"""Settings that a run takes from the checkpoint with init_from=resume, as in nanoGPT."""
 
 
 @dataclasses.dataclass(kw_only=True)
 class History:
-    """What a run has seen and said so far; a checkpoint carries it along."""
+    """The points and losses of a run so far, kept in its checkpoint."""
 
     first_step: int = 0
-    """the step it began at: 0, or the iteration of the checkpoint whose weights it took"""
+    """step at which the run began: 0, or the iteration of the checkpoint whose weights it took"""
     points: list[Point] = dataclasses.field(default_factory=list)
     logged: list[tuple[int, float]] = dataclasses.field(default_factory=list)
     """logged iterations and their training losses"""
     grad_norm: float | None = None
-    """of the last update"""
+    """gradient norm of the last update, before clipping"""
     final: tuple[float, float] | None = None
-    """validation loss on the large window set and its standard error, once the run is through"""
+    """validation loss on the large window set and its standard error, once the run is complete"""
     seconds: float = 0.0
-    """time taken by the processes before this one"""
+    """duration of the earlier processes of this run"""
 
     def as_state(self) -> dict[str, Any]:
-        """Plain values and tensors, as torch.load(weights_only=True) takes them."""
+        """Return plain values and tensors that torch.load(weights_only=True) can read."""
         iters, losses = zip(*self.logged, strict=True) if self.logged else ((), ())
         return {
             "first_step": self.first_step,
@@ -55,7 +55,7 @@ class History:
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> History:
-        """The history that `as_state` wrote down."""
+        """Restore the history from the result of `as_state`."""
         return cls(
             first_step=state["first_step"],
             points=[Point(**point) for point in state["points"]],
@@ -66,79 +66,79 @@ class History:
         )
 
     def in_order(self) -> list[Point | tuple[int, float]]:
-        """Evaluations and logged iterations as they came: a step is evaluated before it is trained on."""
-        points: list[tuple[int, int, Point | tuple[int, float]]] = [(point.step, 0, point) for point in self.points]
-        iterations: list[tuple[int, int, Point | tuple[int, float]]] = [(line[0], 1, line) for line in self.logged]
-        return [event for _, _, event in sorted(points + iterations, key=lambda entry: entry[:2])]
+        """Return evaluations and logged iterations in their order: a step is evaluated before it is trained on."""
+        events: list[tuple[int, int, Point | tuple[int, float]]] = []
+        events += [(point.step, 0, point) for point in self.points]
+        events += [(step, 1, (step, loss)) for step, loss in self.logged]
+        return [event for _, _, event in sorted(events, key=lambda entry: entry[:2])]
 
 
-def state_to_resume(found: Checkpoint | None, config: TrainConfig, data: Dataset) -> dict[str, Any] | None:
-    """The state for an exact resume; None to start afresh, or from the weights of another run (init_from=resume).
+def state_to_resume(loaded: Checkpoint | None, config: TrainConfig, data: Dataset) -> dict[str, Any] | None:
+    """Return the state for an exact resume; None to start anew, or from another run's weights (init_from=resume).
 
-    Raises CheckpointError where the folder's checkpoint is another run's and init_from doesn't ask for that.
+    Raises CheckpointError if the loaded checkpoint belongs to another run and init_from is not "resume", or if
+    init_from is "resume" and there is no checkpoint.
     """
-    if found is None:
+    if loaded is None:
         if config.init_from == "resume":
-            raise CheckpointError("init_from=resume, but the output folder holds no ckpt.pt to go on from")
+            raise CheckpointError("init_from=resume, but the output folder holds no ckpt.pt to resume from")
         return None
-    if found.state is not None:
-        differences = _differences(found.state, config, data)
-        if not differences:
-            return found.state
-        whose = f"another run ({'; '.join(differences[:4])})"
-    else:
-        whose = "another program"
+    differences = _differences(loaded.state, config, data) if loaded.state is not None else []
+    if loaded.state is not None and not differences:
+        return loaded.state
     if config.init_from == "resume":
         return None
+    owner = f"another run ({'; '.join(differences[:4])})" if differences else "another program"
     raise CheckpointError(
-        f"the output folder holds a checkpoint of {whose}; "
-        "set init_from=resume to go on from its weights, or name another folder"
+        f"the output folder holds a checkpoint of {owner}; "
+        "set init_from=resume to continue from its weights, or name another folder"
     )
 
 
-def in_the_shape_of(found: Checkpoint, config: TrainConfig) -> TrainConfig:
-    """The config with the checkpoint's model shape. Raises CheckpointError where there is nothing left to train."""
-    if found.iter_num >= config.max_iters:
+def with_shape_of(loaded: Checkpoint, config: TrainConfig) -> TrainConfig:
+    """Return the config with the checkpoint's model shape. Raises CheckpointError if no iterations remain."""
+    if loaded.iter_num >= config.max_iters:
         raise CheckpointError(
-            f"the checkpoint has done {found.iter_num} iterations and max_iters is {config.max_iters}; raise max_iters"
+            f"the checkpoint has done {loaded.iter_num} iterations and max_iters is {config.max_iters}; raise max_iters"
         )
-    return config.replace(**{key: found.model_args[key] for key in SHAPE})
+    return config.replace(**{key: loaded.model_args[key] for key in SHAPE})
 
 
 def generators() -> dict[str, Any]:
-    """States of the generators that dropout draws from, and parity mode's batches."""
+    """Return the states of the random generators, from which dropout and parity mode's batches are drawn."""
     return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
 
 
 def set_generators(states: dict[str, Any]) -> None:
-    """Put the generators back to what `generators` wrote down."""
+    """Restore the generators from the result of `generators`."""
     torch.set_rng_state(states["cpu"])
     if torch.cuda.is_available() and states["cuda"]:
         torch.cuda.set_rng_state_all(states["cuda"])
 
 
 def _differences(state: dict[str, Any], config: TrainConfig, data: Dataset) -> list[str]:
-    known = TrainConfig().as_dict()  # what is newer than the checkpoint was as by default
-    there = TrainConfig(**{name: state["settings"].get(name, value) for name, value in known.items()})
-    before, now = _fixed(there), _fixed(config)
-    lines = [
-        f"{key}: {before[key]!r} there, {value!r} here"
-        for key, value in now.items()
-        if key in before and before[key] != value
+    """Describe the differences between a checkpoint's run and this one; empty: the same run."""
+    defaults = TrainConfig().as_dict()  # a setting newer than the checkpoint had its default
+    saved_config = TrainConfig(**{name: state["settings"].get(name, value) for name, value in defaults.items()})
+    saved, current = _fixed(saved_config), _fixed(config)
+    differences = [
+        f"{key}: {saved[key]!r} there, {value!r} here"
+        for key, value in current.items()
+        if key in saved and saved[key] != value
     ]
     if state["data"] != data.fingerprint:
-        lines.append(f"data: {state['data'][:12]} there, {data.fingerprint[:12]} here")
-    return lines
+        differences.append(f"data: {state['data'][:12]} there, {data.fingerprint[:12]} here")
+    return differences
 
 
 def _fixed(config: TrainConfig) -> dict[str, Any]:
-    """What must be the same for a run to be the same."""
+    """Return the settings and totals that identify a run."""
     settings = {key: value for key, value in config.as_dict().items() if key not in MACHINE}
     if config.sampling == "nanogpt":
         return settings
     totals = {
-        "sequences an iteration": config.sequences_per_iter,
-        "windows of an evaluation": config.windows,
+        "sequences per iteration": config.sequences_per_iter,
+        "windows per evaluation": config.windows,
         "windows of the final evaluation": config.windows_at_the_end,
     }
     return {**{key: value for key, value in settings.items() if key not in SPLIT}, **totals}

@@ -1,8 +1,8 @@
-"""Which tokens a step trains on and an evaluation looks at.
+"""Sampling of the tokens that a step trains on and an evaluation measures.
 
-The default draws a batch from (seed, step) alone: any split into micro-batches, any evaluation schedule
-and any restart sees the same data, and trials with one seed share their data order. nanoGPT instead draws
-everything from torch's one global stream; `NanogptFeed` does just that, for parity with it.
+By default a batch depends only on (seed, step). So the data is the same for any split into micro-batches, any schedule
+of evaluations and any restart, and trials with the same seed share their data order. nanoGPT draws everything from
+torch's global stream instead; `NanogptFeed` does the same, for parity.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from trainer.data.subset import Subset
 from trainer.errors import DataError
 
 WINDOW_SEED = 20_240_229
-"""Seed of the evaluation windows: one for all runs, so that their losses compare window by window."""
+"""Seed of the evaluation windows. It is the same for all runs, so that their losses compare window by window."""
 _PERMUTABLE = 2**24
+"""Most windows that are permuted; from more windows the chosen ones are drawn one by one."""
 
 Batch = tuple[Tensor, Tensor]
 
 
 def batch_starts(seed: int, step: int, *, n_starts: int, size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """First tokens of the `size` sequences of one iteration, uniform over 0..n_starts-1: (size,)."""
+    """Draw the first tokens of an iteration's `size` sequences, uniform over 0..n_starts-1: (size,)."""
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, step], dtype=np.uint64)))
     return generator.integers(0, n_starts, size=size)
 
 
 def window_starts(n_tokens: int, *, block_size: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """First tokens of `count` fixed, non-overlapping windows (fewer where the split holds fewer).
+    """Return the first tokens of `count` fixed windows that don't overlap, or of all windows if there are fewer.
 
-    A smaller count is a prefix of a larger one: the small evaluation set lies inside the large.
+    The windows of a smaller count are a prefix of those of a larger count.
     """
     n_windows = (n_tokens - 1) // block_size
     count = min(count, n_windows)
@@ -49,22 +50,22 @@ def window_starts(n_tokens: int, *, block_size: int, count: int) -> np.ndarray[A
 
 
 class Feed(Protocol):
-    """Batches for the loop: `batch` is the current micro-batch, `advance` draws the next one."""
+    """A source of batches for the loop: `batch` is the current micro-batch, `advance` draws the next."""
 
     batch: Batch
 
     def advance(self) -> None:
-        """Draw the next micro-batch (called after the forward pass, so that the copy overlaps with it)."""
+        """Draw the next micro-batch. Called after the forward pass, so that the copy overlaps with it."""
 
     def evaluation(self, split: str, *, windows: int) -> Iterator[Batch]:
-        """Batches of evaluation sequences of "train" or "val"."""
+        """Yield batches of evaluation sequences of "train" or "val"."""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold to go on with the same data; plain values and tensors."""
+        """Return the data position for a checkpoint, as plain values and tensors."""
 
 
 class StepFeed:
-    """Micro-batches by (seed, step), evaluation on fixed windows."""
+    """Micro-batches from (seed, step), and evaluation on fixed windows."""
 
     def __init__(self, config: TrainConfig, data: Dataset, device: torch.device, *, step: int) -> None:
         self._reader = _Reader(config, data, device)
@@ -95,7 +96,7 @@ class StepFeed:
             yield self._reader.read(split, starts[first : first + self._config.batch_size])
 
     def state(self) -> dict[str, Any]:
-        return {}  # the step says it all
+        return {}  # the step is enough
 
 
 class NanogptFeed:
@@ -125,9 +126,9 @@ class NanogptFeed:
 
 
 class _Reader:
-    """Sequences of a split as a pair of int64 tensors (B, T) on the device, targets one token on.
+    """A reader of sequences: pairs of int64 tensors (B, T) on the device, the targets one token later.
 
-    With a `data_fraction` the training split is that part of it, for batches and evaluations alike.
+    A `data_fraction` limits the training split for batches and evaluations alike.
     """
 
     def __init__(self, config: TrainConfig, data: Dataset, device: torch.device) -> None:
@@ -139,7 +140,7 @@ class _Reader:
             if len(tokens) <= config.block_size + 1:
                 part = f"data_fraction={config.data_fraction:g} of " if isinstance(tokens, Subset) else ""
                 raise DataError(
-                    f"{data.path}: {part}the {split} split holds {len(tokens)} tokens, which is not above "
+                    f"{data.path}: {part}the {split} split holds {len(tokens)} tokens, but needs more than "
                     f"block_size={config.block_size} + 1; lower block_size or use more text"
                 )
 
@@ -149,7 +150,7 @@ class _Reader:
     def read(self, split: str, starts: np.ndarray[Any, np.dtype[np.int64]]) -> Batch:
         tokens = self.tokens[split]
         rows = [tokens[start : start + self._block_size + 1] for start in starts]
-        both = torch.from_numpy(np.stack(rows).astype(np.int64))
+        inputs_and_targets = torch.from_numpy(np.stack(rows).astype(np.int64))
         if self._device.type == "cuda":
-            both = both.pin_memory().to(self._device, non_blocking=True)
-        return both[:, :-1].contiguous(), both[:, 1:].contiguous()
+            inputs_and_targets = inputs_and_targets.pin_memory().to(self._device, non_blocking=True)
+        return inputs_and_targets[:, :-1].contiguous(), inputs_and_targets[:, 1:].contiguous()

@@ -1,7 +1,8 @@
-"""How fast the workers train, measured by a short run of the real trainer on all of them at once.
+"""Measured speed of the workers, from short runs of the real trainer on all of them at once.
 
-Neighbours slow each other, so an idle machine would promise too much. Each shape is trained for 16 steps with
-evaluations at 0, 8 and 16: the first 8 warm up (compile, caches, allocator), the speed of the others is the figure.
+All workers run together, because neighbours slow each other down and an idle machine would promise too much. Each shape
+is trained for 16 steps with evaluations at 0, 8 and 16. The first 8 steps warm up compiler, caches and allocator; the
+speed of the other 8 is taken.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ _TICK_SECONDS = 0.5
 
 
 class MeasuringError(Exception):
-    """Workers fail at the shortest of runs: it isn't the trials."""
+    """No worker can train even a short run, so the fault is not in a trial."""
 
 
 @dataclass
-class _Round:
-    """What the workers have said of one shape."""
+class _Reports:
+    """The workers' reports about one shape."""
 
     speeds: list[float] = field(default_factory=list)
+    """tokens per second"""
     troubles: list[str] = field(default_factory=list)
     infeasible: list[str] = field(default_factory=list)
 
@@ -51,17 +53,17 @@ def fit_horizon(
     say: Callable[[str], None],
     interrupted: Callable[[], int],
 ) -> Study:
-    """The study with its horizon in minutes fitted to these workers; any other study as it is.
+    """Return the study with its horizon in minutes fitted to these workers; other studies as they are.
 
-    Raises what `measure` does, and SpecError where the minutes are too few.
+    Raises what `measure` raises, and SpecError where the minutes are too few.
     """
     if provisional(study) is study:
         return study
     configs = shapes(study, vocab_size=dataset.vocab_size)
     speeds = measure(configs, pool, data=dataset.path, folder=folder, say=say, interrupted=interrupted)
-    made = fitted(study, speeds, DataFacts.of(dataset))
-    say(f"horizon: {next(fit_in_words(made))}")
-    return made
+    study = fitted(study, speeds, DataFacts.of(dataset))
+    say(f"horizon: {next(fit_in_words(study))}")
+    return study
 
 
 def measure(
@@ -73,38 +75,39 @@ def measure(
     say: Callable[[str], None],
     interrupted: Callable[[], int],
 ) -> list[ShapeSpeed]:
-    """Tokens/s of each config, the median over the workers; one that there is no memory for is left out.
+    """Return the tokens/s of each config, the median over the workers. Configs that don't fit into memory are left out.
 
-    `folder` is made for this and removed; no run of the pool may be under way. Raises KeyboardInterrupt when
-    `interrupted`, UserError for a worker's, and where there is memory for none, MeasuringError.
+    The pool must be idle. `folder` is created and removed. Raises KeyboardInterrupt when `interrupted`; UserError for a
+    worker's UserError, and if no config fits into memory; MeasuringError if no worker can train a config.
     """
-    say(f"measuring how fast trials are, for the horizon: {count(len(configs), 'shape')} for {STEPS} steps each")
+    say(f"measuring the speed of trials for the horizon: {count(len(configs), 'shape')}, {STEPS} steps each")
     shutil.rmtree(folder, ignore_errors=True)
-    found, limits = [], Limits()
+    speeds, limits = [], Limits()
     try:
         for number, config in enumerate(configs, start=1):
             name = f"width {config.n_embd}, depth {config.n_layer}"
-            heard = _race(_short(config), pool, limits, data=data, folder=folder / str(number), interrupted=interrupted)
-            if heard.speeds:
-                speed = statistics.median(heard.speeds)
-                found.append(ShapeSpeed(n_embd=config.n_embd, n_layer=config.n_layer, tokens_per_s=speed))
-                say(f"{number} of {len(configs)}: {name}: {speed:,.0f} tokens/s a worker")
-            elif heard.infeasible:
-                say(f"{number} of {len(configs)}: {name}: {heard.infeasible[0]}")
+            run_folder = folder / str(number)
+            reports = _race(_short(config), pool, limits, data=data, folder=run_folder, interrupted=interrupted)
+            if reports.speeds:
+                speed = statistics.median(reports.speeds)
+                speeds.append(ShapeSpeed(n_embd=config.n_embd, n_layer=config.n_layer, tokens_per_s=speed))
+                say(f"{number} of {len(configs)}: {name}: {speed:,.0f} tokens/s per worker")
+            elif reports.infeasible:
+                say(f"{number} of {len(configs)}: {name}: {reports.infeasible[0]}")
             else:
-                raise MeasuringError(f"no worker could train {name} for {STEPS} steps\n{heard.troubles[0]}")
+                raise MeasuringError(f"no worker could train {name} for {STEPS} steps\n{reports.troubles[0]}")
     except KeyboardInterrupt:
-        say("stopped while measuring: nothing is stored yet, the same command starts anew")
+        say("stopped while measuring; nothing is stored yet, so the same command starts again from the beginning")
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if not found:
-        raise UserError("horizon.minutes: there is memory for none of the study's trials; lower n_embd or block_size")
-    return found
+    if not speeds:
+        raise UserError("horizon.minutes: none of the study's trials fits into memory; lower n_embd or block_size")
+    return speeds
 
 
 def _short(config: TrainConfig) -> TrainConfig:
-    """The config for a few steps, whose losses nobody reads."""
+    """Return the config for a short run, whose losses are not used."""
     return config.replace(
         max_iters=STEPS,
         lr_decay_iters=STEPS,
@@ -117,15 +120,15 @@ def _short(config: TrainConfig) -> TrainConfig:
 
 def _race(
     config: TrainConfig, pool: Pool, limits: Limits, *, data: Path, folder: Path, interrupted: Callable[[], int]
-) -> _Round:
-    """The same run on every worker at once."""
-    heard = _Round()
+) -> _Reports:
+    """Run the same config on every worker at once and collect their reports."""
+    reports = _Reports()
     waiting: dict[int, Job] = {}
 
     def start(run: int, device: str) -> None:
         waiting[run] = Job(
             run=run,
-            attempt=0,  # the study's own count from 1
+            attempt=0,  # a study's runs count from 1
             config=config,
             data=data,
             out=folder / str(run),
@@ -145,27 +148,27 @@ def _race(
             match message:
                 case PointMessage(point=point):
                     if point.step == STEPS and point.tokens_per_s is not None:
-                        heard.speeds.append(point.tokens_per_s)
+                        reports.speeds.append(point.tokens_per_s)
                     pool.answer(message.run, Answer.STOP if point.step >= STEPS else Answer.GO)
                     continue
                 case Crashed(text=text, user_error=True):
                     raise UserError(text)
                 case Crashed(text=text) | Died(text=text):
-                    heard.troubles.append(text)
+                    reports.troubles.append(text)
                 case Finished(result=Result(outcome="oom") as result):
                     assert result.batch_size is not None
                     if limits.ran_out(config, job.device, batch_size=result.batch_size):
                         start(message.run, job.device)
                         continue
-                    heard.infeasible.append(result.reason)
+                    reports.infeasible.append(result.reason)
                 case Finished(result=result):
                     if result.outcome == "infeasible":
-                        heard.infeasible.append(result.reason)
+                        reports.infeasible.append(result.reason)
                     elif result.outcome == "diverged":
-                        heard.troubles.append(result.reason)
+                        reports.troubles.append(result.reason)
             del waiting[message.run]
         if interrupted():
             for run in waiting:
                 pool.kill(run)
             raise KeyboardInterrupt
-    return heard
+    return reports

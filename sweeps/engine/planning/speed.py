@@ -1,7 +1,7 @@
-"""How fast a worker trains, estimated: FLOPs over FLOP/s.
+"""Speed of a worker, estimated as FLOPs over FLOP/s.
 
-The FLOPs are exact (6*N + 12*L*C*T a trained token, a third of that an evaluated one). The FLOP/s are an assumption:
-half of a card's dense peak, or on a CPU a share of the measured peak that falls with the width.
+The FLOPs are exact: 6*N + 12*L*C*T per trained token, and a third of that per evaluated token. The FLOP/s are an
+assumption: half of a card's dense peak, or on a CPU a share of the measured peak that grows with the width.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from trainer.machine.device import Device
 from trainer.model.size import flops_per_token
 
 Shape = tuple[int, int]
-"""n_layer, n_embd"""
+"""n_layer and n_embd"""
 CUDA_EFFICIENCY = 0.5
-"""Share of a card's dense peak that a trial reaches; a narrow model on a large card reaches less."""
+"""Share of a card's dense peak that a trial reaches. A narrow model on a large card reaches less."""
 CPU_EFFICIENCY, CPU_HALF_WIDTH = 0.75, 40
-"""A step of width C reaches 0.75*C/(C + 40) of the peak of a large product. Measured on one core (AVX2, float32,
-dropout 0): .27 to .31 at width 32, .46 to .56 at 64, .62 to .73 at 128, .66 to .70 at 256. Whole runs of the trainer
-took .85 to 1.4 times what this says."""
+"""A step of width C reaches 0.75*C/(C + 40) of the peak of a large matrix product. Measured on one core (AVX2, float32,
+dropout 0): 0.27 to 0.31 at width 32, 0.46 to 0.56 at 64, 0.62 to 0.73 at 128, 0.66 to 0.70 at 256. Whole runs of the
+trainer took 0.85 to 1.4 times the estimated time."""
 CPU_DROPOUT = 0.93
-"""Speed with any dropout, against none: measured .94 at .2 and width 128."""
+"""Speed with dropout relative to no dropout. Measured: 0.94 at dropout 0.2 and width 128."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """What one worker does in a second."""
+    """The speed of one worker on one device."""
 
     device: Device
     share: float
-    """of a device, or of a core"""
+    """share of the device, or of a core, that the worker has"""
     data: DataFacts
     dtype: str
     fit: Fit | None = None
-    """of a horizon in minutes whose workers were measured: with the most dropout that the study uses"""
+    """the fitted horizon in minutes, whose speeds were measured with the most dropout that the study uses"""
     seen: Mapping[Shape, float] = field(default_factory=dict)
-    """tokens/s that a worker reached in earlier runs (`seen`)"""
+    """tokens/s per worker in earlier runs (see the function `seen`)"""
 
     def tokens_per_s(self, config: TrainConfig) -> float | None:
-        """Trained on, as measured or estimated; None where the device's peak for this precision isn't known."""
+        """Return the training speed, measured or estimated; None where the device's peak at `dtype` is unknown."""
         if self.fit is not None:
             return speed_of(self.fit.speeds, config)
         if known := self.seen.get((config.n_layer, config.n_embd)):
@@ -62,22 +62,22 @@ class Speed:
         return efficiency * self.share * self.device.peak / flops_per_token(config)
 
     def measured(self, config: TrainConfig) -> bool:
-        """Whether it is no estimate."""
+        """Whether the speed of `config` was measured rather than estimated."""
         return self.fit is not None or (config.n_layer, config.n_embd) in self.seen
 
     def seconds(self, config: TrainConfig) -> float | None:
-        """A run of `config`: its training, and its evaluations at a third of a trained token's cost."""
+        """Return the seconds of a run; see `seconds_at`. None where the speed is unknown."""
         speed = self.tokens_per_s(config)
         return None if speed is None else seconds_at(speed, config, self.data)
 
 
 def seconds_at(tokens_per_s: float, config: TrainConfig, data: DataFacts) -> float:
-    """A run that trains so fast: its training, and its evaluations at a third of a trained token's cost."""
+    """Return the seconds of a run: its training, and its evaluations at a third of the cost of a trained token."""
     return (config.max_iters * config.tokens_per_iter + evaluated_tokens(config, data) / 3) / tokens_per_s
 
 
 def evaluated_tokens(config: TrainConfig, data: DataFacts) -> int:
-    """Tokens that a run of `config` is evaluated on in all."""
+    """Return the tokens of all evaluations of a run of `config`."""
     evaluations = math.ceil(config.max_iters / config.eval_interval) + 1
     train, val = (windows(split, config) for split in (data.train_tokens, data.val_tokens))
     small = min(config.windows, train) + min(config.windows, val)
@@ -85,12 +85,12 @@ def evaluated_tokens(config: TrainConfig, data: DataFacts) -> int:
 
 
 def windows(tokens: int, config: TrainConfig) -> int:
-    """Windows of block_size tokens and their targets that a split of `tokens` holds."""
+    """Return the windows, block_size tokens and their targets, in a split of `tokens`."""
     return max(0, (tokens - 1) // config.block_size)
 
 
 def makespan(seconds: Sequence[float | None], *, workers: int) -> float | None:
-    """Time until the last of these runs ends, each started in order by the first worker that is free."""
+    """Return the time until the last run ends; runs start in order on the first free worker. None if one is unknown."""
     free = [0.0] * workers
     for cost in seconds:
         if cost is None:
@@ -100,7 +100,7 @@ def makespan(seconds: Sequence[float | None], *, workers: int) -> float | None:
 
 
 def share_of(study: Study, device: Device, workers: int) -> float:
-    """What a worker has: part of a card that several share; a core of its own, or less where there are fewer."""
+    """Return a worker's share of its card, or of a core if there are fewer cores than workers."""
     if device.kind == "cuda":
         listed = study.workers.devices
         return 1.0 if listed == "auto" else len(set(listed)) / len(listed)
@@ -108,13 +108,15 @@ def share_of(study: Study, device: Device, workers: int) -> float:
 
 
 def seen(runs: Iterable[Run], config: TrainConfig, *, device: str) -> dict[Shape, float]:
-    """Tokens/s by depth and width of the runs that were trained on a `device` ("cpu", "cuda") in the batches of
-    `config`: of each run the median over its evaluations, of these the median."""
-    shape = ("block_size", "batch_size", "gradient_accumulation_steps")
+    """Return the tokens/s by shape of the runs on a `device` ("cpu" or "cuda") with the context and batch of `config`.
+
+    They are medians over runs of the median over a run's evaluations.
+    """
+    settings = ("block_size", "batch_size", "gradient_accumulation_steps")
     by_shape: dict[Shape, list[float]] = defaultdict(list)
     for run in runs:
-        alike = all(getattr(run.config, name) == getattr(config, name) for name in shape)
+        alike = all(getattr(run.config, name) == getattr(config, name) for name in settings)
         speeds = [point.tokens_per_s for point in run.points if point.tokens_per_s]
         if alike and speeds and run.device.partition(":")[0] == device:
             by_shape[run.config.n_layer, run.config.n_embd].append(statistics.median(speeds))
-    return {each: statistics.median(speeds) for each, speeds in by_shape.items()}
+    return {shape: statistics.median(speeds) for shape, speeds in by_shape.items()}

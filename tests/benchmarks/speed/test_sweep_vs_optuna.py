@@ -100,7 +100,7 @@ class TestTheEvaluator:
         losses = []
         for start in range(0, 150 * 8, 8):
             x, y = (torch.from_numpy(tokens[start + by : start + by + 8].astype(np.int64))[None] for by in (0, 1))
-            losses.append(nn.functional.cross_entropy(model.eval().logits(x)[0], y[0]).item())
+            losses.append(nn.functional.cross_entropy(model.lm_head(model.eval().hidden(x))[0], y[0]).item())
         found = sweep_vs_optuna.full_loss(model.train(), tmp_path, CONFIG)
         assert found == pytest.approx(sum(losses) / 150, rel=1e-5)
 

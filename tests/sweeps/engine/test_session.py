@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from sweeps.engine import provenance, session
+from sweeps.paths import StudyPaths
 from sweeps.store.records import DataFacts
 from tests.helpers import small_sweep
 from trainer.machine.device import Device, named
@@ -21,6 +25,20 @@ def test_a_study_is_kept_with_its_plans_times(monkeypatch: pytest.MonkeyPatch) -
     n = 257 * 16 + 12 * 16**2 + 2 * 16 + 16
     flops = (6 * n + 12 * 16 * 16) * (640 + (84 + 62) * 16 / 3)
     assert f", {flops / (0.75 * 16 / 56 * 1e7):.0f} s a run of the baseline" in found["estimated at the start"]
+
+
+def test_data_is_prepared_by_as_many_threads_as_there_are_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+
+    def prepare(*_: object, **options: Any) -> None:
+        threads.append(options["threads"])
+
+    monkeypatch.setattr(session, "prepare", prepare)
+    monkeypatch.setattr(session, "cpu_cores", lambda: 3)
+    session.prepare_data(small_sweep.study(), StudyPaths(tmp_path), progress=lambda _: None)
+    assert threads == [3]
 
 
 def test_a_card_is_known_by_the_name_that_the_system_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:

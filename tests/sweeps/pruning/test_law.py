@@ -1,4 +1,4 @@
-"""The law of a curve: its schedule against sums iteration by iteration, its fit against curves and least squares."""
+"""The law of a curve: its schedule against sums over iterations, its fit against known curves and least squares."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLAT = Prior(mean=np.zeros(2), precision=np.zeros((2, 2)))
 
 
 def summed(config: TrainConfig) -> tuple[list[float], list[float]]:
-    """x and z after each iteration, by the definition's sums over iterations."""
+    """Return x and z after each iteration, by the definition's sums over iterations."""
     rates = [lr_at(step, config) for step in range(config.max_iters + 1)]
     s1 = [math.fsum(rates[:t]) for t in range(len(rates))]
     z = []
@@ -30,7 +30,7 @@ def summed(config: TrainConfig) -> tuple[list[float], list[float]]:
             max(rates[k - 1] - rates[k], 0.0) * -math.expm1(-(s1[t] - s1[k]) / (0.05 * s1[-1])) for k in range(1, t + 1)
         )
         z.append(math.fsum(terms) / max(rates))
-    return [each / s1[-1] for each in s1], z
+    return [spent / s1[-1] for spent in s1], z
 
 
 @pytest.mark.parametrize(("warmup", "least", "warm"), [(0, 0.0, 0), (20, 1e-4, 2), (37, 0.0, 4), (80, 5e-4, 8)])
@@ -62,21 +62,21 @@ def test_the_warm_up_is_over_at_the_first_peak(rates: list[float], warm: int) ->
 
 
 def test_a_constant_rate_is_assumed_where_none_is_known() -> None:
-    assumed, given_ = Schedule.constant(8), Schedule.of([3e-4] * 9)
-    assert assumed.progress == pytest.approx(given_.progress)
+    assumed, constant = Schedule.constant(8), Schedule.of([3e-4] * 9)
+    assert assumed.progress == pytest.approx(constant.progress)
     assert not assumed.annealing.any()
-    assert not given_.annealing.any()
-    assert (assumed.warm, assumed.known, given_.known) == (0, False, True)
+    assert not constant.annealing.any()
+    assert (assumed.warm, assumed.known, constant.known) == (0, False, True)
     assert Schedule.constant(0).end == 0
 
 
 @pytest.mark.parametrize("rates", [[], [0, 0], [1, -1], [1, math.nan], [math.inf], [[1, 2]]])
-def test_what_is_no_schedule_is_refused(rates: list[float]) -> None:
+def test_invalid_schedules_are_refused(rates: list[float]) -> None:
     with pytest.raises(ValueError, match="learning rates"):
         Schedule.of(rates)
 
 
-def test_fewer_evaluations_than_none_are_refused() -> None:
+def test_negative_evaluations_are_refused() -> None:
     with pytest.raises(ValueError, match="-1"):
         Schedule.constant(-1)
 
@@ -85,31 +85,31 @@ def test_fewer_evaluations_than_none_are_refused() -> None:
 def test_a_curve_of_the_law_is_fitted_back(index: int) -> None:
     schedule = cosine()
     losses = curve(schedule, alpha=ALPHAS[index], floor=3.1, height=0.4, gain=0.25)
-    found = fit([losses[:29]], [schedule])
-    assert found.weights[0].argmax() == index
-    assert found.coefficients[0, index] == pytest.approx([3.1, 0.4, 0.25], abs=1e-4)
-    forecast = found.forecast()
+    fitted = fit([losses[:29]], [schedule])
+    assert fitted.weights[0].argmax() == index
+    assert fitted.coefficients[0, index] == pytest.approx([3.1, 0.4, 0.25], abs=1e-4)
+    forecast = fitted.forecast()
     assert forecast.mean == pytest.approx(losses[-1:], abs=1e-4)
     assert forecast.low < losses[-1] < forecast.high
-    assert found.forecast(at=33).mean == pytest.approx(losses[33:34], abs=1e-4)
+    assert fitted.forecast(at=33).mean == pytest.approx(losses[33:34], abs=1e-4)
 
 
 def test_without_a_prior_it_is_weighted_least_squares() -> None:
     schedule = cosine()
     losses = curve(schedule) + np.random.default_rng(1).normal(0, 0.02, 41)
-    found = fit([losses[:31]], [schedule], prior=FLAT)
+    fitted = fit([losses[:31]], [schedule], prior=FLAT)
     used = slice(max(schedule.warm, 1), 31)
     x, z = schedule.progress[used], schedule.annealing[used]
     squares = []
     for index, alpha in enumerate(ALPHAS):
         rows = np.stack([np.ones_like(x), x**-alpha - 1, -z], axis=1)
         exact = np.linalg.lstsq(x[:, None] * rows, x * losses[used])[0]  # a count of x**2 is a factor x in the row
-        assert found.coefficients[0, index] == pytest.approx(exact, rel=1e-6)
+        assert fitted.coefficients[0, index] == pytest.approx(exact, rel=1e-6)
         squares.append((x**2 * (losses[used] - rows @ exact) ** 2).sum())
-    assert found.seen.tolist() == [len(x)]
+    assert fitted.seen.tolist() == [len(x)]
     error = math.sqrt(min(squares) / (x**2).sum() * len(x) / (len(x) - 3))
-    assert found.error == pytest.approx([error], rel=1e-6)
-    assert np.argsort(-found.weights[0]).tolist() == np.argsort(squares).tolist()
+    assert fitted.error == pytest.approx([error], rel=1e-6)
+    assert np.argsort(-fitted.weights[0]).tolist() == np.argsort(squares).tolist()
 
 
 def test_a_sure_prior_decides() -> None:
@@ -123,16 +123,16 @@ def test_a_prior_learnt_from_a_study_helps_early() -> None:
     rng = np.random.default_rng(5)
     schedules = [cosine(warm=warm) for warm in rng.uniform(0.02, 0.1, 30)]
     losses = [
-        curve(each, height=rng.normal(0.5, 0.05), gain=rng.normal(0.6, 0.03)) + rng.normal(0, 0.005, 41)
-        for each in schedules
+        curve(schedule, height=rng.normal(0.5, 0.05), gain=rng.normal(0.6, 0.03)) + rng.normal(0, 0.005, 41)
+        for schedule in schedules
     ]
     known = fit(losses[:10], schedules[:10])
     prior = Prior.learnt(known)
     assert prior.mean.shape == (7, 2)
     middle = int(np.abs(ALPHAS - 0.5).argmin())
     assert prior.mean[middle] == pytest.approx([0.5, 0.6], abs=0.05)
-    early = [each[:13] for each in losses[10:]]
-    finals = np.array([each[-1] for each in losses[10:]])
+    early = [whole[:13] for whole in losses[10:]]
+    finals = np.array([whole[-1] for whole in losses[10:]])
     informed = fit(early, schedules[10:], prior=prior).forecast().mean - finals
     alone = fit(early, schedules[10:]).forecast().mean - finals
     assert np.abs(informed).mean() < 0.3 * np.abs(alone).mean()
@@ -148,18 +148,18 @@ def test_an_expected_sum_is_that_of_draws_of_the_law() -> None:
     """Mean and sd against draws of alpha, then of coefficients, put into the law's formula."""
     schedule = cosine()
     losses = curve(schedule) + np.random.default_rng(2).normal(0, 0.03, 41)
-    found = fit([losses[:25]], [schedule])
+    fitted = fit([losses[:25]], [schedule])
     rng = np.random.default_rng(3)
     drawn = []
-    for index in rng.choice(len(ALPHAS), 20_000, p=found.weights[0]):
-        spread = np.linalg.cholesky(found.covariance[0, index])
-        floor, height, gain = found.coefficients[0, index] + spread @ rng.normal(size=3)
+    for index in rng.choice(len(ALPHAS), 20_000, p=fitted.weights[0]):
+        spread = np.linalg.cholesky(fitted.covariance[0, index])
+        floor, height, gain = fitted.coefficients[0, index] + spread @ rng.normal(size=3)
         x, z = schedule.progress[[30, 40]], schedule.annealing[[30, 40]]
         at = floor + height * (x ** -ALPHAS[index] - 1) - gain * z
         drawn.append(at[0] - at[1])
     shares = np.zeros((1, 41))
     shares[0, [30, 40]] = 1, -1
-    mean, sd = found.expected(shares)
+    mean, sd = fitted.expected(shares)
     assert mean == pytest.approx([np.mean(drawn)], abs=3 * np.std(drawn) / 100)
     assert sd == pytest.approx([np.std(drawn)], rel=0.03)
 
@@ -168,25 +168,31 @@ def test_an_expected_sum_is_that_of_draws_of_the_law() -> None:
     ("kind", "seen", "least", "most"), [("law", 29, 0.88, 1.0), ("law", 37, 0.85, 0.97), ("waits", 29, 0.8, 1.0)]
 )
 def test_forecasts_cover_about_as_they_say(kind: str, seen: int, least: float, most: float) -> None:
-    """90 % intervals on 200 curves of the law, and on ones that wait at the start, which it has no word for."""
+    """90 % intervals on 200 curves of the law, and on curves that wait at the start, which the law can't express."""
     rng = np.random.default_rng(7)
     schedules = [cosine(warm=warm, ratio=ratio) for warm, ratio in zip(*rng.uniform(0.01, 0.2, (2, 200)), strict=True)]
-    losses = np.stack([curve(each, alpha=rng.uniform(0.3, 0.7), height=rng.uniform(0.1, 1)) for each in schedules])
+    losses = np.stack(
+        [curve(schedule, alpha=rng.uniform(0.3, 0.7), height=rng.uniform(0.1, 1)) for schedule in schedules]
+    )
     if kind == "waits":
         losses = np.minimum(losses, losses[:, 5:12].min(axis=1, keepdims=True))
     losses += rng.normal(0, 0.01, losses.shape)
-    found = fit(list(losses[:, :seen]), schedules).forecast()
-    covered = (found.low < losses[:, -1]) & (losses[:, -1] < found.high)
+    forecast = fit(list(losses[:, :seen]), schedules).forecast()
+    covered = (forecast.low < losses[:, -1]) & (losses[:, -1] < forecast.high)
     assert least <= covered.mean() <= most
 
 
 def test_many_curves_are_fitted_as_each_alone() -> None:
     rng = np.random.default_rng(4)
     schedules = [cosine(), cosine(evaluations=25, warm=0.2), Schedule.constant(60), cosine()]
-    losses = [(curve(each) + rng.normal(0, 0.01, each.end + 1))[:n] for each, n in zip(schedules, (41, 20, 33, 3))]  # noqa: B905
+    lengths = (41, 20, 33, 3)
+    losses = [
+        (curve(schedule) + rng.normal(0, 0.01, schedule.end + 1))[:length]
+        for schedule, length in zip(schedules, lengths, strict=True)
+    ]
     together = fit(losses, schedules).forecast()
-    for index, (each, schedule) in enumerate(zip(losses, schedules, strict=True)):
-        alone = fit([each], [schedule]).forecast()
+    for index, (seen, schedule) in enumerate(zip(losses, schedules, strict=True)):
+        alone = fit([seen], [schedule]).forecast()
         for name in ("mean", "low", "high"):
             assert getattr(together, name)[index] == pytest.approx(getattr(alone, name)[0], nan_ok=True)
     assert np.isnan(together.mean).tolist() == [False, False, False, True]
@@ -216,16 +222,16 @@ def test_gaps_the_start_and_the_warm_up_are_left_out() -> None:
     assert fit([gaps], [schedule]).seen.tolist() == [23]
 
 
-def same(one: Law, other: Law) -> bool:
+def same(first: Law, second: Law) -> bool:
     fields = (field.name for field in dataclasses.fields(Law))
-    return all(np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True) for name in fields)
+    return all(np.array_equal(getattr(first, name), getattr(second, name), equal_nan=True) for name in fields)
 
 
 @pytest.mark.parametrize("losses", [[], [4.0], [4.0] * 4, [math.nan] * 41, [5, 4, 3, math.inf]])
 def test_too_little_to_fit_is_no_number(losses: list[float]) -> None:
-    found = fit([losses], [Schedule.constant(40)])
-    assert not found.fitted.any()
-    forecast = found.forecast()
+    fitted = fit([losses], [Schedule.constant(40)])
+    assert not fitted.fitted.any()
+    forecast = fitted.forecast()
     assert np.isnan([forecast.mean, forecast.low, forecast.high]).all()
 
 

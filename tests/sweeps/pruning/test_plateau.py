@@ -1,4 +1,4 @@
-"""The plateau test: verdicts on curves whose truth is known, its numbers by hand, and that nothing makes it raise."""
+"""The plateau test: verdicts on curves of known truth, numbers by hand, and that no curve makes it raise."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def with_gaps(losses: NDArray[np.float64], *gaps: int, value: float = math.nan) 
 
 
 def broken_through(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Stuck from evaluation 12 to 33, then falling fast."""
+    """Return the curve stuck from evaluation 12 to 33, then falling fast."""
     return held(losses, 12) - 0.02 * np.maximum(TIME - 33, 0)
 
 
@@ -66,13 +66,13 @@ VERDICTS: dict[str, tuple[Any, Schedule, CurveState]] = {
 
 
 @pytest.mark.parametrize("name", VERDICTS)
-def test_the_word(name: str) -> None:
+def test_the_state_of_a_curve(name: str) -> None:
     losses, schedule, word = VERDICTS[name]
-    found = verdict(losses, schedule)
-    assert found.word is word
-    assert found.schedule_known is schedule.known
-    assert (found.since is not None) is (word is CurveState.PLATEAU)
-    assert bool(found.reason) is (word is CurveState.UNDETERMINED)
+    result = verdict(losses, schedule)
+    assert result.word is word
+    assert result.schedule_known is schedule.known
+    assert (result.since is not None) is (word is CurveState.PLATEAU)
+    assert bool(result.reason) is (word is CurveState.UNDETERMINED)
 
 
 REASONS: dict[str, tuple[Any, Schedule, str]] = {
@@ -92,11 +92,11 @@ REASONS: dict[str, tuple[Any, Schedule, str]] = {
 
 
 @pytest.mark.parametrize("name", REASONS)
-def test_the_reason_for_not_knowing(name: str) -> None:
+def test_the_reason_for_being_undetermined(name: str) -> None:
     losses, schedule, reason = REASONS[name]
-    found = verdict(losses, schedule)
-    assert (found.word, found.reason, found.since) == (CurveState.UNDETERMINED, reason, None)
-    assert (found.expected is None) is (reason not in ("no drop to expect beyond the noise", "too close to call"))
+    result = verdict(losses, schedule)
+    assert (result.word, result.reason, result.since) == (CurveState.UNDETERMINED, reason, None)
+    assert (result.expected is None) is (reason not in ("no drop to expect beyond the noise", "too close to call"))
 
 
 def test_fourteen_evaluations_after_the_warm_up_will_do() -> None:
@@ -107,31 +107,31 @@ def test_fourteen_evaluations_after_the_warm_up_will_do() -> None:
 @pytest.mark.parametrize("since", [10, 15, 20, 25, 30])
 @pytest.mark.parametrize("seed", range(4))
 def test_since_is_where_it_got_stuck(since: int, seed: int) -> None:
-    found = verdict(noisy(held(CLEAN, since), 0.002, seed), COSINE)
-    assert found.word is CurveState.PLATEAU
-    assert found.since == pytest.approx(since, abs=4)
+    result = verdict(noisy(held(CLEAN, since), 0.002, seed), COSINE)
+    assert result.word is CurveState.PLATEAU
+    assert result.since == pytest.approx(since, abs=4)
 
 
 def test_the_numbers_of_a_curve_of_the_law() -> None:
-    """Expected is the true drop between the means, observed that between the medians; nothing else is uncertain."""
-    found = verdict(noisy(CLEAN, 1e-4), COSINE)
-    assert found.expected == pytest.approx(CLEAN[31:35].mean() - CLEAN[37:].mean(), abs=1e-3)
-    assert found.observed == pytest.approx(np.median(CLEAN[31:35]) - np.median(CLEAN[37:]), abs=3e-4)
-    assert found.expected_se is not None
-    assert found.expected_se < 1e-3
+    """The expected drop is the true one between the means, the observed drop is between the medians."""
+    result = verdict(noisy(CLEAN, 1e-4), COSINE)
+    assert result.expected == pytest.approx(CLEAN[31:35].mean() - CLEAN[37:].mean(), abs=1e-3)
+    assert result.observed == pytest.approx(np.median(CLEAN[31:35]) - np.median(CLEAN[37:]), abs=3e-4)
+    assert result.expected_se is not None
+    assert result.expected_se < 1e-3
 
 
 def test_the_interval_is_that_of_two_medians_in_the_noise() -> None:
     losses = noisy(CLEAN, 0.01)
-    found = verdict(losses, COSINE)
+    result = verdict(losses, COSINE)
     median = np.median(np.random.default_rng(0).normal(size=(200_000, 4)), axis=1).var()
     expected = 1.1 * evaluation_noise(losses[COSINE.warm :]) * math.sqrt(2 * median)
-    assert found.observed == pytest.approx(np.median(losses[31:35]) - np.median(losses[37:]))
-    assert found.se == pytest.approx(expected, rel=0.01)
-    assert found.observed is not None
-    assert found.se is not None
-    assert (found.low, found.high) == pytest.approx(
-        (found.observed - 1.645 * found.se, found.observed + 1.645 * found.se)
+    assert result.observed == pytest.approx(np.median(losses[31:35]) - np.median(losses[37:]))
+    assert result.se == pytest.approx(expected, rel=0.01)
+    assert result.observed is not None
+    assert result.se is not None
+    assert (result.low, result.high) == pytest.approx(
+        (result.observed - 1.645 * result.se, result.observed + 1.645 * result.se)
     )
 
 
@@ -139,21 +139,21 @@ def test_a_gap_makes_the_interval_wider() -> None:
     losses = noisy(CLEAN, 0.01)
     median = np.median(np.random.default_rng(0).normal(size=(200_000, 3)), axis=1).var()
     holed = with_gaps(losses, 32, 39)
-    found = verdict(holed, COSINE)
-    assert found.observed == pytest.approx(np.median(losses[[31, 33, 34]]) - np.median(losses[[37, 38, 40]]))
-    assert found.se == pytest.approx(1.1 * evaluation_noise(holed[COSINE.warm :]) * math.sqrt(2 * median), rel=0.01)
+    result = verdict(holed, COSINE)
+    assert result.observed == pytest.approx(np.median(losses[[31, 33, 34]]) - np.median(losses[[37, 38, 40]]))
+    assert result.se == pytest.approx(1.1 * evaluation_noise(holed[COSINE.warm :]) * math.sqrt(2 * median), rel=0.01)
 
 
 def test_a_plateau_tells_the_drop_that_is_missing_since() -> None:
-    found = verdict(noisy(held(CLEAN, 20), 1e-4), COSINE)
-    assert found.since is not None
-    first = slice(found.since, found.since + 4)
-    assert found.expected == pytest.approx(CLEAN[first].mean() - CLEAN[37:].mean(), rel=0.35)
-    assert found.observed == pytest.approx(np.median(held(CLEAN, 20)[first]) - CLEAN[20], abs=1e-3)
+    result = verdict(noisy(held(CLEAN, 20), 1e-4), COSINE)
+    assert result.since is not None
+    first = slice(result.since, result.since + 4)
+    assert result.expected == pytest.approx(CLEAN[first].mean() - CLEAN[37:].mean(), rel=0.35)
+    assert result.observed == pytest.approx(np.median(held(CLEAN, 20)[first]) - CLEAN[20], abs=1e-3)
 
 
 def simulated(draw: Callable[[NDArray[np.float64], int], NDArray[np.float64]], sigma: float) -> list[CurveVerdict]:
-    """Verdicts on 150 curves, each ending between evaluation 24 and 40."""
+    """Return verdicts on 150 curves, which end between evaluation 24 and 40."""
     rng = np.random.default_rng(11)
     losses, schedules = [], []
     for _ in range(150):
@@ -168,22 +168,22 @@ def simulated(draw: Callable[[NDArray[np.float64], int], NDArray[np.float64]], s
 
 @pytest.mark.parametrize(("sigma", "least"), [(0.001, 0.95), (0.003, 0.95), (0.01, 0.8), (0.03, 0.5)])
 def test_alarms_are_true(sigma: float, least: float) -> None:
-    improving = [found.word for found in simulated(lambda clean, since: clean, sigma)]
-    stuck = [found.word for found in simulated(held, sigma)]
+    improving = [result.word for result in simulated(lambda clean, since: clean, sigma)]
+    stuck = [result.word for result in simulated(held, sigma)]
     assert improving.count(CurveState.PLATEAU) <= 0.02 * len(improving)
     assert stuck.count(CurveState.PLATEAU) >= least * len(stuck)
     assert stuck.count(CurveState.IMPROVING) <= 0.03 * len(stuck)
 
 
-def test_many_are_judged_as_each_alone() -> None:
+def test_many_curves_are_judged_like_one() -> None:
     cases = [(losses, schedule) for losses, schedule, _ in [*VERDICTS.values(), *REASONS.values()]]
     cases.append((noisy(curve(cosine(evaluations=90)), 0.01)[:70], cosine(evaluations=90)))
     together = verdicts([losses for losses, _ in cases], [schedule for _, schedule in cases])
-    for found, (losses, schedule) in zip(together, cases, strict=True):
+    for result, (losses, schedule) in zip(together, cases, strict=True):
         alone = verdict(losses, schedule)
-        assert (found.word, found.since, found.reason) == (alone.word, alone.since, alone.reason)
-        assert (found.expected is None) is (alone.expected is None)
-        assert found.expected is None or found.expected == pytest.approx(alone.expected, rel=1e-6, abs=1e-9)
+        assert (result.word, result.since, result.reason) == (alone.word, alone.since, alone.reason)
+        assert (result.expected is None) is (alone.expected is None)
+        assert result.expected is None or result.expected == pytest.approx(alone.expected, rel=1e-6, abs=1e-9)
     assert verdicts([], []) == []
 
 
@@ -204,12 +204,12 @@ ANY = st.one_of(st.floats(0, 12), st.floats(), st.just(4.0))
 @example(losses=[0.0] * 41, schedule=Schedule.of([1, *[0] * 40]))
 @example(losses=[1e308, -1e308] * 20, schedule=COSINE)
 def test_nothing_makes_it_raise(losses: list[float], schedule: Schedule) -> None:
-    found = verdict(losses, schedule)
-    usable = sum(math.isfinite(each) for each in losses[max(schedule.warm, 1) :])
-    assert usable >= 14 or found.word is CurveState.UNDETERMINED
-    numbers = (found.expected, found.expected_se, found.observed, found.se, found.low, found.high)
-    assert all(each is None or math.isfinite(each) for each in numbers)
-    assert found.since is None or 0 < found.since <= len(losses) - WINDOW
+    result = verdict(losses, schedule)
+    usable = sum(math.isfinite(loss) for loss in losses[max(schedule.warm, 1) :])
+    assert usable >= 14 or result.word is CurveState.UNDETERMINED
+    numbers = (result.expected, result.expected_se, result.observed, result.se, result.low, result.high)
+    assert all(number is None or math.isfinite(number) for number in numbers)
+    assert result.since is None or 0 < result.since <= len(losses) - WINDOW
 
 
 @given(
@@ -245,38 +245,38 @@ def test_noise_by_hand() -> None:
 
 
 def test_noise_of_white_noise_is_its_sd() -> None:
-    """Within 5 % on 5000 evaluations, to 15 % in the mean over 300 curves of 40; a smooth curve adds next to none."""
+    """Within 5 % on 5000 evaluations, and 15 % in the mean over 300 curves of 40; a smooth curve adds hardly any."""
     rng = np.random.default_rng(0)
     assert evaluation_noise(rng.normal(4, 0.02, 5000)) == pytest.approx(0.02, rel=0.05)
-    found = evaluation_noise(CLEAN[2:] + rng.normal(0, 0.02, (300, 39)))
-    assert np.mean(found) == pytest.approx(0.02, rel=0.15)
+    sigmas = evaluation_noise(CLEAN[2:] + rng.normal(0, 0.02, (300, 39)))
+    assert np.mean(sigmas) == pytest.approx(0.02, rel=0.15)
 
 
 @given(st.lists(st.lists(ANY, min_size=7, max_size=7), min_size=1, max_size=4))
 def test_noise_of_many_is_that_of_each(rows: list[list[float]]) -> None:
-    found = evaluation_noise(np.array(rows))
-    for sigma, row in zip(np.atleast_1d(found), rows, strict=True):
-        good = [each if abs(each) < 1e9 else math.nan for each in row]
+    sigmas = evaluation_noise(np.array(rows))
+    for sigma, row in zip(np.atleast_1d(sigmas), rows, strict=True):
+        good = [loss if abs(loss) < 1e9 else math.nan for loss in row]
         second = [abs(a - 2 * b + c) for a, b, c in zip(good, good[1:], good[2:], strict=False)]
-        known = [each for each in second if not math.isnan(each)]
+        known = [difference for difference in second if not math.isnan(difference)]
         expected = 1.4826 * statistics.median(known) / math.sqrt(6) if known else math.nan
         assert sigma == pytest.approx(expected, rel=1e-6, abs=1e-6, nan_ok=True)
 
 
 def test_slope_of_a_straight_line() -> None:
-    found = slope(6 - 0.02 * TIME, iterations=50)
-    assert found is not None
-    assert (found.value, found.low, found.high) == pytest.approx((-0.4, -0.4, -0.4))
+    line = slope(6 - 0.02 * TIME, iterations=50)
+    assert line is not None
+    assert (line.value, line.low, line.high) == pytest.approx((-0.4, -0.4, -0.4))
 
 
 @given(seed=st.integers(0, 50), gaps=st.sets(st.integers(31, 40), max_size=6))
 def test_slope_is_that_of_least_squares(seed: int, gaps: set[int]) -> None:
     losses = with_gaps(noisy(CLEAN, 0.01, seed), *gaps)
-    found = slope(losses, iterations=250)
-    there = [n for n in range(31, 41) if n not in gaps]
-    exact = stats.linregress([n * 0.25 for n in there], losses[there])
-    reach = stats.t.ppf(0.95, len(there) - 2) * exact.stderr
-    assert found == Slope(
+    line = slope(losses, iterations=250)
+    present = [n for n in range(31, 41) if n not in gaps]
+    exact = stats.linregress([n * 0.25 for n in present], losses[present])
+    reach = stats.t.ppf(0.95, len(present) - 2) * exact.stderr
+    assert line == Slope(
         value=pytest.approx(exact.slope),
         low=pytest.approx(exact.slope - reach),
         high=pytest.approx(exact.slope + reach),
@@ -288,6 +288,6 @@ def test_two_evaluations_have_no_slope(losses: list[float]) -> None:
     assert slope(losses, iterations=10) is None
 
 
-def test_evaluations_lie_apart() -> None:
-    with pytest.raises(ValueError, match="not 0"):
+def test_evaluations_must_lie_apart() -> None:
+    with pytest.raises(ValueError, match="iterations=0"):
         slope(CLEAN, iterations=0)

@@ -1,4 +1,4 @@
-"""PlateauPruner in an Optuna study of its own, without the rest of the project."""
+"""PlateauPruner in a plain Optuna study, without the rest of the project."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KNOB = FloatDistribution(0, 1)
 
 
 def objective(trial: Trial, *, rates: list[float] | None = RATES) -> float:
-    """Falls to where the knob says; reports as the documentation does."""
+    """Fall to a loss that the knob sets, and report as the pruner's documentation says."""
     final = 3 + 4 * trial.suggest_float("knob", 0, 1) ** 2
     if rates:
         trial.set_user_attr("lr", rates)
@@ -46,38 +46,38 @@ def study(**settings: float) -> optuna.Study:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_it_saves_work_and_keeps_the_best(known: bool) -> None:
-    made = study(sentinel=0.0)
-    made.optimize(lambda trial: objective(trial, rates=RATES if known else None), n_trials=25)
-    pruned = made.get_trials(states=(TrialState.PRUNED,))
+    search = study(sentinel=0.0)
+    search.optimize(lambda trial: objective(trial, rates=RATES if known else None), n_trials=25)
+    pruned = search.get_trials(states=(TrialState.PRUNED,))
     assert len(pruned) >= 10
-    assert min(trial.params["knob"] for trial in made.trials) == made.best_params["knob"]
+    assert min(trial.params["knob"] for trial in search.trials) == search.best_params["knob"]
     for trial in pruned:
-        noted = trial.user_attrs["pruned"]
-        assert noted["evaluation"] == trial.last_step
-        assert noted["val_loss"] == trial.intermediate_values[noted["evaluation"]]
-        assert noted["schedule_known"] is known
-        assert noted["chance"] < noted["epsilon"]
-        assert noted["low"] < noted["predicted"]["mean"] < noted["high"]
+        numbers = trial.user_attrs["pruned"]
+        assert numbers["evaluation"] == trial.last_step
+        assert numbers["val_loss"] == trial.intermediate_values[numbers["evaluation"]]
+        assert numbers["schedule_known"] is known
+        assert numbers["chance"] < numbers["epsilon"]
+        assert numbers["low"] < numbers["predicted"]["mean"] < numbers["high"]
         assert "sentinel" not in trial.user_attrs
 
 
 def test_sentinels_go_on_and_are_noted_once() -> None:
-    made = study(sentinel=1.0)
-    made.optimize(objective, n_trials=25)
-    assert not made.get_trials(states=(TrialState.PRUNED,))
-    noted = [trial.user_attrs["sentinel"] for trial in made.trials if "sentinel" in trial.user_attrs]
-    assert len(noted) >= 10
-    bare = study(sentinel=0.0)
-    bare.optimize(objective, n_trials=25)
-    first = next(trial for trial in bare.trials if trial.state is TrialState.PRUNED)
-    assert made.trials[first.number].user_attrs["sentinel"]["evaluation"] == first.last_step
+    search = study(sentinel=1.0)
+    search.optimize(objective, n_trials=25)
+    assert not search.get_trials(states=(TrialState.PRUNED,))
+    sentinels = [trial for trial in search.trials if "sentinel" in trial.user_attrs]
+    assert len(sentinels) >= 10
+    without = study(sentinel=0.0)
+    without.optimize(objective, n_trials=25)
+    first = next(trial for trial in without.trials if trial.state is TrialState.PRUNED)
+    assert search.trials[first.number].user_attrs["sentinel"]["evaluation"] == first.last_step
 
 
-def test_one_in_so_many_is_spared_by_its_number() -> None:
-    made = study(sentinel=0.4)
-    made.optimize(objective, n_trials=40)
-    spared = [trial.number for trial in made.trials if "sentinel" in trial.user_attrs]
-    stopped = [trial.number for trial in made.trials if trial.state is TrialState.PRUNED]
+def test_a_share_of_trials_is_spared_by_their_number() -> None:
+    search = study(sentinel=0.4)
+    search.optimize(objective, n_trials=40)
+    spared = [trial.number for trial in search.trials if "sentinel" in trial.user_attrs]
+    stopped = [trial.number for trial in search.trials if trial.state is TrialState.PRUNED]
     assert spared
     assert stopped
     for number in (*spared, *stopped):
@@ -86,29 +86,29 @@ def test_one_in_so_many_is_spared_by_its_number() -> None:
 
 
 def test_it_compares_with_all_that_have_ended_in_a_loss_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, seen = study(), list[int]()
+    search, seen = study(), list[int]()
 
-    def noted(self: PlateauPruner, trial: FrozenTrial, others: Sequence[FrozenTrial]) -> Decision:
+    def recorded(self: PlateauPruner, trial: FrozenTrial, others: Sequence[FrozenTrial]) -> Decision:
         seen[:] = [other.number for other in others]
         return Decision(evaluation=0)
 
-    monkeypatch.setattr(PlateauPruner, "decide", noted)
-    trials = [made.ask() for _ in range(5)]
+    monkeypatch.setattr(PlateauPruner, "decide", recorded)
+    trials = [search.ask() for _ in range(5)]
     for trial in trials:
         trial.report(1.0, step=0)
-    made.tell(trials[0], 1.0)
-    made.tell(trials[1], state=TrialState.PRUNED)
-    made.tell(trials[2], state=TrialState.FAIL)
+    search.tell(trials[0], 1.0)
+    search.tell(trials[1], state=TrialState.PRUNED)
+    search.tell(trials[2], state=TrialState.FAIL)
     assert not trials[3].should_prune()
     assert seen == [0, 1]
-    made.pruner.prune(made, made.trials[0])  # asked after its end
+    search.pruner.prune(search, search.trials[0])  # asked after its end
     assert seen == [1]
 
 
 def test_two_losses_that_are_no_numbers_end_a_trial_and_one_does_not() -> None:
-    made = study(sentinel=1.0)  # which spares none of these
+    search = study(sentinel=1.0)  # spares no diverged trial
     for losses, ends in (([7.0, math.nan], False), ([7.0, math.nan, math.nan], True), ([7.0, 9.0, 9.5], True)):
-        trial = made.ask()
+        trial = search.ask()
         assert not trial.should_prune()  # nothing to decide on yet
         for step, loss in enumerate(losses):
             trial.report(loss, step=step)
@@ -116,15 +116,15 @@ def test_two_losses_that_are_no_numbers_end_a_trial_and_one_does_not() -> None:
 
 
 def test_a_study_that_maximises_is_refused() -> None:
-    made = optuna.create_study(direction="maximize", pruner=PlateauPruner())
-    trial = made.ask()
+    search = optuna.create_study(direction="maximize", pruner=PlateauPruner())
+    trial = search.ask()
     trial.report(1.0, step=0)
     with pytest.raises(ValueError, match="minimised"):
         trial.should_prune()
 
 
 def test_choices_are_places_too() -> None:
-    made = study(sentinel=0.0)
+    search = study(sentinel=0.0)
 
     def chosen(trial: Trial) -> float:
         width = trial.suggest_categorical("width", [32, 64, 128])
@@ -135,9 +135,9 @@ def test_choices_are_places_too() -> None:
                 raise optuna.TrialPruned
         return 3 + 64 / width
 
-    made.optimize(chosen, n_trials=25)
-    assert made.get_trials(states=(TrialState.PRUNED,))
-    assert np.isclose(made.best_value, 3.5)
+    search.optimize(chosen, n_trials=25)
+    assert search.get_trials(states=(TrialState.PRUNED,))
+    assert np.isclose(search.best_value, 3.5)
 
 
 def falling(final: float, *, end: int = E) -> list[float]:
@@ -145,15 +145,15 @@ def falling(final: float, *, end: int = E) -> list[float]:
 
 
 def frozen(losses: Sequence[float], state: TrialState, *, knob: float = 0.5, **changes: Any) -> FrozenTrial:
-    """A trial in that state; a complete one was told its last loss."""
-    given: dict[str, Any] = {
+    """Return a trial in this state; the value of a complete trial is its last loss."""
+    settings: dict[str, Any] = {
         "value": losses[-1] if state is TrialState.COMPLETE else None,
         "params": {"knob": knob},
         "distributions": {"knob": KNOB},
         "user_attrs": {"lr": RATES},
         "intermediate_values": dict(enumerate(losses)),
     }
-    return optuna.trial.create_trial(state=state, **{**given, **changes})
+    return optuna.trial.create_trial(state=state, **{**settings, **changes})
 
 
 PREDICTED = {"pruned": {"reason": "dominated", "predicted": {"mean": 4.5, "scale": 0.1, "degrees": 9.0}}}
@@ -163,12 +163,12 @@ DIVERGED = {"pruned": {"reason": "diverged", "predicted": None}}
 @pytest.mark.parametrize(
     ("losses", "attrs", "counts"),
     [
-        ([7.0, 9.0, 9.5], {}, [math.inf]),  # the trainer says so
+        ([7.0, 9.0, 9.5], {}, [math.inf]),  # as the trainer reports it
         ([7.0, 9.0, 9.5], DIVERGED, [math.inf]),
         ([7.0, 6.0, math.nan], {}, [math.inf]),
         ([7.0, math.inf, math.inf], {}, [math.inf]),
         ([7.0, 6.0, 5.0], PREDICTED, [4.5]),
-        ([7.0, 6.0, 9.0], {}, []),  # stopped by someone else at a spike: nobody knows where it would have ended
+        ([7.0, 6.0, 9.0], {}, []),  # stopped by another pruner at a spike: its final loss is unknown
         ([7.0, 6.0, 5.0], {}, []),
     ],
 )
@@ -181,18 +181,18 @@ def test_a_trial_that_was_stopped_counts_as_predicted_and_a_diverged_one_as_wors
     trial = frozen(falling(3.3)[:7], TrialState.RUNNING)
     without = pruner.decide(trial, complete)
     stopped = frozen(losses, TrialState.PRUNED, user_attrs={"lr": RATES, **attrs})
-    found = pruner.decide(trial, [*complete, stopped])
+    decision = pruner.decide(trial, [*complete, stopped])
     assert without.prediction is not None
-    assert found.prediction == without.prediction
+    assert decision.prediction == without.prediction
     known = np.array([*finals, *counts])
-    assert found.chance == chance_among_best(without.prediction, known, best=3.0, margin=0.03, trials=20)
-    assert (found.chance > (without.chance or 1.0)) is bool(counts)
-    assert (found.best, found.completed) == (3.0, 8)
+    assert decision.chance == chance_among_best(without.prediction, known, best=3.0, margin=0.03, trials=20)
+    assert (decision.chance > (without.chance or 1.0)) is bool(counts)
+    assert (decision.best, decision.completed) == (3.0, 8)
 
 
 _STEP = st.tuples(
     st.sampled_from([0, 0, 0, 1]),  # which of two studies
-    st.sampled_from([(1.0,), (1.0,), (1.0, 2.0)]),  # upper ends of the ranges of those judged after it
+    st.sampled_from([(1.0,), (1.0,), (1.0, 2.0)]),  # upper ends of the ranges of the trials judged after it
     st.floats(3, 5),
     st.sampled_from([("width",), ("width",), ("width", "depth"), ()]),  # parameters beside the knob
     st.sampled_from([E // 2, E]),
@@ -202,31 +202,31 @@ _STEP = st.tuples(
 
 @settings(deadline=None, max_examples=25)
 @given(steps=st.lists(_STEP, min_size=4, max_size=10), known=st.booleans(), anew=st.booleans())
-def test_what_it_keeps_changes_no_decision(steps: list[Any], known: bool, anew: bool) -> None:
-    """One pruner for two studies whose parameters, ranges and horizons change, and for copies of their trials."""
+def test_cached_curves_change_no_decision(steps: list[Any], known: bool, anew: bool) -> None:
+    """A pruner for two studies whose parameters, ranges and horizons change, and for copies of their trials."""
     kept = PlateauPruner(min_completed=2)
     studies: tuple[list[FrozenTrial], list[FrozenTrial]] = ([], [])
 
-    def made(final: float, more: Sequence[str], end: int, state: TrialState, *, high: float = 1.0) -> FrozenTrial:
+    def trial_of(final: float, more: Sequence[str], end: int, state: TrialState, *, high: float = 1.0) -> FrozenTrial:
         names = ("knob", *more)
         return frozen(
             falling(final, end=end)[: 7 if state is TrialState.RUNNING else None],
             state,
-            params={name: (final - 3) / (2 + at) for at, name in enumerate(names)},
+            params={name: (final - 3) / (2 + index) for index, name in enumerate(names)},
             distributions=dict.fromkeys(names, FloatDistribution(0, high)),
             user_attrs={"lr": RATES[: end + 1]} if known else {},
         )
 
     for which, highs, *parts in steps:
-        studies[which].append(made(*parts))
-        ended = [copy.copy(other) for other in studies[which]] if anew else studies[which]
+        studies[which].append(trial_of(*parts))
+        ended = [copy.copy(trial) for trial in studies[which]] if anew else studies[which]
         for high, others in itertools.product(highs, (ended[:], ended[1:], ended[:-1])):
-            trial = made(3.5, ("width",), E, TrialState.RUNNING, high=high)
+            trial = trial_of(3.5, ("width",), E, TrialState.RUNNING, high=high)
             assert kept.decide(trial, others) == PlateauPruner(min_completed=2).decide(trial, others)
 
 
 def test_without_a_schedule_the_complete_trials_say_where_the_horizon_is() -> None:
-    """The first look is at a tenth of it, however far a trial went that did not complete."""
+    """The first look is at a tenth of the horizon, even if an incomplete trial went further."""
     complete = [frozen(falling(3 + 0.1 * i), TrialState.COMPLETE, user_attrs={}) for i in range(8)]
     longer = frozen([7.0] * (2 * E + 1), TrialState.PRUNED, user_attrs={})
     for seen, looks in ((2, False), (3, True)):
@@ -235,7 +235,7 @@ def test_without_a_schedule_the_complete_trials_say_where_the_horizon_is() -> No
 
 
 def test_a_longer_trial_moves_the_horizon_of_those_before_it() -> None:
-    """All of them then speak for the next one."""
+    """All of them then inform the next prediction."""
     pruner = PlateauPruner()
     short = [frozen(falling(3 + 0.1 * i, end=E // 2), TrialState.COMPLETE, user_attrs={}) for i in range(8)]
     trial = frozen(falling(3.3)[:7], TrialState.RUNNING, user_attrs={})
@@ -262,18 +262,18 @@ def test_a_place_is_a_share_of_the_range(value: float, distribution: Any, place:
 
 def test_choices_are_as_far_apart_as_ends_of_a_range() -> None:
     choices = CategoricalDistribution([32, 64, "wide"])
-    at = [module.places(choice, choices) for choice in choices.choices]
-    for one, other in itertools.combinations(at, 2):
-        assert math.dist(one, other) == pytest.approx(1.0)
+    places = [module.places(choice, choices) for choice in choices.choices]
+    for first, second in itertools.combinations(places, 2):
+        assert math.dist(first, second) == pytest.approx(1.0)
 
 
-def test_a_finished_trials_curve_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    make, made = module._curve, Counter[int]()
+def test_the_curve_of_a_finished_trial_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    make, curves = module._curve, Counter[int]()
 
     def counted(trial: FrozenTrial, *rest: Any, **named: Any) -> Any:
-        made[trial.number] += trial.state.is_finished()
+        curves[trial.number] += trial.state.is_finished()
         return make(trial, *rest, **named)
 
     monkeypatch.setattr(module, "_curve", counted)
     study(sentinel=0.5).optimize(objective, n_trials=12)
-    assert [made[number] for number in range(12)] == [1] * 11 + [0]
+    assert [curves[number] for number in range(12)] == [1] * 11 + [0]

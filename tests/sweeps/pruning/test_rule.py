@@ -1,4 +1,4 @@
-"""The pruning rule by itself: what it must never do, and chances that can be counted."""
+"""The pruning rule by itself: what it must never do, and chances by counting."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCHEDULE = Schedule.of(1 - 0.9 * X)
 
 
 def curve(final: float, *, seen: int = END, knob: float = 0.5, complete: bool = True) -> Curve:
-    """Falls to `final` as all of them do."""
+    """Return a curve that falls to `final`; all curves have the same shape."""
     losses = final + 2.0 * (1 - X[: seen + 1]) ** 2
     return Curve(losses=losses, schedule=SCHEDULE, knobs=np.array([knob]), final=final if complete else None)
 
@@ -35,11 +35,11 @@ OTHERS = [curve(3.0 + 0.1 * i, knob=i / 10) for i in range(8)]
 
 
 def test_it_stops_the_hopeless_and_keeps_the_best() -> None:
-    found = decide(Rule(trials=40), curve(6.0, seen=5, complete=False), OTHERS)
-    assert (found.prune, found.reason) == (True, "dominated")
-    assert found.prediction is not None
-    assert found.low is not None
-    assert found.low < found.prediction.mean < (found.high or 0)
+    decision = decide(Rule(trials=40), curve(6.0, seen=5, complete=False), OTHERS)
+    assert (decision.prune, decision.reason) == (True, "dominated")
+    assert decision.prediction is not None
+    assert decision.low is not None
+    assert decision.low < decision.prediction.mean < (decision.high or 0)
     assert not decide(Rule(trials=40), curve(2.9, seen=5, complete=False), OTHERS).prune
 
 
@@ -49,14 +49,14 @@ def test_it_stops_the_hopeless_and_keeps_the_best() -> None:
         (Rule(), 1, OTHERS),  # before the first look
         (Rule(), 17, OTHERS),  # after the last
         (Rule(), 5, OTHERS[:4]),  # too few
-        (Rule(), 5, [Curve(losses=one.losses, schedule=one.schedule, knobs=one.knobs) for one in OTHERS]),
+        (Rule(), 5, [Curve(losses=trial.losses, schedule=SCHEDULE, knobs=trial.knobs) for trial in OTHERS]),
         (Rule(), 5, [curve(3.0, seen=4) for _ in range(8)]),  # none got that far
     ],
 )
 def test_no_decision_without_a_look_or_something_to_compare(rule: Rule, seen: int, others: list[Curve]) -> None:
-    found = decide(rule, curve(9.0, seen=seen, complete=False), others)
-    assert not found.prune
-    assert found.prediction is None
+    decision = decide(rule, curve(9.0, seen=seen, complete=False), others)
+    assert not decision.prune
+    assert decision.prediction is None
 
 
 @pytest.mark.parametrize("last", [math.nan, math.inf])
@@ -85,47 +85,47 @@ def test_looks_lie_between_two_shares_after_the_warm_up_and_before_the_end(
     end: int, peak: int, looks: tuple[float, float]
 ) -> None:
     schedule = Schedule.of([1.0 + (k == peak) for k in range(end + 1)])
-    found = Rule(looks=looks).looks_at(schedule)
+    evaluations = Rule(looks=looks).looks_at(schedule)
     warm = peak if peak <= end else 0
-    assert list(found) == [k for k in range(max(1, warm), end) if looks[0] * end <= k <= looks[1] * end]
+    assert list(evaluations) == [k for k in range(max(1, warm), end) if looks[0] * end <= k <= looks[1] * end]
 
 
-def told(one: Curve, end: int, *, k: int) -> bool:
+def informs(trial: Curve, end: int, *, k: int) -> bool:
     """Whether a trial's final loss and its loss at k are known, over a horizon of `end` evaluations."""
-    final = one.final is not None and math.isfinite(one.final)
-    return final and one.schedule.end == end and k < len(one.losses) and math.isfinite(one.losses[k])
+    final = trial.final is not None and math.isfinite(trial.final)
+    return final and trial.schedule.end == end and k < len(trial.losses) and math.isfinite(trial.losses[k])
 
 
-def described(one: Curve, k: int) -> list[float]:
-    """What a prediction at evaluation k goes by."""
-    there = [at for at in range(k + 1) if math.isfinite(one.losses[at])]
-    now, third, last = np.interp([k, max(0, k - max(2, k // 3)), k - 1], there, one.losses[there])
-    spent = one.schedule.progress[k]
-    return [now, third - now, last - now, 1 - spent, math.log(spent * one.schedule.total)]
+def features(trial: Curve, k: int) -> list[float]:
+    """Return the features of a prediction at evaluation k."""
+    present = [at for at in range(k + 1) if math.isfinite(trial.losses[at])]
+    now, third, last = np.interp([k, max(0, k - max(2, k // 3)), k - 1], present, trial.losses[present])
+    spent = trial.schedule.progress[k]
+    return [now, third - now, last - now, 1 - spent, math.log(spent * trial.schedule.total)]
 
 
 def by_hand(trial: Curve, others: Sequence[Curve]) -> Prediction:
-    """The final loss of `trial`, one trial after another."""
+    """Return the prediction of the final loss of `trial`, computed trial by trial."""
     k = len(trial.losses) - 1
-    useful = [one for one in others if told(one, trial.schedule.end, k=k)]
-    rows = np.array([described(one, k) for one in useful])
-    own = (np.array(described(trial, k)) - rows.mean(axis=0)) / (rows.std(axis=0) + 0.02) / math.sqrt(5)
+    useful = [other for other in others if informs(other, trial.schedule.end, k=k)]
+    rows = np.array([features(other, k) for other in useful])
+    query = (np.array(features(trial, k)) - rows.mean(axis=0)) / (rows.std(axis=0) + 0.02) / math.sqrt(5)
     rows = (rows - rows.mean(axis=0)) / (rows.std(axis=0) + 0.02) / math.sqrt(5)
-    near = [math.dist((*row, *one.knobs), (*own, *trial.knobs)) for row, one in zip(rows, useful, strict=True)]
+    near = [math.dist((*row, *other.knobs), (*query, *trial.knobs)) for row, other in zip(rows, useful, strict=True)]
     chosen = np.argsort(near)[:64]
-    left = predict(
+    remaining = predict(
         rows[chosen],
         np.array([useful[at].knobs for at in chosen]),
         np.array([useful[at].losses[k] - (useful[at].final or 0.0) for at in chosen]),
-        feature=own,
+        feature=query,
         place=trial.knobs,
         relative_scale=0.2,
     )
-    return Prediction(mean=trial.losses[k] - left.mean, scale=left.scale, degrees=left.degrees)
+    return Prediction(mean=trial.losses[k] - remaining.mean, scale=remaining.scale, degrees=remaining.degrees)
 
 
 def drawn(rng: np.random.Generator, *, seen: int = END, end: int = END, gaps: float = 0.0, **known: Any) -> Curve:
-    """A random curve and schedule, with a share of gaps except at the start and at 6, 9 and the end."""
+    """Return a random curve and schedule, with a share of gaps except at the start, at 6, at 9 and at the end."""
     losses = (
         3 + rng.exponential() + 2 * rng.random() * (1 - np.arange(seen + 1) / end) ** 2 + 0.05 * rng.random(seen + 1)
     )
@@ -151,24 +151,25 @@ def test_a_prediction_rests_on_the_nearest_complete_trials_of_the_same_horizon(
         *(drawn(rng, end=END - 4, seen=END - 4, final=2.0) for _ in range(3)),
         *(drawn(rng, seen=1, final=2.0) for _ in range(3)),
     ]
-    if k == 2:  # no loss then: of no use
+    if k == 2:  # without a loss at k it informs nothing
         others[0] = dataclasses.replace(others[0], losses=np.where(np.arange(END + 1) == k, math.inf, others[0].losses))
     trial = drawn(rng, seen=k, gaps=gaps)
     expected = by_hand(trial, others)
     for order in (others, [others[at] for at in rng.permutation(len(others))]):
-        found = forecast(trial, order, min_completed=5)
-        assert found is not None
-        assert found.mean == pytest.approx(expected.mean, abs=1e-9)
-        assert found.scale == pytest.approx(expected.scale, rel=1e-9)
-        assert found.degrees == expected.degrees == 2 + min(MOST, sum(told(one, END, k=k) for one in others))
+        prediction = forecast(trial, order, min_completed=5)
+        assert prediction is not None
+        assert prediction.mean == pytest.approx(expected.mean, abs=1e-9)
+        assert prediction.scale == pytest.approx(expected.scale, rel=1e-9)
+        informing = sum(informs(other, END, k=k) for other in others)
+        assert prediction.degrees == expected.degrees == 2 + min(MOST, informing)
 
 
 @pytest.mark.parametrize("complete", range(4))
 def test_a_prediction_needs_as_many_trials_as_it_is_told_to_and_at_least_one(complete: int) -> None:
     trial = curve(4.0, seen=5, complete=False)
     for needed in range(4):
-        found = forecast(trial, OTHERS[:complete], min_completed=needed)
-        assert (found is not None) is (complete >= max(needed, 1))
+        prediction = forecast(trial, OTHERS[:complete], min_completed=needed)
+        assert (prediction is not None) is (complete >= max(needed, 1))
 
 
 @settings(deadline=None, max_examples=30)
@@ -179,23 +180,23 @@ def test_a_prediction_needs_as_many_trials_as_it_is_told_to_and_at_least_one(com
     total=st.sampled_from([None, 14, 50]),
 )
 def test_a_decisions_numbers(final: float, epsilon: float, margin: float, total: int | None) -> None:
-    """A pruned trial counts as predicted, a diverged one as worse than all; the best is one that is complete."""
+    """A pruned trial counts as predicted, a diverged one as worse than all. The best is a complete trial."""
     more = [
         dataclasses.replace(curve(4.0, seen=8, complete=False), predicted=2.9),
         dataclasses.replace(curve(4.0, seen=8, complete=False), final=math.inf),
         curve(2.0, seen=8, complete=False),
     ]
     rule = Rule(epsilon=epsilon, margin=margin, trials=total)
-    found = decide(rule, curve(final, seen=6, complete=False), [*OTHERS, *more])
-    prediction = found.prediction
+    decision = decide(rule, curve(final, seen=6, complete=False), [*OTHERS, *more])
+    prediction = decision.prediction
     assert prediction is not None
-    assert (found.evaluation, found.best, found.completed) == (6, 3.0, 8)
+    assert (decision.evaluation, decision.best, decision.completed) == (6, 3.0, 8)
     spread = t(prediction.degrees, prediction.mean, prediction.scale)
-    assert (found.low, found.high) == pytest.approx((spread.ppf(epsilon), spread.ppf(1 - epsilon)))
-    finals = np.array([*(one.final for one in OTHERS), 2.9, math.inf], dtype=float)
+    assert (decision.low, decision.high) == pytest.approx((spread.ppf(epsilon), spread.ppf(1 - epsilon)))
+    finals = np.array([*(other.final for other in OTHERS), 2.9, math.inf], dtype=float)
     chance = chance_among_best(prediction, finals, best=3.0, margin=margin, trials=total)
-    assert found.chance == pytest.approx(chance)
-    assert found.prune is (chance < epsilon)
+    assert decision.chance == pytest.approx(chance)
+    assert decision.prune is (chance < epsilon)
 
 
 @pytest.mark.parametrize(
@@ -219,9 +220,9 @@ def test_a_decisions_numbers(final: float, epsilon: float, margin: float, total:
     ],
 )
 def test_diverged(losses: list[float], diverged: bool) -> None:
-    found = decide(Rule(), Curve(losses=np.array(losses), schedule=SCHEDULE, knobs=np.array([0.5])), OTHERS)
-    assert (found.reason == "diverged") is diverged
-    assert found.prune is diverged
+    decision = decide(Rule(), Curve(losses=np.array(losses), schedule=SCHEDULE, knobs=np.array([0.5])), OTHERS)
+    assert (decision.reason == "diverged") is diverged
+    assert decision.prune is diverged
 
 
 @settings(deadline=None, max_examples=60)
@@ -229,16 +230,16 @@ def test_diverged(losses: list[float], diverged: bool) -> None:
 def test_neither_a_constant_nor_the_order_of_trials_matters(
     shift: float, seen: int, final: float, order: list[int]
 ) -> None:
-    def moved(one: Curve, complete: bool = True) -> Curve:
-        last = one.losses[-1] + shift if complete else None
-        return Curve(losses=one.losses + shift, schedule=SCHEDULE, knobs=one.knobs, final=last)
+    def moved(trial: Curve, complete: bool = True) -> Curve:
+        last = trial.losses[-1] + shift if complete else None
+        return Curve(losses=trial.losses + shift, schedule=SCHEDULE, knobs=trial.knobs, final=last)
 
     trial = curve(final, seen=seen, complete=False)
-    found = decide(Rule(trials=20), trial, OTHERS)
+    decision = decide(Rule(trials=20), trial, OTHERS)
     again = decide(Rule(trials=20), moved(trial, complete=False), [moved(OTHERS[i]) for i in order])
-    assert decide(Rule(trials=20), trial, [OTHERS[i] for i in order]) == found
-    if found.chance is not None:
-        assert again.chance == pytest.approx(found.chance, abs=1e-6)
+    assert decide(Rule(trials=20), trial, [OTHERS[i] for i in order]) == decision
+    if decision.chance is not None:
+        assert again.chance == pytest.approx(decision.chance, abs=1e-6)
 
 
 _FALL = 6 + np.maximum(np.arange(41), 1.0) ** -0.5
@@ -252,13 +253,13 @@ _FALL = 6 + np.maximum(np.arange(41), 1.0) ** -0.5
         (np.where(np.arange(31) < 14, _FALL[:31], _FALL[13]), CurveState.PLATEAU),
     ],
 )
-def test_a_hopeless_one_that_is_stuck_besides_is_said_to_be(losses: Any, word: CurveState) -> None:
+def test_a_hopeless_trial_that_is_also_stuck_has_both_reasons(losses: Any, word: CurveState) -> None:
     schedule, knobs = Schedule.of(np.ones(41)), np.zeros(1)
     finals = [3 + 0.1 * i for i in range(8)]
     others = [Curve(losses=final - 6 + _FALL, schedule=schedule, knobs=knobs, final=final) for final in finals]
     assert verdict(losses, schedule).word is word
-    found = decide(Rule(), Curve(losses=losses, schedule=schedule, knobs=knobs), others)
-    assert found.reason == ("plateau-and-dominated" if word is CurveState.PLATEAU else "dominated")
+    decision = decide(Rule(), Curve(losses=losses, schedule=schedule, knobs=knobs), others)
+    assert decision.reason == ("plateau-and-dominated" if word is CurveState.PLATEAU else "dominated")
 
 
 _LOSS = st.one_of(st.floats(0, 12), st.just(math.nan), st.just(math.inf))
@@ -269,56 +270,56 @@ _LOSS = st.one_of(st.floats(0, 12), st.just(math.nan), st.just(math.inf))
 def test_gaps_never_raise_and_a_missing_loss_never_stops_a_trial(losses: list[float], other: list[float]) -> None:
     trial = Curve(losses=np.array(losses), schedule=SCHEDULE, knobs=np.array([0.1]))
     odd = Curve(losses=np.array(other), schedule=SCHEDULE, knobs=np.array([0.9]), final=3.0)
-    found = decide(Rule(), trial, [*OTHERS, odd])
-    assert not (found.prune and math.isnan(losses[-1]))
+    decision = decide(Rule(), trial, [*OTHERS, odd])
+    assert not (decision.prune and math.isnan(losses[-1]))
 
 
 def test_a_rising_curve_above_all_others_is_stopped_for_being_dominated_alone() -> None:
     rising = Curve(losses=np.linspace(5, 5.5, 9), schedule=SCHEDULE, knobs=np.array([0.5]))
-    found = decide(Rule(trials=40), rising, OTHERS)
-    assert found.reason in ("", "dominated")
+    decision = decide(Rule(trials=40), rising, OTHERS)
+    assert decision.reason in ("", "dominated")
 
 
 @pytest.mark.parametrize(
     ("others", "trials", "better"), [(9, 40, 0), (9, 40, 2), (19, 40, 3), (39, 40, 3), (39, 40, 4)]
 )
 def test_the_chance_is_that_of_drawing_ranks(others: int, trials: int, better: int) -> None:
-    """If `better` of `others` end lower, so does of each to come a share of Beta(better + 1, others - better + 1)."""
+    """If `better` of `others` end lower, the share of later trials that do is Beta(better + 1, others - better + 1)."""
     finals = np.arange(others, dtype=float)
     sure: dict[str, Any] = {"scale": 1e-9, "degrees": 1e6}
-    found = chance_among_best(Prediction(mean=better - 0.5, **sure), finals, best=-9.0, margin=0.0, trials=trials)
+    chance = chance_among_best(Prediction(mean=better - 0.5, **sure), finals, best=-9.0, margin=0.0, trials=trials)
     room = math.ceil(trials / 10) - 1 - better
     expected = betabinom.cdf(room, trials - others - 1, better + 1, others - better + 1) if room >= 0 else 0.0
-    assert found == pytest.approx(float(expected), abs=1e-9)
+    assert chance == pytest.approx(float(expected), abs=1e-9)
 
 
 @pytest.mark.parametrize("better", range(4))
 @pytest.mark.parametrize(("others", "trials"), [(3, 4), (9, 10), (30, 25), (30, 31), (9, 95)])
 def test_chances_among_so_many_trials_are_counted(others: int, trials: int, better: int) -> None:
-    """Of all ranks `others` + 1 are drawn, every set alike; the trial's own is the `better` + 1-th of them."""
+    """`others` + 1 of all ranks are drawn, all sets equally likely; the trial's rank is the `better` + 1-th."""
     sure = Prediction(mean=better - 0.5, scale=1e-9, degrees=1e6)
-    found = chance_among_best(sure, np.arange(others, dtype=float), best=-9.0, margin=0.0, trials=trials)
+    chance = chance_among_best(sure, np.arange(others, dtype=float), best=-9.0, margin=0.0, trials=trials)
     total = max(trials, others + 1)
     best = math.ceil(total / 10)
     sets = [math.comb(best, i) * math.comb(total - best, others + 1 - i) for i in range(better + 1, others + 2)]
-    assert found == pytest.approx(sum(sets) / math.comb(total, others + 1), abs=1e-9)
+    assert chance == pytest.approx(sum(sets) / math.comb(total, others + 1), abs=1e-9)
 
 
 @pytest.mark.parametrize(("others", "better"), [(0, 0), (7, 0), (7, 3), (7, 7), (39, 2)])
 def test_among_any_number_of_trials_a_tenth_is_the_best(others: int, better: int) -> None:
-    """Of `others` + 1 uniform places, more than `better` lie in the best tenth."""
+    """The chance that more than `better` of `others` + 1 uniform places lie in the best tenth."""
     sure = Prediction(mean=better - 0.5, scale=1e-9, degrees=1e6)
-    found = chance_among_best(sure, np.arange(others, dtype=float), best=-9.0, margin=0.0)
+    chance = chance_among_best(sure, np.arange(others, dtype=float), best=-9.0, margin=0.0)
     counts = range(better + 1, others + 2)
     expected = sum(math.comb(others + 1, i) * 0.1**i * 0.9 ** (others + 1 - i) for i in counts)
-    assert found == pytest.approx(expected, abs=1e-9)
+    assert chance == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_chance_is_averaged_over_the_prediction() -> None:
-    """One other trial of two: the better one is the best tenth."""
+    """Two trials in all: the better of them is the best tenth."""
     prediction = Prediction(mean=3.5, scale=0.4, degrees=7.0)
-    found = chance_among_best(prediction, np.array([3.2]), best=3.2, margin=0.0, trials=2)
-    assert found == pytest.approx(t.cdf((3.2 - 3.5) / 0.4, 7))
+    chance = chance_among_best(prediction, np.array([3.2]), best=3.2, margin=0.0, trials=2)
+    assert chance == pytest.approx(t.cdf((3.2 - 3.5) / 0.4, 7))
 
 
 def test_within_the_margin_of_the_best_it_goes_on() -> None:
@@ -330,7 +331,7 @@ def test_within_the_margin_of_the_best_it_goes_on() -> None:
 
 @given(st.integers(1, 200), st.integers(1, 2000))
 def test_ranks_of_a_draw_are_hypergeometric(others: int, trials: int) -> None:
-    """With `better` of the others ahead, more than that many of the ranks drawn must be among the best."""
+    """With `better` of the others ahead, more than `better` of the drawn ranks must be among the best."""
     total = max(trials, others + 1)
     best = math.ceil(BEST_SHARE * total)
     expected = hypergeom.sf(np.arange(others + 1), total, best, others + 1)

@@ -1,4 +1,4 @@
-"""Broken studies: the exact words each gets (the table of docs/reference/errors.md), and that none gets a traceback."""
+"""Broken studies: the exact message of each, as in docs/reference/errors.md, and that none gets a traceback."""
 
 from __future__ import annotations
 
@@ -23,27 +23,29 @@ from trainer import strict_yaml
 from trainer.errors import UserError
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "reference" / "errors.md"
+HEADER = "| instead of | the file has | message |"
 
 BROKEN = [
-    # what is written instead of what, and what is said about it
+    # text in the file, its replacement, the message
     ("name: small", "nam: small", "1: nam: unknown key 'nam'; did you mean name?"),
-    ("name: small", "name: my sweep", "1: name: 'my sweep' can't name a folder and a study; use 1 to 64 letters, "
-     "digits, '.', '_' or '-', beginning with a letter or digit"),
+    ("name: small", "name: my sweep", "1: name: 'my sweep' can't name a study and its folder; use 1 to 64 "
+     "letters, digits, '.', '_' or '-', starting with a letter or digit"),
     ("name: small", "name: 2026", "1: name: 2026 is not text; write it in quotes: '2026'"),
-    ("name: small", "name: a-confirm", "1: name: 'a-confirm' ends in -confirm, which names the study of further "
-     "seeds; choose another"),
+    ("name: small", "name: a-confirm", "1: name: 'a-confirm' ends in -confirm, which is reserved for the "
+     "confirm phase; choose another name"),
     ("name: small\n", "", "1: name is missing"),
     ("name: small", "name: small\nname: large", "2: the key 'name' is there twice, first at line 1; keep one"),
     ("name: small", "name: small\nlearning_rate: 1e-3", "2: learning_rate: unknown key 'learning_rate'; it belongs to "
      "the baseline: baseline.learning_rate"),
     ("{source: embedded}", "embedded", "2: data: data is {source: embedded}, {parquet: FILES} or {bin: FOLDER}"),
     ("{source: embedded}", "{source: fineweb}", "2: data.source: 'fineweb' is not embedded"),
-    ("{source: embedded}", "{parquet: a.parquet, bin: data}", "2: data.bin: bin doesn't go with parquet; drop one"),
-    ("{source: embedded}", "{parquet: []}", "2: data.parquet: [] is neither a path, glob, folder or URL nor a list of "
-     "them"),
+    ("{source: embedded}", "{parquet: a.parquet, bin: data}", "2: data.bin: bin can't be combined with parquet; "
+     "drop one"),
+    ("{source: embedded}", "{parquet: []}", "2: data.parquet: [] is not a path, glob, folder or URL, or a list "
+     "of these"),
     ("{source: embedded}", "{source: embedded, val_fraction: 5}", "2: data.val_fraction: 5 must be at most 0.5"),
     ("{type: bytes}", "gpt2", "3: tokenizer: 'gpt2' is not a mapping; write {type: gpt2}"),
-    ("{type: bytes}", "{type: gpt3}", "3: tokenizer.type: 'gpt3' is none of gpt2, bpe, bytes; did you mean gpt2?"),
+    ("{type: bytes}", "{type: gpt3}", "3: tokenizer.type: 'gpt3' is not one of gpt2, bpe, bytes; did you mean gpt2?"),
     ("{type: bytes}", "{type: bpe}", "3: tokenizer: vocab_size is missing"),
     ("{type: bytes}", "{vocab_size: 512}", "3: tokenizer: needs a type: gpt2, bpe, bytes"),
     ("n_layer: 2", "n_layers: 2", "5: baseline.n_layers: unknown key 'n_layers'; did you mean n_layer?"),
@@ -51,15 +53,14 @@ BROKEN = [
     ("n_layer: 2", "n_layer: '2'", "5: baseline.n_layer: '2' is not a whole number; write 2"),
     ("n_layer: 2", "n_layer: 0", "5: baseline.n_layer: 0 must be at least 1"),
     ("n_layer: 2", "bias: no", "5: baseline.bias: 'no' is neither true nor false; write false"),
-    ("n_layer: 2", "seed: 1", "5: baseline.seed: seed is not for a baseline: the seeds come from the study: seed, "
-     "baseline_seeds"),
-    ("n_layer: 2", "device: cuda", "5: baseline.device: device is not for a baseline: devices belong to "
+    ("n_layer: 2", "seed: 1", "5: baseline.seed: seed can't be set in a baseline: the study sets the seeds: see "
+     "seed and baseline_seeds"),
+    ("n_layer: 2", "device: cuda", "5: baseline.device: device can't be set in a baseline: devices are set by "
      "workers.devices"),
-    ("n_layer: 2", "dtype: bf16", "5: baseline.dtype: 'bf16' is none of float32, bfloat16, float16; did you mean "
-     "bfloat16?"),
-    ("n_layer: 2", "n_head: 4", "5: baseline.n_head: head_size says how many heads there are (n_embd / head_size); "
-     "drop "
-     "n_head"),
+    ("n_layer: 2", "dtype: bf16", "5: baseline.dtype: 'bf16' is not one of float32, bfloat16, float16; did you "
+     "mean bfloat16?"),
+    ("n_layer: 2", "n_head: 4", "5: baseline.n_head: head_size already sets the number of heads (n_embd / head_size); "
+     "drop n_head"),
     ("n_embd: 64", "n_embd: 72", "6: baseline.n_embd: n_embd=72 is not divisible by head_size=16; nearest widths: 64 "
      "and 80"),
     ("learning_rate: 1e-3", "learning_rate: .nan", "9: baseline.learning_rate: nan is not a finite number"),
@@ -67,9 +68,9 @@ BROKEN = [
      "rise; set min_lr to 0.0001 (a tenth) or less"),
     ("max_iters: 2000", "max_iters: 20_000", "13: baseline.max_iters: '20_000' is not a whole number; write 20000"),
     ("dropout: 0.1", "dropout: 0.5", "22: knobs.dropout: the baseline's dropout = 0.5 is not among the knob's values "
-     "(0 to 0.3); change the knob to hold it, or the baseline"),
-    ("dropout: 0.1", "decay_lr: false", "20: knobs.min_lr: does nothing while baseline.decay_lr is false; set that to "
-     "true or drop this"),
+     "(0 to 0.3); add it to the knob or change the baseline"),
+    ("dropout: 0.1", "decay_lr: false", "20: knobs.min_lr: has no effect while baseline.decay_lr is false; set "
+     "decay_lr to true or drop the knob"),
     ("{iters: 600}", "{iters: 5}", "17: horizon.iters: 5 must be at least 10"),
     ("{iters: 600}", "{iters: 6e2}", "17: horizon.iters: 600.0 is not a whole number; write 600"),
     ("{iters: 600}", "{tokens: 4096}", "17: horizon.tokens: 4096 tokens are 8 iterations of 512; at least 10 are "
@@ -77,9 +78,10 @@ BROKEN = [
     ("{iters: 600}", "600", "17: horizon: horizon is {iters: 600}, {tokens: 50000000} or {minutes: 5}"),
     ("{iters: 600}", "{minutes: 0}", "17: horizon.minutes: 0 must be above 0"),
     ("{iters: 600}", "{minutes: 5m}", "17: horizon.minutes: '5m' is not a number"),
-    ("{iters: 600}", "{iters: 600, minutes: 5}", "17: horizon.minutes: minutes doesn't go with iters; drop one"),
-    ("{iters: 600}", "{tokens: 500000, equal: time}", "17: horizon.equal: equal doesn't go with tokens; drop one"),
-    ("{iters: 600}", "{minutes: 5, equal: epochs}", "17: horizon.equal: 'epochs' is none of tokens, flops, time"),
+    ("{iters: 600}", "{iters: 600, minutes: 5}", "17: horizon.minutes: minutes can't be combined with iters; drop one"),
+    ("{iters: 600}", "{tokens: 500000, equal: time}", "17: horizon.equal: equal can't be combined with tokens; "
+     "drop one"),
+    ("{iters: 600}", "{minutes: 5, equal: epochs}", "17: horizon.equal: 'epochs' is not one of tokens, flops, time"),
     ("{iters: 600}", "{minutes: 5, speed: 1e4}", "17: horizon.speed: unknown key 'speed'; the keys are minutes, equal"),
     ("{iters: 600}", "{minutes: 5, fit: {iters: 9}}", "17: horizon.fit: unknown key 'fit'; `sweep run` measures it"),
     ("{iters: 600}", "{iters: 600}\nevaluations: 10", "18: evaluations: 10 must be at least 20"),
@@ -94,51 +96,46 @@ BROKEN = [
     ("{low: 0.0, high: 0.3}\n  n", "{low: 0.0, high: '0.3'}\n  n", "22: knobs.dropout.high: '0.3' is not a number; "
      "write 0.3"),
     ("{low: 0.0, high: 0.3}\n  n", "{low: 0.0, high: 0.3, log: true}\n  n", "22: knobs.dropout.low: low=0 must be "
-     "above "
-     "0 on a log scale; raise it or drop log"),
+     "above 0 on a log scale; raise it or drop log"),
     ("{low: 0.0, high: 0.3}\n  n", "{low: 0.0, high: 0.3, step: 0.2}\n  n", "22: knobs.dropout.high: high=0.3 is not "
-     "low "
-     "plus a number of steps of 0.2; nearest: 0.2 and 0.4"),
-    ("{low: 0.0, high: 0.3}\n  n", "{choices: [0.1]}\n  n", "22: knobs.dropout.choices: at least two values make a "
-     "choice"),
-    ("{low: 0.0, high: 0.3}\n  n", "{choices: [0.1, 0.1]}\n  n", "22: knobs.dropout.choices.1: 0.1 is there twice; "
-     "keep "
-     "one"),
-    ("{low: 0.0, high: 0.3}\n  n", "{choices: [0.1, 0.2], low: 0}\n  n", "22: knobs.dropout.low: low doesn't go with "
-     "choices; drop one"),
+     "low plus a multiple of step=0.2; nearest: 0.2 and 0.4"),
+    ("{low: 0.0, high: 0.3}\n  n", "{choices: [0.1]}\n  n", "22: knobs.dropout.choices: needs at least two "
+     "values"),
+    ("{low: 0.0, high: 0.3}\n  n", "{choices: [0.1, 0.1]}\n  n", "22: knobs.dropout.choices.1: 0.1 is listed "
+     "twice; keep one"),
+    ("{low: 0.0, high: 0.3}\n  n", "{choices: [0.1, 0.2], low: 0}\n  n", "22: knobs.dropout.low: low can't be combined "
+     "with choices; drop one"),
     ("  dropout: {low: 0.0, high: 0.3}", "  data_fraction: {choices: [0, 1]}", "22: knobs.data_fraction.choices: "
      "data_fraction=0.0 must be above 0 (share of the training data to train on, a fixed set of documents; not in "
      "nanoGPT)"),
     ("  dropout: {low: 0.0, high: 0.3}", "  data_fraction: {choices: [1, 1.5]}", "22: knobs.data_fraction.choices: "
      "data_fraction=1.5 must be at most 1 (share of the training data to train on, a fixed set of documents; not in "
      "nanoGPT)"),
-    ("  dropout: {low: 0.0, high: 0.3}", "  data_fraction: {low: 0.25, high: 1}", "22: knobs.data_fraction: isn't "
-     "sampled, but tried at each of its values; write choices: [0.25, 0.5, 1.0]"),
+    ("  dropout: {low: 0.0, high: 0.3}", "  data_fraction: {low: 0.25, high: 1}", "22: knobs.data_fraction: is "
+     "not sampled but tried at each of its values; write choices: [0.25, 0.5, 1.0]"),
     ("n_layer: 2", "data_fraction: 0", "5: baseline.data_fraction: 0 must be above 0"),
     ("{ratio_of: learning_rate, low", "{low", "20: knobs.min_lr: is swept as a share of learning_rate, from 0 to 1: "
-     "add "
-     "ratio_of: learning_rate"),
-    ("high: 0.2}", "high: 1.2}", "21: knobs.warmup_iters.high: 1.2 is no share of max_iters: 0 to 1"),
-    ("lr_decay_iters: 2000", "lr_decay_iters: 200", "21: knobs.warmup_iters.high: 0.2 is not below 0.1, where the "
+     "add ratio_of: learning_rate"),
+    ("high: 0.2}", "high: 1.2}", "21: knobs.warmup_iters.high: 1.2 is not a share of max_iters; use 0 to 1"),
+    ("lr_decay_iters: 2000", "lr_decay_iters: 200", "21: knobs.warmup_iters.high: 0.2 must be below 0.1, where the "
      "baseline's decay ends (lr_decay_iters / max_iters)"),
     ("step: 16", "step: 24", "23: knobs.n_embd: the width 56 is not divisible by head_size=16; use multiples of 16 "
-     "(low, "
-     "high and step) or round: true"),
-    ("step: 16", "step: 16.5", "23: knobs.n_embd.high: high=128 is not low plus a number of steps of 16.5; nearest: "
+     "(low, high and step) or round: true"),
+    ("step: 16", "step: 16.5", "23: knobs.n_embd.high: high=128 is not low plus a multiple of step=16.5; nearest: "
      "114.5 and 131"),
     ("{warmup_iters: 200}", "{warmup_iters: 2000}", "26: candidates.1.warmup_iters: warmup_iters=2000 must be below "
      "lr_decay_iters=2000, or the rate never decays; lower warmup_iters or set decay_lr to false"),
-    ("{warmup_iters: 200}", "{max_iters: 4000}", "26: candidates.1.max_iters: max_iters is not for a candidate: trials "
-     "are as long as each other: see horizon; a longer decay is lr_decay_iters"),
+    ("{warmup_iters: 200}", "{max_iters: 4000}", "26: candidates.1.max_iters: max_iters can't be set in a candidate: "
+     "all trials have the length that horizon sets; for a longer decay use lr_decay_iters"),
     ("{warmup_iters: 200}", "{warmup_iters: 50}", "26: candidates.1: is the same trial as the baseline; drop it"),
     ("{warmup_iters: 200}", "warmup_iters", "26: candidates.1: 'warmup_iters' is not a mapping (key: value)"),
     ("candidates:", "trials: 0\ncandidates:", "24: trials: 0 must be at least 1"),
     ("candidates:", "hours: 8h\ncandidates:", "24: hours: '8h' is not a number"),
-    ("candidates:", "sampler: {type: bayes}\ncandidates:", "24: sampler.type: 'bayes' is none of tpe, random, qmc, gp, "
-     "cmaes"),
+    ("candidates:", "sampler: {type: bayes}\ncandidates:", "24: sampler.type: 'bayes' is not one of tpe, random, qmc, "
+     "gp, cmaes"),
     ("candidates:", "pruner: {type: median, warmup: 25}\ncandidates:", "24: pruner.warmup: 25 must be below 1"),
     ("candidates:", "pruner: plateau\ncandidates:", "24: pruner: 'plateau' is not a mapping; write {type: plateau}"),
-    ("candidates:", "pruner: {type: platau}\ncandidates:", "24: pruner.type: 'platau' is none of plateau, median, "
+    ("candidates:", "pruner: {type: platau}\ncandidates:", "24: pruner.type: 'platau' is not one of plateau, median, "
      "hyperband, none; did you mean plateau?"),
     ("candidates:", "pruner: {epsilon: 0.05}\ncandidates:", "24: pruner: needs a type: plateau, median, hyperband, "
      "none"),
@@ -156,8 +153,8 @@ BROKEN = [
     ("candidates:", "pruner: {type: plateau, looks: [0.1, 1.0]}\ncandidates:", "24: pruner.looks.1: 1 must be below 1"),
     ("candidates:", "pruner: {type: plateau, looks: [0.1, '0.8']}\ncandidates:", "24: pruner.looks.1: '0.8' is not a "
      "number; write 0.8"),
-    ("candidates:", "pruner: {type: plateau, looks: [0.8, 0.1]}\ncandidates:", "24: pruner.looks: the first look, 0.8, "
-     "must be before the last, 0.1"),
+    ("candidates:", "pruner: {type: plateau, looks: [0.8, 0.1]}\ncandidates:", "24: pruner.looks: the first share, "
+     "0.8, must be below the last, 0.1"),
     ("candidates:", "pruner: {type: plateau, min_completed: 1}\ncandidates:", "24: pruner.min_completed: 1 must be at "
      "least 2"),
     ("candidates:", "pruner: {type: plateau, min_completed: 5.0}\ncandidates:", "24: pruner.min_completed: 5.0 is not "
@@ -169,17 +166,17 @@ BROKEN = [
      "'startup_trials'; the keys are type, epsilon, margin, looks, min_completed, sentinel"),
     ("candidates:", "store: study.db\ncandidates:", "24: store: 'study.db' is not a SQLite URL such as "
      "sqlite:///runs/plateau/study.db"),
-    ("candidates:", "workers: {devices: [gpu]}\ncandidates:", "24: workers.devices.0: 'gpu' is none of cpu, cuda, "
-     "cuda:0, cuda:1, ..."),
+    ("candidates:", "workers: {devices: [gpu]}\ncandidates:", "24: workers.devices.0: 'gpu' is not one of cpu, "
+     "cuda, cuda:0, cuda:1, ..."),
     ("candidates:", "\tcandidates:", "24: a tab is no indentation in YAML; use spaces"),
 ]  # fmt: skip
 """Changes of the study in study_files.py, and the message after `study.yaml:`."""
 
 
-@pytest.mark.parametrize(("written", "instead", "message"), BROKEN, ids=[each[2][:60] for each in BROKEN])
-def test_broken_studies(tmp_path: Path, written: str, instead: str, message: str) -> None:
-    assert TEXT.count(written) == 1
-    path = write(tmp_path, TEXT.replace(written, instead))
+@pytest.mark.parametrize(("text", "replacement", "message"), BROKEN, ids=[message[:60] for *_, message in BROKEN])
+def test_broken_studies(tmp_path: Path, text: str, replacement: str, message: str) -> None:
+    assert TEXT.count(text) == 1
+    path = write(tmp_path, TEXT.replace(text, replacement))
     with pytest.raises(UserError) as error:
         load(path, devices_have_cuda=False)
     assert str(error.value) == f"{path}:{message}"
@@ -191,22 +188,22 @@ def _cell(text: str) -> str:
 
 
 def table() -> str:
-    """The broken studies in Markdown."""
+    """Return the broken studies as a table in Markdown."""
     rows = [
-        f"| {_cell(written)} | {_cell(instead)} | {_cell('study.yaml:' + message)} |"
-        for written, instead, message in BROKEN
+        f"| {_cell(text)} | {_cell(replacement)} | {_cell('study.yaml:' + message)} |"
+        for text, replacement, message in BROKEN
     ]
-    return "\n".join(["| instead of | there is | what is said |", "|---|---|---|", *rows]) + "\n"
+    return "\n".join([HEADER, "|---|---|---|", *rows]) + "\n"
 
 
 def test_the_documentation_has_this_table() -> None:
-    """`python -m tests.sweeps.test_broken_inputs` writes it anew."""
+    """`python -m tests.sweeps.study.test_broken_inputs` writes it."""
     document = DOCUMENT.read_text(encoding="utf-8")
     assert table() in document
     assert html.unescape(document) == document
 
 
-# --- nothing but a Study or a UserError ---------------------------------------------------------------------
+# --- anything else: a Study or a UserError ------------------------------------------------------------------
 
 WORDS = st.sampled_from(
     [*TOP, *NAMES, *KNOBS, "low", "high", "log", "step", "round", "choices", "ratio_of", "fraction_of", "head_size",
@@ -234,7 +231,7 @@ GOOD: dict[str, Any] = strict_yaml.load(
 
 def _paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(found for key, each in items for found in _paths(each, (*path, key)))]
+    return [path, *(inner for key, child in items for inner in _paths(child, (*path, key)))]
 
 
 PATHS = _paths(GOOD)[1:]
@@ -242,7 +239,7 @@ PATHS = _paths(GOOD)[1:]
 
 @st.composite
 def mutations(draw: st.DrawFn) -> dict[str, Any]:
-    """The valid study with a few values replaced, removed or added."""
+    """Draw the valid study with a few values replaced, removed or added."""
     document = copy.deepcopy(GOOD)
     for _ in range(draw(st.integers(1, 3))):
         *above, last = draw(st.sampled_from(PATHS))
@@ -275,13 +272,13 @@ def _loads_or_says_why(folder: Path, text: str, *overrides: str) -> bool:
     try:
         study = load(path, overrides=overrides, devices_have_cuda=False)
     except UserError as error:
-        said = str(error)
+        message = str(error)
     else:
         assert isinstance(study, Study)
         assert Study.model_validate_json(study.model_dump_json()) == study
         return True
-    assert "\n" not in said
-    assert "Input should" not in said  # pydantic's words
+    assert "\n" not in message
+    assert "Input should" not in message  # pydantic's words
     return False
 
 

@@ -1,4 +1,4 @@
-"""Studies as they are loaded, what may change about them, and the schema that editors read."""
+"""Loaded studies: defaults, allowed changes, and the schema that editors read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TEMPLATE = ROOT / "sweeps" / "study" / "templates" / "study.yaml"
 SHIPPED = [TEMPLATE, *sorted((ROOT / "studies").glob("*.yaml"))]
 
 
-def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
+def test_missing_keys_have_their_defaults(tmp_path: Path) -> None:
     study = small(tmp_path)
     assert (study.evaluations, study.final_windows, study.baseline_seeds, study.trials) == (30, 2048, 3, 40)
     assert (study.seed, study.hours, study.store, study.notes) == (1337, None, None, ())
@@ -45,10 +45,11 @@ def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
 
 
 def test_the_plateau_pruner_has_its_rules_defaults() -> None:
-    """They are written twice: importing the rule, and scipy with it, takes longer than reading a study."""
+    """The defaults stand twice, because importing the rule would load scipy."""
     settings = PlateauPruning(type="plateau")
-    own = {name: each.default for name, each in inspect.signature(pruner.PlateauPruner).parameters.items()}
-    assert {**settings.model_dump(exclude={"type"}), "trials": None} == own
+    parameters = inspect.signature(pruner.PlateauPruner).parameters
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    assert {**settings.model_dump(exclude={"type"}), "trials": None} == defaults
     assert {**settings.model_dump(exclude={"type", "sentinel"}), "trials": None} == dataclasses.asdict(Rule())
 
 
@@ -59,7 +60,7 @@ def test_a_baseline_without_head_size_has_nanogpts_heads(tmp_path: Path) -> None
 
 
 def test_a_horizon_in_tokens(tmp_path: Path) -> None:
-    assert small(tmp_path, "horizon={tokens: 307711}").iters == 600  # 512 tokens an iteration, and 511 left
+    assert small(tmp_path, "horizon={tokens: 307711}").iters == 600  # 512 tokens per iteration, and 511 more
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_good_names(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "-a", "_a", "a/b", "a b", "a:b", "x" * 65, "a\\nb", "ä", "a-confirm"])
 def test_bad_names(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SpecError, match=r"--set: name: .* (use 1 to 64|choose another)"):
+    with pytest.raises(SpecError, match=r"--set: name: .* (use 1 to 64|choose another name)"):
         small(tmp_path, f'name="{name}"')
 
 
@@ -148,7 +149,7 @@ def test_changes_of_a_study_that_has_begun(tmp_path: Path, change: str, words: l
 
 
 def test_every_other_key_is_watched(tmp_path: Path) -> None:
-    """A key that is added to Study must be decided about here."""
+    """A new key of Study must be added to one of these two sets."""
     free = {"trials", "baseline_seeds", "hours", "workers", "store", "notes"}
     watched = {
         "name": "other",
@@ -181,8 +182,8 @@ def test_shipped_studies_load(path: Path, cuda: bool) -> None:
 
 
 def test_the_template_is_the_story(tmp_path: Path) -> None:
-    """The run that started it: 12 layers of 384, 65536 tokens an iteration."""
-    cuda, cpu = (load(TEMPLATE, devices_have_cuda=there) for there in (True, False))
+    """The run that plateaued first: 12 layers of width 384, 65536 tokens per iteration."""
+    cuda, cpu = (load(TEMPLATE, devices_have_cuda=cuda) for cuda in (True, False))
     assert cuda.tokens_per_iter == 65536
     assert (cuda.baseline["n_layer"], cuda.baseline["n_embd"], cuda.baseline["head_size"], cuda.iters) == (
         12,
@@ -196,7 +197,7 @@ def test_the_template_is_the_story(tmp_path: Path) -> None:
 
 
 def test_a_horizon_in_minutes_is_compared_by_what_was_written(tmp_path: Path) -> None:
-    """Not by what was measured for it: that is taken over from the store."""
+    """The measured length is ignored: it is taken over from the store."""
     fit = Fit(iters=700, evaluations=28, windows=8, evaluated=9000, speeds=())
     written = small(tmp_path, "horizon={minutes: 5, equal: time}")
     measured = written.model_copy(update={"horizon": MinuteHorizon(minutes=5, equal="time", fit=fit)})
@@ -213,7 +214,7 @@ def test_a_resolved_study_can_be_written_and_loaded_again(tmp_path: Path, horizo
     assert small(tmp_path, text=yaml.safe_dump(study.as_written())) == study
 
 
-def test_what_is_wrong_with_trials_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+def test_trials_are_checked_before_anything_is_measured(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"candidates\.1\.warmup_iters: warmup_iters=2500 must be below"):
         small(tmp_path, "horizon={minutes: 5}", "candidates.1.warmup_iters=2500")
     with pytest.raises(SpecError, match=r"candidates\.1: is the same trial as the baseline"):
@@ -235,30 +236,30 @@ def test_another_kind_of_horizon_replaces_the_one_there_is(tmp_path: Path, befor
 
 def _objects(schema: Any) -> list[dict[str, Any]]:
     if isinstance(schema, list):
-        return [found for each in schema for found in _objects(each)]
+        return [inner for alternative in schema for inner in _objects(alternative)]
     if not isinstance(schema, dict):
         return []
-    below = [found for each in schema.values() for found in _objects(each)]
+    below = [inner for value in schema.values() for inner in _objects(value)]
     return [schema, *below] if isinstance(schema.get("properties"), dict) else below
 
 
 def test_every_key_of_the_schema_has_words() -> None:
     objects = _objects(json_schema())
     assert len(objects) > 30
-    for one in objects:
-        assert one["additionalProperties"] is False or "profiles" not in one["properties"]
-        for name, words in one["properties"].items():
-            assert re.search("[a-z]{3}", words.get("description", "")), name
+    for schema in objects:
+        assert schema["additionalProperties"] is False or "profiles" not in schema["properties"]
+        for name, setting in schema["properties"].items():
+            assert re.search("[a-z]{3}", setting.get("description", "")), name
 
 
 def test_the_schema_speaks_trainconfigs_words() -> None:
-    words = json_schema()["$defs"]["Baseline"]["properties"]["weight_decay"]
-    assert words["description"] == "decoupled weight decay of matrices"
-    assert (words["minimum"], words["maximum"]) == (0.0, 1e3)
+    setting = json_schema()["$defs"]["Baseline"]["properties"]["weight_decay"]
+    assert setting["description"] == "decoupled weight decay of matrices"
+    assert (setting["minimum"], setting["maximum"]) == (0.0, 1e3)
 
 
 def _valid(value: Any, schema: Any, root: dict[str, Any]) -> bool:
-    """Whether `value` has the schema: the keywords that ours uses, and no other."""
+    """Whether `value` is valid by the schema; only the keywords that ours uses are known."""
     if schema is True:
         return True
     known = {"$ref", "anyOf", "oneOf", "type", "properties", "required", "additionalProperties", "items", "const",
@@ -270,9 +271,9 @@ def _valid(value: Any, schema: Any, root: dict[str, Any]) -> bool:
         return False
     if isinstance(value, dict) and not set(schema.get("required", ())) <= set(value):
         return False
-    if "anyOf" in schema and not any(_valid(value, each, root) for each in schema["anyOf"]):
+    if "anyOf" in schema and not any(_valid(value, alternative, root) for alternative in schema["anyOf"]):
         return False
-    if "oneOf" in schema and sum(_valid(value, each, root) for each in schema["oneOf"]) != 1:
+    if "oneOf" in schema and sum(_valid(value, alternative, root) for alternative in schema["oneOf"]) != 1:
         return False
     types = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
     number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -299,13 +300,13 @@ def _valid(value: Any, schema: Any, root: dict[str, Any]) -> bool:
     if isinstance(value, str):
         return bool(re.search(schema.get("pattern", ""), value)) and len(value) >= schema.get("minLength", 0)
     if isinstance(value, list):
-        good = all(_valid(each, schema.get("items", True), root) for each in value)
+        good = all(_valid(item, schema.get("items", True), root) for item in value)
         return good and schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", 1e300)
     if isinstance(value, dict):
         properties, others = schema.get("properties", {}), schema.get("additionalProperties", True)
         return all(
-            _valid(each, properties.get(key, others), root) if properties.get(key, others) else False
-            for key, each in value.items()
+            _valid(item, properties.get(key, others), root) if properties.get(key, others) else False
+            for key, item in value.items()
         )
     return True
 
@@ -358,9 +359,9 @@ def test_the_schema_tells_good_from_bad(change: dict[str, Any], valid: bool) -> 
 @given(st.integers(10, 10**6), st.integers(20, 40))
 @settings(deadline=None)
 def test_tokens_are_iterations(iters: int, evaluations: int) -> None:
-    """A horizon in tokens is the one in iterations that sees them."""
-    given = {**GOOD, "evaluations": evaluations}
-    study = Study.model_validate({**given, "horizon": {"tokens": iters * 512}})
+    """A horizon in tokens has the iterations that see these tokens."""
+    settings = {**GOOD, "evaluations": evaluations, "horizon": {"tokens": iters * 512}}
+    study = Study.model_validate(settings)
     assert study.iters == iters
 
 

@@ -1,4 +1,4 @@
-"""Profiles, overrides, --data and --baseline: what lies on top, where it came from, what it widens."""
+"""Profiles, overrides, --data and --baseline: their order, the places they are reported at, the knobs they widen."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_study_without_the_devices_profile_is_as_it_stands(tmp_path: Path) -> 
         (TEXT + "profiles: {cpu: 1}", None, "{}:27: profiles.cpu: is not a mapping of what the profile changes"),
     ],
 )
-def test_profiles_that_are_none(tmp_path: Path, text: str, profile: str | None, message: str) -> None:
+def test_invalid_profiles(tmp_path: Path, text: str, profile: str | None, message: str) -> None:
     with pytest.raises(SpecError) as error:
         small(tmp_path, text=text, profile=profile)
     assert str(error.value).replace("{horizon: {iters: 400}}", "...") == message.format(tmp_path / "study.yaml")
@@ -110,16 +110,13 @@ def test_a_mistake_in_a_profile_names_its_line(tmp_path: Path) -> None:
     ],
 )
 def test_overrides(tmp_path: Path, override: str, path: str, value: Any) -> None:
-    found: Any = small(tmp_path, override)
+    result: Any = small(tmp_path, override)
     for part in path.split("."):
-        found = (
-            found[int(part)]
-            if isinstance(found, tuple)
-            else found[part]
-            if isinstance(found, dict)
-            else getattr(found, part)
-        )
-    assert found == value
+        if isinstance(result, tuple):
+            result = result[int(part)]
+        else:
+            result = result[part] if isinstance(result, dict) else getattr(result, part)
+    assert result == value
 
 
 @pytest.mark.parametrize(
@@ -156,7 +153,7 @@ def test_another_kind_drops_the_keys_of_the_one_before(
         ("name=null", "{}:1: name is missing"),
     ],
 )
-def test_overrides_that_are_none(tmp_path: Path, override: str, message: str) -> None:
+def test_invalid_overrides(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         small(tmp_path, override)
     assert str(error.value) == message.format(tmp_path / "study.yaml")
@@ -171,7 +168,7 @@ trees = st.recursive(st.integers(0, 9), lambda inner: st.dictionaries(keys, inne
 
 
 def _laid(base: Any, over: Any) -> Any:
-    """The rule of overlays, written as the documentation says it."""
+    """The rule of overlays as the documentation states it."""
     if over is None:
         return None
     if not isinstance(over, dict):
@@ -185,7 +182,7 @@ def _laid(base: Any, over: Any) -> Any:
     st.dictionaries(keys, trees, max_size=3),
     st.recursive(
         st.integers(10, 19) | st.none(), lambda inner: st.dictionaries(keys, inner, max_size=3), max_leaves=8
-    ).filter(lambda each: isinstance(each, dict)),
+    ).filter(lambda tree: isinstance(tree, dict)),
 )
 @settings(deadline=None)
 def test_merging_follows_its_rule(base: dict[str, Any], over: dict[str, Any]) -> None:
@@ -194,19 +191,19 @@ def test_merging_follows_its_rule(base: dict[str, Any], over: dict[str, Any]) ->
 
     def places(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str | int, ...], str]:
         below = value.items() if isinstance(value, dict) else ()
-        found: dict[tuple[str | int, ...], str] = {path: ".".join(path)}
-        for key, each in below:
-            found |= places(each, (*path, key))
-        return found
+        written: dict[tuple[str | int, ...], str] = {path: ".".join(path)}
+        for key, child in below:
+            written |= places(child, (*path, key))
+        return written
 
     resolved.merge((), over, places(over))
     assert resolved.value == expected
 
     def check(value: Any, path: tuple[str, ...]) -> None:
         if isinstance(value, dict):
-            for key, each in value.items():
-                check(each, (*path, key))
-        elif value >= 10:  # only the overlay has such numbers
+            for key, child in value.items():
+                check(child, (*path, key))
+        elif value >= 10:  # only the overlay has numbers from 10 on
             assert resolved.place(path) == ".".join(path)
         else:
             assert resolved.place(path) in {"x:1", *(".".join(path[:depth]) for depth in range(1, len(path)))}
@@ -295,9 +292,10 @@ def test_ranges_are_widened_to_hold_a_new_baseline(tmp_path: Path) -> None:
     assert study.knobs["dropout"] == RangeKnob(low=0.0, high=0.4)
     assert study.knobs["learning_rate"] == RangeKnob(low=1e-4, high=1e-2, log=True)
     assert study.notes == (
-        f"knobs.learning_rate: 0.0001 to 0.01 instead of 0.0001 to 0.006, to hold what {path} has: 0.01",
-        f"knobs.dropout: 0 to 0.4 instead of 0 to 0.3, to hold what {path} has: 0.4",
-        f"knobs.n_embd: 48 to 192 in steps of 48 instead of 32 to 128 in steps of 16, to hold what {path} has: 192",
+        f"knobs.learning_rate: 0.0001 to 0.01 instead of 0.0001 to 0.006, to contain the value of {path}: 0.01",
+        f"knobs.dropout: 0 to 0.4 instead of 0 to 0.3, to contain the value of {path}: 0.4",
+        f"knobs.n_embd: 48 to 192 in steps of 48 instead of 32 to 128 in steps of 16, to contain the value of {path}: "
+        "192",
     )
 
 
@@ -305,7 +303,7 @@ def test_candidates_that_a_new_baseline_has_already_are_left_out(tmp_path: Path)
     path = config(tmp_path, MINE.replace("warmup_iters = 100", "warmup_iters = 200"))
     study = small(tmp_path, baseline=path)
     assert study.candidates == ({"learning_rate": 5e-4, "min_lr": 5e-5},)
-    assert study.notes == (f"candidates.1: left out, {path} has it already",)
+    assert study.notes == (f"candidates.1: left out, {path} contains it already",)
 
 
 def test_candidates_that_a_new_baseline_cannot_run(tmp_path: Path) -> None:
@@ -372,17 +370,17 @@ def test_without_head_size_widths_stay_multiples_of_the_heads(tmp_path: Path) ->
 )
 @settings(deadline=None)
 def test_widened_widths_hold_everything(low: int, steps: int, width: int, step: int, unit: int) -> None:
-    """Whatever the range and the new head size: all widths divide, and the baseline's is among them."""
+    """For any range and new head size, heads divide all widths, and the baseline's width is among them."""
     knob = RangeKnob(low=16 * low, high=16 * low + 16 * step * steps, step=16 * step)
     settings = {"n_embd": width * unit}
-    new = widened("n_embd", knob, settings, unit=unit)
-    assert isinstance(new, RangeKnob)
-    assert new.contains(width * unit)
-    assert all(each % unit == 0 for each in new.wholes())
-    assert new.low <= max(knob.low, unit)
-    assert new.high >= knob.high
-    if knob.contains(width * unit) and all(each % unit == 0 for each in knob.wholes()):
-        assert new is knob
+    wider = widened("n_embd", knob, settings, unit=unit)
+    assert isinstance(wider, RangeKnob)
+    assert wider.contains(width * unit)
+    assert all(value % unit == 0 for value in wider.wholes())
+    assert wider.low <= max(knob.low, unit)
+    assert wider.high >= knob.high
+    if knob.contains(width * unit) and all(value % unit == 0 for value in knob.wholes()):
+        assert wider is knob
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from tests.helpers.data_folders import random_walk_folder
 from tests.helpers.fake_gpu import FakeGPU, train_steps
 from trainer.config import TrainConfig
 from trainer.machine import device, microbatch
-from trainer.machine.cgroups import Room
+from trainer.machine.cgroups import DeviceMemory
 from trainer.machine.memory import needed
 from trainer.machine.microbatch import Infeasible, Measured, shape_of
 from trainer.points import Point, Result
@@ -178,7 +178,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return Measured(batch_size=config.batch_size, tokens_per_s=100.0, peak_bytes=1 << 20, retries=0)
 
     monkeypatch.setattr(device, "resolve", lambda _: "cuda")
-    monkeypatch.setattr(device, "room", lambda _: Room(free=8 << 30, total=8 << 30))
+    monkeypatch.setattr(device, "memory_of", lambda _: DeviceMemory(free=8 << 30, total=8 << 30))
     monkeypatch.setattr(device, "precision", lambda *_: torch.bfloat16)
     monkeypatch.setattr(device, "card_name", lambda _: "RTX")
     monkeypatch.setattr(probe, "measure", measure)

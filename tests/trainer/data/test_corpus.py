@@ -1,4 +1,4 @@
-"""The embedded corpus: which files, in which order, and what its fingerprint notices."""
+"""The embedded corpus: its files, their order, and its fingerprint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainer.errors import DataError
 
 
 def library(folder: Path, **changes: bytes) -> Path:
-    """A standard library in small."""
+    """Write a small standard library."""
     files = {
         "zlib_like.py": b"z = 1\n",
         "abc.py": b"# \xc3\xa9\n",
@@ -35,7 +35,7 @@ def library(folder: Path, **changes: bytes) -> Path:
     return folder
 
 
-def test_the_library_is_read_without_tests_and_packages_in_the_order_of_its_paths(tmp_path: Path) -> None:
+def test_the_library_is_read_in_the_order_of_its_paths_without_tests_and_packages(tmp_path: Path) -> None:
     embedded = EmbeddedCorpus(library(tmp_path))
     batches = list(embedded.read(0))
     assert [text for batch in batches for text in batch.texts] == ["# é\n", "d = 1\n", "z = 1\n"]
@@ -43,7 +43,7 @@ def test_the_library_is_read_without_tests_and_packages_in_the_order_of_its_path
     assert embedded.name == "embedded"
 
 
-def test_the_fingerprint_is_of_names_and_contents(tmp_path: Path) -> None:
+def test_the_fingerprint_covers_names_and_contents(tmp_path: Path) -> None:
     first = EmbeddedCorpus(library(tmp_path / "a")).fingerprint
     assert EmbeddedCorpus(library(tmp_path / "b")).fingerprint == first
     others = {
@@ -55,7 +55,7 @@ def test_the_fingerprint_is_of_names_and_contents(tmp_path: Path) -> None:
     assert EmbeddedCorpus(library(tmp_path / "f", test__test_more=b"t = 2\n")).fingerprint == first
 
 
-def test_reading_goes_on_from_any_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_resumes_from_any_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus, "_GROUP", 8)
     embedded = EmbeddedCorpus(library(tmp_path))
     whole = list(embedded.read(0))
@@ -65,12 +65,12 @@ def test_reading_goes_on_from_any_group(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(embedded.read(1)) == whole[1:]
 
 
-def test_a_python_without_sources_is_told(tmp_path: Path) -> None:
+def test_a_python_without_sources_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"came without its library's sources.*data\.parquet"):
         EmbeddedCorpus(tmp_path)
 
 
-def test_a_source_that_may_not_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_source_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 

@@ -1,4 +1,4 @@
-"""Folders of tokens: ours, nanoGPT's, and the ones that are refused."""
+"""Folders of tokens: ours, nanoGPT's, and refused folders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trainer.errors import DataError
 
 
 def nanogpt_folder(folder: Path, *, train: list[int], val: list[int], meta: object = None) -> Path:
-    """What nanoGPT's own prepare.py leaves behind."""
+    """Write a folder as nanoGPT's prepare.py does."""
     folder.mkdir(exist_ok=True)
     np.array(train, dtype=np.uint16).tofile(folder / "train.bin")
     np.array(val, dtype=np.uint16).tofile(folder / "val.bin")
@@ -33,7 +33,7 @@ def nanogpt_folder(folder: Path, *, train: list[int], val: list[int], meta: obje
 
 
 def prepared_folder(folder: Path, **changes: Any) -> Path:
-    """A folder of ours, written by hand from the format's description."""
+    """Write a prepared folder by hand, from the description of the format."""
     folder.mkdir(exist_ok=True)
     np.arange(10, dtype=np.uint32).tofile(folder / "train.bin")
     np.arange(4, dtype=np.uint32).tofile(folder / "val.bin")
@@ -54,7 +54,7 @@ def prepared_folder(folder: Path, **changes: Any) -> Path:
 
 
 def character_meta(text: str) -> dict[str, Any]:
-    """As shakespeare_char/prepare.py writes it."""
+    """Return a meta.pkl as shakespeare_char/prepare.py writes it."""
     characters = sorted(set(text))
     stoi = {character: index for index, character in enumerate(characters)}
     return {"vocab_size": len(characters), "itos": dict(enumerate(characters)), "stoi": stoi}
@@ -73,7 +73,7 @@ def test_a_prepared_folder_opens_with_what_its_meta_says(tmp_path: Path) -> None
         dataset.tokens("test")
 
 
-def test_bins_that_vanish_after_opening_are_told(tmp_path: Path) -> None:
+def test_bins_that_vanish_after_opening_are_reported(tmp_path: Path) -> None:
     dataset = open_dataset(prepared_folder(tmp_path))
     (tmp_path / "val.bin").unlink()
     with pytest.raises(DataError, match=r"val\.bin: cannot be opened"):
@@ -96,7 +96,7 @@ def test_a_nanogpt_folder_without_meta_has_gpt2s_padded_vocabulary(tmp_path: Pat
 
 
 @pytest.mark.parametrize("spelling", ["itos", "stoi", "list"])
-def test_a_character_vocabulary_gives_bytes_a_token(tmp_path: Path, spelling: str) -> None:
+def test_a_character_vocabulary_gives_bytes_per_token(tmp_path: Path, spelling: str) -> None:
     text = "naïve café, 你好 🙂!\n" * 3
     meta = character_meta(text)
     tokens = [meta["stoi"][character] for character in text]
@@ -124,7 +124,7 @@ def test_another_programs_meta_json_is_not_ours(tmp_path: Path) -> None:
 
 
 class Malicious:
-    """Pickles as a call of os.mkdir."""
+    """An object that is pickled as a call of os.mkdir."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -139,7 +139,7 @@ def test_a_pickle_with_code_is_refused_and_not_executed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"meta\.pkl: refused: it refers to (posix|nt)\.mkdir.*can run any code"):
         open_dataset(folder)
     assert not target.exists()
-    pickle.loads((folder / "meta.pkl").read_bytes())  # the pickle does what the test says it does
+    pickle.loads((folder / "meta.pkl").read_bytes())  # the pickle really is malicious
     assert target.exists()
 
 
@@ -158,7 +158,7 @@ def test_a_damaged_pickle_is_a_data_error(tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.getbasetemp() / "damaged"
     nanogpt_folder(folder, train=[1], val=[1])
     (folder / "meta.pkl").write_bytes(garbage)
-    with contextlib.suppress(DataError):  # and no other error
+    with contextlib.suppress(DataError):  # any other error fails the test
         assert open_dataset(folder).vocab_size > 1
 
 
@@ -180,13 +180,13 @@ def write(name: str, content: str) -> Callable[[Path], object]:
         (remove("val.bin"), r"val\.bin: no such file"),
         (cut("train.bin", 0), r"train\.bin: is empty"),
         (cut("train.bin", 38), r"38 bytes long, not a multiple of the 4 bytes of a uint32"),
-        (cut("train.bin", 36), r"holds 9 tokens, meta\.json says 10: it has changed.*prepare it again"),
+        (cut("train.bin", 36), r"holds 9 tokens, but meta\.json says 10: the file has changed.*prepare it again"),
         (write("meta.json", "{"), r"meta\.json: is not JSON"),
-        (write("meta.json", '{"format": "plateau-sweep/9"}'), r"'plateau-sweep/9', this version reads"),
-        (write("meta.json", '{"format": "plateau-sweep/1", "dtype": "uint16"}'), r"is not complete.*vocab_size"),
+        (write("meta.json", '{"format": "plateau-sweep/9"}'), r"'plateau-sweep/9', but this version reads"),
+        (write("meta.json", '{"format": "plateau-sweep/1", "dtype": "uint16"}'), r"is incomplete.*vocab_size"),
         (lambda folder: prepared_folder(folder, dtype="float64"), r"dtype='float64' is none of"),
-        (lambda folder: prepared_folder(folder, splits=[]), r"is not complete"),
-        (lambda folder: prepared_folder(folder, tokenizer={}), r"is not complete.*eot"),
+        (lambda folder: prepared_folder(folder, splits=[]), r"is incomplete"),
+        (lambda folder: prepared_folder(folder, tokenizer={}), r"is incomplete.*eot"),
     ],
 )
 def test_a_damaged_prepared_folder_is_refused(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
@@ -228,7 +228,7 @@ def test_a_token_out_of_range_is_found_beyond_the_first_block(tmp_path: Path, mo
         open_dataset(nanogpt_folder(tmp_path, train=[1] * 9 + [60000], val=[1]))
 
 
-def test_what_is_no_folder_is_told(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         open_dataset(tmp_path / "nowhere")
     (tmp_path / "train.bin").write_bytes(b"ab")
@@ -243,7 +243,7 @@ def test_an_unfinished_preparation_is_refused(tmp_path: Path) -> None:
         open_dataset(folder)
 
 
-def test_the_fingerprint_is_of_contents_and_vocabulary(tmp_path: Path) -> None:
+def test_the_fingerprint_covers_contents_and_vocabulary(tmp_path: Path) -> None:
     def fingerprint(name: str, **folder: Any) -> str:
         return open_dataset(nanogpt_folder(tmp_path / name, **folder)).fingerprint
 
@@ -258,7 +258,7 @@ def test_the_fingerprint_is_of_contents_and_vocabulary(tmp_path: Path) -> None:
     assert len({first, *others}) == 5
 
 
-def test_a_large_files_fingerprint_is_of_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_files_fingerprint_covers_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dataset_module, "_WHOLE", 1000)
     monkeypatch.setattr(dataset_module, "_SAMPLE", 10)
     path = tmp_path / "train.bin"
@@ -268,13 +268,13 @@ def test_a_large_files_fingerprint_is_of_samples(tmp_path: Path, monkeypatch: py
         path.write_bytes(content)
         return sampled_sha256(path)
 
-    prints = {fingerprint()}
-    for place in (0, 4095, 2075):  # the first byte, the last, and the first of sample 32, at 4086 * 32 // 63
-        content[place] = 1
-        prints.add(fingerprint())
+    fingerprints = {fingerprint()}
+    for position in (0, 4095, 2075):  # the first byte, the last, and the first of sample 32, at 4086 * 32 // 63
+        content[position] = 1
+        fingerprints.add(fingerprint())
     content.append(0)
-    prints.add(fingerprint())
-    assert len(prints) == 5
+    fingerprints.add(fingerprint())
+    assert len(fingerprints) == 5
 
 
 def test_opening_data_needs_neither_torch_nor_pyarrow() -> None:

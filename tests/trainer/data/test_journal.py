@@ -1,4 +1,4 @@
-"""The journal of unfinished files: what is taken over when it is opened again."""
+"""The journal of unfinished files: what is restored when it is opened again."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.data.journal import Journal, write_aside
+from trainer.data.journal import Journal, write_file
 from trainer.errors import DataError
 
 NAMES = ("a", "b")
 
 
 def work(folder: Path, *parts: bytes, key: str = "k") -> Journal:
-    """Append and commit parts; the state of each is its number. What was appended last is not committed."""
+    """Append and commit parts, with their numbers as states, then append bytes without committing them."""
     with Journal(folder, NAMES, key=key) as journal:
         for part in parts:
             journal.append("a", part)
@@ -41,7 +41,7 @@ def test_sessions_add_up(tmp_path_factory: pytest.TempPathFactory, sessions: lis
     assert reopened(folder) == (len(parts), state, b"".join(parts), b"".join(part[::-1] for part in parts))
 
 
-def test_work_under_another_key_is_begun_anew(tmp_path: Path) -> None:
+def test_work_under_another_key_starts_anew(tmp_path: Path) -> None:
     work(tmp_path, b"one", b"two")
     assert reopened(tmp_path, key="other") == (0, None, b"", b"")
     assert reopened(tmp_path, key="k") == (0, None, b"", b"")
@@ -55,7 +55,7 @@ def test_a_torn_line_is_dropped_and_later_ones_are_kept(tmp_path: Path) -> None:
     assert reopened(tmp_path) == (2, 2, b"onetwo", b"enoowt")
 
 
-def test_a_line_that_was_altered_ends_what_is_kept(tmp_path: Path) -> None:
+def test_nothing_is_kept_from_an_altered_line_on(tmp_path: Path) -> None:
     work(tmp_path, b"one", b"two", b"six")
     journal = tmp_path / "journal.jsonl"
     altered = journal.read_bytes().replace(b'"state": 2', b'"state": 7')
@@ -65,7 +65,7 @@ def test_a_line_that_was_altered_ends_what_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "done"), [(b"onetwosix!", 3), (b"onetwosiX", 2), (b"onetw", 1), (b"", 0)])
-def test_files_that_do_not_bear_the_journal_out_are_cut_back(tmp_path: Path, content: bytes, done: int) -> None:
+def test_files_that_contradict_the_journal_are_cut_back(tmp_path: Path, content: bytes, done: int) -> None:
     work(tmp_path, b"one", b"two", b"six")
     (tmp_path / "a.part").write_bytes(content)
     assert reopened(tmp_path) == (done, done or None, b"onetwosix"[: 3 * done], b"enoowtxis"[: 3 * done])
@@ -81,8 +81,8 @@ def test_finished_files_are_unfinished_again_when_opened(tmp_path: Path, renamed
     assert not list(tmp_path.glob("*.bin"))
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot be written \(No such file or directory\)"):
         Journal(tmp_path / "nowhere", NAMES, key="k")
     with pytest.raises(DataError, match="cannot be written"):
-        write_aside(tmp_path / "nowhere" / "meta.json", b"{}")
+        write_file(tmp_path / "nowhere" / "meta.json", b"{}")

@@ -1,4 +1,4 @@
-"""Parquet sources: what is found and read, and what is told when it cannot be."""
+"""Parquet sources: finding and reading files, and the errors for what cannot be read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEXTS = [f"document {number}: naïve 你好" for number in range(10)]
 
 
 def write(path: Path | str, texts: Any = TEXTS, *, rows: int = 4, kind: Any = None, **columns: Any) -> str:
-    """A parquet file with row groups of `rows`, in pages of 1 MB, not compressed."""
+    """Write an uncompressed parquet file with row groups of `rows` rows, in pages of 1 MB."""
     column = pa.array(texts) if kind is None else pa.array(texts).cast(kind)
     with fsspec.open(str(path), "wb") as file:
         pq.write_table(
@@ -73,7 +73,7 @@ def test_a_text_of_broken_utf8_is_counted_and_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", range(4))
-def test_reading_goes_on_from_any_row_group_over_all_files(tmp_path: Path, start: int) -> None:
+def test_reading_resumes_from_any_row_group_over_all_files(tmp_path: Path, start: int) -> None:
     paths = write(tmp_path / "a.parquet", TEXTS[:6], rows=4), write(tmp_path / "b.parquet", TEXTS[6:], rows=4)
     documents = ParquetDocuments(paths)
     assert len(documents.groups) == 3
@@ -123,7 +123,7 @@ def test_urls_of_other_file_systems(memory: MemoryFileSystem) -> None:
 
 
 def test_a_remote_file_that_changes_while_it_is_read(memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache: dict[str, Any] = {}  # as file systems across a network keep what they have listed
+    cache: dict[str, Any] = {}  # remote file systems cache their listings
     info = MemoryFileSystem.info
     monkeypatch.setattr(
         MemoryFileSystem, "info", lambda fs, path: cache.get(path) or cache.setdefault(path, info(fs, path))
@@ -133,13 +133,13 @@ def test_a_remote_file_that_changes_while_it_is_read(memory: MemoryFileSystem, m
     batches = ParquetDocuments(["memory://corpus/a.parquet"]).read(0)
     next(batches)
     write("memory://corpus/a.parquet", TEXTS[::-1])
-    with pytest.raises(SourceChanged, match=r"a\.parquet: has changed while it was read"):
+    with pytest.raises(SourceChanged, match=r"a\.parquet: changed while it was read"):
         list(batches)
 
 
-def test_a_remote_file_systems_own_errors_are_told(memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remote_file_systems_errors_are_reported(memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     class QuotaError(Exception):
-        """As the packages behind fsspec have them."""
+        """An error class as packages behind fsspec define them."""
 
     def refuse(*_: object, **__: object) -> None:
         raise QuotaError("too many requests\nwith details")
@@ -161,11 +161,11 @@ def test_a_remote_file_systems_own_errors_are_told(memory: MemoryFileSystem, mon
             "nowhere://bucket/a.parquet",
             r"nowhere://bucket/a\.parquet: Protocol not known: nowhere.*fsspec knows .*memory",
         ),
-        ("memory://corpus/a.parquet", r"no file matches; look at what is there"),
+        ("memory://corpus/a.parquet", r"no file matches; check the URL"),
         ("memory://corpus/*.parquet", r"no file matches"),
     ],
 )
-def test_a_url_without_files_is_told(memory: MemoryFileSystem, url: str, message: str) -> None:
+def test_a_url_without_files_is_reported(memory: MemoryFileSystem, url: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         ParquetDocuments([url])
 
@@ -179,7 +179,7 @@ def test_a_protocol_whose_package_is_missing_names_it(monkeypatch: pytest.Monkey
         ParquetDocuments(["gs://b/a.parquet"])
 
 
-def test_what_cannot_be_found_or_read_is_told(tmp_path: Path) -> None:
+def test_missing_and_unreadable_files_are_reported(tmp_path: Path) -> None:
     good = write(tmp_path / "fineweb.parquet")
     (tmp_path / "empty").mkdir()
     (tmp_path / "blank.parquet").touch()
@@ -192,12 +192,12 @@ def test_what_cannot_be_found_or_read_is_told(tmp_path: Path) -> None:
     for name, message in {
         "fineweb.parqet": rf"no such file; did you mean {good}\?",
         "nowhere/*.parquet": r"no file matches; give a path, a glob or a folder",
-        "empty": r"the folder has no \*\.parquet in it",
+        "empty": r"the folder contains no \*\.parquet",
         "blank.parquet": r"blank\.parquet: is empty",
-        "text.parquet": r"text\.parquet: is no parquet file, or is damaged",
-        "cut.parquet": r"cut\.parquet: is no parquet file, or is damaged",
-        "rows.parquet": r"rows\.parquet: no rows in it",
-        "group.parquet": r"group\.parquet: no rows in it",
+        "text.parquet": r"text\.parquet: is not a parquet file, or is damaged",
+        "cut.parquet": r"cut\.parquet: is not a parquet file, or is damaged",
+        "rows.parquet": r"rows\.parquet: has no rows",
+        "group.parquet": r"group\.parquet: has no rows",
     }.items():
         with pytest.raises(DataError, match=message):
             ParquetDocuments([str(tmp_path / name)])
@@ -211,32 +211,32 @@ def test_what_cannot_be_found_or_read_is_told(tmp_path: Path) -> None:
     [
         ("txt", r"has no column 'txt' but 'id', 'score', 'body', 'text'; did you mean data\.text: text\?"),
         ("content", r"has no column 'content' but .*; did you mean data\.text: text\?"),
-        ("id", r"column 'id' holds int64, not strings; name one that does as data\.text: body, text"),
+        ("id", r"column 'id' holds int64, not strings; name a column of strings as data\.text: body, text"),
         ("score", r"column 'score' holds list<.*>, not strings"),
     ],
 )
-def test_a_column_that_is_missing_or_no_text_is_told(tmp_path: Path, column: str, message: str) -> None:
+def test_a_column_that_is_missing_or_not_text_is_reported(tmp_path: Path, column: str, message: str) -> None:
     ids = np.arange(len(TEXTS))
     path = write(tmp_path / "a.parquet", id=ids, score=[[1.0]] * len(TEXTS), body=TEXTS)
     with pytest.raises(DataError, match=message):
         ParquetDocuments([path], text=column)
 
 
-def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_columns_of_the_same_name_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table([pa.array(TEXTS), pa.array(TEXTS)], names=["text", "text"]), path)
     with pytest.raises(DataError, match="has 2 columns 'text'"):
         ParquetDocuments([str(path)])
 
 
-def test_a_damaged_page_is_told(tmp_path: Path) -> None:
+def test_a_damaged_page_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": TEXTS * 50}), path, compression="zstd", use_dictionary=False)
     content = bytearray(path.read_bytes())
-    place = pq.ParquetFile(path).metadata.row_group(0).column(0).data_page_offset
-    content[place + 30 : place + 90] = bytes(60)
+    offset = pq.ParquetFile(path).metadata.row_group(0).column(0).data_page_offset
+    content[offset + 30 : offset + 90] = bytes(60)
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"a\.parquet: is no parquet file, or is damaged \(.*\); download it again"):
+    with pytest.raises(DataError, match=r"a\.parquet: is not a parquet file, or is damaged \(.*\); download it again"):
         read(str(path))
 
 
@@ -245,12 +245,12 @@ def test_a_damaged_page_is_told(tmp_path: Path) -> None:
     [
         (
             PermissionError(errno.EACCES, "Permission denied"),
-            r"may not be read \(Permission denied\); change its permissions",
+            r"cannot be read \(Permission denied\); change its permissions",
         ),
         (OSError(errno.EIO, "Input/output error"), "cannot be read: Input/output error"),
     ],
 )
-def test_the_systems_refusals_are_told(
+def test_the_systems_refusals_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, message: str
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -268,12 +268,12 @@ def test_a_file_that_changes_between_row_groups_is_noticed(tmp_path: Path) -> No
     assert not next(batches).ends_group
     assert next(batches).ends_group
     os.utime(path, ns=(1, 1))
-    assert not next(batches).ends_group  # read, but not to be kept
-    with pytest.raises(SourceChanged, match="has changed while it was read"):
+    assert not next(batches).ends_group  # read before the change is noticed at the end of the group
+    with pytest.raises(SourceChanged, match="changed while it was read"):
         next(batches)
 
 
-def test_a_file_that_is_overwritten_while_it_is_read_is_told_as_changed(
+def test_a_file_that_is_overwritten_while_it_is_read_is_reported_as_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parquet, "_BATCH", 100_000)
@@ -284,18 +284,18 @@ def test_a_file_that_is_overwritten_while_it_is_read_is_told_as_changed(
     path.write_bytes(bytes(100))
     with pytest.raises(SourceChanged) as raised:
         list(batches)
-    assert raised.value.__cause__  # which alone would read as a damaged file
+    assert raised.value.__cause__  # alone it would look like a damaged file
 
 
-def test_a_column_that_ends_early_is_told(tmp_path: Path) -> None:
+def test_a_column_that_ends_early_is_reported(tmp_path: Path) -> None:
     documents = ParquetDocuments([write(tmp_path / "a.parquet", rows=10)])
     (shard,) = documents._shards
     documents._shards = [dataclasses.replace(shard, groups=((11, 100),))]
-    with pytest.raises(DataError, match=r"row group 0 has 10 rows, the footer says 11; download it again"):
+    with pytest.raises(DataError, match=r"row group 0 has 10 rows, but the footer says 11; download it again"):
         list(documents.read(0))
 
 
-def test_the_fingerprint_of_small_files_is_of_contents_order_and_column(tmp_path: Path) -> None:
+def test_the_fingerprint_of_small_files_covers_contents_order_and_column(tmp_path: Path) -> None:
     a, b = write(tmp_path / "a.parquet", TEXTS, body=TEXTS), write(tmp_path / "b.parquet", TEXTS[:3], body=TEXTS[:3])
     first = ParquetDocuments([a, b]).fingerprint
     os.utime(a, ns=(1, 1))
@@ -311,9 +311,7 @@ def test_the_fingerprint_of_small_files_is_of_contents_order_and_column(tmp_path
     assert len(others - {first}) == 4
 
 
-def test_the_fingerprint_of_large_files_notices_time_and_footer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_fingerprint_of_large_files_covers_time_and_footer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "_CONTENT", 10)
     a = write(tmp_path / "a.parquet", ["aa", "bb"])
     os.utime(a, ns=(5, 5))
@@ -340,5 +338,5 @@ def test_the_fingerprint_of_large_files_notices_time_and_footer(
         (f"{'x' * 99}.parquet", "x" * 40),
     ],
 )
-def test_a_folders_name_starts_with_the_sources(entry: str, name: str) -> None:
+def test_a_folders_name_starts_with_the_sources_name(entry: str, name: str) -> None:
     assert short_name(entry) == name

@@ -1,4 +1,4 @@
-"""Preparing a corpus: what the bins hold, being killed and going on, and what is told when it fails."""
+"""Preparing a corpus: the content of the bins, resuming after interruptions, and the errors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,16 @@ import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.data import journal, parquet, selection
+from trainer.data import encode, journal, parquet, selection
 from trainer.data import prepare as preparing
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.encode import PrepareProgress, token_dtype
-from trainer.data.prepare import EmbeddedSource, ParquetSource, TokenizerChoice, prepare
+from trainer.data.prepare import EmbeddedSource, ParquetSource, TokenizerChoice
 from trainer.data.selection import Options
 from trainer.data.tokenizer import Bytes, gpt2
 from trainer.errors import DataError
 
+prepare = functools.partial(preparing.prepare, threads=2)
 BYTES = TokenizerChoice(type="bytes")
 GPT2 = TokenizerChoice(type="gpt2")
 SOME = Options(val_fraction=0.3, min_chars=10)
@@ -43,7 +45,7 @@ WORDS = ["the", "loss", "is", "flat", "naïve", "你好", "🙂", "\n\n", "plate
 
 @functools.cache
 def corpus(count: int = 60, *, seed: int = 0) -> tuple[str, ...]:
-    """Documents of a few to a hundred words, some twice, some too short."""
+    """Return documents of a few to a hundred words, some of them twice, some too short."""
     generator = random.Random(seed)
     texts = [" ".join(generator.choices(WORDS, k=generator.randrange(1, 100))) for _ in range(count)]
     return (*texts, *texts[:5], "short", texts[3] + "\n")
@@ -55,7 +57,7 @@ def write(path: Path, texts: Iterable[str | None], *, rows: int = 10) -> Parquet
 
 
 def expected(texts: Iterable[str], *, options: Options = SOME) -> dict[str, list[str]]:
-    """The documents of each split, worked out the slow way."""
+    """Return the documents of each split, computed the slow way."""
     documents: dict[str, list[str]] = {"train": [], "val": []}
     seen = set()
     for text in texts:
@@ -63,13 +65,13 @@ def expected(texts: Iterable[str], *, options: Options = SOME) -> dict[str, list
             seen.add(text.strip())
             salt = options.seed.to_bytes(16, "little")
             digest = hashlib.blake2b(text.strip().encode(), digest_size=16, salt=salt).digest()
-            where = int.from_bytes(digest[:8], "big") / 2**64
-            documents["val" if where < options.val_fraction else "train"].append(text)
+            position = int.from_bytes(digest[:8], "big") / 2**64
+            documents["val" if position < options.val_fraction else "train"].append(text)
     return documents
 
 
 def decoded(dataset: Dataset, split: str, *, eot: int, decode: Callable[[list[int]], str]) -> list[str]:
-    """The documents of a split, from its bin."""
+    """Return the documents of a split, decoded from its bin."""
     tokens = dataset.tokens(split)
     ends = np.flatnonzero(tokens == eot)
     assert ends[-1] == len(tokens) - 1
@@ -91,19 +93,19 @@ def test_the_bins_hold_the_documents(tmp_path: Path, kind: str) -> None:
     assert (dataset.vocab_size, dataset.dtype) == (vocab_size, "uint16")
     decode: Callable[[list[int]], str] = Bytes().decode if kind == "bytes" else gpt2().decode
     if kind == "bpe":
-        (saved,) = (tmp_path / "data").glob("bpe300-*.tiktoken")
+        (vocabulary,) = (tmp_path / "data").glob("bpe300-*.tiktoken")
         tokens_of = {
-            int(rank): base64.b64decode(token) for token, rank in map(str.split, saved.read_text().splitlines())
+            int(rank): base64.b64decode(token) for token, rank in map(str.split, vocabulary.read_text().splitlines())
         }
         assert len(tokens_of) == 299
         decode = lambda tokens: b"".join(tokens_of[token] for token in tokens).decode()  # noqa: E731
     for split, documents in expected(texts).items():
         assert decoded(dataset, split, eot=eot, decode=decode) == documents
-        facts = getattr(dataset, split)
-        assert (facts.documents, facts.bytes) == (len(documents), sum(len(text.encode()) for text in documents))
+        recorded = getattr(dataset, split)
+        assert (recorded.documents, recorded.bytes) == (len(documents), sum(len(text.encode()) for text in documents))
         content = (dataset.path / f"{split}.bin").read_bytes()
-        assert facts.sha256 == hashlib.sha256(content).hexdigest()
-        assert facts.tokens == len(content) // 2
+        assert recorded.sha256 == hashlib.sha256(content).hexdigest()
+        assert recorded.tokens == len(content) // 2
     meta = json.loads((dataset.path / "meta.json").read_text())
     short = sum(len(text) < 10 for text in texts)
     kept = sum(map(len, expected(texts).values()))
@@ -126,12 +128,27 @@ def test_gpt2_tokens_are_tiktokens(tmp_path: Path) -> None:
 
 def test_threads_and_row_groups_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "_CHUNK", 500)
-    prints = set()
+    digests = set()
     for threads, rows in ((1, 7), (4, 7), (2, 1000)):
         source = write(tmp_path / f"{rows}.parquet", corpus(), rows=rows)
         dataset = prepare(source, BYTES, tmp_path / str(threads), options=SOME, threads=threads)
-        prints.add((dataset.train.sha256, dataset.val.sha256))
-    assert len(prints) == 1
+        digests.add((dataset.train.sha256, dataset.val.sha256))
+    assert len(digests) == 1
+
+
+def test_the_given_number_of_threads_encodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, max_workers: int, **options: Any) -> None:
+            sizes.append(max_workers)
+            super().__init__(max_workers, **options)
+
+    monkeypatch.setattr(encode, "ThreadPoolExecutor", Pool)
+    source = write(tmp_path / "a.parquet", corpus())
+    for threads in (1, 3):
+        prepare(source, BYTES, tmp_path / str(threads), options=SOME, threads=threads)
+    assert sizes == [1, 3]
 
 
 def test_the_validation_split_is_stable_as_shards_are_added(tmp_path: Path) -> None:
@@ -153,7 +170,7 @@ def test_the_same_request_finds_the_same_folder_without_work(tmp_path: Path, mon
     seen: list[PrepareProgress] = []
     first = prepare(source, GPT2, tmp_path / "data", options=SOME, progress=seen.append)
     assert seen
-    monkeypatch.setattr(tiktoken, "Encoding", None)  # not even the vocabulary is needed
+    monkeypatch.setattr(tiktoken, "Encoding", None)  # the vocabulary isn't needed either
     seen.clear()
     assert prepare(source, GPT2, tmp_path / "data", options=SOME, progress=seen.append) == first
     assert not seen
@@ -171,8 +188,9 @@ def test_another_source_vocabulary_or_option_is_another_folder(tmp_path: Path) -
         (source, BYTES, Options(val_fraction=0.3, min_chars=10, seed=7)),
         (write(tmp_path / "b.parquet", corpus(seed=1)), BYTES, SOME),
     ]
-    found = [prepare(source, choice, tmp_path, options=options) for source, choice, options in requests]
-    assert len({dataset.path for dataset in found}) == len({dataset.fingerprint for dataset in found}) == len(requests)
+    datasets = [prepare(source, choice, tmp_path, options=options) for source, choice, options in requests]
+    assert len({dataset.path for dataset in datasets}) == len(requests)
+    assert len({dataset.fingerprint for dataset in datasets}) == len(requests)
 
 
 def test_the_embedded_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +204,7 @@ def test_the_embedded_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert decoded(dataset, "val", eot=256, decode=Bytes().decode) == expected(corpus())["val"]
 
 
-def test_the_vocabulary_is_trained_on_training_documents_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_vocabulary_is_trained_on_training_documents_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     train = preparing.tokenizers.train_bpe
     monkeypatch.setattr(
@@ -226,35 +244,35 @@ def progress(now):
         os.kill(os.getpid(), signal.SIGKILL)
 
 prepare(ParquetSource(files=(source,)), TokenizerChoice(type=kind), Path(root),
-        options=Options(val_fraction=0.3, min_chars=10), progress=progress)
+        threads=2, options=Options(val_fraction=0.3, min_chars=10), progress=progress)
 """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_a_killed_preparation_goes_on_and_writes_the_same_bytes(tmp_path: Path) -> None:
+def test_a_killed_preparation_resumes_and_writes_the_same_bytes(tmp_path: Path) -> None:
     source = write(tmp_path / "a.parquet", corpus())
-    undisturbed = prepare(source, GPT2, tmp_path / "whole", options=SOME)
+    uninterrupted = prepare(source, GPT2, tmp_path / "whole", options=SOME)
     root = tmp_path / "killed"
     for groups in (1, 4):
-        ran = subprocess.run([sys.executable, "-c", KILLED_AFTER, *source.files, str(root), "gpt2", str(groups)])
-        assert ran.returncode == -signal.SIGKILL
+        process = subprocess.run([sys.executable, "-c", KILLED_AFTER, *source.files, str(root), "gpt2", str(groups)])
+        assert process.returncode == -signal.SIGKILL
         (folder,) = (path for path in root.iterdir() if path.is_dir())
         assert not (folder / "train.bin").exists()
         with pytest.raises(DataError, match="is running or was interrupted"):
             open_dataset(folder)
     seen: list[PrepareProgress] = []
     resumed = prepare(source, GPT2, root, options=SOME, progress=seen.append)
-    assert contents(resumed.path) == contents(undisturbed.path)
+    assert contents(resumed.path) == contents(uninterrupted.path)
     assert seen[0].done == seen[0].resumed > 0
     assert seen[0].tokens > 0
 
 
 class Stop(Exception):
-    """What interrupts a preparation here."""
+    """The interruption of a preparation."""
 
 
 def interrupted(source: ParquetSource, root: Path, *, groups: int) -> Path:
-    """A folder whose preparation stopped after some row groups."""
+    """Return a folder whose preparation stopped after some row groups."""
 
     def progress(now: PrepareProgress) -> None:
         (path,) = root.glob("*/journal.jsonl")
@@ -275,34 +293,34 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[ParquetSource, dict
 
 @settings(max_examples=30)
 @given(draw=st.data())
-def test_whatever_an_interruption_damages_the_bytes_come_out_the_same(
+def test_the_bytes_are_the_same_whatever_an_interruption_damages(
     tmp_path_factory: pytest.TempPathFactory, whole: tuple[ParquetSource, dict[str, bytes]], draw: st.DataObject
 ) -> None:
-    source, undisturbed = whole
+    source, uninterrupted = whole
     root = tmp_path_factory.mktemp("damaged")
     folder = interrupted(source, root, groups=draw.draw(st.integers(1, 6)))
     for path in sorted(folder.iterdir()):
         content = bytearray(path.read_bytes())
-        place = draw.draw(st.integers(0, len(content)))
+        position = draw.draw(st.integers(0, len(content)))
         match draw.draw(st.sampled_from(["whole", "cut", "flip", "longer", "gone"])):
             case "cut":
-                path.write_bytes(content[:place])
-            case "flip" if place < len(content):
-                content[place] ^= 1 << draw.draw(st.integers(0, 7))
+                path.write_bytes(content[:position])
+            case "flip" if position < len(content):
+                content[position] ^= 1 << draw.draw(st.integers(0, 7))
                 path.write_bytes(content)
             case "longer":
-                path.write_bytes(bytes(content) + bytes(place))
+                path.write_bytes(bytes(content) + bytes(position))
             case "gone":
                 path.unlink()
-    assert contents(prepare(source, BYTES, root, options=SOME).path) == undisturbed
+    assert contents(prepare(source, BYTES, root, options=SOME).path) == uninterrupted
 
 
-def test_an_interruption_keeps_what_was_done(
+def test_an_interruption_keeps_finished_row_groups(
     tmp_path: Path, whole: tuple[ParquetSource, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, undisturbed = whole
+    source, uninterrupted = whole
     folder = interrupted(source, tmp_path, groups=3)
-    for name in ("train", "val", "hashes"):  # killed with a part of the next group written
+    for name in ("train", "val", "hashes"):  # as if killed while writing the next group
         with (folder / f"{name}.part").open("ab") as file:
             file.write(b"torn")
     with (folder / "journal.jsonl").open("ab") as file:
@@ -312,16 +330,16 @@ def test_an_interruption_keeps_what_was_done(
     monkeypatch.setattr(
         parquet.ParquetDocuments, "read", lambda self, start: started.append(start) or read(self, start)
     )
-    assert contents(prepare(source, BYTES, tmp_path, options=SOME).path) == undisturbed
+    assert contents(prepare(source, BYTES, tmp_path, options=SOME).path) == uninterrupted
     assert started == [3]
 
 
 @pytest.mark.parametrize("call", range(1, 9))
-def test_stopped_anywhere_in_finishing(
+def test_an_interruption_anywhere_while_finishing(
     tmp_path: Path, whole: tuple[ParquetSource, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
-    """Finishing renames two bins and two small files and deletes four others: none, some or all of it may be done."""
-    source, undisturbed = whole
+    """Finishing renames two bins and two small files and deletes four others; it may stop before any of these."""
+    source, uninterrupted = whole
     calls = 0
 
     def stopping(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -343,11 +361,11 @@ def test_stopped_anywhere_in_finishing(
     if not (folder / "meta.json").exists():
         with pytest.raises(DataError, match="is running or was interrupted"):
             open_dataset(folder)
-    assert contents(prepare(source, BYTES, tmp_path, options=SOME).path) == undisturbed
+    assert contents(prepare(source, BYTES, tmp_path, options=SOME).path) == uninterrupted
 
 
 def test_a_second_preparer_waits_for_the_first(tmp_path: Path, whole: tuple[ParquetSource, dict[str, bytes]]) -> None:
-    source, undisturbed = whole
+    source, uninterrupted = whole
     path = lock_of(source, tmp_path)
     first = filelock.FileLock(path)
     stages: list[str] = []
@@ -363,32 +381,32 @@ def test_a_second_preparer_waits_for_the_first(tmp_path: Path, whole: tuple[Parq
 
     with first:
         dataset = prepare(source, BYTES, tmp_path, options=SOME, progress=progress)
-    assert contents(dataset.path) == undisturbed
+    assert contents(dataset.path) == uninterrupted
     assert stages[0] == "waiting for another preparation"
     assert set(stages[1:]) == {"tokenizing"}
 
 
-def test_what_another_preparer_has_finished_is_taken(
+def test_a_folder_that_another_preparer_has_finished_is_used(
     tmp_path: Path, whole: tuple[ParquetSource, dict[str, bytes]]
 ) -> None:
-    source, undisturbed = whole
+    source, uninterrupted = whole
     lock = filelock.FileLock(lock_of(source, tmp_path))
     stages: list[str] = []
 
     def progress(now: PrepareProgress) -> None:
         stages.append(now.stage)
-        for name, content in undisturbed.items():
+        for name, content in uninterrupted.items():
             (tmp_path / Path(lock.lock_file).stem[1:] / name).write_bytes(content)
         lock.release()
 
     with lock:
         dataset = prepare(source, BYTES, tmp_path, options=SOME, progress=progress)
     assert stages == ["waiting for another preparation"]
-    assert contents(dataset.path) == undisturbed
+    assert contents(dataset.path) == uninterrupted
 
 
 def lock_of(source: ParquetSource, root: Path) -> Path:
-    """The lock file that a preparation of `source` takes."""
+    """Return the lock file that a preparation of `source` takes."""
     folder = prepare(source, BYTES, root.with_name(f"{root.name}-elsewhere"), options=SOME).path
     return root / f".{folder.name}.lock"
 
@@ -397,10 +415,10 @@ def lock_of(source: ParquetSource, root: Path) -> Path:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_told_and_the_work_goes_on_later(
+def test_a_full_disk_is_reported_and_the_work_resumes_later(
     tmp_path: Path, whole: tuple[ParquetSource, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    source, undisturbed = whole
+    source, uninterrupted = whole
     writes = 0
     real = journal._write
 
@@ -419,11 +437,11 @@ def test_a_full_disk_is_told_and_the_work_goes_on_later(
         ):
             prepare(source, BYTES, tmp_path, options=SOME)
     seen: list[PrepareProgress] = []
-    assert contents(prepare(source, BYTES, tmp_path, options=SOME, progress=seen.append).path) == undisturbed
+    assert contents(prepare(source, BYTES, tmp_path, options=SOME, progress=seen.append).path) == uninterrupted
     assert seen[0].resumed > 0
 
 
-def test_a_short_write_is_followed_by_the_rest() -> None:
+def test_a_short_write_is_completed() -> None:
     class Slow:
         written = b""
 
@@ -436,20 +454,20 @@ def test_a_short_write_is_followed_by_the_rest() -> None:
     assert slow.written == b"four score"
 
 
-def test_a_root_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_root_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     source = write(tmp_path / "a.parquet", corpus())
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file/a-bytes-.*: cannot be written \(Not a directory\)"):
         prepare(source, BYTES, tmp_path / "file", options=SOME)
 
 
-def test_a_source_that_changes_leaves_nothing_to_go_on_from(tmp_path: Path) -> None:
+def test_a_source_that_changes_leaves_nothing_to_resume(tmp_path: Path) -> None:
     source = write(tmp_path / "a.parquet", corpus())
 
     def change(now: PrepareProgress) -> None:
         os.utime(source.files[0], ns=(now.done, now.done))
 
-    with pytest.raises(DataError, match="has changed while it was read"):
+    with pytest.raises(DataError, match="changed while it was read"):
         prepare(source, BYTES, tmp_path / "data", options=SOME, progress=change)
     assert not list((tmp_path / "data").glob("*/*"))
 
@@ -457,8 +475,8 @@ def test_a_source_that_changes_leaves_nothing_to_go_on_from(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("texts", "options", "message"),
     [
-        (["one document alone"], SOME, "the corpus has one document that is kept"),
-        (["a", "b", None], SOME, r"no document is left of 3 \(1 null, 0 no UTF-8, 2 shorter"),
+        (["one document alone"], SOME, "the corpus has one usable document"),
+        (["a", "b", None], SOME, r"none of 3 documents is usable \(1 null, 0 not UTF-8, 2 shorter"),
         (
             corpus()[:4],
             Options(val_fraction=1e-9, min_chars=1),
@@ -467,7 +485,7 @@ def test_a_source_that_changes_leaves_nothing_to_go_on_from(tmp_path: Path) -> N
     ],
 )
 @pytest.mark.parametrize("choice", [BYTES, TokenizerChoice(type="bpe", vocab_size=257)], ids=lambda choice: choice.type)
-def test_a_corpus_that_is_too_small_is_told(
+def test_a_corpus_that_is_too_small_is_reported(
     tmp_path: Path, texts: list[str | None], options: Options, message: str, choice: TokenizerChoice
 ) -> None:
     with pytest.raises(DataError, match=message):
@@ -479,7 +497,7 @@ def test_an_unknown_vocabulary_is_refused(tmp_path: Path) -> None:
         prepare(write(tmp_path / "a.parquet", corpus()), TokenizerChoice(type="gpt3"), tmp_path)
 
 
-def test_a_fault_while_encoding_comes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_while_encoding_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fault(self: Bytes, text: str) -> None:
         if text:
             raise ZeroDivisionError
@@ -489,7 +507,7 @@ def test_a_fault_while_encoding_comes_through(tmp_path: Path, monkeypatch: pytes
         prepare(write(tmp_path / "a.parquet", corpus()), BYTES, tmp_path, options=SOME)
 
 
-def test_progress_tells_rate_and_time_left(tmp_path: Path) -> None:
+def test_progress_has_a_rate_and_the_time_left(tmp_path: Path) -> None:
     seen: list[PrepareProgress] = []
     source = write(tmp_path / "a.parquet", corpus())
     dataset = prepare(source, BYTES, tmp_path, options=SOME, progress=seen.append)
@@ -504,5 +522,5 @@ def test_progress_tells_rate_and_time_left(tmp_path: Path) -> None:
 
 def test_preparing_never_imports_torch() -> None:
     code = "import sys, trainer.data.prepare; print('torch' in sys.modules, 'tokenizers' in sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert ran.stdout.strip() == "False False"
+    process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert process.stdout.strip() == "False False"

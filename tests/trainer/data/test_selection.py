@@ -1,4 +1,4 @@
-"""Which documents are kept, in which split, and what is told when a split stays empty."""
+"""The selection of documents: which are kept, their splits, and the errors for an empty split."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TEXTS = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=30, uniqu
 
 
 def splits(texts: list[str], **options: float) -> dict[str, str]:
-    """The split of each text that is kept."""
+    """Return the split of each kept text."""
     sieve = Sieve(Options(min_chars=0, **options))
     kept = [sieve.admit(text) for text in texts]
     return {document.text: document.split for document in kept if document}
 
 
 @given(texts=TEXTS, more=TEXTS, seed=st.integers(0, 2**63 - 1), fraction=st.floats(0.01, 0.99))
-def test_a_documents_split_depends_on_nothing_but_itself_and_the_seed(
+def test_a_documents_split_depends_only_on_itself_and_the_seed(
     texts: list[str], more: list[str], seed: int, fraction: float
 ) -> None:
     alone = splits(texts, seed=seed, val_fraction=fraction)
@@ -39,7 +39,7 @@ def test_a_larger_fraction_only_adds_validation_documents(texts: list[str], low:
     }
 
 
-def test_the_fraction_is_that_of_the_documents_and_the_seed_draws_others() -> None:
+def test_the_fraction_is_of_documents_and_another_seed_draws_other_documents() -> None:
     texts = [f"document {number}" for number in range(20_000)]
     drawn = [{text for text, split in splits(texts, seed=seed).items() if split == "val"} for seed in (1, 2)]
     for chosen in drawn:
@@ -47,12 +47,12 @@ def test_the_fraction_is_that_of_the_documents_and_the_seed_draws_others() -> No
     assert len(drawn[0] & drawn[1]) == pytest.approx(50, abs=30)
 
 
-def test_the_split_is_of_the_hash_that_is_documented() -> None:
-    """Written out, so that no change of ours moves documents between splits unseen."""
+def test_the_split_follows_from_the_documented_hash() -> None:
+    """Written out, so that no change moves documents between splits unnoticed."""
     digest = hashlib.blake2b("naïve".encode(), digest_size=16, salt=(1337).to_bytes(16, "little")).digest()
-    where = int.from_bytes(digest[:8], "big") / 2**64
-    assert splits(["naïve"], val_fraction=where * 0.999) == {"naïve": "train"}
-    assert splits(["naïve"], val_fraction=where * 1.001) == {"naïve": "val"}
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    assert splits(["naïve"], val_fraction=position * 0.999) == {"naïve": "train"}
+    assert splits(["naïve"], val_fraction=position * 1.001) == {"naïve": "val"}
 
 
 @pytest.mark.parametrize("same", ["na\u0131ve\ncafé", "na\u0131ve\r\ncafe\u0301", "  na\u0131ve\ncafé\n\n"])
@@ -72,12 +72,12 @@ def test_short_documents_are_left_out_by_characters() -> None:
     assert [bool(sieve.admit(text)) for text in ("éé", "éée", "", "abcd")] == [False, True, False, True]
     assert sieve.counts.short == 2
     assert sum(sieve.counts.bytes.values()) == 5 + 4
-    nothing_asked = Sieve(Options(min_chars=0))
-    assert nothing_asked.admit("") is None
+    without_minimum = Sieve(Options(min_chars=0))
+    assert without_minimum.admit("") is None
 
 
 @given(texts=TEXTS, at=st.integers(0, 30))
-def test_a_restored_sieve_goes_on_as_if_undisturbed(texts: list[str], at: int) -> None:
+def test_a_restored_sieve_continues_as_if_uninterrupted(texts: list[str], at: int) -> None:
     texts = texts + texts[::2]
     whole, first, second = (Sieve(Options(min_chars=2)) for _ in range(3))
     expected = [whole.admit(text) for text in texts]
@@ -88,7 +88,7 @@ def test_a_restored_sieve_goes_on_as_if_undisturbed(texts: list[str], at: int) -
 
 
 @given(texts=TEXTS, fraction=st.floats(0.0001, 0.9999))
-def test_an_empty_split_is_told_with_a_fraction_that_helps(texts: list[str], fraction: float) -> None:
+def test_an_empty_split_is_reported_with_a_fraction_that_helps(texts: list[str], fraction: float) -> None:
     sieve = Sieve(Options(min_chars=0, val_fraction=fraction))
     for text in texts:
         sieve.admit(text)
@@ -99,21 +99,43 @@ def test_an_empty_split_is_told_with_a_fraction_that_helps(texts: list[str], fra
     with pytest.raises(DataError) as raised:
         sieve.check_splits()
     if len(texts) == 1:
-        assert "one document that is kept" in str(raised.value)
+        assert "one usable document" in str(raised.value)
         return
     remedy = re.search(r"(raise|lower) it to ([\d.e-]+)", str(raised.value))
     assert remedy
     assert remedy[1] == ("raise" if documents["train"] else "lower")
-    helped = splits(texts, val_fraction=float(remedy[2]))
-    assert set(helped.values()) == {"train", "val"}
+    remedied = splits(texts, val_fraction=float(remedy[2]))
+    assert set(remedied.values()) == {"train", "val"}
 
 
-def test_nothing_left_is_told_with_the_reasons() -> None:
+@pytest.mark.parametrize(
+    ("lowest", "highest", "val", "remedy"),
+    [
+        (0.1234, 0.5, 0, "raise it to 0.13 or add documents"),
+        (0.1234, 0.5678, 2, "lower it to 0.56 or add documents"),
+        (0.4048, 0.4058, 2, "lower it to 0.405 or add documents"),
+        (0.4048, 0.4058, 0, "raise it to 0.405 or add documents"),
+        (0.9987, 0.99881, 0, "raise it to 0.9988 or add documents"),
+        (0.00001234, 0.5, 0, "raise it to 1.3e-05 or add documents"),
+        (0.3, 0.3, 2, "add different documents"),
+    ],
+)
+def test_the_suggested_fraction_lies_between_the_documents(
+    lowest: float, highest: float, val: int, remedy: str
+) -> None:
+    sieve = Sieve(Options())
+    sieve.counts.documents = {"train": 2 - val, "val": val}
+    sieve.counts.lowest, sieve.counts.highest = lowest, highest
+    with pytest.raises(DataError, match=rf"split; {re.escape(remedy)}$"):
+        sieve.check_splits()
+
+
+def test_an_empty_selection_is_reported_with_the_reasons() -> None:
     sieve = Sieve(Options(min_chars=100))
     sieve.admit("short")
     sieve.counts.null = 3
     with pytest.raises(
-        DataError, match=r"no document is left of 4 \(3 null, 0 no UTF-8, 1 shorter than data\.min_chars=100\)"
+        DataError, match=r"none of 4 documents is usable \(3 null, 0 not UTF-8, 1 shorter than data\.min_chars=100\)"
     ):
         sieve.check_splits()
 
@@ -126,6 +148,6 @@ def test_nothing_left_is_told_with_the_reasons() -> None:
         ({"min_chars": -1}, "min_chars=-1"),
     ],
 )
-def test_options_out_of_their_limits_are_refused(options: dict[str, float], message: str) -> None:
+def test_options_outside_their_limits_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(DataError, match=message):
         Options(**options)

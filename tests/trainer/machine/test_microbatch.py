@@ -1,4 +1,4 @@
-"""How a run is split: the walk of divisors, what fits, what is fastest, what an out-of-memory leaves."""
+"""Micro-batches: divisors, splits that fit, the fastest split, and limits after running out of memory."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def test_the_walk_ends_at_one(batch: int, accumulation: int) -> None:
         size = smaller(config, size)
     assert walked == sorted({*walked}, reverse=True)
     assert walked[-1] == 1
-    assert all(batch * accumulation % each == 0 for each in walked)
+    assert all(batch * accumulation % divisor == 0 for divisor in walked)
 
 
 @pytest.mark.parametrize("size", divisors(64))
 def test_a_split_is_the_same_run(size: int) -> None:
-    made = split(CONFIG, size)
-    assert made.batch_size == size
-    assert made.sequences_per_iter == CONFIG.sequences_per_iter
-    assert (made.windows, made.windows_at_the_end) == (CONFIG.windows, CONFIG.windows_at_the_end)
-    given = ("batch_size", "gradient_accumulation_steps", "eval_windows", "final_windows")
-    assert {k: v for k, v in made.as_dict().items() if k not in given} == {
-        k: v for k, v in CONFIG.as_dict().items() if k not in given
+    parts = split(CONFIG, size)
+    assert parts.batch_size == size
+    assert parts.sequences_per_iter == CONFIG.sequences_per_iter
+    assert (parts.windows, parts.windows_at_the_end) == (CONFIG.windows, CONFIG.windows_at_the_end)
+    changed = ("batch_size", "gradient_accumulation_steps", "eval_windows", "final_windows")
+    assert {name: value for name, value in parts.as_dict().items() if name not in changed} == {
+        name: value for name, value in CONFIG.as_dict().items() if name not in changed
     }
 
 
-def test_what_does_not_divide_is_refused() -> None:
+def test_a_size_that_does_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="5 doesn't divide 64"):
         split(CONFIG, 5)
 
@@ -55,65 +55,65 @@ def test_what_does_not_divide_is_refused() -> None:
     ("width", "heads", "largest"), [(384, 12, 16), (512, 16, 16), (768, 12, 8), (1024, 16, 8), (1536, 16, 2)]
 )
 def test_a_card_of_12_gib(width: int, heads: int, largest: int) -> None:
-    """Compiled, bfloat16, context 1024, vocabulary 50304: the largest divisor of 64 whose estimate has room."""
+    """Compiled, bfloat16, context 1024, vocabulary 50304: the largest divisor of 64 whose estimate fits."""
     config = CONFIG.replace(n_embd=width, n_head=heads)
     free = 12 * GIB - 500 * MIB
     splits = fitting(config, kind="cuda", mixed=True, free=free)
-    sizes = [each.batch_size for each in splits]
+    sizes = [parts.batch_size for parts in splits]
     assert sizes == [size for size in divisors(64) if size <= sizes[0]]
-    room = free * 0.92 / 1.05
-    assert needed(splits[0], kind="cuda", mixed=True).total <= room
-    assert needed(split(config, 2 * sizes[0]), kind="cuda", mixed=True).total > room
+    usable = free * 0.92 / 1.05
+    assert needed(splits[0], kind="cuda", mixed=True).total <= usable
+    assert needed(split(config, 2 * sizes[0]), kind="cuda", mixed=True).total > usable
     assert sizes[0] == largest
 
 
-def test_none_above_what_is_allowed_still() -> None:
-    sizes = [each.batch_size for each in fitting(CONFIG, kind="cuda", mixed=True, free=80 * GIB, largest=4)]
+def test_no_split_exceeds_the_largest_allowed() -> None:
+    sizes = [parts.batch_size for parts in fitting(CONFIG, kind="cuda", mixed=True, free=80 * GIB, largest=4)]
     assert sizes == [4, 2, 1]
 
 
-def test_what_is_missing_is_said() -> None:
+def test_missing_memory_is_reported() -> None:
     free = GIB // 2
     peak = needed(split(CONFIG, 1), kind="cuda", mixed=True).total
     missing = (peak * 1.05 / 0.92 - free) / MIB
     with pytest.raises(Infeasible, match=f"512 MiB are free: {missing:,.0f} MiB are missing"):
         fitting(CONFIG, kind="cuda", mixed=True, free=free)
-    assert microbatch.fits(peak, free + microbatch.missing(peak, free) + 1)
-    assert not microbatch.fits(peak, free + microbatch.missing(peak, free) - MIB)
+    assert microbatch.fits(peak, free + microbatch.missing_bytes(peak, free) + 1)
+    assert not microbatch.fits(peak, free + microbatch.missing_bytes(peak, free) - MIB)
 
 
-def test_a_cpu_keeps_what_was_asked_for_where_it_fits() -> None:
+def test_a_cpu_keeps_the_configs_micro_batch_if_it_fits() -> None:
     splits = fitting(CONFIG, kind="cpu", mixed=False, free=10**15)
     assert microbatch.as_asked(splits, CONFIG).batch_size == 8
-    assert microbatch.as_asked([each for each in splits if each.batch_size <= 2], CONFIG).batch_size == 2
-    assert microbatch.as_asked([each for each in splits if each.batch_size > 8], CONFIG).batch_size == 16
+    assert microbatch.as_asked([parts for parts in splits if parts.batch_size <= 2], CONFIG).batch_size == 2
+    assert microbatch.as_asked([parts for parts in splits if parts.batch_size > 8], CONFIG).batch_size == 16
 
 
-def seen(size: int, speed: float | None, *, retries: int = 0, peak: int = GIB) -> Measured:
+def measured(size: int, speed: float | None, *, retries: int = 0, peak: int = GIB) -> Measured:
     return Measured(batch_size=size, tokens_per_s=speed, peak_bytes=peak if speed else 0, retries=retries)
 
 
 @pytest.mark.parametrize(
-    ("measured", "size"),
+    ("measurements", "size"),
     [
-        ([seen(32, 100.0), seen(16, 99.0), seen(8, 90.0)], 16),  # as fast within 3 %: the smaller
-        ([seen(32, 100.0), seen(16, 96.9), seen(8, 90.0)], 32),
-        ([seen(32, 100.0), seen(16, 98.0), seen(8, 97.0)], 8),
-        ([seen(32, 200.0, retries=3), seen(16, 99.0), seen(8, 90.0)], 16),  # there was hardly room
-        ([seen(32, None), seen(16, None), seen(8, 90.0)], 8),
-        ([seen(32, None), seen(16, 10.0, retries=1)], None),
+        ([measured(32, 100.0), measured(16, 99.0), measured(8, 90.0)], 16),  # the smaller within 3 %
+        ([measured(32, 100.0), measured(16, 96.9), measured(8, 90.0)], 32),
+        ([measured(32, 100.0), measured(16, 98.0), measured(8, 97.0)], 8),
+        ([measured(32, 200.0, retries=3), measured(16, 99.0), measured(8, 90.0)], 16),  # too little memory for 32
+        ([measured(32, None), measured(16, None), measured(8, 90.0)], 8),
+        ([measured(32, None), measured(16, 10.0, retries=1)], None),
     ],
 )
-def test_the_smallest_that_is_as_fast(measured: list[Measured], size: int | None) -> None:
-    assert microbatch.fastest(measured) == size
+def test_the_smallest_that_is_as_fast(measurements: list[Measured], size: int | None) -> None:
+    assert microbatch.fastest(measurements) == size
 
 
-def test_three_are_tried_out_and_three_more_where_none_has_room() -> None:
+def test_three_are_tried_out_and_three_more_if_none_fits() -> None:
     tried: list[int] = []
 
     def measure(config: TrainConfig) -> Measured:
         tried.append(config.batch_size)
-        return seen(config.batch_size, None if config.batch_size > 8 else float(config.batch_size))
+        return measured(config.batch_size, None if config.batch_size > 8 else float(config.batch_size))
 
     splits = [split(CONFIG, size) for size in (64, 32, 16, 8, 4, 2, 1)]
     assert microbatch.tried_out(splits, measure, free=80 * GIB).batch_size == 8
@@ -127,17 +127,19 @@ def test_a_single_split_is_not_tried_out() -> None:
     assert microbatch.tried_out([split(CONFIG, 1)], measure, free=GIB).batch_size == 1
 
 
-def test_one_that_ran_but_without_room_to_spare_is_not_taken() -> None:
+def test_a_split_without_memory_to_spare_is_not_taken() -> None:
     splits = [split(CONFIG, size) for size in (4, 2)]
-    found = microbatch.tried_out(
-        splits, lambda each: seen(each.batch_size, 9.0, peak=each.batch_size * GIB), free=3 * GIB
-    )
-    assert found.batch_size == 2
+
+    def measure(config: TrainConfig) -> Measured:
+        return measured(config.batch_size, 9.0, peak=config.batch_size * GIB)
+
+    assert microbatch.tried_out(splits, measure, free=3 * GIB).batch_size == 2
 
 
-def test_nothing_has_room_when_tried_out() -> None:
+def test_nothing_fits_when_tried_out() -> None:
+    splits = [split(CONFIG, 2), split(CONFIG, 1)]
     with pytest.raises(Infeasible, match="ran out of memory when tried out"):
-        microbatch.tried_out([split(CONFIG, 2), split(CONFIG, 1)], lambda each: seen(each.batch_size, None), free=GIB)
+        microbatch.tried_out(splits, lambda config: measured(config.batch_size, None), free=GIB)
 
 
 def test_an_out_of_memory_is_remembered_for_its_shape_and_device() -> None:
@@ -151,6 +153,6 @@ def test_an_out_of_memory_is_remembered_for_its_shape_and_device() -> None:
     assert not limits.ran_out(CONFIG, "cuda:0", batch_size=1)
 
 
-@pytest.mark.parametrize(("free", "total", "sharers", "found"), [(10, 24, 1, 10), (10, 24, 2, 10), (20, 24, 2, 12)])
-def test_workers_share_what_there_is(free: int, total: int, sharers: int, found: int) -> None:
-    assert microbatch.share(free, total, sharers) == found
+@pytest.mark.parametrize(("free", "total", "sharers", "share"), [(10, 24, 1, 10), (10, 24, 2, 10), (20, 24, 2, 12)])
+def test_workers_share_a_device(free: int, total: int, sharers: int, share: int) -> None:
+    assert microbatch.share(free, total, sharers) == share

@@ -1,4 +1,4 @@
-"""Written-out attention against torch's own, finite differences and its own definition."""
+"""Written-out attention against torch's attention, finite differences and its definition."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from trainer.model.attention import causal_attention
 from trainer.model.dropout import keep_mask
 
 
-def of_torch(qkv: Tensor, n_head: int) -> Tensor:
+def torch_attention(qkv: Tensor, n_head: int) -> Tensor:
     B, T, C3 = qkv.shape
     q, k, v = (part.view(B, T, n_head, -1).transpose(1, 2) for part in qkv.split(C3 // 3, dim=2))
     return F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(B, T, C3 // 3)
 
 
 @pytest.mark.parametrize(("T", "n_head", "D"), [(1, 1, 4), (63, 2, 8), (64, 1, 4), (65, 3, 4), (200, 2, 16)])
-def test_it_is_torchs_attention(T: int, n_head: int, D: int) -> None:
+def test_attention_equals_torchs(T: int, n_head: int, D: int) -> None:
     generator = torch.Generator().manual_seed(T)
     qkv = torch.randn(3, T, 3 * n_head * D, generator=generator, dtype=torch.float64, requires_grad=True)
     gradient = torch.randn(3, T, n_head * D, generator=generator, dtype=torch.float64)
-    expected, found = of_torch(qkv, n_head), causal_attention(qkv, n_head=n_head, dropout=0.0)
-    assert torch.allclose(found, expected, atol=1e-12)
-    (mine,) = torch.autograd.grad(found, qkv, gradient)
+    expected, actual = torch_attention(qkv, n_head), causal_attention(qkv, n_head=n_head, dropout=0.0)
+    assert torch.allclose(actual, expected, atol=1e-12)
+    (ours,) = torch.autograd.grad(actual, qkv, gradient)
     (theirs,) = torch.autograd.grad(expected, qkv, gradient)
-    assert torch.allclose(mine, theirs, atol=1e-11)
+    assert torch.allclose(ours, theirs, atol=1e-11)
 
 
 @pytest.mark.parametrize("queries", [2, 3, 100])
@@ -47,7 +47,7 @@ def test_gradients_are_those_of_finite_differences(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("p", [0.0, 0.4])
 def test_all_heads_are_in_one_product(p: float) -> None:
-    """torch takes a batch's products one by one, without a word, where their result is a part of something."""
+    """torch silently multiplies a batch's matrices one by one if the result is a part of another tensor."""
     qkv = torch.randn(4, 130, 3 * 16, generator=torch.Generator().manual_seed(4), requires_grad=True)
     gradient = torch.randn(4, 130, 16, generator=torch.Generator().manual_seed(5))
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
@@ -58,17 +58,17 @@ def test_all_heads_are_in_one_product(p: float) -> None:
 
 
 def test_dropout_acts_on_the_softmax() -> None:
-    """By its definition, with the mask of the same draw."""
+    """By the definition of dropout, with the mask of the same draw."""
     T, D = 12, 4
     qkv = torch.randn(1, T, 3 * D, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     torch.manual_seed(7)
-    found = causal_attention(qkv, n_head=1, dropout=0.25)
+    actual = causal_attention(qkv, n_head=1, dropout=0.25)
     torch.manual_seed(7)
     mask = keep_mask((1, T, T), 192)
     q, k, v = qkv.split(D, dim=2)
     scores = (q @ k.transpose(1, 2) / math.sqrt(D)).masked_fill(torch.ones(T, T).triu(1).bool(), -math.inf)
     expected = (scores.softmax(-1) * mask / 0.75) @ v
-    assert torch.allclose(found, expected, atol=1e-12)
+    assert torch.allclose(actual, expected, atol=1e-12)
 
 
 def test_dropout_keeps_the_mean() -> None:
@@ -76,5 +76,5 @@ def test_dropout_keeps_the_mean() -> None:
     torch.manual_seed(8)
     draws = torch.stack([causal_attention(qkv, n_head=2, dropout=0.3) for _ in range(2000)])
     standard_error = draws.std(dim=0) / math.sqrt(len(draws))
-    difference = (draws.mean(dim=0) - of_torch(qkv, 2)).abs()
+    difference = (draws.mean(dim=0) - torch_attention(qkv, 2)).abs()
     assert float((difference / (standard_error + 1e-6)).max()) < 5.5

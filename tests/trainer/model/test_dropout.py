@@ -1,4 +1,4 @@
-"""Dropout's masks as random numbers, and dropout as a function."""
+"""Dropout: the randomness of its masks, and its values and gradients."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_mean_and_variance_are_those_of_the_rate(kept: int) -> None:
 
 @pytest.mark.parametrize("lag", [*range(1, 17), 512])
 def test_neighbours_are_independent(lag: int) -> None:
-    """Of one word (lags below 8) and of others: the four joint outcomes of pairs that share no element."""
+    """A chi-square test of the four outcomes of disjoint pairs, within a word (lags below 8) and across words."""
     torch.manual_seed(3)
     mask = keep_mask((1 << 19,), 205).numpy().astype(np.int64)
     first = mask[: len(mask) // (2 * lag) * 2 * lag].reshape(-1, 2, lag)
@@ -46,14 +46,14 @@ def test_neighbours_are_independent(lag: int) -> None:
 
 
 def test_draws_are_independent_of_each_other() -> None:
-    """As those of layers and of steps are."""
+    """Draws stand for the masks of different layers and steps."""
     torch.manual_seed(4)
     draws = np.stack([keep_mask((1 << 16,), 128).numpy() for _ in range(12)]).astype(float)
     correlation = np.corrcoef(draws)[np.triu_indices(12, 1)]
     assert np.abs(correlation).max() < 5 / math.sqrt(1 << 16)
 
 
-def test_it_draws_from_torchs_generator() -> None:
+def test_masks_come_from_torchs_generator() -> None:
     torch.manual_seed(5)
     state = torch.get_rng_state()
     first, second = keep_mask((33, 7), 205), keep_mask((33, 7), 205)
@@ -73,6 +73,6 @@ def test_gradients_go_where_values_went() -> None:
     assert float((y == 0).float().mean()) == pytest.approx(0.25, abs=0.07)
 
 
-def test_a_rate_that_rounds_to_nothing_leaves_all() -> None:
+def test_a_rate_that_rounds_to_zero_changes_nothing() -> None:
     x = torch.randn(5)
     assert dropout(x, 0.001) is x

@@ -1,7 +1,7 @@
-"""What is compiled for a card: one graph a shape, whatever the rates; attention's kernels through an op of our own.
+"""Compiling for a card: one graph per shape, whatever the rates, and attention's kernels through a custom op.
 
-The kernels themselves need a card (test_cuda). Here they are stood in for by dense attention with the same signature,
-and their own shapes come from the meta device.
+The kernels need a card (test_cuda). Here dense attention with the same signature replaces them, and the shapes of the
+real kernels come from the meta device.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def forward_kernel(q: Tensor, k: Tensor, v: Tensor, p: float, causal: bool) -> t
 def backward_kernel(gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     _y, _logsumexp, cum_q, cum_k, _max_q, _max_k, p, causal, seed, _offset = rest
     assert (cum_q, cum_k, causal) == (None, None, True)
-    # beneath autograd, which records nothing here
+    # written out, since autograd doesn't record inside a backward pass
     weights, scale = softmax(q, k), q.shape[3] ** -0.5
     dropped = mask(q, seed, p) / (1 - p)
     dv = (weights * dropped).transpose(2, 3) @ gradient
@@ -67,9 +67,9 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def heads(dtype: torch.dtype = torch.float64, device: str = "cpu") -> list[Tensor]:
-    """q, k, v as the model has them: views of one tensor, token by token."""
+    """Return q, k, v as in the model: views of one tensor, token by token."""
     qkv = torch.randn(B, T, 3, H, D, dtype=dtype, device=device)
-    return [each.transpose(1, 2).detach().requires_grad_() for each in qkv.unbind(2)]
+    return [part.transpose(1, 2).detach().requires_grad_() for part in qkv.unbind(2)]
 
 
 @pytest.mark.usefixtures("kernels")
@@ -82,27 +82,29 @@ def test_attention_and_its_gradients_are_those_of_one_mask(p: float) -> None:
     seed = torch.randint(2**31, ())[None]
     expected = dense(*parts, mask(parts[0], seed, p), p)
     assert torch.allclose(y, expected)
-    mine = torch.autograd.grad((y * weight).sum(), parts)
-    for one, other in zip(mine, torch.autograd.grad((expected * weight).sum(), parts), strict=True):
-        assert torch.allclose(one, other)
-        assert one.transpose(1, 2).is_contiguous()
+    gradients = torch.autograd.grad((y * weight).sum(), parts)
+    expected_gradients = torch.autograd.grad((expected * weight).sum(), parts)
+    for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+        assert torch.allclose(gradient, expected_gradient)
+        assert gradient.transpose(1, 2).is_contiguous()
 
 
 @pytest.mark.usefixtures("kernels")
-def test_the_op_is_what_torch_expects_of_one() -> None:
-    """Its schema, its autograd, and its shapes without data."""
+def test_the_op_passes_torchs_checks() -> None:
+    """The checks of its schema, its autograd, and its shapes without data."""
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(flash._forward, (*heads(torch.float32), torch.tensor(0.2)), test_utils=checks)
 
 
 def test_shapes_without_data_are_those_of_torchs_kernels() -> None:
-    q, k, v = (each.detach() for each in heads(torch.bfloat16, "meta"))
+    q, k, v = (part.detach() for part in heads(torch.bfloat16, "meta"))
     rate = torch.tensor(0.2, device="cpu")
-    made, promised = flash._forward._init_fn(q, k, v, rate), flash._made(q, k, v, rate)
-    backwards = flash._backward._init_fn(made[0], q, k, v, *made, rate), flash._made_backwards(made[0], q)
-    for ours, theirs in ((promised, made), tuple(reversed(backwards))):
-        assert [(each.shape, each.stride(), each.dtype) for each in ours] == [
-            (each.shape, each.stride(), each.dtype) for each in theirs
+    outputs, fakes = flash._forward._init_fn(q, k, v, rate), flash._fake_forward(q, k, v, rate)
+    gradients = flash._backward._init_fn(outputs[0], q, k, v, *outputs, rate)
+    fake_gradients = flash._fake_backward(outputs[0], q)
+    for ours, theirs in ((fakes, outputs), (fake_gradients, gradients)):
+        assert [(tensor.shape, tensor.stride(), tensor.dtype) for tensor in ours] == [
+            (tensor.shape, tensor.stride(), tensor.dtype) for tensor in theirs
         ]
 
 
@@ -118,7 +120,7 @@ def test_shapes_without_data_are_those_of_torchs_kernels() -> None:
         ({"shape": (B, H, T, 192)}, True),
     ],
 )
-def test_what_the_kernels_take(changed: dict[str, Any], taken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queries_that_the_kernels_take(changed: dict[str, Any], taken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     q: Any = SimpleNamespace(**{"is_cuda": True, "dtype": torch.bfloat16, "shape": (B, H, T, 64), **changed})
     monkeypatch.setattr(flash, "_BUILT", True)
     assert flash.takes(q) == taken
@@ -127,7 +129,7 @@ def test_what_the_kernels_take(changed: dict[str, Any], taken: bool, monkeypatch
 
 
 class Graphs:
-    """A backend that counts what it is given, and runs it as it is."""
+    """A backend that counts the graphs it compiles and runs them unchanged."""
 
     def __init__(self) -> None:
         self.compiled = 0
@@ -147,18 +149,19 @@ def graphs() -> Graphs:
 
 @pytest.fixture
 def on_a_card(kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ways that the model takes on a card."""
-    monkeypatch.setattr(gpt, "_own_parts", lambda *_: False)
+    """Make the model take a card's paths."""
+    monkeypatch.setattr(gpt, "_uses_cpu_kernels", lambda *_: False)
     monkeypatch.setattr(flash, "takes", lambda _: True)
 
 
 def step(graphs: Graphs, config: TrainConfig, smoothing: float | Tensor = 0.0) -> Tensor:
     torch.manual_seed(config.seed)
-    made = GPT(config).train()
+    model = GPT(config).train()
     x, y = torch.randint(config.vocab_size, (2, 2, config.block_size)).unbind()
-    loss: Tensor = torch.compile(made, backend=graphs, dynamic=False)(x, y, label_smoothing=smoothing)
+    loss: Tensor = torch.compile(model, backend=graphs, dynamic=False)(x, y, label_smoothing=smoothing)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    assert all(each.grad is not None and bool(each.grad.isfinite().all()) for each in made.parameters())
+    gradients = [parameter.grad for parameter in model.parameters()]
+    assert all(gradient is not None and bool(gradient.isfinite().all()) for gradient in gradients)
     return loss
 
 
@@ -170,8 +173,8 @@ def test_a_shape_is_compiled_once_whatever_the_rates(graphs: Graphs) -> None:
     ]
     assert graphs.compiled == 1
     assert len({loss.item() for loss in losses}) == 3
-    step(graphs, CONFIG.replace(dropout=0.1))  # without label smoothing it is another graph
-    step(graphs, CONFIG)  # and without dropout
+    step(graphs, CONFIG.replace(dropout=0.1))  # another graph: no label smoothing
+    step(graphs, CONFIG)  # another graph: no dropout
     assert graphs.compiled == 3
     step(graphs, CONFIG.replace(seed=4))
     step(graphs, CONFIG.replace(dropout=0.3))
@@ -182,18 +185,18 @@ def test_a_shape_is_compiled_once_whatever_the_rates(graphs: Graphs) -> None:
 def test_a_compiled_model_without_dropout_is_the_eager_one(graphs: Graphs) -> None:
     compiled = step(graphs, CONFIG, torch.tensor(0.2))
     torch.manual_seed(CONFIG.seed)
-    made = GPT(CONFIG).train()
+    model = GPT(CONFIG).train()
     x, y = torch.randint(CONFIG.vocab_size, (2, 2, CONFIG.block_size)).unbind()
-    logits = made.logits(x).flatten(0, 1)
+    logits = model.lm_head(model.hidden(x)).flatten(0, 1)
     assert compiled.item() == pytest.approx(F.cross_entropy(logits, y.flatten(), label_smoothing=0.2).item(), rel=1e-6)
 
 
 @pytest.mark.usefixtures("on_a_card")
-def test_compiled_dropout_keeps_the_mean_and_one_mask_for_both_ways(graphs: Graphs) -> None:
+def test_compiled_dropout_keeps_the_mean_and_one_mask_for_both_passes(graphs: Graphs) -> None:
     x = torch.full((400, 500), 2.0, requires_grad=True)
     for p in (0.1, 0.35):
-        made = torch.compile(Dropout(CONFIG.replace(dropout=p)).train(), backend=graphs, dynamic=False)
-        y = made(x)
+        compiled = torch.compile(Dropout(CONFIG.replace(dropout=p)).train(), backend=graphs, dynamic=False)
+        y = compiled(x)
         assert torch.unique(y).tolist() == pytest.approx([0.0, 2 / (1 - p)])
         kept = (y != 0).double()
         # 200 000 draws: five standard errors

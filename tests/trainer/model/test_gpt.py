@@ -16,12 +16,18 @@ from trainer.model.gpt import GPT
 CONFIG = TrainConfig(n_layer=2, n_head=3, n_embd=48, block_size=24, vocab_size=101, dropout=0.0, bias=True)
 
 
+def logits_of(model: GPT, x_BT: Tensor) -> Tensor:
+    """Return the model's scores of every next token: (B, T, V)."""
+    logits: Tensor = model.lm_head(model.hidden(x_BT))
+    return logits
+
+
 def tokens(*shape: int) -> Tensor:
     return torch.randint(CONFIG.vocab_size, shape, generator=torch.Generator().manual_seed(0))
 
 
 def transformers_twin(model: GPT) -> GPT2LMHeadModel:
-    """Transformers' GPT-2 with this model's weights (its linear layers are stored transposed)."""
+    """Return transformers' GPT-2 with this model's weights; transformers stores linear layers transposed."""
     config = model.config
     twin = GPT2LMHeadModel(
         GPT2Config(
@@ -47,10 +53,10 @@ def test_logits_and_loss_are_those_of_transformers() -> None:
     torch.manual_seed(3)
     model = GPT(CONFIG).eval()
     for parameter in model.parameters():
-        parameter.copy_(torch.randn_like(parameter) * 0.2)  # weights far from an initialisation
+        parameter.copy_(torch.randn_like(parameter) * 0.2)  # far from the initialisation
     x_BT, y_BT = tokens(5, 24), tokens(24, 5).t().contiguous()
     expected = transformers_twin(model)(x_BT).logits
-    assert float((model.logits(x_BT) - expected).abs().max()) < 2e-5
+    assert float((logits_of(model, x_BT) - expected).abs().max()) < 2e-5
     loss = F.cross_entropy(expected.flatten(0, 1), y_BT.flatten())
     assert float(model(x_BT, y_BT)) == pytest.approx(float(loss), abs=1e-5)
 
@@ -62,14 +68,14 @@ def test_gradients_are_those_of_transformers() -> None:
     x_BT, y_BT = tokens(3, 24), tokens(24, 3).t().contiguous()
     model(x_BT, y_BT).backward()
     F.cross_entropy(twin(x_BT).logits.flatten(0, 1), y_BT.flatten()).backward()
-    ours = dict(model.named_parameters())
+    parameters = dict(model.named_parameters())
     for name, parameter in twin.named_parameters():
-        mine, theirs = ours[name].grad, parameter.grad
-        assert mine is not None
+        ours, theirs = parameters[name].grad, parameter.grad
+        assert ours is not None
         assert theirs is not None
-        if theirs.shape != mine.shape or name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
+        if theirs.shape != ours.shape or name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
             theirs = theirs.t()
-        assert float((mine - theirs).abs().max()) < 1e-5, name
+        assert float((ours - theirs).abs().max()) < 1e-5, name
 
 
 @torch.no_grad()
@@ -87,20 +93,20 @@ def test_initialisation_is_nanogpts() -> None:
 
 
 @torch.no_grad()
-def test_an_untrained_model_knows_nothing() -> None:
+def test_an_untrained_model_has_the_loss_of_a_uniform_guess() -> None:
     torch.manual_seed(0)
     loss = GPT(CONFIG)(tokens(8, 24), tokens(24, 8).t().contiguous())
     assert float(loss) == pytest.approx(math.log(CONFIG.vocab_size), abs=0.05)
 
 
 @torch.no_grad()
-def test_it_is_causal() -> None:
+def test_the_model_is_causal() -> None:
     torch.manual_seed(0)
     model = GPT(CONFIG).eval()
     x_BT = tokens(1, 24)
     changed = x_BT.clone()
     changed[0, 12] = (changed[0, 12] + 1) % CONFIG.vocab_size
-    difference = (model.logits(x_BT) - model.logits(changed)).abs().amax(dim=2)[0]
+    difference = (logits_of(model, x_BT) - logits_of(model, changed)).abs().amax(dim=2)[0]
     assert float(difference[:12].max()) == 0.0
     assert float(difference[12:].min()) > 0.0
 
@@ -118,7 +124,7 @@ def test_label_smoothing_mixes_in_the_uniform_distribution() -> None:
     torch.manual_seed(0)
     model = GPT(CONFIG).eval()
     x_BT, y_BT = tokens(2, 24), tokens(2, 24)
-    log_p = F.log_softmax(model.logits(x_BT), dim=-1)
+    log_p = F.log_softmax(logits_of(model, x_BT), dim=-1)
     plain, uniform = model(x_BT, y_BT), -log_p.mean()
     smoothed = model(x_BT, y_BT, label_smoothing=0.3)
     assert float(smoothed) == pytest.approx(0.7 * float(plain) + 0.3 * float(uniform), abs=1e-6)

@@ -1,4 +1,4 @@
-"""The fused loss against torch's own, finite differences and other chunks."""
+"""The fused loss against torch's cross-entropy and finite differences, with several sizes of chunks."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ def test_gradients_are_those_of_finite_differences(
 
 
 @given(st.integers(1, 40), st.integers(2, 50), st.sampled_from([0.0, 0.1, 0.9]), st.sampled_from([0.1, 1.0, 300.0]))
-def test_it_is_torchs_cross_entropy(n: int, v: int, smoothing: float, spread: float) -> None:
-    """Logits of thousands included, where a softmax alone would underflow."""
+def test_the_loss_equals_torchs_cross_entropy(n: int, v: int, smoothing: float, spread: float) -> None:
+    """Includes logits in the thousands, where the softmax underflows."""
     x, weight, y = parts(n, 4, v, spread=spread)
     expected = F.cross_entropy(F.linear(x, weight), y, label_smoothing=smoothing)
     expected_gradients = torch.autograd.grad(expected, (x, weight))
-    found = linear_cross_entropy(x, weight, y, label_smoothing=smoothing)
-    assert found.item() == pytest.approx(expected.item(), rel=1e-9, abs=1e-12)
-    for mine, theirs in zip(torch.autograd.grad(found, (x, weight)), expected_gradients, strict=True):
-        assert torch.allclose(mine, theirs, rtol=1e-9, atol=1e-9)
+    actual = linear_cross_entropy(x, weight, y, label_smoothing=smoothing)
+    assert actual.item() == pytest.approx(expected.item(), rel=1e-9, abs=1e-12)
+    for ours, theirs in zip(torch.autograd.grad(actual, (x, weight)), expected_gradients, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_without_a_graph_it_is_the_same_loss() -> None:
-    x, weight, y = parts(1030, 3, 11)  # more than a chunk
+def test_the_loss_is_the_same_without_a_graph() -> None:
+    x, weight, y = parts(1030, 3, 11)  # more rows than a chunk
     with torch.no_grad():
         plain = linear_cross_entropy(x, weight, y, label_smoothing=0.2)
-        each = token_losses(x, weight, y)
+        rows = token_losses(x, weight, y)
     assert plain.item() == pytest.approx(linear_cross_entropy(x, weight, y, label_smoothing=0.2).item(), abs=1e-12)
-    assert torch.allclose(each, F.cross_entropy(F.linear(x, weight), y, reduction="none"))
+    assert torch.allclose(rows, F.cross_entropy(F.linear(x, weight), y, reduction="none"))
 
 
-def test_what_is_not_finite_stays_so() -> None:
+def test_a_nan_is_not_hidden() -> None:
     x, weight, y = parts(3, 2, 5)
     with torch.no_grad():
         x[1, 0] = float("nan")
@@ -65,23 +65,23 @@ def test_what_is_not_finite_stays_so() -> None:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_a_target_whose_probability_underflows_has_its_loss(smoothing: float) -> None:
-    """Of float32 e^-200 is zero; the other rows of its chunk, and the gradients, are as they were."""
+    """e^-200 is zero in float32. The other rows of the chunk and the gradients stay correct."""
     x, weight, y = (part.detach() for part in parts(6, 3, 7))
     x[2] *= 300 / (x[2] @ weight.t()).amax()
     y[2] = (x[2] @ weight.t()).argmin()
     x, weight = x.float().requires_grad_(), weight.float().requires_grad_()
     expected = F.cross_entropy(F.linear(x, weight), y, label_smoothing=smoothing)
-    found = linear_cross_entropy(x, weight, y, label_smoothing=smoothing)
+    actual = linear_cross_entropy(x, weight, y, label_smoothing=smoothing)
     assert expected.item() > 200 / 6
-    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
-    theirs = torch.autograd.grad(expected, (x, weight))
-    for mine, other in zip(torch.autograd.grad(found, (x, weight)), theirs, strict=True):
-        assert torch.allclose(mine, other, rtol=1e-5, atol=1e-5)
+    assert actual.item() == pytest.approx(expected.item(), rel=1e-6)
+    expected_gradients = torch.autograd.grad(expected, (x, weight))
+    for ours, theirs in zip(torch.autograd.grad(actual, (x, weight)), expected_gradients, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 @given(st.integers(1, 200_000))
 def test_rows_of_logits_are_an_odd_number_of_cache_lines(vocab_size: int) -> None:
-    """So that 32 neighbours begin in 32 places of a cache of 2**n bytes; little is added."""
+    """So 32 neighbouring rows begin at 32 different places of a cache of 2**n bytes, and the padding is short."""
     row = padded(vocab_size)
     assert vocab_size < row < vocab_size + 48
     assert len({row * 4 * number % 2**11 for number in range(32)}) == 32

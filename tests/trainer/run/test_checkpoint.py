@@ -1,4 +1,4 @@
-"""Checkpoints have nanoGPT's exact form, are read without trust, and are whole at any moment."""
+"""Checkpoints: nanoGPT's exact form, refusal of untrusted content, and complete files at any moment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trainer.run import checkpoint
 
 CONFIG = TrainConfig(n_layer=1, n_head=2, n_embd=8, block_size=4, vocab_size=11, device="cpu")
 
-RECORDED_KEYS = {  # of a ckpt.pt that nanoGPT 3adf61e wrote
+RECORDED_KEYS = {  # from a ckpt.pt that nanoGPT 3adf61e wrote
     "": ["model", "optimizer", "model_args", "iter_num", "best_val_loss", "config"],
     "model_args": ["n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size", "dropout"],
     "optimizer": ["state", "param_groups"],
@@ -45,7 +45,7 @@ def save(folder: Path, iter_num: int, state: dict[str, Any] | None = None) -> GP
     return model
 
 
-def test_it_has_nanogpts_form(tmp_path: Path) -> None:
+def test_a_checkpoint_has_nanogpts_form(tmp_path: Path) -> None:
     save(tmp_path, 7)
     form = torch.load(tmp_path / "ckpt.pt", weights_only=True)
     assert list(form) == RECORDED_KEYS[""]
@@ -63,23 +63,23 @@ def test_it_has_nanogpts_form(tmp_path: Path) -> None:
     assert all(tensor.dtype == torch.float32 for tensor in form["model"].values())
 
 
-def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+def test_a_saved_checkpoint_is_loaded(tmp_path: Path) -> None:
     model = save(tmp_path, 3)
-    found = checkpoint.load(tmp_path)
-    assert found is not None
-    assert (found.iter_num, found.best_val_loss, found.state) == (3, 2.5, {"here": 3})
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    assert (loaded.iter_num, loaded.best_val_loss, loaded.state) == (3, 2.5, {"here": 3})
     for name, tensor in model.state_dict().items():
-        assert torch.equal(found.model[name], tensor)
+        assert torch.equal(loaded.model[name], tensor)
 
 
-def test_the_compiled_models_prefix_goes(tmp_path: Path) -> None:
+def test_the_compiled_models_prefix_is_removed(tmp_path: Path) -> None:
     model = save(tmp_path, 3)
     form = torch.load(tmp_path / "ckpt.pt", weights_only=True)
     form["model"] = {f"_orig_mod.{name}": tensor for name, tensor in form["model"].items()}
     torch.save(form, tmp_path / "ckpt.pt")
-    found = checkpoint.load(tmp_path)
-    assert found is not None
-    assert list(found.model) == list(model.state_dict())
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    assert list(loaded.model) == list(model.state_dict())
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:
@@ -87,12 +87,12 @@ def test_no_checkpoint(tmp_path: Path) -> None:
     assert checkpoint.load(tmp_path / "nowhere") is None
 
 
-def test_one_that_nanogpt_wrote_has_no_state(tmp_path: Path) -> None:
+def test_a_checkpoint_that_nanogpt_wrote_has_no_state(tmp_path: Path) -> None:
     save(tmp_path, 3)
     (tmp_path / "state-3.pt").unlink()
-    found = checkpoint.load(tmp_path)
-    assert found is not None
-    assert found.state is None
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    assert loaded.state is None
 
 
 class _Payload:
@@ -108,7 +108,7 @@ class _Payload:
         (pickle.dumps(_Payload(), protocol=2), "is damaged, or holds more than tensors and plain Python"),
     ],
 )
-def test_a_file_that_is_no_checkpoint(tmp_path: Path, content: bytes, words: str) -> None:
+def test_a_file_that_is_not_a_checkpoint(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "ckpt.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match=words):
         checkpoint.load(tmp_path)
@@ -122,14 +122,14 @@ def test_a_pickle_inside_a_real_archive_is_not_executed(tmp_path: Path) -> None:
     assert not Path("pwned").exists()
 
 
-def test_another_programs_file_says_what_it_lacks(tmp_path: Path) -> None:
+def test_missing_keys_of_another_programs_file_are_named(tmp_path: Path) -> None:
     torch.save({"model": {}, "step": 3}, tmp_path / "ckpt.pt")
     with pytest.raises(CheckpointError, match="it lacks optimizer, model_args, iter_num, best_val_loss"):
         checkpoint.load(tmp_path)
 
 
 def test_killed_between_the_two_renames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The state of the new iteration is there, the checkpoint still names the old one: whole."""
+    """The new state exists, but the checkpoint still names the old state, which is complete."""
     save(tmp_path, 1)
     written: list[str] = []
     real = checkpoint.write
@@ -143,9 +143,9 @@ def test_killed_between_the_two_renames(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(checkpoint, "write", killed_before_the_checkpoint)
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, 2)
-    found = checkpoint.load(tmp_path)
-    assert found is not None
-    assert (written, found.iter_num, found.state) == (["state-2.pt"], 1, {"here": 1})
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    assert (written, loaded.iter_num, loaded.state) == (["state-2.pt"], 1, {"here": 1})
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

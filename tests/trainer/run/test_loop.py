@@ -1,4 +1,4 @@
-"""Training: parity with nanoGPT's loop, resuming to the bit, ends of every kind."""
+"""The training loop: parity with nanoGPT's, bit-identical resuming, and every outcome."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from tests.helpers import nanogpt_oracle
 from tests.helpers.data_folders import random_walk_folder
@@ -21,6 +22,7 @@ from trainer.model.gpt import GPT
 from trainer.points import Answer, Point, Result
 from trainer.run import checkpoint
 from trainer.run.loop import train
+from trainer.run.sampling import window_starts
 
 SMALL = TrainConfig(
     n_layer=2, n_head=2, n_embd=16, block_size=16, dropout=0.1, learning_rate=1e-2, min_lr=1e-3, warmup_iters=3,
@@ -44,14 +46,14 @@ def data(tmp_path: Path) -> Dataset:
 
 @dataclasses.dataclass
 class Watched:
-    """A run and what it said."""
+    """A run's result, points and losses."""
 
     result: Result
     points: list[Point]
     losses: list[tuple[int, float]]
 
     def numbers(self) -> list[tuple[float | None, ...]]:
-        """Everything that must not depend on time."""
+        """Return all numbers of the points that must not depend on time."""
         return [(p.step, p.train_loss, p.train_se, p.val_loss, p.val_se, p.lr, p.grad_norm) for p in self.points]
 
 
@@ -70,7 +72,7 @@ def watch(
 
 
 class TestParity:
-    """`sampling: nanogpt` is nanoGPT."""
+    """`sampling: nanogpt` trains as nanoGPT does."""
 
     @pytest.mark.parametrize("dropout", [0.0, 0.2])
     def test_losses_are_those_of_nanogpts_loop(self, tmp_path: Path, dropout: float) -> None:
@@ -92,9 +94,9 @@ class TestParity:
         assert [point.step for point in ours.points] == [0, 10, 20, 30]
         for point in ours.points:
             assert (point.train_loss, point.val_loss) == pytest.approx(oracle.evaluations[point.step], abs=1e-5)
-        assert ours.points[-1].val_loss < ours.points[0].val_loss - 0.2  # it learned something to compare
+        assert ours.points[-1].val_loss < ours.points[0].val_loss - 0.2  # the comparison is of a model that learns
 
-    def test_goes_on_from_a_checkpoint_that_nanogpt_wrote(self, data: Dataset, tmp_path: Path) -> None:
+    def test_a_checkpoint_that_nanogpt_wrote_is_resumed(self, data: Dataset, tmp_path: Path) -> None:
         config = SMALL.replace(sampling="nanogpt", eval_iters=2, eval_windows=0, final_windows=0)
         out = tmp_path / "out"
         before = watch(config, data, out)
@@ -110,7 +112,7 @@ class TestParity:
         assert saved["optimizer"]["param_groups"][0]["weight_decay"] == 0.3
         assert saved["optimizer"]["param_groups"][0]["betas"] == (0.9, 0.9)
 
-    def test_another_programs_checkpoint_is_not_taken_unasked(self, data: Dataset, tmp_path: Path) -> None:
+    def test_another_programs_checkpoint_needs_init_from_resume(self, data: Dataset, tmp_path: Path) -> None:
         watch(SMALL, data, tmp_path)
         for state in tmp_path.glob("state-*.pt"):
             state.unlink()
@@ -123,19 +125,19 @@ class TestParity:
             watch(SMALL.replace(init_from="resume", dropout=0.0), data, tmp_path)
 
     def test_nothing_to_resume(self, data: Dataset, tmp_path: Path) -> None:
-        with pytest.raises(CheckpointError, match=r"holds no ckpt\.pt to go on from"):
+        with pytest.raises(CheckpointError, match=r"holds no ckpt\.pt to resume from"):
             watch(SMALL.replace(init_from="resume"), data, tmp_path)
 
 
 class TestARun:
     """One run from start to end."""
 
-    def test_it_learns_and_ends_on_the_large_window_set(self, data: Dataset) -> None:
+    def test_a_run_learns_and_ends_on_the_large_window_set(self, data: Dataset) -> None:
         run = watch(SMALL.replace(dropout=0.0, max_iters=120, lr_decay_iters=120, eval_interval=20), data)
         assert run.result.outcome == "complete"
         assert run.result.step == 120
         assert [point.step for point in run.points] == [0, 20, 40, 60, 80, 100, 120]
-        # the walk moves by at most 2: five equally likely successors
+        # the walk has five equally likely successors, so its entropy is ln 5
         assert run.result.val_loss is not None
         assert math.log(5) - 0.05 < run.result.val_loss < 2.6 < run.points[0].val_loss
         assert run.result.val_se is not None
@@ -160,20 +162,33 @@ class TestARun:
     def test_the_split_into_micro_batches_does_not_change_the_run(self, data: Dataset, batch_size: int) -> None:
         plain = SMALL.replace(dropout=0.0)
         split = plain.replace(batch_size=batch_size, gradient_accumulation_steps=8 // batch_size)
-        one, other = watch(plain, data), watch(split, data)
-        difference = np.array([a[1] - b[1] for a, b in zip(one.losses, other.losses, strict=True)])
-        assert np.abs(difference).max() < 2e-5
+        expected, actual = watch(plain, data), watch(split, data)
+        differences = [a - b for (_, a), (_, b) in zip(actual.losses, expected.losses, strict=True)]
+        assert np.abs(differences).max() < 2e-5
 
     def test_the_same_seed_gives_the_same_run_and_another_does_not(self, data: Dataset) -> None:
         assert watch(SMALL, data).losses == watch(SMALL, data).losses
         assert watch(SMALL, data).losses != watch(SMALL.replace(seed=7), data).losses
 
-    def test_standard_error_is_over_windows(self, data: Dataset) -> None:
-        """The last evaluation by hand: every window alone, mean and sd / sqrt(n)."""
-        run = watch(SMALL.replace(dropout=0.0), data)
-        again = watch(SMALL.replace(dropout=0.0, eval_windows=1), data)
-        assert math.isnan(again.points[-1].val_se)
+    def test_standard_error_is_over_windows(self, data: Dataset, tmp_path: Path) -> None:
+        """The last evaluation by hand: the loss of every window, their mean and sd / sqrt(n)."""
+        config = SMALL.replace(dropout=0.0, vocab_size=data.vocab_size)
+        run = watch(config, data, tmp_path)
+        single = watch(config.replace(eval_windows=1), data)
+        assert math.isnan(single.points[-1].val_se)
         assert run.points[-1].val_se > 0
+        loaded = checkpoint.load(tmp_path)
+        assert loaded is not None
+        model = GPT(config).eval()
+        model.load_state_dict(loaded.model)
+        tokens = torch.from_numpy(data.tokens("val").astype(np.int64))
+        losses = []
+        for start in window_starts(len(tokens), block_size=16, count=8):
+            window = tokens[start : start + 17]
+            logits = model.lm_head(model.hidden(window[None, :-1]))[0]
+            losses.append(F.cross_entropy(logits, window[1:]).item())
+        assert run.points[-1].val_loss == pytest.approx(np.mean(losses), abs=1e-5)
+        assert run.points[-1].val_se == pytest.approx(np.std(losses, ddof=1) / math.sqrt(8), rel=1e-4)
 
     def test_stopped_by_the_callback(self, data: Dataset, tmp_path: Path) -> None:
         run = watch(SMALL, data, tmp_path, stop_at=12, answer=Answer.STOP)
@@ -188,13 +203,14 @@ class TestARun:
         assert clipped.result.val_loss != free.result.val_loss
 
     def test_not_a_number_is_diverged_with_its_step(self, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-        calls = {"n": 0}
+        calls = 0
         real = GPT.forward
 
         def poisoned(self: GPT, *args: torch.Tensor, **options: float) -> torch.Tensor:
-            calls["n"] += 1
+            nonlocal calls
+            calls += 1
             loss = real(self, *args, **options)
-            return loss * math.nan if calls["n"] > 2 * 6 else loss  # two micro-batches an iteration
+            return loss * math.nan if calls > 2 * 6 else loss  # two micro-batches per iteration
 
         monkeypatch.setattr(GPT, "forward", poisoned)
         run = watch(SMALL.replace(log_interval=50), data)
@@ -228,9 +244,9 @@ class TestARun:
         assert (result.outcome, result.reason) == ("infeasible", f"out of memory: {first_line}")
 
     def test_a_cpu_without_memory_is_infeasible(self, data: Dataset) -> None:
-        """For real: a batch of a petabyte."""
-        big = SMALL.replace(n_embd=2**16, n_head=1, n_layer=1, vocab_size=2**31 - 1)
-        result = watch(big, data).result
+        """A real allocation of half a petabyte for the embedding."""
+        large = SMALL.replace(n_embd=2**16, n_head=1, n_layer=1, vocab_size=2**31 - 1)
+        result = watch(large, data).result
         assert (result.outcome, result.step) == ("infeasible", 0)
 
     def test_other_errors_are_errors(self, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +261,7 @@ class TestARun:
     def test_mixed_precision_learns_alike(
         self, data: Dataset, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, scales: bool
     ) -> None:
-        """A card's way through autocast and GradScaler, on the CPU's implementation of both."""
+        """A card's path through autocast and GradScaler, with the CPU's implementations."""
         config = SMALL.replace(dropout=0.0)
         full = watch(config, data)
         enabled: list[bool] = []
@@ -261,8 +277,8 @@ class TestARun:
         assert enabled == [scales]
         assert mixed.losses != full.losses
         assert mixed.result.val_loss == pytest.approx(full.result.val_loss, abs=0.05)
-        norms = [(a.grad_norm, b.grad_norm) for a, b in zip(mixed.points[1:], full.points[1:], strict=True)]
-        assert all(a == pytest.approx(b, rel=0.2) for a, b in norms)  # clipped after unscaling
+        for point, expected in zip(mixed.points[1:], full.points[1:], strict=True):
+            assert point.grad_norm == pytest.approx(expected.grad_norm, rel=0.2)  # clipped after unscaling
 
     def test_eval_only(self, data: Dataset) -> None:
         run = watch(SMALL.replace(eval_only=True), data)
@@ -275,7 +291,7 @@ class TestARun:
 
 
 class TestResuming:
-    """A run that was stopped anywhere ends as one that wasn't, bit for bit."""
+    """An interrupted and resumed run ends as an uninterrupted one, bit for bit."""
 
     @pytest.mark.parametrize("sampling", ["step", "nanogpt"])
     @pytest.mark.parametrize("stop_at", [0, 4, 12, 20, 24])
@@ -304,7 +320,7 @@ class TestResuming:
         assert resumed.losses == whole.losses
         assert resumed.result.val_loss == whole.result.val_loss
 
-    def test_a_finished_run_tells_its_result_again(self, data: Dataset, tmp_path: Path) -> None:
+    def test_a_complete_run_returns_its_result_again(self, data: Dataset, tmp_path: Path) -> None:
         first, again = watch(SMALL, data, tmp_path), watch(SMALL, data, tmp_path)
         assert again.numbers() == first.numbers()
         assert (again.result.outcome, again.result.val_loss) == ("complete", first.result.val_loss)
@@ -313,8 +329,8 @@ class TestResuming:
         watch(SMALL, data, tmp_path, stop_at=12)
         stopped = watch(SMALL, data, tmp_path, stop_at=12, answer=Answer.STOP)
         assert (stopped.result.outcome, stopped.result.step) == ("stopped", 12)
-        gone_on = watch(SMALL, data, tmp_path, stop_at=8, answer=Answer.STOP)
-        assert gone_on.result.outcome == "complete"
+        continued = watch(SMALL, data, tmp_path, stop_at=8, answer=Answer.STOP)
+        assert continued.result.outcome == "complete"
 
     def test_another_config_is_refused_with_the_differences(self, data: Dataset, tmp_path: Path) -> None:
         watch(SMALL, data, tmp_path, stop_at=8)
@@ -330,7 +346,7 @@ class TestResuming:
             watch(SMALL, data, tmp_path)
         assert watch(half, data, tmp_path).numbers() == whole.numbers()
 
-    def test_a_checkpoint_older_than_a_setting_had_its_default(self, data: Dataset, tmp_path: Path) -> None:
+    def test_a_checkpoint_older_than_a_setting_counts_as_its_default(self, data: Dataset, tmp_path: Path) -> None:
         watch(SMALL, data, tmp_path, stop_at=12)
         path = tmp_path / "state-12.pt"
         state = torch.load(path)
@@ -355,9 +371,9 @@ class TestResuming:
 def test_only_better_checkpoints_when_asked(data: Dataset, tmp_path: Path) -> None:
     config = SMALL.replace(always_save_checkpoint=False, learning_rate=1e-9, min_lr=0.0, weight_decay=0.0)
     run = watch(config, data, tmp_path, stop_at=20, answer=Answer.STOP)
-    found = checkpoint.load(tmp_path)
+    loaded = checkpoint.load(tmp_path)
     best = min((point for point in run.points if point.step), key=lambda point: point.val_loss)
-    assert found is None or found.iter_num <= best.step
+    assert loaded is None or loaded.iter_num <= best.step
 
 
 def test_vocabulary_comes_from_the_data(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Measuring a micro-batch in a process that is thrown away, and what is kept of it."""
+"""The probe: measuring a micro-batch in a process of its own, and the cache of its measurements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONFIG = TrainConfig(
     n_layer=1, n_head=1, n_embd=16, block_size=16, vocab_size=64, batch_size=2, gradient_accumulation_steps=4,
     eval_windows=4, max_iters=500, warmup_iters=3, lr_decay_iters=500, device="cpu",
 )  # fmt: skip
-FOUND = Measured(batch_size=2, tokens_per_s=1234.5, peak_bytes=99, retries=0)
+MEASURED = Measured(batch_size=2, tokens_per_s=1234.5, peak_bytes=99, retries=0)
 
 
 @pytest.fixture(autouse=True)
@@ -27,31 +27,31 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def test_it_is_the_trainers_own_run_in_another_process(tmp_path: Path) -> None:
+def test_the_probe_trains_in_another_process(tmp_path: Path) -> None:
     data = random_walk_folder(tmp_path / "data", tokens=5000)
-    found = probe.measure(CONFIG.replace(vocab_size=data.vocab_size), data.path, card="none")
-    assert found.batch_size == 2
-    assert found.tokens_per_s is not None
-    assert found.tokens_per_s > 0
-    assert found.retries == 0
+    measured = probe.measure(CONFIG.replace(vocab_size=data.vocab_size), data.path, card="none")
+    assert measured.batch_size == 2
+    assert measured.tokens_per_s is not None
+    assert measured.tokens_per_s > 0
+    assert measured.retries == 0
 
 
-def test_a_failure_is_told_with_its_last_words(tmp_path: Path) -> None:
+def test_a_failure_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
     with pytest.raises(ProbeFailed, match=r"micro-batch of 2 ended with 1:(.|\n)*nowhere"):
         probe.measure(CONFIG, tmp_path / "nowhere", card="none")
 
 
-def test_what_was_measured_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measurement_is_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[TrainConfig] = []
 
     def once(config: TrainConfig, data: Path) -> Measured:
         calls.append(config)
-        return FOUND
+        return MEASURED
 
-    monkeypatch.setattr(probe, "_in_a_process", once)
+    monkeypatch.setattr(probe, "_measure_in_a_process", once)
     for config in (CONFIG, CONFIG, CONFIG.replace(learning_rate=1e-2, seed=4, max_iters=900, lr_decay_iters=900)):
-        assert probe.measure(config, Path("/d"), card="A") == FOUND
-    assert probe.known(CONFIG, card="A") == FOUND
+        assert probe.measure(config, Path("/d"), card="A") == MEASURED
+    assert probe.cached(CONFIG, card="A") == MEASURED
     assert len(calls) == 1
     others = [
         CONFIG.replace(n_embd=32),
@@ -62,32 +62,31 @@ def test_what_was_measured_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         CONFIG.replace(gradient_accumulation_steps=1),
     ]
     for other in others:
-        assert probe.known(other, card="A") is None
-    assert probe.known(CONFIG, card="B") is None
+        assert probe.cached(other, card="A") is None
+    assert probe.cached(CONFIG, card="B") is None
 
 
 @pytest.mark.parametrize(
-    "found", [dataclasses.replace(FOUND, tokens_per_s=None), dataclasses.replace(FOUND, retries=1)]
+    "measured", [dataclasses.replace(MEASURED, tokens_per_s=None), dataclasses.replace(MEASURED, retries=1)]
 )
-def test_want_of_memory_may_be_a_neighbours_doing_and_is_not_kept(
-    monkeypatch: pytest.MonkeyPatch, found: Measured
-) -> None:
-    monkeypatch.setattr(probe, "_in_a_process", lambda *_: found)
-    assert probe.measure(CONFIG, Path("/d"), card="A") == found
-    assert probe.known(CONFIG, card="A") is None
+def test_a_lack_of_memory_is_not_cached(monkeypatch: pytest.MonkeyPatch, measured: Measured) -> None:
+    """Another process may have taken the memory."""
+    monkeypatch.setattr(probe, "_measure_in_a_process", lambda *_: measured)
+    assert probe.measure(CONFIG, Path("/d"), card="A") == measured
+    assert probe.cached(CONFIG, card="A") is None
 
 
 @pytest.mark.parametrize("broken", ["", "{", "[1]", '{"key": {}, "value": {}}'])
-def test_a_broken_cache_is_no_cache(monkeypatch: pytest.MonkeyPatch, folder: Path, broken: str) -> None:
-    monkeypatch.setattr(probe, "_in_a_process", lambda *_: FOUND)
+def test_a_broken_cache_counts_as_missing(monkeypatch: pytest.MonkeyPatch, folder: Path, broken: str) -> None:
+    monkeypatch.setattr(probe, "_measure_in_a_process", lambda *_: MEASURED)
     probe.measure(CONFIG, Path("/d"), card="A")
-    (kept,) = folder.iterdir()
-    kept.write_text(broken)
-    assert probe.known(CONFIG, card="A") is None
-    assert probe.measure(CONFIG, Path("/d"), card="A") == FOUND
+    (file,) = folder.iterdir()
+    file.write_text(broken)
+    assert probe.cached(CONFIG, card="A") is None
+    assert probe.measure(CONFIG, Path("/d"), card="A") == MEASURED
 
 
-def test_a_folder_that_cant_be_written_keeps_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_folder_that_cant_be_written_caches_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     monkeypatch.setenv(cache.FOLDER, str(blocked))
@@ -96,8 +95,8 @@ def test_a_folder_that_cant_be_written_keeps_nothing(monkeypatch: pytest.MonkeyP
 
 
 def test_the_short_run_accumulates_and_cant_diverge() -> None:
-    made = probe.short_run(CONFIG)
-    assert (made.batch_size, made.gradient_accumulation_steps) == (2, 2)
-    assert made.max_iters == 2 * ITERATIONS
-    assert made.learning_rate == 1e-6
+    short = probe.short_run(CONFIG)
+    assert (short.batch_size, short.gradient_accumulation_steps) == (2, 2)
+    assert short.max_iters == 2 * ITERATIONS
+    assert short.learning_rate == 1e-6
     assert probe.short_run(CONFIG.replace(gradient_accumulation_steps=1)).gradient_accumulation_steps == 1

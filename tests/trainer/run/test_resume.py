@@ -1,4 +1,4 @@
-"""A run goes on from its checkpoint in another split of the same sequences, and as another run from nothing else."""
+"""Resuming: another split of the same sequences is the same run, and any other change is another run."""
 
 from __future__ import annotations
 
@@ -28,33 +28,38 @@ def pause(point: Point) -> Answer:
 
 
 @pytest.mark.parametrize("size", [2, 1])
-def test_a_run_goes_on_in_another_split(tmp_path: Path, size: int) -> None:
+def test_a_run_resumes_in_another_split(tmp_path: Path, size: int) -> None:
     data = random_walk_folder(tmp_path / "data")
     whole = train(CONFIG, data, go)
     assert train(CONFIG, data, pause, out=tmp_path / "out").outcome == "paused"
-    heard: list[Point] = []
-    resumed = train(split(CONFIG, size), data, lambda p: heard.append(p) or Answer.GO, out=tmp_path / "out")  # type: ignore[func-returns-value]
-    assert [point.step for point in heard] == [0, 2, 4, 6]
+    points: list[Point] = []
+
+    def report(point: Point) -> Answer:
+        points.append(point)
+        return Answer.GO
+
+    resumed = train(split(CONFIG, size), data, report, out=tmp_path / "out")
+    assert [point.step for point in points] == [0, 2, 4, 6]
     assert resumed.val_loss == pytest.approx(whole.val_loss, abs=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "difference"),
     [
-        ({"batch_size": 8}, "sequences an iteration: 4 there, 8 here"),
-        ({"eval_windows": 4}, "windows of an evaluation: 8 there, 4 here"),
+        ({"batch_size": 8}, "sequences per iteration: 4 there, 8 here"),
+        ({"eval_windows": 4}, "windows per evaluation: 8 there, 4 here"),
         ({"final_windows": 99}, "windows of the final evaluation: 32 there, 99 here"),
         ({"learning_rate": 2e-3}, "learning_rate: 0.001 there, 0.002 here"),
     ],
 )
-def test_other_sequences_or_windows_are_another_run(tmp_path: Path, changes: dict[str, float], said: str) -> None:
+def test_other_sequences_or_windows_are_another_run(tmp_path: Path, changes: dict[str, float], difference: str) -> None:
     data = random_walk_folder(tmp_path / "data")
     train(CONFIG, data, pause, out=tmp_path / "out")
-    with pytest.raises(CheckpointError, match=said):
+    with pytest.raises(CheckpointError, match=difference):
         train(CONFIG.replace(**changes), data, go, out=tmp_path / "out")
 
 
-def test_parity_mode_draws_by_the_micro_batch_so_another_split_is_another_run(tmp_path: Path) -> None:
+def test_another_split_is_another_run_in_parity_mode(tmp_path: Path) -> None:
     data, config = random_walk_folder(tmp_path / "data"), CONFIG.replace(sampling="nanogpt")
     train(config, data, pause, out=tmp_path / "out")
     with pytest.raises(CheckpointError, match="batch_size: 4 there, 2 here"):

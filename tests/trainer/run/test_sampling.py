@@ -1,4 +1,4 @@
-"""Batches by (seed, step) and fixed, nested evaluation windows."""
+"""Sampling: batches from (seed, step), and fixed, nested evaluation windows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_starts_are_uniform_over_every_position() -> None:
     counts = np.bincount(starts, minlength=50)
     expected = 20_000 / 50
     assert counts.sum() == 20_000
-    # chi-square of 49 degrees of freedom: above 85 once in a thousand seeds
+    # chi-square with 49 degrees of freedom is above 85 for one seed in a thousand
     assert ((counts - expected) ** 2 / expected).sum() < 85
 
 
@@ -57,16 +57,16 @@ def test_windows_of_a_split_too_large_to_permute() -> None:
 def test_any_split_into_micro_batches_sees_the_same_tokens(tmp_path: Path) -> None:
     data = random_walk_folder(tmp_path)
     whole = TrainConfig(batch_size=12, gradient_accumulation_steps=1, block_size=16)
-    seen = {}
+    tokens = {}
     for batch_size in (12, 4, 1):
         config = whole.replace(batch_size=batch_size, gradient_accumulation_steps=12 // batch_size)
         feed, parts = StepFeed(config, data, CPU, step=5), []
         for _ in range(2 * 12 // batch_size):
             parts.append(feed.batch[0])
             feed.advance()
-        seen[batch_size] = torch.cat(parts)
-    assert torch.equal(seen[12], seen[4])
-    assert torch.equal(seen[12], seen[1])
+        tokens[batch_size] = torch.cat(parts)
+    assert torch.equal(tokens[12], tokens[4])
+    assert torch.equal(tokens[12], tokens[1])
 
 
 def test_targets_are_the_next_tokens(tmp_path: Path) -> None:

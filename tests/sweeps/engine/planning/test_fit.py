@@ -1,4 +1,4 @@
-"""Minutes to iterations: worked out by hand, by trying every length, and what holds whatever was measured."""
+"""Minutes to iterations: by hand, by trying every length, and properties that hold for all measured speeds."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ DATA = DataFacts(
 )
 WIDTHS = {"n_embd": {"low": 32, "high": 96, "step": 32}}
 TOKENS = 8 * 32
-"""of an iteration"""
+"""per iteration"""
 
 
 def study(minutes: float, *, equal: str = "tokens", **changes: Any) -> Study:
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "name": "small",
         "baseline": {
             "n_layer": 3,
@@ -48,24 +48,25 @@ def study(minutes: float, *, equal: str = "tokens", **changes: Any) -> Study:
         "final_windows": 64,
         "knobs": WIDTHS,
     }
-    return Study.model_validate({**given, **changes})
+    return Study.model_validate({**defaults, **changes})
 
 
 def at(speeds: Mapping[int, float], *, depth: int = 3) -> list[ShapeSpeed]:
-    """Tokens/s by width."""
+    """Return measured shapes from tokens/s by width."""
     return [ShapeSpeed(n_embd=width, n_layer=depth, tokens_per_s=speed) for width, speed in speeds.items()]
 
 
-def trials(made: Study) -> dict[int, TrainConfig]:
-    """The baseline at each width."""
-    params = proposals.baseline_params(made)
+def trials(study: Study) -> dict[int, TrainConfig]:
+    """Return the baseline at each width."""
+    params = proposals.baseline_params(study)
     return {
-        width: proposals.config_of(made, {**params, "n_embd": width}, seed=1, vocab_size=1000) for width in (32, 64, 96)
+        width: proposals.config_of(study, {**params, "n_embd": width}, seed=1, vocab_size=1000)
+        for width in (32, 64, 96)
     }
 
 
 def evaluated(config: TrainConfig) -> int:
-    """Both splits at 0 and each evaluation, and the final windows; the data hold them all."""
+    """Return the evaluated tokens: both splits at 0 and at each evaluation, and the final windows."""
     evaluations = math.ceil(config.max_iters / config.eval_interval) + 1
     return (evaluations * 2 * config.eval_windows + config.final_windows) * config.block_size
 
@@ -82,63 +83,62 @@ def test_equal_tokens_by_hand() -> None:
 
     (102 400 + 27 584 / 3) / 1000 = 111.6 s; the next length that 20 to 40 evaluations divide, 403, takes 112.0 s.
     """
-    made = fitted(study(111.6 / 60), at({32: 4000.0, 64: 2000.0, 96: 1000.0}), DATA)
-    assert made.fit is not None
-    assert (made.iters, made.fit.evaluations, made.fit.windows, made.fit.evaluated) == (400, 20, 19, 27584)
-    assert {config.max_iters for config in trials(made).values()} == {400}
+    length = fitted(study(111.6 / 60), at({32: 4000.0, 64: 2000.0, 96: 1000.0}), DATA)
+    assert length.fit is not None
+    assert (length.iters, length.fit.evaluations, length.fit.windows, length.fit.evaluated) == (400, 20, 19, 27584)
+    assert {config.max_iters for config in trials(length).values()} == {400}
     assert fitted(study(111.5 / 60), at({32: 4000.0, 64: 2000.0, 96: 1000.0}), DATA).iters < 400
 
 
 @pytest.mark.parametrize("minutes", [0.07, 0.15, 0.4, 1.0])
 def test_equal_tokens_are_the_most_that_the_slowest_gets_through(minutes: float) -> None:
-    """Every length is tried with a horizon in iterations."""
+    """The result is compared with a horizon in iterations of every length."""
     good = []
     for iters in range(10, 60 * math.ceil(minutes) * 1000 // TOKENS + 1):
         config = proposals.baseline_config(study(1, horizon={"iters": iters}), seed=1, vocab_size=1000)
         divides = iters < 20 or iters % config.eval_interval == 0
         if divides and seconds(config, 1000.0) <= 60 * minutes:
             good.append(iters)
-    made = fitted(study(minutes), at({32: 4000.0, 64: 2000.0, 96: 1000.0}), DATA)
-    assert made.iters == max(good)
-    written = proposals.baseline_config(study(1, horizon={"iters": made.iters}), seed=1, vocab_size=1000)
-    assert proposals.baseline_config(made, seed=1, vocab_size=1000) == written
+    length = fitted(study(minutes), at({32: 4000.0, 64: 2000.0, 96: 1000.0}), DATA)
+    assert length.iters == max(good)
+    written = proposals.baseline_config(study(1, horizon={"iters": length.iters}), seed=1, vocab_size=1000)
+    assert proposals.baseline_config(length, seed=1, vocab_size=1000) == written
 
 
 def flops(width: int) -> int:
-    """6 N + 12 L C T a token, N without positions, three blocks, 1000 tokens in the vocabulary."""
+    """Return 6 N + 12 L C T per token, N without positions, three blocks, 1000 tokens in the vocabulary."""
     return 6 * (1000 * width + 3 * (12 * width**2 + 2 * width) + width) + 12 * 3 * width * 32
 
 
 def test_equal_flops() -> None:
-    """The wide model sees fewer tokens; narrow ones waste the device, so that the narrowest takes longest here."""
+    """The wide model sees fewer tokens. Narrow models waste the device, so the narrowest takes longest here."""
     speeds = {32: 3000.0, 64: 2000.0, 96: 1500.0}
-    made = fitted(study(10, equal="flops"), at(speeds), DATA)
-    found = trials(made)
-    done = {width: config.max_iters * TOKENS * flops(width) for width, config in found.items()}
+    configs = trials(fitted(study(10, equal="flops"), at(speeds), DATA))
+    done = {width: config.max_iters * TOKENS * flops(width) for width, config in configs.items()}
     assert done[32] == pytest.approx(done[64], rel=0.02)
     assert done[96] == pytest.approx(done[64], rel=0.02)
-    assert found[32].max_iters > found[64].max_iters > found[96].max_iters
-    assert {config.max_iters / config.eval_interval for config in found.values()} == {20}
-    taken = {width: seconds(config, speeds[width]) for width, config in found.items()}
+    assert configs[32].max_iters > configs[64].max_iters > configs[96].max_iters
+    assert {config.max_iters / config.eval_interval for config in configs.values()} == {20}
+    taken = {width: seconds(config, speeds[width]) for width, config in configs.items()}
     assert max(taken, key=taken.__getitem__) == 32
     assert 0.95 * 600 < taken[32] <= 1.02 * 600
 
 
 def test_equal_time() -> None:
     speeds = {32: 3000.0, 64: 2000.0, 96: 1500.0}
-    made = fitted(study(10, equal="time"), at(speeds), DATA)
-    found = trials(made)
-    for width, config in found.items():
+    length = fitted(study(10, equal="time"), at(speeds), DATA)
+    configs = trials(length)
+    for width, config in configs.items():
         assert seconds(config, speeds[width]) == pytest.approx(600, rel=0.025)
-    assert found[64].max_iters == made.iters
-    assert {config.max_iters / config.eval_interval for config in found.values()} == {20}
-    assert len({(config.eval_windows, config.final_windows) for config in found.values()}) == 1
+    assert configs[64].max_iters == length.iters
+    assert {config.max_iters / config.eval_interval for config in configs.values()} == {20}
+    assert len({(config.eval_windows, config.final_windows) for config in configs.values()}) == 1
 
 
 @pytest.mark.parametrize("equal", ["flops", "time"])
 def test_schedules_end_at_each_trials_own_length(equal: str) -> None:
-    made = fitted(study(10, equal=equal), at({32: 3000.0, 64: 2000.0, 96: 1500.0}), DATA)
-    for config in trials(made).values():
+    length = fitted(study(10, equal=equal), at({32: 3000.0, 64: 2000.0, 96: 1500.0}), DATA)
+    for config in trials(length).values():
         assert config.lr_decay_iters == config.max_iters
         assert config.warmup_iters == pytest.approx(0.05 * config.max_iters, abs=1)
 
@@ -146,10 +146,10 @@ def test_schedules_end_at_each_trials_own_length(equal: str) -> None:
 @pytest.mark.parametrize("equal", ["flops", "time"])
 def test_without_other_shapes_all_modes_are_one(equal: str) -> None:
     knobs = {"dropout": {"low": 0.0, "high": 0.3}, "batch_size": {"choices": [4, 8]}}
-    mine, tokens = (
-        fitted(study(0.3, equal=each, knobs=knobs), at({64: 2000.0}), DATA).iters for each in (equal, "tokens")
+    iters, with_equal_tokens = (
+        fitted(study(0.3, equal=mode, knobs=knobs), at({64: 2000.0}), DATA).iters for mode in (equal, "tokens")
     )
-    assert mine == tokens
+    assert iters == with_equal_tokens
 
 
 # --- between what was measured ------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_without_other_shapes_all_modes_are_one(equal: str) -> None:
         (16, 2, 1.0),  # the nearest
         (96, 6, 8.0),
         (32, 9, 3.0),
-        (40, 3, 100.0),  # a candidate's own shape
+        (40, 3, 100.0),  # a shape that only a candidate has
     ],
 )
 def test_the_speed_of_a_shape(width: int, depth: int, seconds_a_token: float) -> None:
@@ -186,41 +186,41 @@ def test_the_shapes_of_a_study_at_their_slowest() -> None:
         "dropout": {"low": 0.0, "high": 0.3},
         "batch_size": {"choices": [4, 8, 16]},
     }
-    found = shapes(study(1, knobs=knobs, candidates=[{"n_layer": 1}, {"dropout": 0.5}]), vocab_size=1000)
-    depths = {(width, depth) for width in (32, 64, 96) for depth in (2, 8)}
-    assert {(each.n_embd, each.n_layer) for each in found} == depths | {(64, 3), (64, 1)}
-    assert len(found) == 8
-    assert {each.dropout for each in found} == {0.5}
-    assert {each.batch_size for each in found} == {4}
-    assert {(each.n_embd // each.n_head, each.vocab_size) for each in found} == {(16, 1000)}
+    configs = shapes(study(1, knobs=knobs, candidates=[{"n_layer": 1}, {"dropout": 0.5}]), vocab_size=1000)
+    swept = {(width, depth) for width in (32, 64, 96) for depth in (2, 8)}
+    assert {(config.n_embd, config.n_layer) for config in configs} == swept | {(64, 3), (64, 1)}
+    assert len(configs) == 8
+    assert {config.dropout for config in configs} == {0.5}
+    assert {config.batch_size for config in configs} == {4}
+    assert {(config.n_embd // config.n_head, config.vocab_size) for config in configs} == {(16, 1000)}
 
 
 def test_a_wide_range_is_measured_in_part() -> None:
-    found = shapes(study(1, knobs={"n_embd": {"low": 16, "high": 1600, "step": 16, "log": False}}), vocab_size=1000)
-    widths = [each.n_embd for each in found]
+    knobs = {"n_embd": {"low": 16, "high": 1600, "step": 16, "log": False}}
+    widths = [config.n_embd for config in shapes(study(1, knobs=knobs), vocab_size=1000)]
     assert {16, 64, 1600} <= set(widths)
     assert len(widths) in (13, 14)
 
 
 def test_before_it_is_fitted_a_study_is_checked_at_another_length() -> None:
-    open_study = study(1)
-    assert provisional(open_study).iters == STAND_IN
-    made = fitted(open_study, at({32: 4000.0, 64: 2000.0, 96: 1000.0}), DATA)
-    assert provisional(made) is made
-    with pytest.raises(AssertionError, match="when it is fitted"):
-        _ = open_study.iters
+    unfitted = study(1)
+    assert provisional(unfitted).iters == STAND_IN
+    length = fitted(unfitted, at({32: 4000.0, 64: 2000.0, 96: 1000.0}), DATA)
+    assert provisional(length) is length
+    with pytest.raises(AssertionError, match="before it is fitted"):
+        _ = unfitted.iters
 
 
 # --- too short ----------------------------------------------------------------------------------------------
 
 
 def test_too_few_minutes() -> None:
-    """10 iterations are 2560 tokens; 11 evaluations of 2 x 2 windows of 32, and 64 at the end, a third as dear."""
+    """10 iterations are 2560 tokens. 11 evaluations of 2 x 2 windows of 32, and 64 at the end, cost a third as much."""
     with pytest.raises(SpecError) as error:
         fitted(study(0.05), at({32: 400.0, 64: 200.0, 96: 100.0}), DATA)
     assert str(error.value) == (
-        "horizon.minutes: 0.05 minutes are 0 iterations of the baseline: the slowest trial (n_embd=96, n_layer=3) "
-        "trains 100 tokens/s; 10 are needed: write minutes: 0.62"
+        "horizon.minutes: 0.05 minutes are 0 iterations of the baseline, because the slowest trial (n_embd=96, "
+        "n_layer=3) trains at 100 tokens/s; 10 iterations are needed: write minutes: 0.62"
     )
     assert math.isclose((2560 + (44 + 64) * 32 / 3) / 100 / 60, 0.6187, abs_tol=1e-4)
     assert fitted(study(0.62), at({32: 400.0, 64: 200.0, 96: 100.0}), DATA).iters == 10
@@ -229,17 +229,17 @@ def test_too_few_minutes() -> None:
 @pytest.mark.parametrize("equal", ["tokens", "flops", "time"])
 @pytest.mark.parametrize("knobs", [WIDTHS, {**WIDTHS, "batch_size": {"choices": [3, 8, 20]}}])
 @pytest.mark.parametrize("minutes", [1e-3, 0.05, 0.5])
-def test_the_remedy_is_one(equal: str, knobs: dict[str, Any], minutes: float) -> None:
+def test_the_remedy_helps(equal: str, knobs: dict[str, Any], minutes: float) -> None:
     speeds = at({32: 3000.0, 64: 2000.0, 96: 1500.0})
     try:
         assert fitted(study(minutes, equal=equal, knobs=knobs), speeds, DATA).iters >= 10
         return
     except SpecError as error:
-        said = str(error)
-    enough = float(said.rpartition("minutes: ")[2])
+        message = str(error)
+    enough = float(message.rpartition("minutes: ")[2])
     assert enough > minutes
-    made = fitted(study(enough, equal=equal, knobs=knobs), speeds, DATA)
-    assert f"; {made.iters} are needed" in said or made.iters >= 10
+    length = fitted(study(enough, equal=equal, knobs=knobs), speeds, DATA)
+    assert f"; {length.iters} iterations are needed" in message or length.iters >= 10
 
 
 # --- whatever is measured -----------------------------------------------------------------------------------
@@ -259,53 +259,54 @@ def test_trials_are_equal_in_what_they_should_be(
     sizes = sizes | {8, 16}
     knobs = {**WIDTHS, "batch_size": {"choices": sorted(sizes)}}
     speeds = dict(zip((32, 64, 96), measured, strict=True))
-    asked = study(minutes, equal=equal, knobs=knobs, evaluations=evaluations)
+    unfitted = study(minutes, equal=equal, knobs=knobs, evaluations=evaluations)
     try:
-        made = fitted(asked, at(speeds), DATA)
+        length = fitted(unfitted, at(speeds), DATA)
     except SpecError:
         assume(False)
-    params, alike = proposals.baseline_params(made), []
+    params, costs = proposals.baseline_params(length), []
     for width, speed in speeds.items():
         for size in sizes:
             config = proposals.config_of(
-                made, {**params, "n_embd": width, "batch_size": size}, seed=1, vocab_size=DATA.vocab_size
+                length, {**params, "n_embd": width, "batch_size": size}, seed=1, vocab_size=DATA.vocab_size
             )
             trained = config.max_iters * config.tokens_per_iter
             assert seconds(config, speed) <= 60 * minutes * 1.03
-            alike.append({"tokens": trained, "flops": trained * flops(width), "time": seconds(config, speed)}[equal])
-            assert math.ceil(config.max_iters / config.eval_interval) == made.fit.evaluations  # type: ignore[union-attr]
+            costs.append({"tokens": trained, "flops": trained * flops(width), "time": seconds(config, speed)}[equal])
+            assert math.ceil(config.max_iters / config.eval_interval) == length.fit.evaluations  # type: ignore[union-attr]
             assert config.max_iters % config.eval_interval == 0
-    assert max(alike) <= min(alike) * 1.02 / 0.98
+    assert max(costs) <= min(costs) * 1.02 / 0.98
 
 
 @given(st.floats(500, 1e5), st.floats(0.2, 100), st.integers(20, 40))
 @settings(max_examples=60, deadline=None)
 def test_the_minutes_are_used(speed: float, minutes: float, evaluations: int) -> None:
-    """All but what makes the evaluations come out even: at most a few per cent of a short trial."""
-    made = fitted(study(minutes, evaluations=evaluations), at({32: speed * 2, 64: speed * 1.5, 96: speed}), DATA)
-    taken = seconds(proposals.baseline_config(made, seed=1, vocab_size=1000), speed)
+    """What remains makes the evaluations even; it is at most a few per cent, except in a short trial."""
+    length = fitted(study(minutes, evaluations=evaluations), at({32: speed * 2, 64: speed * 1.5, 96: speed}), DATA)
+    taken = seconds(proposals.baseline_config(length, seed=1, vocab_size=1000), speed)
     assert taken <= 60 * minutes
-    assert taken >= 60 * minutes * (0.9 if made.iters >= 100 else 0.6)
+    assert taken >= 60 * minutes * (0.9 if length.iters >= 100 else 0.6)
 
 
 # --- for a plan ---------------------------------------------------------------------------------------------
 
 
 def test_an_estimate_of_the_speed_will_do_for_a_plan() -> None:
-    asked = study(111.6 / 60)
+    unfitted = study(111.6 / 60)
     speeds = {32: 4000.0, 64: 2000.0, 96: 1000.0}
-    made = estimated(asked, DATA, lambda config: speeds[config.n_embd])
-    assert made == fitted(asked, at(speeds), DATA)
-    assert estimated(made, DATA, lambda _: None) is made
-    with pytest.raises(SpecError, match=r"how fast this device trains isn't known.*horizon\.iters=600"):
-        estimated(asked, DATA, lambda _: None)
+    length = estimated(unfitted, DATA, lambda config: speeds[config.n_embd])
+    assert length == fitted(unfitted, at(speeds), DATA)
+    assert estimated(length, DATA, lambda _: None) is length
+    with pytest.raises(SpecError, match=r"the speed of this device is not known.*horizon\.iters=600"):
+        estimated(unfitted, DATA, lambda _: None)
 
 
 def test_it_says_how_it_came_about() -> None:
-    made = fitted(study(10, equal="time"), at({32: 3000.0, 64: 2000.0, 96: 1500.0}), DATA)
-    length, speeds = fit_in_words(made)
-    tokens = f"{made.iters * TOKENS:,} tokens"
+    length = fitted(study(10, equal="time"), at({32: 3000.0, 64: 2000.0, 96: 1500.0}), DATA)
+    sentence, speeds = fit_in_words(length)
+    tokens = f"{length.iters * TOKENS:,} tokens"
     assert (
-        length == f"10 minutes are {made.iters:,} iterations, {tokens}, of the baseline, in equal time for the others"
+        sentence
+        == f"10 minutes are {length.iters:,} iterations of the baseline, {tokens}; the other trials get equal time"
     )
-    assert speeds == "tokens/s of a worker: 3,000 at width 32, 2,000 at width 64 and 1,500 at width 96"
+    assert speeds == "tokens/s per worker: 3,000 at width 32, 2,000 at width 64 and 1,500 at width 96"

@@ -1,4 +1,4 @@
-"""A horizon in minutes in a whole sweep: measured once, by short runs on all workers, and kept with the study."""
+"""A horizon in minutes in a whole sweep: measured once by short runs on all workers, then stored with the study."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ SPEEDS = {16: 1e4, 32: 5e3}
 
 
 def study(**changes: Any) -> Study:
-    given: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "horizon": {"minutes": 0.01},
         "knobs": {"dropout": {"low": 0.0, "high": 0.4}, "n_embd": {"choices": [16, 32]}},
     }
-    return small_sweep.study(**{**given, **changes})
+    return small_sweep.study(**{**settings, **changes})
 
 
 class Bench:
-    """Trains by the closed form at the speed of the width, and remembers the short runs."""
+    """Trains by the closed form at the speed of the width, and records the short runs."""
 
     def __init__(self, *, times: float = 1.0) -> None:
         self.times = times
-        """as fast as that in the short runs"""
+        """factor on the speed of the short runs"""
         self.measured: list[TrainConfig] = []
         self.points: list[int] = []
 
@@ -61,14 +61,14 @@ def test_a_sweep_measures_once(tmp_path: Path) -> None:
     small_sweep.sweep(tmp_path, study(), work=bench, devices=("cpu", "cpu"), observer=seen)
     assert [(config.n_embd, config.dropout) for config in bench.measured] == [(16, 0.4)] * 2 + [(32, 0.4)] * 2
     assert set(bench.points) == {0, 8, 16}
-    found = small_sweep.found(tmp_path)
-    assert found.study.fit is not None
-    assert {(each.n_embd, each.tokens_per_s) for each in found.study.fit.speeds} == set(SPEEDS.items())
-    assert {run.config.max_iters for run in found.runs} == {found.study.iters}
-    # the slowest width's 3000 tokens in 0.6 s, 32 an iteration, less a third of what is evaluated
-    assert 50 < found.study.iters < 93
+    results = small_sweep.found(tmp_path)
+    assert results.study.fit is not None
+    assert {(shape.n_embd, shape.tokens_per_s) for shape in results.study.fit.speeds} == set(SPEEDS.items())
+    assert {run.config.max_iters for run in results.runs} == {results.study.iters}
+    # the slowest width's 3000 tokens in 0.6 s, 32 per iteration, less a third of the evaluated tokens
+    assert 50 < results.study.iters < 93
     assert not (tmp_path / "measuring").exists()
-    assert seen.notes[0].startswith("measuring how fast trials are, for the horizon: 2 shapes for 16 steps")
+    assert seen.notes[0].startswith("measuring the speed of trials for the horizon: 2 shapes, 16 steps each")
     assert "0.01 minutes are" in " ".join(seen.notes)
 
 
@@ -77,8 +77,8 @@ def test_of_unlike_devices_the_median_counts(tmp_path: Path) -> None:
         speed = {"cuda:0": 100.0, "cuda:1": 200.0, "cuda:2": 900.0}[job.device]
         return fake_training.train(job, lambda point: report(dataclasses.replace(point, tokens_per_s=speed)))
 
-    (found,) = measured(tmp_path, uneven, devices=("cuda:0", "cuda:1", "cuda:2"))
-    assert found.tokens_per_s == 200.0
+    (shape,) = measured(tmp_path, uneven, devices=("cuda:0", "cuda:1", "cuda:2"))
+    assert shape.tokens_per_s == 200.0
 
 
 def test_a_sweep_that_goes_on_keeps_the_length(tmp_path: Path) -> None:
@@ -122,12 +122,13 @@ def test_another_length_is_another_study(tmp_path: Path, horizon: dict[str, Any]
 
 def test_modes_are_said(tmp_path: Path) -> None:
     small_sweep.sweep(tmp_path, study(horizon={"minutes": 0.2, "equal": "time"}), work=Bench())
-    found = small_sweep.found(tmp_path)
-    iters = {run.config.n_embd: run.config.max_iters for run in found.runs}
+    results = small_sweep.found(tmp_path)
+    iters = {run.config.n_embd: run.config.max_iters for run in results.runs}
     assert iters[16] > 1.7 * iters[32]
-    said = " ".join(verdict.verdict(Findings(found)).cautions)
-    assert "Trials of every width and depth are equal in time, not in tokens" in said
-    assert "in equal time for the others; tokens/s of a worker: 10,000 at width 16" in page.render(Findings(found), [])
+    findings = Findings(results)
+    cautions = " ".join(verdict.verdict(findings).cautions)
+    assert "Trials of every width and depth are equal in time, not in tokens" in cautions
+    assert "the other trials get equal time; tokens/s per worker: 10,000 at width 16" in page.render(findings, [])
 
 
 def test_too_few_minutes_leave_nothing_behind(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_an_interrupt_ends_it(tmp_path: Path) -> None:
     seen = small_sweep.Watcher()
     with pytest.raises(KeyboardInterrupt):
         small_sweep.sweep(tmp_path, study(), work=Bench(), observer=seen, interrupted=lambda: next(interrupts))
-    assert seen.notes[-1].startswith("stopped while measuring: nothing is stored yet")
+    assert seen.notes[-1].startswith("stopped while measuring; nothing is stored yet")
     with pytest.raises(NotFound):
         small_sweep.found(tmp_path)
 
@@ -155,11 +156,11 @@ def measured(folder: Path, work: Any, *, devices: tuple[str, ...] = ("cpu",), wi
     pool = InlinePool(devices, work=work)
     configs = [small_sweep.baseline().replace(n_embd=width) for width in widths]
     notes: list[str] = []
-    found = measure(
+    speeds = measure(
         configs, pool, data=Path("/nowhere"), folder=folder / "measuring", say=notes.append, interrupted=lambda: 0
     )
     assert pool.idle() == list(devices)
-    return found
+    return speeds
 
 
 def fails(error: Exception, *, at: int) -> Any:
@@ -187,8 +188,8 @@ def test_a_shape_without_memory_is_left_out(tmp_path: Path) -> None:
             return Result(outcome="infeasible", step=0, points=(), reason="7 MiB are missing")
         return fake_training.train(job, report)
 
-    assert [each.n_embd for each in measured(tmp_path, tight, widths=(16, 32))] == [16]
-    with pytest.raises(UserError, match="there is memory for none"):
+    assert [shape.n_embd for shape in measured(tmp_path, tight, widths=(16, 32))] == [16]
+    with pytest.raises(UserError, match="none of the study's trials fits into memory"):
         measured(tmp_path, tight, widths=(32,))
 
 

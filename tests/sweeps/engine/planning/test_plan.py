@@ -1,4 +1,4 @@
-"""The plan: what a study will run, its times, memory and warnings."""
+"""The plan: the runs of a study, their times, memory and warnings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LAPTOP = Device(kind="cpu", name="a laptop", count=2, peak=40e9, memory=8 << 30,
 
 
 def study(**changes: Any) -> Study:
-    """A small study: 2 baseline seeds, 1 candidate, 4 star runs, 5 for the sampler."""
+    """Return a small study: 2 baseline seeds, 1 candidate, 3 single-knob trials, 5 for the sampler."""
     settings: dict[str, Any] = {
         "name": "small",
         "baseline": {
@@ -68,24 +68,24 @@ def facts(**changes: Any) -> DataFacts:
 
 
 def test_what_runs():
-    got = plan(study(), facts(), CARD)
-    # the star: dropout at .3 (0 is the baseline's), n_embd at 32 and 96
-    assert {phase.name: phase.trials for phase in got.phases} == {
+    planned = plan(study(), facts(), CARD)
+    # one knob at a time: dropout at 0.3 (0 is the baseline's), n_embd at 32 and 96
+    assert {phase.name: phase.trials for phase in planned.phases} == {
         "baseline": 2,
         "candidates": 1,
         "star": 3,
         "sampler": 5,
         "confirm": 0,
     }
-    assert (got.trials, got.iters, got.workers) == (11, 200, 1)
-    assert got.tokens_per_trial == 200 * 8 * 32
-    assert got.tokens == 11 * 200 * 8 * 32
-    assert got.epochs == pytest.approx(0.0512)
-    assert got.warnings == ()
+    assert (planned.trials, planned.iters, planned.workers) == (11, 200, 1)
+    assert planned.tokens_per_trial == 200 * 8 * 32
+    assert planned.tokens == 11 * 200 * 8 * 32
+    assert planned.epochs == pytest.approx(0.0512)
+    assert planned.warnings == ()
 
 
 def flops_of_a_run(width: int, *, layers: int = 3, vocab: int = 1000) -> float:
-    """By hand: 6 N + 12 L C T a token (N without positions), 200 x 8 x 32 tokens trained, the evaluated at a third."""
+    """By hand: 6 N + 12 L C T per token, N without positions; 200 x 8 x 32 tokens trained, evaluated ones a third."""
     n = vocab * width + layers * (12 * width**2 + 2 * width) + width
     trained = 200 * 8 * 32
     # 21 evaluations of both splits (0.12 * 1600 sequences / 20 = 9 windows each), 16 windows at the end
@@ -94,21 +94,21 @@ def flops_of_a_run(width: int, *, layers: int = 3, vocab: int = 1000) -> float:
 
 
 def test_time_on_a_card_is_flops_over_half_its_peak():
-    got = plan(study(), facts(), CARD)
+    planned = plan(study(), facts(), CARD)
     half = 58.3e12 / 2
-    assert [width.n_embd for width in got.widths] == [32, 48, 64, 80, 96]
-    for width in got.widths:
+    assert [width.n_embd for width in planned.widths] == [32, 48, 64, 80, 96]
+    for width in planned.widths:
         assert width.seconds_per_trial == pytest.approx(flops_of_a_run(width.n_embd) / half)
-    seconds = {phase.name: phase.seconds for phase in got.phases}
+    seconds = {phase.name: phase.seconds for phase in planned.phases}
     assert seconds["baseline"] == pytest.approx(2 * flops_of_a_run(64) / half)
     assert seconds["star"] == pytest.approx(sum(map(flops_of_a_run, (64, 32, 96))) / half)
     expected = sum(map(flops_of_a_run, (32, 48, 64, 80, 96))) / 5
     assert seconds["sampler"] == pytest.approx(5 * expected / half)
-    assert got.seconds == pytest.approx(sum(seconds.values()))
+    assert planned.seconds == pytest.approx(sum(seconds.values()))
 
 
 def test_speed_and_parameters_of_a_width():
-    (width,) = (each for each in plan(study(), facts(), CARD).widths if each.n_embd == 64)
+    (width,) = (width for width in plan(study(), facts(), CARD).widths if width.n_embd == 64)
     assert width.n_params == 1000 * 64 + 32 * 64 + 3 * (12 * 64**2 + 2 * 64) + 64
     flops = 6 * (width.n_params - 32 * 64) + 12 * 3 * 64 * 32
     assert width.tokens_per_s == pytest.approx(58.3e12 / 2 / flops)
@@ -179,18 +179,20 @@ def test_makespan_is_between_even_sharing_and_one_worker(seconds, workers):
     ],
 )
 def test_workers_share_what_there_is(where, devices, workers, relative_speed):
-    one = plan(study(), facts(), Device(kind=where.kind, name="one", count=1, peak=where.peak, memory=None, free=None))
-    got = plan(study(workers={"devices": devices}), facts(), where)
-    assert got.workers == workers
-    for mine, alone in zip(got.widths, one.widths, strict=True):
-        assert mine.tokens_per_s == pytest.approx(relative_speed * alone.tokens_per_s)
+    alone = plan(
+        study(), facts(), Device(kind=where.kind, name="one", count=1, peak=where.peak, memory=None, free=None)
+    )
+    planned = plan(study(workers={"devices": devices}), facts(), where)
+    assert planned.workers == workers
+    for shared, whole in zip(planned.widths, alone.widths, strict=True):
+        assert shared.tokens_per_s == pytest.approx(relative_speed * whole.tokens_per_s)
 
 
 def test_disk_is_for_the_checkpoints_that_are_kept():
-    got = plan(study(workers={"devices": ["cpu", "cpu"]}), facts(), LAPTOP)
-    of = {width.n_embd: width.n_params for width in got.widths}
-    # both baseline seeds, the best, two in flight, and each of these twice while it is replaced
-    assert got.disk_bytes == 12 * (2 * of[64] + (1 + 2 + 2) * of[96])
+    planned = plan(study(workers={"devices": ["cpu", "cpu"]}), facts(), LAPTOP)
+    of = {width.n_embd: width.n_params for width in planned.widths}
+    # both baseline seeds, the best, two in flight, both with two checkpoints while one is replaced
+    assert planned.disk_bytes == 12 * (2 * of[64] + (1 + 2 + 2) * of[96])
 
 
 def test_a_deeper_trial_counts_too():
@@ -210,10 +212,10 @@ def test_a_deeper_trial_counts_too():
     ],
 )
 def test_a_wide_range_is_shown_in_part(knob, widths):
-    got = [width.n_embd for width in plan(study(knobs={"n_embd": knob}), facts(), CARD).widths]
-    assert set(got) >= {widths[0], 64, widths[-1]}
-    assert len(got) == len(widths)
-    assert all(abs(mine - wanted) <= 16 for mine, wanted in zip(got, widths, strict=True))
+    planned = [width.n_embd for width in plan(study(knobs={"n_embd": knob}), facts(), CARD).widths]
+    assert set(planned) >= {widths[0], 64, widths[-1]}
+    assert len(planned) == len(widths)
+    assert all(abs(width - wanted) <= 16 for width, wanted in zip(planned, widths, strict=True))
 
 
 def warnings(*, of: Study | None = None, where: Device = CARD, **data: Any) -> str:
@@ -221,29 +223,31 @@ def warnings(*, of: Study | None = None, where: Device = CARD, **data: Any) -> s
 
 
 def test_more_designed_runs_than_trials():
-    got = plan(study(trials=2), facts(), CARD)
-    assert {phase.name: phase.trials for phase in got.phases} == {
+    planned = plan(study(trials=2), facts(), CARD)
+    assert {phase.name: phase.trials for phase in planned.phases} == {
         "baseline": 2,
         "candidates": 1,
         "star": 1,
         "sampler": 0,
         "confirm": 0,
     }
-    assert "candidates and star are 4 runs, trials is 2: the last 2 are left out" in "\n".join(got.warnings)
-    assert "are all 4 trials: the sampler gets none" in warnings(of=study(trials=4))
+    assert "candidates and single-knob trials are 4 runs, but trials=2: the last 2 are left out" in "\n".join(
+        planned.warnings
+    )
+    assert "take all 4 trials, so the sampler gets none" in warnings(of=study(trials=4))
     assert warnings(of=study(trials=5)) == ""
 
 
 def test_one_seed_measures_no_noise():
-    assert "baseline_seeds is 1" in warnings(of=study(baseline_seeds=1))
+    assert "baseline_seeds=1 can't show" in warnings(of=study(baseline_seeds=1))
 
 
 def test_evaluations_larger_than_the_split():
-    # 9 windows an evaluation, 16 at the end, of 32 tokens and one more
+    # 9 windows per evaluation and 16 at the end, of 32 tokens and one more
     assert warnings(val_tokens=16 * 32 + 1) == ""
-    said = warnings(val_tokens=16 * 32)
-    assert "holds 15 windows of 32 tokens, fewer than the 16 of the final loss" in said
-    assert "an evaluation" not in said
+    text = warnings(val_tokens=16 * 32)
+    assert "holds 15 windows of 32 tokens, fewer than the 16 of the final loss" in text
+    assert "an evaluation" not in text
     assert "fewer than the 9 of an evaluation" in warnings(val_tokens=100)
 
 
@@ -251,21 +255,21 @@ def test_epochs_that_decide_the_outcome():
     tokens = 200 * 8 * 32
     assert warnings(train_tokens=tokens // 4) == ""
     assert "epochs" in warnings(train_tokens=tokens // 4 - 1)
-    said = warnings(train_tokens=tokens // 10)
+    text = warnings(train_tokens=tokens // 10)
     # 10 epochs: 5120 * (1 + 15.39 * (1 - exp(-9 / 15.39))) = 40 004
-    assert "makes 10 epochs" in said
-    assert "51.2k here count like 40k fresh ones" in said
-    assert "favours dropout, weight decay and narrow models" in said
+    assert "makes 10 epochs" in text
+    assert "51.2k tokens are worth 40k fresh ones" in text
+    assert "favours dropout, weight decay and narrow models" in text
 
 
 def test_epochs_of_runs_on_part_of_the_data():
     tokens = 200 * 8 * 32
     knobs = {**study().knobs, "data_fraction": {"choices": [0.25, 0.5, 1.0]}}
-    got = plan(study(knobs=knobs, trials=20), facts(train_tokens=tokens), CARD)
-    assert (got.epochs, got.epochs_on_part) == (1.0, {"0.25": 4.0, "0.5": 2.0})
-    assert {phase.name: phase.trials for phase in got.phases}["star"] == 3 + 4  # two amounts, each on two seeds
-    assert "epochs by data_fraction: 4 with 0.25 and 2 with 0.5" in list(got.lines())
-    assert got.warnings == ()  # a quarter's 4 epochs and more are what is asked about
+    planned = plan(study(knobs=knobs, trials=20), facts(train_tokens=tokens), CARD)
+    assert (planned.epochs, planned.epochs_on_part) == (1.0, {"0.25": 4.0, "0.5": 2.0})
+    assert {phase.name: phase.trials for phase in planned.phases}["star"] == 3 + 4  # two amounts, each on two seeds
+    assert "epochs by data_fraction: 4 with 0.25 and 2 with 0.5" in list(planned.lines())
+    assert planned.warnings == ()  # no warning of the quarter's 4 epochs: data_fraction asks about them
     part = study(baseline={**study().baseline, "data_fraction": 0.1})
     assert plan(part, facts(train_tokens=tokens), CARD).epochs == pytest.approx(10)
     assert "makes 10 epochs" in warnings(of=part, train_tokens=tokens)
@@ -274,13 +278,13 @@ def test_epochs_of_runs_on_part_of_the_data():
 
 def test_a_card_without_a_known_peak():
     unknown = Device(kind="cuda", name="GTX 1080", count=1, peak=None, memory=None, free=None)
-    got = plan(study(), facts(), unknown)
-    assert got.seconds is None
-    assert all(phase.seconds is None for phase in got.phases if phase.trials)
-    assert got.warnings == ("GTX 1080: no estimate of time, its peak isn't known",)
-    assert "peak not known" in "\n".join(got.lines())
+    planned = plan(study(), facts(), unknown)
+    assert planned.seconds is None
+    assert all(phase.seconds is None for phase in planned.phases if phase.trials)
+    assert planned.warnings == ("GTX 1080: no estimate of time, its peak is not known",)
+    assert "peak not known" in "\n".join(planned.lines())
     float32 = study(baseline={**study().baseline, "dtype": "float32"})
-    assert "no estimate of time, float32 on a card isn't in the table" in warnings(of=float32)
+    assert "no estimate of time, the table of peaks has no float32" in warnings(of=float32)
     assert "no estimate" not in warnings(of=float32, where=LAPTOP)
 
 
@@ -288,28 +292,36 @@ def test_more_work_than_hours():
     slow = Device(kind="cuda", name="slow", count=1, peak=1e9, memory=None, free=None)
     needed = plan(study(), facts(), slow).seconds / 3600
     assert warnings(of=study(hours=needed * 1.01), where=slow) == ""
-    said = warnings(of=study(hours=needed * 0.9), where=slow)
-    assert "lower the horizon to about 1" in said
-    assert "or trials to about 7" in said
+    text = warnings(of=study(hours=needed * 0.9), where=slow)
+    assert "lower the horizon to about 1" in text
+    assert "or trials to about 7" in text
     fits = plan(study(trials=7), facts(), slow)
     assert fits.seconds <= needed * 0.9 * 3600
     assert "or trials to" not in warnings(of=study(hours=needed * 0.1), where=slow)
 
 
 def test_a_plan_as_json_and_as_lines():
-    got = plan(study(hours=0.001), facts(train_tokens=10_000), LAPTOP)
-    again = json.loads(json.dumps(got.as_json()))
+    planned = plan(study(hours=0.001), facts(train_tokens=10_000), LAPTOP)
+    again = json.loads(json.dumps(planned.as_json()))
     assert again["trials"] == 11
-    assert again["phases"][0] == {"name": "baseline", "trials": 2, "seconds": got.phases[0].seconds}
+    assert again["phases"][0] == {"name": "baseline", "trials": 2, "seconds": planned.phases[0].seconds}
     assert again["device"]["name"] == "a laptop"
-    text = "\n".join(got.lines())
-    for word in ("11 runs on 2 workers", "40 GFLOP/s a core", "sampler", "n_embd", "an estimate", "disk", "warning: "):
+    text = "\n".join(planned.lines())
+    for word in (
+        "11 runs on 2 workers",
+        "40 GFLOP/s per core",
+        "sampler",
+        "n_embd",
+        "an estimate",
+        "disk",
+        "warning: ",
+    ):
         assert word in text
-    assert text.count("warning: ") == len(got.warnings) == 2
+    assert text.count("warning: ") == len(planned.warnings) == 2
 
 
 def test_the_default_sweep_ends_overnight_on_a_midrange_card():
-    """40M parameters, 65 536 tokens an iteration, 600 iterations, 40 trials and 3 seeds, widths 192 to 768: 8 hours."""
+    """40M parameters, 600 iterations of 65 536 tokens, 40 trials and 3 seeds, widths 192 to 768: 8 hours."""
     overnight = study(
         baseline={
             "n_layer": 12,
@@ -330,19 +342,19 @@ def test_the_default_sweep_ends_overnight_on_a_midrange_card():
         trials=40,
         hours=8,
     )
-    got = plan(overnight, facts(vocab_size=50304, train_tokens=10**8, val_tokens=5 * 10**6), CARD)
-    assert got.trials == 43
-    assert 6.5 * 3600 < got.seconds < 8 * 3600
-    assert got.warnings == ()
+    planned = plan(overnight, facts(vocab_size=50304, train_tokens=10**8, val_tokens=5 * 10**6), CARD)
+    assert planned.trials == 43
+    assert 6.5 * 3600 < planned.seconds < 8 * 3600
+    assert planned.warnings == ()
 
 
 def test_confirming_runs_are_planned_as_the_most_there_may_be():
-    got = plan(study(confirm={"max_trials": 7}), facts(), CARD)
-    (confirm,) = (phase for phase in got.phases if phase.name == "confirm")
-    (sampler,) = (phase for phase in got.phases if phase.name == "sampler")
-    assert (confirm.trials, got.trials) == (7, 18)
+    planned = plan(study(confirm={"max_trials": 7}), facts(), CARD)
+    (confirm,) = (phase for phase in planned.phases if phase.name == "confirm")
+    (sampler,) = (phase for phase in planned.phases if phase.name == "sampler")
+    assert (confirm.trials, planned.trials) == (7, 18)
     assert confirm.seconds / 7 == pytest.approx(sampler.seconds / 5)
-    hours = 0.9 * got.seconds / 3600
+    hours = 0.9 * planned.seconds / 3600
     assert "or confirm.max_trials to about 5" in warnings(of=study(confirm={"max_trials": 7}, hours=hours))
 
 
@@ -356,24 +368,24 @@ def test_the_average_is_over_all_combinations():
 # --- a horizon in minutes -----------------------------------------------------------------------------------
 
 
-def test_minutes_are_planned_by_an_estimate_and_it_is_said():
-    got = plan(study(horizon={"minutes": 0.5}), facts(), CARD)
-    assert any("0.5 minutes are" in said and "estimated" in said for said in got.warnings)
+def test_minutes_are_planned_by_an_estimate_with_a_warning():
+    planned = plan(study(horizon={"minutes": 0.5}), facts(), CARD)
+    assert any("0.5 minutes are" in warning and "an estimate" in warning for warning in planned.warnings)
     # the widest, 96, is the slowest; a trial sees as many tokens at every width
-    (widest,) = (width for width in got.widths if width.n_embd == 96)
-    at_that_length = plan(study(horizon={"iters": got.iters}), facts(), CARD)
-    assert got.phases == at_that_length.phases
-    assert got.iters * 8 * 32 == pytest.approx(30 * widest.tokens_per_s, rel=0.11)  # evaluations take the rest
+    (widest,) = (width for width in planned.widths if width.n_embd == 96)
+    at_that_length = plan(study(horizon={"iters": planned.iters}), facts(), CARD)
+    assert planned.phases == at_that_length.phases
+    assert planned.iters * 8 * 32 == pytest.approx(30 * widest.tokens_per_s, rel=0.11)  # evaluations take the rest
 
 
 def test_minutes_need_a_speed_to_plan_with():
-    slow = study(horizon={"minutes": 0.5}, baseline={**study().baseline, "dtype": "float32"})
-    with pytest.raises(UserError, match=r"horizon\.minutes: how fast this device trains isn't known"):
-        plan(slow, facts(), CARD)
+    of_float32 = study(horizon={"minutes": 0.5}, baseline={**study().baseline, "dtype": "float32"})
+    with pytest.raises(UserError, match=r"horizon\.minutes: the speed of this device is not known"):
+        plan(of_float32, facts(), CARD)
 
 
 def wide(**changes: Any) -> Study:
-    """Of the size that a card of 12 GB is bought for."""
+    """Return a study of the size that suits a card of 12 GB."""
     baseline = {
         **study().baseline, "n_layer": 12, "n_embd": 384, "head_size": 64, "block_size": 1024, "batch_size": 8,
         "gradient_accumulation_steps": 8,
@@ -384,8 +396,8 @@ def wide(**changes: Any) -> Study:
 
 
 def test_a_card_of_12_gb_by_width() -> None:
-    got = plan(wide(), facts(vocab_size=50304), CARD)
-    rows = {row.n_embd: row for row in got.widths}
+    planned = plan(wide(), facts(vocab_size=50304), CARD)
+    rows = {row.n_embd: row for row in planned.widths}
     assert {width: (row.micro_batch, row.accumulation) for width, row in rows.items()} == {
         384: (16, 4),
         512: (16, 4),
@@ -395,39 +407,39 @@ def test_a_card_of_12_gb_by_width() -> None:
     }
     assert rows[768].peak_bytes / 2**20 == pytest.approx(6340, abs=2)
     assert not any(row.measured for row in rows.values())
-    assert got.warnings == () or not any("infeasible" in warning for warning in got.warnings)
-    shown = "\n".join(got.lines())
+    assert planned.warnings == () or not any("infeasible" in warning for warning in planned.warnings)
+    shown = "\n".join(planned.lines())
     assert re.search(r"768 +\S+ +6,3\d\d MiB +8 x 8 +\S+ estimated", shown)
 
 
 def test_widths_that_do_not_fit_are_said() -> None:
-    got = plan(wide(), facts(vocab_size=50304), device.card_of("RTX 4070", "3GiB"))
-    none = [row.n_embd for row in got.widths if row.micro_batch is None]
+    planned = plan(wide(), facts(vocab_size=50304), device.card_of("RTX 4070", "3GiB"))
+    none = [row.n_embd for row in planned.widths if row.micro_batch is None]
     assert none == [768, 1024, 1536]
-    (warning,) = (each for each in got.warnings if "not even one sequence" in each)
-    assert "768, 1024 and 1536 wide" in warning
-    assert "none fits" in "\n".join(got.lines())
+    (warning,) = (text for text in planned.warnings if "not even one sequence" in text)
+    assert "n_embd 768, 1024 and 1536" in warning
+    assert "none fits" in "\n".join(planned.lines())
 
 
 def test_a_card_known_by_its_memory_alone_has_splits_and_no_times() -> None:
-    got = plan(wide(), facts(vocab_size=50304), device.card_of(None, "12GiB"))
-    assert [row.micro_batch for row in got.widths] == [16, 16, 8, 8, 2]
-    assert all(row.tokens_per_s is None and row.seconds_per_trial is None for row in got.widths)
+    planned = plan(wide(), facts(vocab_size=50304), device.card_of(None, "12GiB"))
+    assert [row.micro_batch for row in planned.widths] == [16, 16, 8, 8, 2]
+    assert all(row.tokens_per_s is None and row.seconds_per_trial is None for row in planned.widths)
 
 
 def test_what_was_measured_goes_before_the_estimate() -> None:
     depth = int(study().baseline["n_layer"])
-    got = plan(study(), facts(), LAPTOP, seen={(depth, 64): 1000.0, (depth + 1, 96): 1.0})
-    rows = {row.n_embd: row for row in got.widths}
+    planned = plan(study(), facts(), LAPTOP, seen={(depth, 64): 1000.0, (depth + 1, 96): 1.0})
+    rows = {row.n_embd: row for row in planned.widths}
     assert (rows[64].tokens_per_s, rows[64].measured) == (1000.0, True)
     trained, evaluated = 200 * 8 * 32, (21 * 2 * 9 + 16) * 32
     assert rows[64].seconds_per_trial == pytest.approx((trained + evaluated / 3) / 1000)
     assert not rows[96].measured
     assert rows[96] == next(row for row in plan(study(), facts(), LAPTOP).widths if row.n_embd == 96)
-    baseline = next(phase for phase in got.phases if phase.name == "baseline")
+    baseline = next(phase for phase in planned.phases if phase.name == "baseline")
     assert study().baseline["n_embd"] == 64
     assert baseline.seconds == pytest.approx(baseline.trials * (rows[64].seconds_per_trial or 0.0))
-    assert "where nothing was measured" in "\n".join(got.lines())
+    assert "where nothing was measured" in "\n".join(planned.lines())
     assert "where nothing was measured" not in "\n".join(plan(study(), facts(), LAPTOP).lines())
 
 

@@ -1,0 +1,85 @@
+"""The workload of a study: the runs that it will have at most, and what they cost on one worker."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sweeps.engine.planning.speed import Speed
+from sweeps.study.knobs import ChoicesKnob, RangeKnob
+from sweeps.study.model import Number
+from sweeps.study.proposals import baseline_params, config_of, designed
+from sweeps.study.study import Study
+from trainer.config import TrainConfig
+
+MOST_VALUES = 13
+"""values of a knob that represent a wide range"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """The runs of a study. The designed ones are cut to the number of trials."""
+
+    baseline: Sequence[TrainConfig]
+    candidates: Sequence[TrainConfig]
+    one_at_a_time: Sequence[TrainConfig]
+    designed: int
+    """candidates and one-at-a-time trials, including those that `trials` has no room for"""
+    sampled: int
+    """trials left for the sampler, combinations included"""
+    space: Sequence[TrainConfig]
+    """shapes that a sampled trial has with equal probability: all values of n_embd and n_layer, the most dropout"""
+    confirming: int
+    """runs of the confirm phase, at most"""
+
+    def costs(self, speed: Speed) -> dict[str, list[float | None]]:
+        """Return the seconds of every run by origin; None where a speed is unknown."""
+        expected = self.expected(speed)
+        return {
+            "baseline": [speed.seconds(config) for config in self.baseline],
+            "candidates": [speed.seconds(config) for config in self.candidates],
+            "star": [speed.seconds(config) for config in self.one_at_a_time],
+            "sampler": [expected] * self.sampled,
+            "confirm": [expected] * self.confirming,  # an upper bound: some of these runs have half the length
+        }
+
+    def expected(self, speed: Speed) -> float | None:
+        """Return the mean seconds of a sampled trial; None where a speed is unknown."""
+        seconds = [speed.seconds(config) for config in self.space]
+        return None if None in seconds else statistics.fmean(cost for cost in seconds if cost is not None)
+
+
+def workload(study: Study, *, vocab_size: int) -> Workload:
+    """Return the workload of `study`. Raises ConfigError for a trial that can't be run."""
+    known = designed(study, vocab_size=vocab_size)
+    candidates = [proposal.config for proposal in known.candidates][: study.trials]
+    one_at_a_time = [proposal.config for proposal in known.one_at_a_time][: study.trials - len(candidates)]
+    dropout = {"dropout": max(study.knobs["dropout"].ends().values())} if "dropout" in study.knobs else {}
+    return Workload(
+        baseline=[proposal.config for proposal in known.baseline],
+        candidates=candidates,
+        one_at_a_time=one_at_a_time,
+        designed=len(known.candidates) + len(known.one_at_a_time),
+        sampled=study.trials - len(candidates) - len(one_at_a_time),
+        space=spread(study, ("n_embd", "n_layer"), vocab_size=vocab_size, changes=dropout),
+        confirming=study.confirm.max_trials,
+    )
+
+
+def spread(study: Study, names: Iterable[str], *, vocab_size: int, changes: Mapping[str, Number]) -> list[TrainConfig]:
+    """Return the baseline with `changes`, at every combination of the values of these knobs."""
+    swept = {name: values(study.knobs[name]) for name in names if name in study.knobs}
+    params = {**baseline_params(study), **changes}
+    return [
+        config_of(
+            study, {**params, **dict(zip(swept, combination, strict=True))}, seed=study.seed, vocab_size=vocab_size
+        )
+        for combination in itertools.product(*swept.values())
+    ]
+
+
+def values(knob: RangeKnob | ChoicesKnob) -> list[Number]:
+    """Return all values of a knob of whole numbers, or MOST_VALUES of a wide range, evenly spaced on its scale."""
+    return list(knob.choices) if isinstance(knob, ChoicesKnob) else list(knob.spread(MOST_VALUES))
