@@ -16,7 +16,16 @@ from rich.console import Console
 from sweeps.engine.progress import Progress
 from sweeps.store import records
 from sweeps.store.records import Pruning, Run
-from sweeps.terminal import LiveView, PlainView, differences, outcome_line, prepare_line, preparing, sparkline
+from sweeps.terminal import (
+    LiveView,
+    PlainView,
+    differences,
+    outcome_line,
+    prepare_line,
+    preparing,
+    sparkline,
+    status_lines,
+)
 from tests.helpers import synthetic
 from trainer.data.encode import PrepareProgress
 
@@ -101,6 +110,18 @@ def test_differences_leave_out_what_only_follows() -> None:
 )
 def test_outcome_line(changed: dict[str, object], line: str) -> None:
     assert outcome_line(dataclasses.replace(runs()[0], **changed)) == line  # type: ignore[arg-type]
+
+
+def test_status_lines() -> None:
+    results = synthetic.full()
+    in_flight = dataclasses.replace(results.runs[5], id=99, outcome="running", val_loss=None, label="dropout 0.3")
+    best = records.best_of(results.runs, search="plateau")
+    assert best is not None
+    first, running, last = status_lines(dataclasses.replace(results, runs=(*results.runs, in_flight)), planned=50)
+    assert first == "plateau: 47 of 50 runs ended (37 complete, 8 pruned, 1 diverged and 1 infeasible)"
+    assert running == f"  run 99 dropout 0.3: step {in_flight.points[-1].step} of 600"
+    assert last == f"best: trial {best.trial} ({best.label}): {outcome_line(best)}"
+    assert [*status_lines(synthetic.results([]), planned=9)] == ["plateau: 0 of 9 runs ended (none)"]
 
 
 class TestPlainView:

@@ -20,6 +20,7 @@ from sweeps.export.ladder import ladder
 from sweeps.export.trial import export_run, trial_of
 from sweeps.store.records import Results, Run
 from sweeps.study.proposals import baseline_params, config_of
+from sweeps.study.sections import Confirm
 from tests.helpers import confirming, small_sweep, synthetic
 from trainer.config import TrainConfig
 
@@ -354,3 +355,21 @@ def test_a_knob_is_shown_alone_where_the_best_spoils_what_it_gains() -> None:
     assert exported.settings["n_embd"] == 384
     assert "verdict: Learning rate improves on the baseline alone" in exported.text
     assert ladder(Findings(results), found.best).seeds == found.effect.n
+
+
+@pytest.mark.parametrize(
+    ("max_trials", "begun", "given", "settings"),
+    [
+        (60, 13, {}, (5, 73)),
+        (0, 0, {}, (5, Confirm().max_trials)),  # a study without a confirm phase gets the default
+        (60, 13, {"seeds": 8}, (8, 73)),
+        (60, 13, {"max_trials": 20}, (5, 20)),
+    ],
+)
+def test_a_continued_phase_has_room_for_as_many_runs_again(
+    max_trials: int, begun: int, given: dict[str, int], settings: tuple[int, int]
+) -> None:
+    study = synthetic.study(confirm={"seeds": 5, "max_trials": max_trials, "min_effect": 0.03})
+    runs = [synthetic.run(index, phase=PHASE, seed=index) for index in range(begun)]
+    extended = confirm.extended(synthetic.results(runs, study=study), **{"seeds": None, "max_trials": None, **given})
+    assert (extended.seeds, extended.max_trials, extended.min_effect) == (*settings, 0.03)
