@@ -1,4 +1,7 @@
-"""optuna-dashboard over a study's store, on this machine only: it has no passwords and checks no host."""
+"""optuna-dashboard of a study's store: a server, and the notes, figures and files that it shows.
+
+The server listens on this machine only, because optuna-dashboard has no passwords and checks no host.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +42,13 @@ HOST = "127.0.0.1"
 
 
 def serve(url: str, *, port: int = 0, artifacts: Path | None = None, announce: Callable[[str], None] = print) -> None:
-    """Show the store `url` until Ctrl-C; `announce` is told the address. Port 0 is any free one.
+    """Serve the dashboard of the store at `url` until Ctrl-C; a sweep may run meanwhile.
 
-    `artifacts`: the folder of the files that trials have. A sweep may run meanwhile. Raises StoreError for a URL that
-    is no store, UserError for a port that is taken.
+    `port`: 0 takes any free port. `artifacts`: folder of the study's files. `announce`: called with the address. Raises
+    StoreError for a URL without a store, UserError for a port that is taken.
     """
     with server(url, port=port, artifacts=artifacts) as running:
-        # requests are answered in a thread of their own: wsgiref swallows a Ctrl-C that comes in the middle of one
+        # wsgiref swallows a Ctrl-C during a request, so requests are answered in a thread
         answering = threading.Thread(target=running.serve_forever, daemon=True)
         answering.start()
         with contextlib.suppress(KeyboardInterrupt):
@@ -57,23 +60,25 @@ def serve(url: str, *, port: int = 0, artifacts: Path | None = None, announce: C
 
 @contextlib.contextmanager
 def server(url: str, *, port: int = 0, artifacts: Path | None = None) -> Iterator[WSGIServer]:
-    """The dashboard's server, bound to 127.0.0.1 and not serving yet."""
-    with Reader(url):  # a clear word where there is no store, instead of an empty one
+    """Yield the dashboard's server, bound to 127.0.0.1 and not serving yet; raises as `serve` does."""
+    with Reader(url):  # raises a clear error without a store; Optuna would create an empty one
         pass
     try:
         storage = optuna.storages.RDBStorage(
             f"sqlite:///{path_of(url)}", engine_kwargs={"connect_args": {"timeout": 60}}
         )
     except RuntimeError as error:
-        raise StoreError(f"{path_of(url)}: its Optuna tables are not those of Optuna {optuna.__version__}") from error
+        raise StoreError(
+            f"{path_of(url)}: its tables are not those of Optuna {optuna.__version__}; use the version that wrote it"
+        ) from error
     try:
-        there = artifacts is not None and artifacts.is_dir()
-        files = FileSystemArtifactStore(str(artifacts)) if there else None
-        app = optuna_dashboard.wsgi(storage, artifact_store=files)
+        has_artifacts = artifacts is not None and artifacts.is_dir()
+        artifact_store = FileSystemArtifactStore(str(artifacts)) if has_artifacts else None
+        app = optuna_dashboard.wsgi(storage, artifact_store=artifact_store)
         try:
             running = make_server(HOST, port, app, handler_class=_Quiet)
         except OSError as error:
-            raise UserError(f"port {port} can't be had: {error.strerror}; --port 0 takes a free one") from error
+            raise UserError(f"port {port} is not available: {error.strerror}; --port 0 takes a free port") from error
         with running:
             yield running
     finally:
@@ -82,24 +87,24 @@ def server(url: str, *, port: int = 0, artifacts: Path | None = None) -> Iterato
 
 
 def address_of(running: WSGIServer) -> str:
-    """What to open in a browser."""
+    """Return the address to open in a browser."""
     return f"http://{HOST}:{running.server_port}"
 
 
 class _Quiet(WSGIRequestHandler):
-    """Without a line for each request."""
+    """Answers requests without logging them."""
 
     def log_message(self, format: str, *args: Any) -> None: ...
 
 
-_HEIGHT = 450
+_MAX_HEIGHT = 450
 """pixels that the dashboard has for a figure"""
 _NOTES = "notes"
-"""user attribute of a study: the CRC-32 of each trial's note, so that only new notes are written"""
+"""user attribute of a study: the CRC-32 of each trial's note, so that only changed notes are written"""
 _NO_NOTE = zlib.crc32(b"")
 
 
-def publish(
+def publish_to_dashboard(
     findings: Findings,
     storage: optuna.storages.RDBStorage,
     paths: StudyPaths,
@@ -107,19 +112,19 @@ def publish(
     pictures: Sequence[Picture],
     today: datetime.date,
 ) -> None:
-    """Write notes, the figures of the `pictures` and artifacts of a study into its Optuna studies in `storage`."""
+    """Write a study's notes, the figures of its `pictures` and its artifacts into its Optuna studies in `storage`."""
     name = findings.study.name
     search, confirming = (
-        optuna.load_study(study_name=each, storage=storage, sampler=RandomSampler(seed=0))
-        for each in (name, name + CONFIRM)
+        optuna.load_study(study_name=study_name, storage=storage, sampler=RandomSampler(seed=0))
+        for study_name in (name, name + CONFIRM)
     )
     for study in (search, confirming):
         _note_trials(study, storage, findings.results)
     _note(search, study_note(findings))
     _note(confirming, confirm_note(findings.results))
-    for number, figure in figures(pictures).items():
-        save_plotly_graph_object(search, figure, graph_object_id=number)
-    _keep(search, artifacts(findings, paths, today=today), paths.artifacts)
+    for key, figure in titled_figures(pictures).items():
+        save_plotly_graph_object(search, figure, graph_object_id=key)
+    _upload(search, artifacts(findings, paths, today=today), paths.artifacts)
 
 
 def _note_trials(study: optuna.Study, storage: optuna.storages.RDBStorage, results: Results) -> None:
@@ -128,34 +133,34 @@ def _note_trials(study: optuna.Study, storage: optuna.storages.RDBStorage, resul
         for run in results.runs
         if run.optuna_study == study.study_name
     }
-    now = {number: zlib.crc32(text.encode()) for number, text in notes.items()}
-    before: Mapping[str, int] = study.user_attrs.get(_NOTES, {})
-    for number, text in notes.items():
-        if now[number] != before.get(number, _NO_NOTE):
-            save_note(optuna_trial(storage, study, int(number)), text)
-    if now != before:
-        study.set_user_attr(_NOTES, now)
+    checksums = {number: zlib.crc32(note.encode()) for number, note in notes.items()}
+    written: Mapping[str, int] = study.user_attrs.get(_NOTES, {})
+    for number, note in notes.items():
+        if checksums[number] != written.get(number, _NO_NOTE):
+            save_note(optuna_trial(storage, study, int(number)), note)
+    if checksums != written:
+        study.set_user_attr(_NOTES, checksums)
 
 
 def study_note(findings: Findings) -> str:
-    """The verdict, as Markdown."""
-    found = verdict(findings)
-    parts = [f"## {found.headline}"]
-    for heading, sentences in found.groups.items():
+    """Return the verdict as Markdown."""
+    words = verdict(findings)
+    parts = [f"## {words.headline}"]
+    for heading, sentences in words.groups.items():
         parts.append(f"### {heading}\n\n" + "\n".join(f"- {sentence}" for sentence in sentences))
     return "\n\n".join(parts)
 
 
 def confirm_note(results: Results) -> str:
-    """What the study of further seeds is for."""
+    """Return what the Optuna study of the confirm phase is for, as Markdown."""
     return (
-        f"Runs of `{results.study.name}` on seeds that its search has not seen, and candidates outside of its space: "
-        "neither its sampler nor its pruner sees them. The verdict that they lead to is the note of that study."
+        f"Runs of `{results.study.name}` on seeds that its search has not seen, and candidates outside its space. "
+        "Neither its sampler nor its pruner sees them. The verdict based on them is the note of that study."
     )
 
 
 def trial_note(run: Run, *, best: Run | None, reference: TrainConfig | None) -> str:
-    """Why a trial is remarkable and what it differs in, as Markdown; empty for one that merely completed.
+    """Return a trial's changes and why it is remarkable, as Markdown; empty for a sampled trial that just completed.
 
     `reference`: the baseline's config.
     """
@@ -167,7 +172,7 @@ def trial_note(run: Run, *, best: Run | None, reference: TrainConfig | None) -> 
     if changed:
         lines.append("Differs from the baseline in " + joined(f"{name} {values}" for name, values in changed.items()))
     if run.pruning is not None:
-        lines.append(f"{'A sentinel, which went on' if run.pruning.sentinel else 'Stopped'}: {run.pruning.why}")
+        lines.append(f"{'Sentinel, went on' if run.pruning.sentinel else 'Stopped'}: {run.pruning.why}")
     elif run.outcome != Outcome.COMPLETE:
         lines.append(f"{run.outcome.capitalize()}{f': {run.reason}' if run.reason else ''}")
     if run.val_loss is not None:
@@ -175,22 +180,22 @@ def trial_note(run: Run, *, best: Run | None, reference: TrainConfig | None) -> 
     return "\n\n".join(lines)
 
 
-def figures(pictures: Iterable[Picture]) -> Mapping[str, go.Figure]:
-    """The pictures' figures by id, each with its title, which the dashboard has no other place for."""
-    found = {}
+def titled_figures(pictures: Iterable[Picture]) -> Mapping[str, go.Figure]:
+    """Return the pictures' figures by id. Each shows its title, for which the dashboard has no other place."""
+    figures = {}
     for picture in pictures:
         for index, figure in enumerate(picture.figures):
             titled = go.Figure(figure)
             title = picture.title if index == 0 else f"{picture.title} ({index + 1})"
-            height = min(_HEIGHT, figure.layout.height or _HEIGHT)
+            height = min(_MAX_HEIGHT, figure.layout.height or _MAX_HEIGHT)
             titled.update_layout(title={"text": title, "x": 0, "font": {"size": 15}}, margin_t=48, height=height)
-            titled.update_layout(legend={"y": -0.18, "yanchor": "top"})  # above, it would meet the title
-            found[f"{picture.key}-{index}"] = titled
-    return found
+            titled.update_layout(legend={"y": -0.18, "yanchor": "top"})  # above the figure it would overlap the title
+            figures[f"{picture.key}-{index}"] = titled
+    return figures
 
 
 def artifacts(findings: Findings, paths: StudyPaths, *, today: datetime.date) -> Iterator[tuple[str, str]]:
-    """Files to keep with the study: its resolved YAML; config, export and log of the best (name, text)."""
+    """Yield name and text of the files kept with a study: its resolved YAML, and the best's config, export and log."""
     study, best = findings.study, findings.to_train
     yield f"{study.name}.yaml", yaml.safe_dump(study.as_written(), sort_keys=False)
     if best is None:
@@ -212,16 +217,16 @@ def _note(study: optuna.Study, text: str) -> None:
         save_note(study, text)
 
 
-def _keep(study: optuna.Study, files: Iterable[tuple[str, str]], folder: Path) -> None:
-    """Upload files to the study; a file of a name that it has already is replaced."""
+def _upload(study: optuna.Study, files: Iterable[tuple[str, str]], folder: Path) -> None:
+    """Upload files to the study, replacing those that have the same name."""
     folder.mkdir(parents=True, exist_ok=True)
     store = FileSystemArtifactStore(str(folder))
-    there = {artifact.filename: artifact.artifact_id for artifact in get_all_artifact_meta(study)}
-    with tempfile.TemporaryDirectory() as aside:
+    uploaded = {artifact.filename: artifact.artifact_id for artifact in get_all_artifact_meta(study)}
+    with tempfile.TemporaryDirectory() as temporary:
         for name, text in files:
-            if name in there:
-                store.write(there[name], io.BytesIO(text.encode("utf-8")))
+            if name in uploaded:
+                store.write(uploaded[name], io.BytesIO(text.encode("utf-8")))
             else:
-                path = Path(aside, name)
+                path = Path(temporary, name)
                 path.write_text(text, encoding="utf-8")
                 upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=study)

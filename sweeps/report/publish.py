@@ -1,4 +1,4 @@
-"""What a sweep leaves when it ends: its report, and what optuna-dashboard shows of it."""
+"""Output of a study: its pictures, its report, and what optuna-dashboard shows of it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ from pathlib import Path
 
 from sweeps.analysis.findings import Findings
 from sweeps.paths import StudyPaths
-from sweeps.report.dashboard import publish
-from sweeps.report.figures import ablation_path, best_curve, candidates, curves, maps, pruning, stopped
-from sweeps.report.figures.effects import effects
-from sweeps.report.figures.importance import importance
-from sweeps.report.figures.parallel import parallel
-from sweeps.report.figures.perplexity import perplexities
-from sweeps.report.figures.slices import slices
+from sweeps.report.dashboard import publish_to_dashboard
+from sweeps.report.figures.ablation_path import path_picture
+from sweeps.report.figures.best_curve import best_curve_picture
+from sweeps.report.figures.calibration import calibration_picture
+from sweeps.report.figures.candidates import candidates_picture
+from sweeps.report.figures.curves import curves_picture
+from sweeps.report.figures.effects import effects_picture
+from sweeps.report.figures.forest import forest_picture
+from sweeps.report.figures.importance import importance_picture
+from sweeps.report.figures.maps import map_pictures
+from sweeps.report.figures.parallel import parallel_picture
+from sweeps.report.figures.perplexity import perplexity_picture
+from sweeps.report.figures.pruning import cost_picture
+from sweeps.report.figures.seeds import seed_pairs, seeds_picture
+from sweeps.report.figures.slices import slices_picture
+from sweeps.report.figures.stopped import stopped_picture
 from sweeps.report.figures.style import Picture
 from sweeps.report.page import render
 from sweeps.store.store import Store
@@ -21,32 +30,55 @@ from trainer.atomic import write_text
 
 
 def close(findings: Findings, store: Store, paths: StudyPaths) -> Path:
-    """Write all of it; the report's path. Raises OSError where it can't be written."""
-    drawn = pictures(findings)  # takes seconds, and both show them
-    write_text(paths.report, render(findings, drawn))
+    """Write the report and the dashboard's part at the end of a sweep; return the report's path.
+
+    Raises OSError for a path that can't be written.
+    """
+    pictures = all_pictures(findings)  # drawn once for both, because drawing takes seconds
+    write_text(paths.report, render(findings, pictures))
     today = datetime.datetime.now(tz=datetime.UTC).date()
-    publish(findings, store.storage, paths, pictures=drawn, today=today)
+    publish_to_dashboard(findings, store.storage, paths, pictures=pictures, today=today)
     return paths.report
 
 
 def page_of(findings: Findings) -> str:
-    """The report with all its pictures, HTML."""
-    return render(findings, pictures(findings))
+    """Return the report with all its pictures as HTML."""
+    return render(findings, all_pictures(findings))
 
 
-def pictures(findings: Findings) -> tuple[Picture, ...]:
-    """Every picture of the study, most telling first."""
+def all_pictures(findings: Findings) -> tuple[Picture, ...]:
+    """Return every picture of the study, the most telling first."""
     return (
-        *ablation_path.pictures(findings),
-        effects(findings),
-        best_curve.best_curve(findings),
-        candidates.candidate_differences(findings),
-        curves.all_curves(findings.results),
-        stopped.stopped_curves(findings.results),
-        slices(findings),
-        importance(findings),
-        *maps.pictures(findings),
-        parallel(findings),
-        *pruning.pictures(findings),
-        perplexities(findings.results),
+        *confirmed_pictures(findings),
+        effects_picture(findings),
+        best_curve_picture(findings),
+        candidates_picture(findings),
+        curves_picture(findings.results),
+        stopped_picture(findings.results),
+        slices_picture(findings),
+        importance_picture(findings),
+        *map_pictures(findings),
+        parallel_picture(findings),
+        *pruning_pictures(findings),
+        perplexity_picture(findings.results),
     )
+
+
+def confirmed_pictures(findings: Findings) -> tuple[Picture, ...]:
+    """Return the pictures of the confirmed verdict; none before the confirm phase has begun."""
+    attribution = findings.attribution
+    if attribution is None:
+        return ()
+    return (
+        forest_picture(attribution),
+        path_picture(attribution),
+        seeds_picture(seed_pairs(findings.evidence, attribution), attribution),
+    )
+
+
+def pruning_pictures(findings: Findings) -> tuple[Picture, ...]:
+    """Return the pictures that apply to the study's pruner; none if it prunes nothing."""
+    pictures = [] if findings.study.pruner.type == "none" else [cost_picture(findings)]
+    if findings.calibration is not None:
+        pictures.append(calibration_picture(findings.calibration))
+    return tuple(pictures)

@@ -20,8 +20,15 @@ import yaml
 from sweeps.analysis.findings import Findings
 from sweeps.errors import StoreError
 from sweeps.paths import StudyPaths
-from sweeps.report.dashboard import address_of, figures, publish, serve, server, study_note
-from sweeps.report.publish import pictures
+from sweeps.report.dashboard import (
+    address_of,
+    publish_to_dashboard,
+    serve,
+    server,
+    study_note,
+    titled_figures,
+)
+from sweeps.report.publish import all_pictures
 from sweeps.store.store import Store
 from sweeps.verdict.verdict import verdict
 from tests.helpers import small_sweep
@@ -30,7 +37,7 @@ from trainer.errors import UserError
 
 @contextlib.contextmanager
 def dashboard(folder: Path) -> Iterator[Callable[..., Any]]:
-    """A dashboard at work; it answers paths with parsed JSON."""
+    """Serve a study's dashboard; yield a function that returns the parsed answer of a path."""
     paths = StudyPaths(folder)
     with server(f"sqlite:///{paths.store}", artifacts=paths.artifacts) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
@@ -56,7 +63,7 @@ def test_it_shows_a_sweep_while_it_runs_and_when_it_is_done(tmp_path: Path) -> N
     spec = small_sweep.study(knobs={"dropout": {"low": 0.0, "high": 0.4}}, baseline_seeds=2, trials=2)
 
     def look(tick: int) -> None:
-        if tick == 60:  # the baseline's two seeds are done (22 ticks each), the third run is on its way
+        if tick == 60:  # the baseline's two seeds are done (22 ticks each), the third run is under way
             with dashboard(tmp_path) as ask:
                 seen.append(states(ask, 1))
                 names = {study["study_name"]: study["study_id"] for study in ask("/api/studies")["study_summaries"]}
@@ -82,16 +89,18 @@ def test_what_was_found_stands_in_the_dashboard(tmp_path: Path) -> None:
     paths, results = StudyPaths(tmp_path), small_sweep.found(tmp_path)
     findings = Findings(results)
     with Store(f"sqlite:///{paths.store}") as store:
-        for _ in range(2):  # the second time replaces what the first has written
-            publish(findings, store.storage, paths, pictures=pictures(findings), today=datetime.date(2026, 11, 24))
+        for _ in range(2):  # the second call replaces what the first wrote
+            publish_to_dashboard(
+                findings, store.storage, paths, pictures=all_pictures(findings), today=datetime.date(2026, 11, 24)
+            )
     with dashboard(tmp_path) as ask:
         study = ask("/api/studies/1")
         assert study["note"]["body"] == study_note(findings)
         assert verdict(findings).headline in study["note"]["body"]
         assert study["note"]["version"] == 1
-        drawn = {each["id"] for each in study["plotly_graph_objects"]}
-        assert drawn == set(figures(pictures(findings)))
-        assert drawn
+        figure_keys = {graph["id"] for graph in study["plotly_graph_objects"]}
+        assert figure_keys == set(titled_figures(all_pictures(findings)))
+        assert figure_keys
         names = [artifact["filename"] for artifact in study["artifacts"]]
         assert sorted(names) == ["small-best.py", "small-best.yaml", "small.yaml"]
         best = results.best
@@ -109,7 +118,7 @@ def test_it_listens_on_this_machine_only(tmp_path: Path) -> None:
     with server(url) as running:
         assert running.server_address[0] == "127.0.0.1"
         with (
-            pytest.raises(UserError, match=f"port {running.server_port} can't be had: .*--port 0"),
+            pytest.raises(UserError, match=f"port {running.server_port} is not available: .*--port 0"),
             server(url, port=running.server_port),
         ):
             pass
@@ -118,7 +127,7 @@ def test_it_listens_on_this_machine_only(tmp_path: Path) -> None:
 def test_serve_tells_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     small_sweep.sweep(tmp_path, small_sweep.study(trials=1, baseline_seeds=1))
     program = (
-        # a test run in the background has SIGINT ignored, and its children inherit that
+        # a test run in the background ignores SIGINT, and its children inherit that
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from sweeps.report.dashboard import serve; serve(sys.argv[1], announce=lambda a: print(a, flush=True))"
     )

@@ -12,8 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from sweeps.analysis.findings import Findings
-from sweeps.report import publish
-from sweeps.report.publish import page_of
+from sweeps.report.publish import all_pictures, page_of
 from sweeps.verdict.verdict import verdict
 from tests.helpers import attributions, synthetic
 
@@ -55,19 +54,19 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 class Visit:
-    """A page opened offline, and everything that went wrong while it was."""
+    """A page opened offline, with the requests and errors it caused."""
 
     def __init__(self, browser: Browser, report: Path, *, study: str, width: int) -> None:
         self.results = STUDIES[study]()
-        self.figures = sum(len(picture.figures) for picture in publish.pictures(Findings(self.results)))
+        self.figures = sum(len(picture.figures) for picture in all_pictures(Findings(self.results)))
         self.context = browser.new_context(offline=True, viewport={"width": width, "height": 800})
         self.requests: list[str] = []
         self.errors: list[str] = []
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(120_000)  # a busy machine is no error
+        self.page.set_default_timeout(120_000)  # a busy machine must not fail the test
         self.context.route("**/*", self._route)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", lambda said: self.errors.append(said.text) if said.type != "log" else None)
+        self.page.on("console", lambda message: self.errors.append(message.text) if message.type != "log" else None)
         self.page.goto(report.as_uri())
         self.page.wait_for_function(f"document.querySelectorAll('.js-plotly-plot .xy').length >= {self.figures}")
 
@@ -94,17 +93,17 @@ def visit(request: pytest.FixtureRequest, browser: Browser, reports: dict[str, P
 
 
 def test_verdict_and_figures_are_there(visit: Visit) -> None:
-    said = verdict(Findings(visit.results))
-    for sentence in said.lines:
-        if sentence not in said.next:
-            found = visit.page.locator("#verdict").get_by_text(sentence.partition(": ")[2] or sentence)
-            assert found.first.is_visible(), sentence
-    assert visit.page.locator("#verdict .headline").inner_text().replace("\u00a0", " ") == said.headline
-    drawn = visit.page.locator(".plot")
-    assert drawn.count() == visit.figures
+    words = verdict(Findings(visit.results))
+    for sentence in words.lines:
+        if sentence not in words.next:
+            place = visit.page.locator("#verdict").get_by_text(sentence.partition(": ")[2] or sentence)
+            assert place.first.is_visible(), sentence
+    assert visit.page.locator("#verdict .headline").inner_text().replace("\u00a0", " ") == words.headline
+    plots = visit.page.locator(".plot")
+    assert plots.count() == visit.figures
     for index in range(visit.figures):
-        assert drawn.nth(index).locator("svg.main-svg").count() >= 1
-        assert drawn.nth(index).locator(".trace, .shapelayer path").count() >= 1
+        assert plots.nth(index).locator("svg.main-svg").count() >= 1
+        assert plots.nth(index).locator(".trace, .shapelayer path").count() >= 1
 
 
 def test_what_to_train_next_follows_the_verdict(visit: Visit) -> None:
@@ -123,7 +122,7 @@ def test_what_to_train_next_follows_the_verdict(visit: Visit) -> None:
 
 def test_nothing_is_wider_than_the_screen(visit: Visit) -> None:
     assert visit.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    # titles of axes stay inside their figures
+    # titles of axes and names in legends stay inside their figures
     outside = visit.page.evaluate(
         """() => [...document.querySelectorAll(".plot")].flatMap((plot) => {
             const box = plot.getBoundingClientRect();
@@ -149,7 +148,7 @@ def test_tables_sort_by_keyboard(visit: Visit) -> None:
     known = [float(loss) for loss in losses if loss]
     assert known == sorted(known)
     assert known[0] == min(run.val_loss for run in visit.results.runs if run.val_loss is not None)
-    assert losses == [*map(str, known), *[""] * (len(losses) - len(known))]  # runs without a loss go last
+    assert losses == [*map(str, known), *[""] * (len(losses) - len(known))]  # runs without a loss come last
     page.keyboard.press("Space")
     assert header.get_attribute("aria-sort") == "descending"
     losses = _column(page, "Final loss")
@@ -199,7 +198,10 @@ def test_focus_is_seen(visit: Visit) -> None:
         seen.append(name)
         page.keyboard.press("Tab")
     assert len(set(seen)) == 8
-    assert page.evaluate("[...document.querySelectorAll('.plot *')].filter((one) => one.tabIndex >= 0).length") == 0
+    assert (
+        page.evaluate("[...document.querySelectorAll('.plot *')].filter((element) => element.tabIndex >= 0).length")
+        == 0
+    )
 
 
 def test_it_prints(visit: Visit) -> None:
@@ -207,10 +209,10 @@ def test_it_prints(visit: Visit) -> None:
     pdf = page.pdf(format="A4", margin=dict.fromkeys(("top", "right", "bottom", "left"), "12mm"))
     assert pdf.startswith(b"%PDF")
     assert len(re.findall(rb"/Type /Page\b", pdf)) > 3
-    # where something is wider than the paper the browser makes all of it smaller: 300 dots for 96 pixels are full size
+    # the browser shrinks a page with content wider than the paper; 300 dots per 96 pixels is full size
     assert set(_scales(pdf)) == {300 / 96}
     page.emulate_media(media="print")
-    page.set_viewport_size({"width": 703, "height": 1000})  # A4 less these margins
+    page.set_viewport_size({"width": 703, "height": 1000})  # A4 less the margins
     assert page.locator("#verdict").is_visible()
     for hidden in (".modebar", "nav", "details", "#trials-status"):
         assert not page.locator(hidden).first.is_visible()
@@ -220,18 +222,18 @@ def test_it_prints(visit: Visit) -> None:
             .map((box) => box.getAttribute("aria-label"))"""
     )
     assert cut == []
-    assert page.locator(".picture").first.evaluate("(one) => getComputedStyle(one).breakInside") == "avoid"
+    assert page.locator(".picture").first.evaluate("(element) => getComputedStyle(element).breakInside") == "avoid"
     page.emulate_media(media="screen")
 
 
 def _scales(pdf: bytes) -> Iterator[float]:
-    """How large the text of each page is drawn."""
+    """Yield the scale of each page, dots per pixel."""
     for start in re.finditer(rb"stream\r?\n", pdf):
         try:
             drawing = zlib.decompressobj().decompress(pdf[start.end() :])
         except zlib.error:
             continue
-        if drawing.startswith(b".23999"):  # a page: points for its dots
-            found = re.search(rb"\bq\n([\d.]+) 0 0 \1 [-\d. ]+ cm", drawing)
-            assert found is not None
-            yield float(found[1])
+        if drawing.startswith(b".23999"):  # a page, which begins with points per dot
+            scale = re.search(rb"\bq\n([\d.]+) 0 0 \1 [-\d. ]+ cm", drawing)
+            assert scale is not None
+            yield float(scale[1])

@@ -1,4 +1,4 @@
-"""The figure of the advice: each candidate's loss less the baseline's over the course of training."""
+"""Candidates against the baseline: their losses, and their differences from the baseline's seeds, along training."""
 
 from __future__ import annotations
 
@@ -11,111 +11,138 @@ import plotly.graph_objects as go
 
 from sweeps.analysis.findings import Findings
 from sweeps.analysis.noise import noise_of
-from sweeps.report.figures.curves import _SKIPPED, _STYLES, LOSS, TOKENS, add_schedules, band, curve, drawn, zoom
-from sweeps.report.figures.style import BLACK, Picture, figure, hover, nothing, padded, plain
+from sweeps.analysis.screening import Effect
+from sweeps.report.figures.curves import (
+    LINE_STYLES,
+    LOSS,
+    SKIPPED_SHARE,
+    TOKENS,
+    add_schedules,
+    band_trace,
+    curve_trace,
+    loss_curve,
+    zoom,
+)
+from sweeps.report.figures.style import BLACK, Picture, hover, literal, new_figure, no_picture, padded_range
 from sweeps.store.records import Run
 from sweeps.text import advised, joined, signed
 from sweeps.verdict.screened import CANDIDATE_WORDS
 from trainer.config import TrainConfig
 
+_AT = "%{x:.4s} tokens<extra></extra>"
+"""end of a hover text"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One run against the baseline's seeds, evaluation by evaluation."""
+    """One run against the baseline's seeds, by evaluation."""
 
     run: Run
     tokens: tuple[int, ...]
     nats: tuple[float, ...]
-    """the baseline's mean - the run's loss: positive is better"""
+    """the baseline's mean - the run's loss; above 0 is better"""
     half_widths: tuple[float, ...]
-    """95 % interval of one more baseline run at each evaluation (pointwise); empty: noise unknown"""
+    """pointwise 95 % interval of a further baseline run, nats to either side; empty: noise unknown"""
 
 
-def difference(run: Run, baseline: Sequence[Run]) -> Difference | None:
-    """A run against the baseline's seeds at its own evaluations, between which theirs are interpolated.
+def against_baseline(run: Run, baseline: Sequence[Run]) -> Difference | None:
+    """Return a run against the baseline's seeds, whose losses are interpolated at the run's evaluations.
 
-    None: one of them has no evaluations.
+    None: the run or a seed has no evaluations, or there are no seeds.
     """
-    mine, seeds = curve(run), [curve(one) for one in baseline]
-    if not mine.tokens or not seeds or not all(one.tokens for one in seeds):
+    curve, seeds = loss_curve(run), [loss_curve(seed) for seed in baseline]
+    if not curve.tokens or not seeds or not all(seed.tokens for seed in seeds):
         return None
-    last = min(one.tokens[-1] for one in seeds)
-    kept = [(tokens, loss) for tokens, loss in zip(mine.tokens, mine.losses, strict=True) if tokens <= last]
-    at = [tokens for tokens, _ in kept]
-    theirs = np.array([np.interp(at, one.tokens, one.losses) for one in seeds])
-    noises = [noise_of(column) for column in theirs.T.tolist()]
+    last = min(seed.tokens[-1] for seed in seeds)
+    shared = [(tokens, loss) for tokens, loss in zip(curve.tokens, curve.losses, strict=True) if tokens <= last]
+    positions = tuple(tokens for tokens, _ in shared)
+    seed_losses = np.array([np.interp(positions, seed.tokens, seed.losses) for seed in seeds])
+    noises = [noise_of(losses) for losses in seed_losses.T.tolist()]
     widths = [noise.half_width() for noise in noises]
     return Difference(
         run=run,
-        tokens=tuple(at),
-        nats=tuple(noise.mean - loss for noise, (_, loss) in zip(noises, kept, strict=True)),
+        tokens=positions,
+        nats=tuple(noise.mean - loss for noise, (_, loss) in zip(noises, shared, strict=True)),
         half_widths=tuple(width or 0.0 for width in widths) if any(widths) else (),
     )
 
 
-def candidate_differences(findings: Findings) -> Picture:
-    """How far each candidate is below or above the baseline's mean, as training goes on."""
-    key, title = "candidates", "The advice against the baseline"
-    effects = {effect.run.id: effect for effect in findings.screening.advice}
-    baseline = findings.results.baseline_runs
-    found = [difference(effect.run, baseline) for effect in effects.values()]
-    shown = [one for one in found if one is not None and one.tokens]
+def candidates_picture(findings: Findings) -> Picture:
+    """Draw each candidate's loss, and how far it is from the baseline's mean, along training."""
+    key, title = "candidates", "Loss curves of the advice and the baseline"
+    effects, baseline = findings.screening.advice, findings.results.baseline_runs
     if not effects:
-        return nothing(key, title, "The study names no candidates, or none has started.")
+        return no_picture(key, title, "The study names no candidates, or none has started.")
+    compared = [(effect, against_baseline(effect.run, baseline)) for effect in effects]
+    shown = [(effect, line) for effect, line in compared if line is not None and line.tokens]
     if not shown:
-        return nothing(key, title, "Nothing to compare yet: the baseline or the candidates have no complete curve.")
-    seeds = [curve(run, kind="baseline") for run in baseline]
-    lines = [curve(one.run) for one in shown]
-    losses = figure(TOKENS, LOSS)
-    for index, seed in enumerate(seeds):
-        losses.add_trace(drawn(seed, named=not index))
-    schedules: list[tuple[str, TrainConfig, dict[str, Any]]] = [
-        ("baseline", seeds[0].run.config, {"color": BLACK, "width": 3})
-    ]
-    differences = figure(TOKENS, "baseline − run (nats; above 0 is better)")
-    widest = max(shown, key=lambda one: len(one.half_widths))
-    if widest.half_widths:
-        low = [-width for width in widest.half_widths]
-        differences.add_trace(band(widest.tokens, low, widest.half_widths, name="one more baseline run, 95 %"))
-    differences.add_hline(y=0, line={"color": BLACK, "width": 1})
-    for index, (one, line) in enumerate(zip(shown, lines, strict=True)):
-        colour, dash = _STYLES[index % len(_STYLES)]
-        style = {"color": colour, "width": 2, "dash": dash}
-        shared = {"line": style, "name": plain(advised(one.run.label)), "mode": "lines"}
-        schedules.append((advised(one.run.label), one.run.config, style))
-        at = "%{x:.4s} tokens<extra></extra>"
-        losses.add_trace(
-            go.Scatter(
-                x=line.tokens, y=line.losses, hovertemplate=f"{hover(one.run)}<br>loss %{{y:.4f}} at {at}", **shared
-            )
-        )
-        template = f"{hover(one.run)}<br>%{{y:+.4f}} nats at {at}"
-        differences.add_trace(go.Scatter(x=one.tokens, y=one.nats, hovertemplate=template, **shared))
-    losses.update_layout(yaxis_range=zoom([*seeds, *lines]))
-    add_schedules(losses, schedules)
-    differences.update_yaxes(range=_zoom_differences(shown))
-    words = [
-        f"{advised(one.run.label)}: {CANDIDATE_WORDS[effects[one.run.id].word]}"
-        + ("" if effects[one.run.id].effect is None else f" ({signed(effects[one.run.id].effect or 0.0)} nats)")
-        for one in shown
-    ]
+        return no_picture(key, title, "Nothing to compare yet: the baseline or the candidates have no complete curve.")
+    differences = [line for _, line in shown]
     return Picture(
         key=key,
         title=title,
-        summary=f"At the end, {joined(words)}." if len(words) == 1 else f"At the end: {'; '.join(words)}.",
-        reading="Upper: losses, and the learning rates under them. Lower: the baseline's mean minus each run; inside "
-        "the grey band a baseline run with another seed would pass as well (95 %, one evaluation at a time). Words are "
-        "decided on the final loss, for all comparisons together.",
-        figures=(losses, differences),
+        summary=_summary([effect for effect, _ in shown]),
+        reading="Upper figure: losses, and the learning rates under them. Lower figure: the baseline's mean minus each "
+        "run. The grey band holds a further baseline run with another seed (95 %, at one evaluation at a time). The "
+        "words are decided on the final loss, for all comparisons together.",
+        figures=(_losses_figure(differences, baseline), _differences_figure(differences)),
     )
 
 
-def _zoom_differences(shown: Sequence[Difference]) -> tuple[float, float]:
-    horizon = max(one.tokens[-1] for one in shown)
+def _summary(effects: Sequence[Effect]) -> str:
+    words = [
+        f"{advised(effect.run.label)}: {CANDIDATE_WORDS[effect.word]}"
+        + ("" if effect.effect is None else f" ({signed(effect.effect)} nats)")
+        for effect in effects
+    ]
+    return f"At the end, {joined(words)}." if len(words) == 1 else f"At the end: {'; '.join(words)}."
+
+
+def _losses_figure(differences: Sequence[Difference], baseline: Sequence[Run]) -> go.Figure:
+    figure = new_figure(TOKENS, LOSS)
+    seeds = [loss_curve(run, kind="baseline") for run in baseline]
+    curves = [loss_curve(difference.run) for difference in differences]
+    for number, seed in enumerate(seeds):
+        figure.add_trace(curve_trace(seed, named=number == 0))
+    schedules: list[tuple[str, TrainConfig, dict[str, Any]]] = [
+        ("baseline", baseline[0].config, {"color": BLACK, "width": 3})
+    ]
+    for number, curve in enumerate(curves):
+        style = _style(number, curve.run)
+        template = f"{hover(curve.run)}<br>loss %{{y:.4f}} at {_AT}"
+        figure.add_trace(go.Scatter(x=curve.tokens, y=curve.losses, hovertemplate=template, **style))
+        schedules.append((advised(curve.run.label), curve.run.config, style["line"]))
+    figure.update_layout(yaxis_range=zoom([*seeds, *curves]))
+    return add_schedules(figure, schedules)
+
+
+def _differences_figure(differences: Sequence[Difference]) -> go.Figure:
+    figure = new_figure(TOKENS, "baseline − run (nats; above 0 is better)")
+    longest = max(differences, key=lambda difference: len(difference.half_widths))
+    if longest.half_widths:
+        low = [-width for width in longest.half_widths]
+        figure.add_trace(band_trace(longest.tokens, low, longest.half_widths, name="one more baseline run, 95 %"))
+    figure.add_hline(y=0, line={"color": BLACK, "width": 1})
+    for number, difference in enumerate(differences):
+        template = f"{hover(difference.run)}<br>%{{y:+.4f}} nats at {_AT}"
+        style = _style(number, difference.run)
+        figure.add_trace(go.Scatter(x=difference.tokens, y=difference.nats, hovertemplate=template, **style))
+    return figure.update_yaxes(range=_zoom_differences(differences))
+
+
+def _style(number: int, run: Run) -> dict[str, Any]:
+    colour, dash = LINE_STYLES[number % len(LINE_STYLES)]
+    line = {"color": colour, "width": 2, "dash": dash}
+    return {"line": line, "name": literal(advised(run.label)), "mode": "lines"}
+
+
+def _zoom_differences(differences: Sequence[Difference]) -> tuple[float, float]:
+    """Return the range of what comes after the first tenth: 0, the differences, and the noise around 0."""
+    horizon = max(difference.tokens[-1] for difference in differences)
     values = [0.0]
-    for one in shown:
-        for index, tokens in enumerate(one.tokens):
-            if tokens >= _SKIPPED * horizon:
-                width = one.half_widths[index] if one.half_widths else 0.0
-                values += [one.nats[index], -width, width]
-    return padded(min(values), max(values))
+    for difference in differences:
+        for index, tokens in enumerate(difference.tokens):
+            if tokens >= SKIPPED_SHARE * horizon:
+                width = difference.half_widths[index] if difference.half_widths else 0.0
+                values += [difference.nats[index], -width, width]
+    return padded_range(min(values), max(values))

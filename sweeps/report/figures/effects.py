@@ -1,7 +1,4 @@
-"""The pictures of a study's result: effects of single changes, curves, slices, importances, pruning, perplexity.
-
-Each is data first, then a figure; `pictures` gives all of them, in the report's order.
-"""
+"""Effects of single changes on the final loss, over the noise of the baseline's seeds."""
 
 from __future__ import annotations
 
@@ -12,7 +9,8 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from sweeps.analysis.findings import Findings
-from sweeps.analysis.screening import Effect, ScreenWord
+from sweeps.analysis.noise import Noise
+from sweeps.analysis.screening import Effect, KnobEffect, ScreenWord
 from sweeps.report.figures.style import (
     BAND,
     BLACK,
@@ -22,8 +20,8 @@ from sweeps.report.figures.style import (
     VERMILION,
     Picture,
     hover,
-    nothing,
-    plain,
+    literal,
+    no_picture,
     rows_figure,
     tukey_fence,
 )
@@ -35,116 +33,181 @@ _MARKS = {
     ScreenWord.NOISE: (GREY, "circle-open"),
     ScreenWord.UNKNOWN: (GREY, "circle-open"),
 }
+"""colour and symbol by word"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EffectRow:
-    """One change, as a row of the effects picture."""
+    """One change, as a row of the figure."""
 
     label: str
     effect: Effect
 
 
+@dataclass(frozen=True, kw_only=True)
+class NoiseBand:
+    """Where further runs of the baseline would end with 95 % probability: its mean ± `half_width` nats."""
+
+    name: str
+    half_width: float
+    colour: str
+    legend_colour: str
+    """stronger than the band, whose tint would not be seen in a legend"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleChanges:
+    """All changes that were tried alone."""
+
+    rows: tuple[EffectRow, ...]
+    bands: tuple[NoiseBand, ...]
+    """the wider one first; empty: noise unknown"""
+    reach: float
+    """nats drawn to either side: the noise, and effects up to Tukey's upper fence of their sizes"""
+    seeds: int
+    """baseline runs"""
+
+    def with_word(self, word: ScreenWord) -> tuple[tuple[int, Effect, float], ...]:
+        """Return row number, effect and its nats for the known effects with that word."""
+        return tuple(
+            (number, row.effect, row.effect.effect)
+            for number, row in enumerate(self.rows)
+            if row.effect.word is word and row.effect.effect is not None
+        )
+
+
 def effect_rows(findings: Findings) -> tuple[EffectRow, ...]:
-    """The knobs' star runs by the size of the knob's largest effect, then the candidates."""
-    found = findings.screening
-
-    def size(effect: Effect | None) -> float:
-        return 0.0 if effect is None or effect.effect is None else abs(effect.effect)
-
-    knobs = sorted(found.knobs, key=lambda knob: -size(knob.largest))
-    stars = [
-        EffectRow(label=change(knob.knob, effect.run.config, found.reference), effect=effect)
-        for knob in knobs
+    """Return the single-knob runs, the knob with the largest effect first, then the candidates."""
+    screening = findings.screening
+    knob_rows = [
+        EffectRow(label=change(knob.knob, effect.run.config, screening.reference), effect=effect)
+        for knob in sorted(screening.knobs, key=lambda knob: -_largest(knob))
         for effect in knob.effects
     ]
-    return (
-        *stars,
-        *(EffectRow(label=f"advice: {advised(effect.run.label)}", effect=effect) for effect in found.advice),
+    advice_rows = [
+        EffectRow(label=f"advice: {advised(effect.run.label)}", effect=effect) for effect in screening.advice
+    ]
+    return (*knob_rows, *advice_rows)
+
+
+def _largest(knob: KnobEffect) -> float:
+    effect = None if knob.largest is None else knob.largest.effect
+    return 0.0 if effect is None else abs(effect)
+
+
+def single_changes(findings: Findings) -> SingleChanges | None:
+    """Return the rows with their noise; None: the baseline or every change lacks a final loss."""
+    screening, rows = findings.screening, effect_rows(findings)
+    sizes = [abs(row.effect.effect) for row in rows if row.effect.effect is not None]
+    if screening.baseline is None or not sizes:
+        return None
+    noise = max(row.effect.family_half_width or 0.0 for row in rows)
+    return SingleChanges(
+        rows=rows,
+        bands=_bands(screening.baseline, family=screening.family),
+        reach=max(1.2 * noise, min(max(sizes), tukey_fence(sizes))) or 1.0,
+        seeds=screening.baseline.seeds,
     )
 
 
-def effects(findings: Findings) -> Picture:
-    """Every change tried alone: its effect on the final loss, over the band of seed noise."""
-    key, title = "effects", "What each change does on its own"
-    rows, found = effect_rows(findings), findings.screening
-    if found.baseline is None or not any(row.effect.effect is not None for row in rows):
-        return nothing(
-            key, title, "Nothing to compare yet: it takes a complete baseline run and a complete run with one change."
+def _bands(baseline: Noise, *, family: int) -> tuple[NoiseBand, ...]:
+    single, together = baseline.half_width(), baseline.half_width(looks=family)
+    if single is None or together is None:
+        return ()
+    return (
+        NoiseBand(
+            name=f"noise, all {family} together",
+            half_width=together,
+            colour=BAND,
+            legend_colour="rgba(0,0,0,0.09)",
+        ),
+        NoiseBand(
+            name="noise, one run (95 %)",
+            half_width=single,
+            colour=INNER_BAND,
+            legend_colour="rgba(0,0,0,0.22)",
+        ),
+    )
+
+
+def effects_picture(findings: Findings) -> Picture:
+    """Draw every change tried alone: its effect on the final loss, over the seeds' noise."""
+    key, title = "effects", "Effect of each single change"
+    changes = single_changes(findings)
+    if changes is None:
+        return no_picture(
+            key,
+            title,
+            "Nothing to compare yet: this needs a complete baseline run and a complete run with one change.",
         )
-    reach = _reach([row.effect for row in rows])
-    made = rows_figure("nats better than the baseline", [row.label for row in rows])
-    one, all_ = found.baseline.half_width(), found.baseline.half_width(looks=found.family)
-    if one is not None and all_ is not None:
-        bands = [(f"noise, all {found.family} together", all_, BAND), ("noise, one run (95 %)", one, INNER_BAND)]
-        for name, half, colour in bands:
-            made.add_vrect(x0=-half, x1=half, fillcolor=colour, line_width=0, layer="below")
-            square = {"symbol": "square", "size": 12, "color": colour.replace("0.07", "0.09").replace("0.10", "0.22")}
-            made.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=square, name=name, legendrank=3000))
-    made.add_vline(x=0, line={"color": BLACK, "width": 1})
-    for word, (colour, symbol) in _MARKS.items():
-        those = [(i, row.effect.effect) for i, row in enumerate(rows) if row.effect.word is word]
-        known = [(i, effect) for i, effect in those if effect is not None]
-        if known:
-            beyond = [abs(effect) > reach for _, effect in known]
-            made.add_trace(
-                go.Scatter(
-                    x=[math.copysign(min(abs(effect), reach), effect) for _, effect in known],
-                    y=[i for i, _ in known],
-                    mode="markers+text",
-                    marker={"color": colour, "symbol": symbol, "size": 11, "line": {"width": 2, "color": colour}},
-                    text=[f" {signed(effect)} " if far else "" for (_, effect), far in zip(known, beyond, strict=True)],
-                    textposition=["middle right" if effect < 0 else "middle left" for _, effect in known],
-                    name=word.value,
-                    customdata=[
-                        f"{hover(rows[i].effect.run)}<br>effect {_with_interval(rows[i].effect)}" for i, _ in known
-                    ],
-                    hovertemplate="%{customdata}<extra></extra>",
-                )
-            )
-    for i, row in enumerate(rows):
-        if row.effect.effect is None:
-            made.add_annotation(x=0, y=i, text=plain(row.effect.run.outcome), showarrow=False, bgcolor="white")
-    made.update_xaxes(range=[-1.12 * reach, 1.12 * reach])
     return Picture(
         key=key,
         title=title,
-        summary=_effects_summary(rows, found.baseline.seeds),
+        summary=_summary(changes),
         reading="Each mark is one run with one change, on the search's seed (min_lr and warm-up keep their ratios, "
-        "heads their size). The bands say how far one more run of the baseline itself might land (95 %): the dark one "
-        "for a single look, the light one for all of them together, which is what the words go by. Effects that are "
-        "far larger than the rest stand at the edge, with their number.",
-        figures=(made,),
+        "heads their size). The bands show where a further run of the baseline might end (95 %): the dark band for a "
+        "single run, the light band for all of them together, on which the words are based. Effects far larger than "
+        "the rest are drawn at the edge, with their number.",
+        figures=(_figure(changes),),
     )
 
 
-def _reach(effects: Sequence[Effect]) -> float:
-    """How far the picture reaches to both sides: the noise, and Tukey's upper fence of the effects' sizes."""
-    sizes = [abs(effect.effect) for effect in effects if effect.effect is not None]
-    noise = max(effect.family_half_width or 0.0 for effect in effects)
-    return max(1.2 * noise, min(max(sizes), tukey_fence(sizes))) or 1.0
-
-
-def _effects_summary(rows: Sequence[EffectRow], seeds: int) -> str:
-    lower = [row for row in rows if row.effect.word is ScreenWord.LOWERS]
-    higher = sum(row.effect.word is ScreenWord.RAISES for row in rows)
-    if any(row.effect.word is ScreenWord.UNKNOWN for row in rows):
+def _summary(changes: SingleChanges) -> str:
+    words = [row.effect.word for row in changes.rows]
+    if ScreenWord.UNKNOWN in words:
         return "The noise of seeds isn't known, so none of these effects can be told from luck."
+    number = count(len(changes.rows), "change")
+    lower = sorted(
+        (row for row in changes.rows if row.effect.word is ScreenWord.LOWERS),
+        key=lambda row: -(row.effect.effect or 0.0),
+    )
+    higher = words.count(ScreenWord.RAISES)
     if not lower and not higher:
-        return f"None of the {count(len(rows), 'change')} is outside the noise of {count(seeds, 'baseline seed')}."
-    lower.sort(key=lambda row: -(row.effect.effect or 0.0))
-    words = joined(f"{row.label} ({signed(row.effect.effect or 0.0)} nats)" for row in lower)
+        return f"None of the {number} is outside the noise of {count(changes.seeds, 'baseline seed')}."
+    which = joined(f"{row.label} ({signed(row.effect.effect or 0.0)} nats)" for row in lower)
     return (
-        f"Of {count(len(rows), 'change')}, {len(lower)} lower the loss beyond the noise"
-        f"{f': {words}' if lower else ''}; {higher} raise it."
+        f"Of {number}, {len(lower)} lower the loss beyond the noise{f': {which}' if lower else ''}; {higher} raise it."
     )
 
 
-def _with_interval(effect: Effect) -> str:
-    assert effect.effect is not None
+def _figure(changes: SingleChanges) -> go.Figure:
+    figure = rows_figure("nats better than the baseline", [row.label for row in changes.rows])
+    for band in changes.bands:
+        figure.add_vrect(x0=-band.half_width, x1=band.half_width, fillcolor=band.colour, line_width=0, layer="below")
+        square = {"symbol": "square", "size": 12, "color": band.legend_colour}
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=square, name=band.name, legendrank=3000))
+    figure.add_vline(x=0, line={"color": BLACK, "width": 1})
+    for word in _MARKS:
+        marks = changes.with_word(word)
+        if marks:
+            figure.add_trace(_marks(marks, word, reach=changes.reach))
+    for number, row in enumerate(changes.rows):
+        if row.effect.effect is None:
+            outcome = literal(row.effect.run.outcome)
+            figure.add_annotation(x=0, y=number, text=outcome, showarrow=False, bgcolor="white")
+    return figure.update_xaxes(range=[-1.12 * changes.reach, 1.12 * changes.reach])
+
+
+def _marks(marks: Sequence[tuple[int, Effect, float]], word: ScreenWord, *, reach: float) -> go.Scatter:
+    """Return the marks of (row, effect, nats); those beyond `reach` stand at the edge with their number."""
+    colour, symbol = _MARKS[word]
+    return go.Scatter(
+        x=[math.copysign(min(abs(nats), reach), nats) for *_, nats in marks],
+        y=[number for number, *_ in marks],
+        mode="markers+text",
+        marker={"color": colour, "symbol": symbol, "size": 11, "line": {"width": 2, "color": colour}},
+        text=[f" {signed(nats)} " if abs(nats) > reach else "" for *_, nats in marks],
+        textposition=["middle right" if nats < 0 else "middle left" for *_, nats in marks],
+        name=word.value,
+        customdata=[f"{hover(effect.run)}<br>effect {_interval(effect, nats)}" for _, effect, nats in marks],
+        hovertemplate="%{customdata}<extra></extra>",
+    )
+
+
+def _interval(effect: Effect, nats: float) -> str:
     if effect.half_width is None or effect.family_half_width is None:
-        return f"{signed(effect.effect)} nats, noise unknown"
+        return f"{signed(nats)} nats, noise unknown"
     return (
-        f"{signed(effect.effect)} ± {effect.half_width:.3f} nats (95 %)"
+        f"{signed(nats)} ± {effect.half_width:.3f} nats (95 %)"
         f"<br>± {effect.family_half_width:.3f} for all comparisons together"
     )

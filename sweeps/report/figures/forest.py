@@ -1,304 +1,257 @@
-"""Forest plot of the confirmed effects: each knob alone and what is lost without it, with intervals and every seed.
+"""Forest plot of the confirmed effects: each knob alone, and what the best loses without it.
 
-Data first, then the figure. All is drawn from the attribution, so that pictures and words can't differ.
+Each effect has its interval and its seeds. Rows and words come from the attribution, so the figure agrees with the
+verdict.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
 from sweeps.analysis.attribution import Advice, AdviceWord, Attribution, BestWord, KnobVerdict, KnobWord
 from sweeps.analysis.contrasts import Contrast
+from sweeps.report.figures.contrast_rows import (
+    contrast_words,
+    interval_bars,
+    interval_words,
+    knob_change,
+    nats,
+    rows_with_remarks,
+    seed_ticks,
+)
 from sweeps.report.figures.style import (
     BAND,
     BLACK,
     BLUE,
     PURPLE,
     Picture,
-    nothing,
-    padded,
-    rows_figure,
+    no_picture,
+    padded_range,
     tukey_fence,
     wrapped,
 )
 from sweeps.text import count, joined, short, signed
 from sweeps.verdict.confirmed import why
 
+_TOGETHER, _ALONE, _RESET, _ADVICE = "all together", "the knob alone", "lost when it is reset", "the advice"
 _STYLES = {
-    "all together": (BLACK, "square"),
-    "the knob alone": (BLUE, "circle"),
-    "lost when it is reset": (PURPLE, "diamond"),
-    "the advice": (BLUE, "diamond"),
+    _TOGETHER: (BLACK, "square"),
+    _ALONE: (BLUE, "circle"),
+    _RESET: (PURPLE, "diamond"),
+    _ADVICE: (BLUE, "diamond"),
 }
-"""colour and symbol of each kind of effect"""
-_WHOLE = {BestWord.BREAKS: "breaks the plateau", BestWord.IMPROVES: "improves", BestWord.NONE: "not shown"}
-_LEFT, _RIGHT = 24, 17
-"""characters a line of a row's label and of its remark: together they fit on a phone"""
-_SECOND = 0.27
-"""of a row: how far below its first effect the second stands"""
+"""colour and symbol by kind of effect"""
+_BEST_WORDS = {BestWord.BREAKS: "breaks the plateau", BestWord.IMPROVES: "improves", BestWord.NONE: "not shown"}
+_LASTING = "no mere head start"
+_ROW_STEP = 0.27
+"""distance between the effects of a row, in rows"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RowEffect:
+class ForestMark:
     """One mark of a row."""
 
     kind: str
-    """as in the legend"""
+    """name in the legend"""
     effect: Contrast
     test: tuple[str, Contrast] | None
-    """a further comparison that the row's word rests on, and what it is"""
+    """a further comparison that the row's word rests on: its name and result"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForestRow:
-    """One change, or all of them, with its effects in nats: above 0 is better."""
+    """One change, or all changes together, with its effects in nats; above 0 is better."""
 
     label: str
     word: str
-    effects: tuple[RowEffect, ...]
+    effects: tuple[ForestMark, ...]
     more_seeds: int | None
     """further seeds that would decide an open word"""
 
 
-def knob_rows(found: Attribution) -> tuple[ForestRow, ...]:
-    """The whole change from the baseline to the best, then each knob of it, in the verdict's order."""
-    number = len(found.knobs)
-    first = ForestRow(
+def knob_rows(attribution: Attribution) -> tuple[ForestRow, ...]:
+    """Return a row for the whole change from the baseline to the best, then one per knob, in the verdict's order."""
+    number = len(attribution.knobs)
+    together = ForestRow(
         label=f"all {number} changes together" if number > 1 else "the whole change",
-        word=_WHOLE[BestWord.NONE if found.by_one else found.word],
-        effects=_known(("all together", found.whole, "no mere head start", found.whole_lasting)),
+        word=_BEST_WORDS[BestWord.NONE if attribution.by_one else attribution.word],
+        effects=_effects((_TOGETHER, attribution.whole, _LASTING, attribution.whole_lasting)),
         more_seeds=None,
     )
-    return (first, *(_knob_row(knob, found) for knob in found.knobs))
+    return (together, *(_knob_row(knob, attribution) for knob in attribution.knobs))
 
 
-def _knob_row(knob: KnobVerdict, found: Attribution) -> ForestRow:
+def _knob_row(knob: KnobVerdict, attribution: Attribution) -> ForestRow:
     return ForestRow(
-        label=changed(knob),
-        word=_knob_word(knob, found),
-        effects=_known(
-            ("the knob alone", knob.alone, "no mere head start", knob.lasting),
-            ("lost when it is reset", knob.reset, "more than half of the whole gain", knob.needed),
+        label=knob_change(knob),
+        word=_knob_word(knob, attribution),
+        effects=_effects(
+            (_ALONE, knob.alone, _LASTING, knob.lasting),
+            (_RESET, knob.reset, "more than half of the whole gain", knob.needed),
         ),
         more_seeds=knob.more_seeds,
     )
 
 
-def _known(*given: tuple[str, Contrast | None, str, Contrast | None]) -> tuple[RowEffect, ...]:
+def _effects(*measured: tuple[str, Contrast | None, str, Contrast | None]) -> tuple[ForestMark, ...]:
+    """Return the known effects of (kind, effect, test's name, test)."""
     return tuple(
-        RowEffect(kind=kind, effect=effect, test=None if test is None else (name, test))
-        for kind, effect, name, test in given
+        ForestMark(kind=kind, effect=effect, test=None if test is None else (name, test))
+        for kind, effect, name, test in measured
         if effect is not None
     )
 
 
-def changed(knob: KnobVerdict) -> str:
-    """The knob's change from the baseline to the best."""
-    return f"{knob.knob} {short(knob.was)} → {short(knob.new)}"
-
-
-def _knob_word(knob: KnobVerdict, found: Attribution) -> str:
+def _knob_word(knob: KnobVerdict, attribution: Attribution) -> str:
     if knob.word is KnobWord.JOINT:
         return f"{knob.word} with {knob.partner}"
     if knob.word is not KnobWord.ALONE:
         return knob.word.value
-    alone = "improves alone" if found.word is BestWord.IMPROVES else knob.word.value
+    alone = "improves alone" if attribution.word is BestWord.IMPROVES else knob.word.value
     return f"{alone}, necessary" if knob.necessary else alone
 
 
-def advice_rows(found: Attribution) -> tuple[ForestRow, ...]:
-    """The candidates, in the study's order."""
+def advice_rows(attribution: Attribution) -> tuple[ForestRow, ...]:
+    """Return a row per candidate, in the study's order."""
     return tuple(
         ForestRow(
             label=advice.label,
-            word=_advice_word(advice),
-            effects=_known(("the advice", advice.effect, "", None)),
+            word=_advice_words(advice),
+            effects=_effects((_ADVICE, advice.effect, "", None)),
             more_seeds=advice.more_seeds,
         )
-        for advice in found.advice
+        for advice in attribution.advice
     )
 
 
-def _advice_word(advice: Advice) -> str:
+def _advice_words(advice: Advice) -> str:
     return f"{advice.word}, {count(advice.diverged, 'run')} diverged" if advice.diverged else advice.word.value
 
 
-def effects(found: Attribution) -> Picture:
-    """Forest plot: each knob alone and what is lost without it, every seed; the advice below."""
-    key, title = "confirmed-effects", "What each knob does, on fresh seeds"
-    panels = [rows for rows in (knob_rows(found), advice_rows(found)) if any(row.effects for row in rows)]
+def visible_range(effects: Sequence[Contrast], floor: float) -> tuple[float, float]:
+    """Return the range of nats to draw.
+
+    All gains are inside. Losses are inside up to the size of the largest gain, or up to Tukey's fence of the effects'
+    sizes if that is larger. An interval may widen each side by half; a longer one leaves the figure.
+    """
+    means = [effect.mean for effect in effects]
+    seeds = [difference for effect in effects for difference in effect.differences.values()]
+    values = [0.0, floor, -floor, *means, *seeds]
+    high = max(values)
+    low = max(min(values), -max(high, tukey_fence([abs(mean) for mean in means])))
+    room = (high - low) / 2
+    lowest = min([low, *(effect.low for effect in effects if effect.low is not None)])
+    highest = max([high, *(effect.high for effect in effects if effect.high is not None)])
+    return max(lowest, low - room), min(highest, high + room)
+
+
+def forest_picture(attribution: Attribution) -> Picture:
+    """Draw each knob alone and what the best loses without it; the advice is a second figure."""
+    key, title = "confirmed-effects", "Effect of each knob on fresh seeds"
+    panels = [rows for rows in (knob_rows(attribution), advice_rows(attribution)) if any(row.effects for row in rows)]
     if not panels:
-        return nothing(key, title, f"Nothing to compare: {why(found)}.")
+        return no_picture(key, title, f"Nothing to compare: {why(attribution)}.")
     reading = (
-        "Mark and bar: the mean over seeds, with its 95 % interval; ticks: each seed by itself. Grey: less than "
-        f"{short(found.min_effect)} nats, too little to count (min_effect). A knob does it alone if its own gain is "
-        "beyond the grey and lasts as runs get longer; it is necessary if the best loses more than half of its gain "
-        "when only that knob is set back to the baseline's value. Words hold for all knobs together (Holm). Losses "
-        "far larger than the rest stand at the edge, with their number."
+        "Mark and bar: the mean over seeds and its 95 % interval. Ticks: single seeds. Grey: less than "
+        f"{short(attribution.min_effect)} nats, too little to count (min_effect). A knob works alone if its own gain "
+        "exceeds the grey band and lasts as runs get longer. It is necessary if the best loses more than half of its "
+        "gain when only that knob is set back to the baseline's value. The words hold for all knobs together (Holm). "
+        "Losses far larger than the rest are drawn at the edge, with their number."
     )
     if len(panels) > 1:
-        reading += " Lower picture: the advice as it stands."
+        reading += " The lower figure shows the advice as given."
     return Picture(
         key=key,
         title=title,
-        summary=_effects_summary(found),
+        summary=_summary(attribution),
         reading=reading,
-        figures=tuple(_forest(rows, found.min_effect) for rows in panels),
+        figures=tuple(_figure(rows, attribution.min_effect) for rows in panels),
     )
 
 
-def _effects_summary(found: Attribution) -> str:
-    effect = found.whole
-    if effect is None:
-        start = why(found)[:1].upper() + why(found)[1:]
-    else:
-        size = f"{nats(abs(effect.mean))} nats {'lower' if effect.mean >= 0 else 'higher'}"
-        sure = f"95 %: {interval(effect)}" if interval(effect) else "interval not known"
-        start = f"The best config ends {size} on {count(effect.n, 'fresh seed')} ({sure})"
-        if found.why or found.by_one:
-            start += f", not shown: {why(found)}" if found.why else ", not shown to be better"
-    by_word: dict[str, list[str]] = {}
-    for knob in found.knobs:
-        by_word.setdefault(_knob_word(knob, found), []).append(knob.knob)
-    parts = [start, *(f"{joined(names)}: {word}" for word, names in by_word.items())]
-    advice = [f"{number} {word}" for word in AdviceWord if (number := sum(each.word is word for each in found.advice))]
-    if advice:
-        parts.append(f"of {count(len(found.advice), 'piece')} of advice: {joined(advice)}")
+def _summary(attribution: Attribution) -> str:
+    knobs_by_word: dict[str, list[str]] = {}
+    for knob in attribution.knobs:
+        knobs_by_word.setdefault(_knob_word(knob, attribution), []).append(knob.knob)
+    parts = [_whole_effect(attribution), *(f"{joined(names)}: {word}" for word, names in knobs_by_word.items())]
+    words = [advice.word for advice in attribution.advice]
+    if words:
+        counts = joined(f"{words.count(word)} {word}" for word in AdviceWord if word in words)
+        parts.append(f"of {count(len(words), 'piece')} of advice: {counts}")
     return f"{'; '.join(parts)}."
 
 
-def interval(effect: Contrast) -> str:
-    """The 95 % interval, seen in the mean's direction; empty where it isn't known."""
-    ends = [end if effect.mean >= 0 else -end for end in (effect.low, effect.high) if end is not None]
-    return " to ".join(nats(end) for end in sorted(ends))
+def _whole_effect(attribution: Attribution) -> str:
+    """Return how much lower the best ends, and whether that is shown."""
+    effect, reason = attribution.whole, why(attribution)
+    if effect is None:
+        return reason[:1].upper() + reason[1:]
+    size = f"{nats(abs(effect.mean))} nats {'lower' if effect.mean >= 0 else 'higher'}"
+    interval = interval_words(effect)
+    known = f"95 %: {interval}" if interval else "interval not known"
+    words = f"The best config ends {size} on {count(effect.n, 'fresh seed')} ({known})"
+    if reason:
+        return f"{words}, not shown: {reason}"
+    return f"{words}, not shown to be better" if attribution.by_one else words
 
 
-def nats(value: float) -> str:
-    """A loss, or a difference whose sign isn't told."""
-    return f"{value:.3f}".replace("-", "−")
-
-
-def _forest(rows: Sequence[ForestRow], floor: float) -> go.Figure:
-    marks = max(len(row.effects) for row in rows)
-    made = rows_with_remarks(
-        "effect of the change (nats; right is better)", [(row.label, row.word) for row in rows], marks=marks
+def _figure(rows: Sequence[ForestRow], floor: float) -> go.Figure:
+    figure = rows_with_remarks(
+        "effect of the change (nats; right is better)",
+        [(row.label, row.word) for row in rows],
+        marks=max(len(row.effects) for row in rows),
     )
-    made.add_vrect(x0=-floor, x1=floor, fillcolor=BAND, line_width=0, layer="below")
-    made.add_vline(x=0, line={"color": BLACK, "width": 1})
-    placed = [
-        (one, row, index + _SECOND * place) for index, row in enumerate(rows) for place, one in enumerate(row.effects)
-    ]
-    low, high = reach([one.effect for one, _, _ in placed], floor)
-    for kind, (colour, symbol) in _STYLES.items():
-        those = [(one.effect, _told(one, row), y) for one, row, y in placed if one.kind == kind]
-        if not those:
-            continue
-        made.add_trace(ticks([(effect.differences, y) for effect, _, y in those], colour, least=low, what="gain"))
-        made.add_trace(bars([(effect.low, effect.high, y) for effect, _, y in those], colour))
-        made.add_trace(
-            go.Scatter(
-                x=[max(effect.mean, low) for effect, _, _ in those],
-                y=[y for *_, y in those],
-                mode="markers+text",
-                marker={"color": colour, "symbol": symbol, "size": 10},
-                text=[f"  {signed(effect.mean)}" if effect.mean < low else "" for effect, _, _ in those],
-                textposition="middle right",
-                name=kind,
-                customdata=[told for _, told, _ in those],
-                hovertemplate="%{customdata}<extra></extra>",
-            )
-        )
-    for index, row in enumerate(rows):
+    figure.add_vrect(x0=-floor, x1=floor, fillcolor=BAND, line_width=0, layer="below")
+    figure.add_vline(x=0, line={"color": BLACK, "width": 1})
+    low, high = visible_range([mark.effect for row in rows for mark in row.effects], floor)
+    for kind in _STYLES:
+        figure.add_traces(list(_kind_traces(kind, rows, least=low)))
+    for y, row in enumerate(rows):
         if not row.effects:
-            made.add_annotation(x=0, y=index, text="no final loss to compare", showarrow=False, bgcolor="white")
-    return made.update_xaxes(range=padded(low, high, share=0.04))
+            figure.add_annotation(x=0, y=y, text="no final loss to compare", showarrow=False, bgcolor="white")
+    return figure.update_xaxes(range=padded_range(low, high, share=0.04))
 
 
-def reach(found: Sequence[Contrast], floor: float) -> tuple[float, float]:
-    """The nats to be seen: every gain, and losses as far as gains, or up to Tukey's fence of the effects' sizes.
+def _kind_traces(kind: str, rows: Sequence[ForestRow], *, least: float) -> Iterator[go.Scatter]:
+    """Yield the seeds, intervals and means of one kind of effect; values below `least` are drawn at `least`."""
+    marks = [
+        (mark, row, index + _ROW_STEP * place)
+        for index, row in enumerate(rows)
+        for place, mark in enumerate(row.effects)
+        if mark.kind == kind
+    ]
+    if not marks:
+        return
+    colour, symbol = _STYLES[kind]
+    effects = [(mark.effect, y) for mark, _, y in marks]
+    yield seed_ticks([(effect.differences, y) for effect, y in effects], colour, least=least, what="gain")
+    yield interval_bars([(effect.low, effect.high, y) for effect, y in effects], colour)
+    yield go.Scatter(
+        x=[max(effect.mean, least) for effect, _ in effects],
+        y=[y for _, y in effects],
+        mode="markers+text",
+        marker={"color": colour, "symbol": symbol, "size": 10},
+        text=[f"  {signed(effect.mean)}" if effect.mean < least else "" for effect, _ in effects],
+        textposition="middle right",
+        name=kind,
+        customdata=[_hover(mark, row) for mark, row, _ in marks],
+        hovertemplate="%{customdata}<extra></extra>",
+    )
 
-    Seeds and means count; intervals may widen it by half on both sides, and else lead out.
-    """
-    values = [0.0, floor, -floor, *(value for one in found for value in (one.mean, *one.differences.values()))]
-    high = max(values)
-    low = max(min(values), -max(high, tukey_fence([abs(one.mean) for one in found])))
-    room = (high - low) / 2
-    lows, highs = [one.low for one in found if one.low is not None], [one.high for one in found if one.high is not None]
-    return max(min([low, *lows]), low - room), min(max([high, *highs]), high + room)
 
-
-def _told(one: RowEffect, row: ForestRow) -> str:
-    """The hover text of a mark."""
-    effect = one.effect
-    lines = [f"<b>{wrapped(row.label, width=44)}</b>", f"{one.kind}: {measured(effect)}"]
+def _hover(mark: ForestMark, row: ForestRow) -> str:
+    effect = mark.effect
+    lines = [f"<b>{wrapped(row.label, width=44)}</b>", f"{mark.kind}: {contrast_words(effect)}"]
     if effect.p is not None:
-        holm = "Holm's p" if one.kind in ("the knob alone", "the advice") else "p"
-        lines.append(f"{holm} {_p(effect.p)} against {short(effect.threshold)} nats ({effect.method})")
-    if one.test is not None:
-        lines.append(f"{one.test[0]}: {measured(one.test[1])}")
+        p = "Holm's p" if mark.kind in (_ALONE, _ADVICE) else "p"
+        size = "< 0.001" if effect.p < 0.001 else f"= {effect.p:.3f}"
+        lines.append(f"{p} {size} against {short(effect.threshold)} nats ({effect.method})")
+    if mark.test is not None:
+        name, test = mark.test
+        lines.append(f"{name}: {contrast_words(test)}")
     if row.more_seeds is not None:
         lines.append(f"about {count(row.more_seeds, 'more seed')} would decide")
     return "<br>".join([*lines, wrapped(row.word, width=44)])
-
-
-def measured(effect: Contrast) -> str:
-    """A contrast with its interval and seeds."""
-    known = effect.low is not None and effect.high is not None
-    sure = f"{signed(effect.low or 0.0)} to {signed(effect.high or 0.0)}, 95 %" if known else "interval not known"
-    return f"{signed(effect.mean)} nats ({sure}), {count(effect.n, 'seed')}"
-
-
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
-
-
-def rows_with_remarks(x_title: str, texts: Sequence[tuple[str, str]], *, marks: int) -> go.Figure:
-    """A figure of rows with room for `marks` marks, above each a label on the left and a remark on the right.
-
-    Lines of a remark end where it has them end, and where they'd meet the label on a phone.
-    """
-    made = rows_figure(x_title, ["" for _ in texts])
-    side = {"x": 0.994, "xanchor": "right", "align": "right"}
-    notes, lines = [], 1
-    for note, (label, remark) in zip(made.layout.annotations, texts, strict=True):
-        left = wrapped(label.replace(" → ", "→"), width=_LEFT).replace("→", " → ")  # a change stays on one line
-        right = "<br>".join(wrapped(part, width=_RIGHT) for part in remark.splitlines())
-        shared = note.to_plotly_json()
-        notes += [shared | {"text": left, "align": "left"}, shared | side | {"text": f"<b>{right}</b>"}]
-        lines = max(lines, *(text.count("<br>") + 1 for text in (left, right)))
-    made.layout.annotations = notes
-    return made.update_layout(height=124 + (12 + 16 * lines + 17 * marks) * len(texts))
-
-
-def ticks(
-    found: Iterable[tuple[Mapping[int, float], float]], colour: str, *, what: str, least: float = -math.inf
-) -> go.Scatter:
-    """A tick a seed at the heights given, those below `least` at the edge."""
-    those = [(seed, value, y) for values, y in found for seed, value in sorted(values.items())]
-    return go.Scatter(
-        x=[max(value, least) for _, value, _ in those],
-        y=[y for *_, y in those],
-        mode="markers",
-        marker={"color": colour, "symbol": "line-ns", "size": 11, "line": {"width": 1.5, "color": colour}},
-        opacity=0.6,
-        showlegend=False,
-        text=[f"seed {seed}: {what} {nats(value)} nats" for seed, value, _ in those],
-        hovertemplate="%{text}<extra></extra>",
-    )
-
-
-def bars(intervals: Iterable[tuple[float | None, float | None, float]], colour: str) -> go.Scatter:
-    """Intervals at the heights given."""
-    known = [(low, high, y) for low, high, y in intervals if low is not None and high is not None]
-    return go.Scatter(
-        x=[x for low, high, _ in known for x in (low, high, None)],
-        y=[place for *_, y in known for place in (y, y, None)],
-        mode="lines",
-        line={"color": colour, "width": 2.5},
-        showlegend=False,
-        hoverinfo="skip",
-    )

@@ -1,14 +1,15 @@
-"""Maps: final losses over two knobs that go together, learning rate with width and learning rate with weight decay.
+"""Maps of final losses over two knobs that interact: learning rate with width, learning rate with weight decay.
 
-Width calls for another rate (muP: Yang et al. 2022), and AdamW forgets over `1 / (learning_rate * weight_decay)`
-iterations (Wang and Aitchison 2024), so that pairs on one line of the second map decay alike. Every trial is a mark and
-nothing is drawn between them: all other knobs vary too, and a smooth surface would promise more than they know.
+The best learning rate depends on the width (muP: Yang et al. 2022). AdamW averages over
+`1 / (learning_rate * weight_decay)` iterations (Wang and Aitchison 2024), so pairs on one line of the second map decay
+alike. Every trial is a mark, with nothing drawn in between: all other knobs vary too, and a smooth surface would
+promise more than the trials show.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,20 +19,33 @@ from plotly.colors import sample_colorscale
 
 from sweeps.analysis.finals import Final, without_final
 from sweeps.analysis.findings import Findings
-from sweeps.report.figures.slices import axis_of, fenced, said
-from sweeps.report.figures.style import BLACK, GREY, INK, SYMBOLS, VERMILION, Picture, axis_name, figure, hover, nothing
+from sweeps.report.figures.style import (
+    BLACK,
+    GREY,
+    INK,
+    SYMBOLS,
+    VERMILION,
+    Picture,
+    axis_name,
+    fenced_range,
+    final_hover,
+    hover,
+    knob_axis,
+    new_figure,
+    no_picture,
+)
 from sweeps.store.records import Run
 from sweeps.study.knobs import RangeKnob
 from sweeps.text import count, named, short
 
 _X = "learning_rate"
 _SCALE = [(step / 8, colour) for step, colour in enumerate(sample_colorscale("Cividis", np.linspace(0, 0.9, 9)))]
-"""without its lightest end, which would vanish on white"""
+"""colours of losses, without the lightest end of the scale, which would vanish on white"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timescale:
-    """Where AdamW's weights are an average over one number of iterations: x * y = 1 / iterations, within the map."""
+    """The line within the map on which AdamW averages over `iterations`: x * y = 1 / iterations."""
 
     iterations: int
     x: tuple[float, ...]
@@ -39,117 +53,94 @@ class Timescale:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Map:
-    """Final losses over the learning rate (x) and another knob (y), both ranges."""
+class LossMap:
+    """Final losses over the ranges of the learning rate (x) and another knob (y)."""
 
     y: str
-    """nanoGPT's name of the other knob"""
+    """nanoGPT's name of the knob"""
     ranges: tuple[RangeKnob, RangeKnob]
     """x, y"""
     finals: tuple[Final, ...]
-    """of the search's trials, the lowest loss last, so that it stays on top where marks coincide"""
+    """the search's trials, the lowest loss last and so on top where marks coincide"""
     without: tuple[Run, ...]
-    """trials that ended without anything that could stand for a final loss"""
+    """trials that ended without a final loss, told or predicted"""
     best: Run | None
     baseline: tuple[float, float]
+    """x, y"""
     timescales: tuple[Timescale, ...]
-    """of weight decay alone"""
+    """only for weight decay"""
 
 
-def map_data(findings: Findings, y: str) -> Map | None:
-    """The map of the learning rate and knob `y`; None: the study doesn't sweep both over a range."""
+def map_data(findings: Findings, y: str) -> LossMap | None:
+    """Return the map of the learning rate and knob `y`; None: the study doesn't sweep both over a range."""
     results = findings.results
     knobs = [results.study.sampled.get(name) for name in (_X, y)]
     ranges = [knob for knob in knobs if isinstance(knob, RangeKnob)]
     if len(ranges) < 2:
         return None
-    known = [final for final in findings.finals if {_X, y} <= final.run.params.keys()]
-    return Map(
+    finals = [final for final in findings.finals if {_X, y} <= final.run.params.keys()]
+    return LossMap(
         y=y,
         ranges=(ranges[0], ranges[1]),
-        finals=tuple(sorted(known, key=lambda final: -final.loss)),
+        finals=tuple(sorted(finals, key=lambda final: -final.loss)),
         without=tuple(run for run in without_final(results, findings.finals) if {_X, y} <= run.params.keys()),
         best=results.best,
         baseline=(float(results.study.knob_value(_X)), float(results.study.knob_value(y))),
-        timescales=_timescales(*ranges) if y == "weight_decay" else (),
+        timescales=tuple(_timescales(*ranges)) if y == "weight_decay" else (),
     )
 
 
-def _timescales(rates: RangeKnob, decays: RangeKnob) -> tuple[Timescale, ...]:
-    """One for each power of ten whose line crosses the map."""
-    made = []
+def _timescales(rates: RangeKnob, decays: RangeKnob) -> Iterator[Timescale]:
+    """Yield one per power of ten whose line crosses the map."""
     for power in range(1, 9):
         start = max(float(rates.low), 1 / (10**power * float(decays.high)))
         end = min(float(rates.high), 1 / (10**power * float(decays.low)) if decays.low else math.inf)
         if start < end:
             x = np.geomspace(start, end, 33)
-            made.append(Timescale(iterations=10**power, x=tuple(x.tolist()), y=tuple((1 / (10**power * x)).tolist())))
-    return tuple(made)
+            y = 1 / (10**power * x)
+            yield Timescale(iterations=10**power, x=tuple(x.tolist()), y=tuple(y.tolist()))
 
 
-def pictures(findings: Findings) -> tuple[Picture, ...]:
-    """A map for each pair that the study sweeps."""
-    maps = [(key, map_data(findings, y)) for key, y in (("map-width", "n_embd"), ("map-decay", "weight_decay"))]
-    return tuple(_picture(key, one) for key, one in maps if one is not None)
+def map_pictures(findings: Findings) -> tuple[Picture, ...]:
+    """Draw a map for each of the two pairs that the study sweeps."""
+    maps = (("map-width", map_data(findings, "n_embd")), ("map-decay", map_data(findings, "weight_decay")))
+    return tuple(_map_picture(key, losses) for key, losses in maps if losses is not None)
 
 
-def _picture(key: str, one: Map) -> Picture:
-    title = f"Learning rate and {named(one.y)}"
-    if one.best is None or {_X, one.y} - one.best.params.keys():
-        return nothing(key, title, "Nothing to draw yet: no trial of the search is complete.")
-    x, y = (short(one.best.params[name]) for name in (_X, one.y))
-    summary = f"The best of {count(len(one.finals), 'trial')} is at {_X} {x}, {one.y} {y}"
+def _map_picture(key: str, losses: LossMap) -> Picture:
+    title = f"Learning rate and {named(losses.y)}"
+    best = losses.best
+    if best is None or {_X, losses.y} - best.params.keys():
+        return no_picture(key, title, "Nothing to draw yet: no trial of the search is complete.")
+    x, y = best.params[_X], best.params[losses.y]
+    summary = f"The best of {count(len(losses.finals), 'trial')} is at {_X} {short(x)}, {losses.y} {short(y)}"
     reading = (
-        "A mark is a trial, its colour the final loss; where several coincide the lowest is on top. Open: stopped "
-        "early, with the loss predicted for it. All other knobs vary too, so neighbours may differ for their sake."
+        "A mark is a trial, its colour the final loss; where several coincide the lowest is on top. Open marks were "
+        "stopped early and have the colour of their predicted loss. All other knobs vary too, which may be why "
+        "neighbours differ."
     )
-    if one.timescales:
-        tau = 1 / (float(one.best.params[_X]) * float(one.best.params[one.y]))
-        runs = short(float(f"{tau / one.best.config.max_iters:.2g}"))
-        summary += f", where AdamW's weights average over τ = {tau:,.0f} iterations, {runs} times the length of its run"
-        reading += " Grey lines: pairs of one τ = 1 ÷ (learning_rate × weight_decay), in iterations."
-    return Picture(key=key, title=title, summary=f"{summary}.", reading=reading, figures=(_figure(one),))
+    if losses.timescales:
+        tau = 1 / (float(x) * float(y))
+        lengths = short(float(f"{tau / best.config.max_iters:.2g}"))
+        summary += f", where AdamW's weights average over τ = {tau:,.0f} iterations, "
+        summary += f"{lengths} times the length of its run"
+        reading += " Grey lines: pairs with the same τ = 1 ÷ (learning_rate × weight_decay), in iterations."
+    return Picture(key=key, title=title, summary=f"{summary}.", reading=reading, figures=(_map_figure(losses),))
 
 
-def _figure(one: Map) -> go.Figure:
-    made = figure(_X, axis_name(one.y), height=440)
-    made.update_layout(legend={"y": -0.2, "yanchor": "top"})  # below: it may take several rows
-    for scale in one.timescales:
-        made.add_trace(_line(scale))
-    seen = [final for final in one.finals if not final.diverged]
-    low, high = fenced([final.loss for final in seen])
-    losses: dict[str, Any] = {"colorscale": _SCALE, "cmin": low, "cmax": high}
-    bar = {"thickness": 12, "title": {"text": "final<br>loss", "font": {"size": 12}}, "outlinewidth": 0}
-    complete, imputed = ([final for final in seen if final.imputed is word] for word in (False, True))
-    disc = {"symbol": "circle", "size": 12, "line": {"width": 1, "color": "white"}, "colorbar": bar}
-    ring = {"symbol": "circle-open", "size": 11, "line": {"width": 2.5}}
-    for those, name, marker in ((imputed, "stopped early", ring), (complete, "complete", disc)):
-        coloured = {**losses, **marker, "color": [final.loss for final in those]}
-        made.add_trace(_marks(one, [(final.run, said(final)) for final in those], "", coloured))
-        if those:  # its place in the legend, in no loss's colour
-            grey = {"symbol": marker["symbol"], "size": 10, "color": GREY}
-            made.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=grey, name=name))
-    cross = {"symbol": "x-thin", "size": 8, "line": {"width": 1.5, "color": GREY}}
-    diverged = [(final.run, said(final)) for final in one.finals if final.diverged]
-    made.add_trace(_marks(one, diverged, "diverged", cross))
-    without = {"symbol": "triangle-down-open", "size": 8, "color": GREY}
-    made.add_trace(_marks(one, [(run, hover(run)) for run in one.without], "no loss", without))
-    square = {"symbol": "square-open", "size": 18, "color": BLACK, "line": {"width": 2}}
-    made.add_trace(
-        go.Scatter(
-            x=[one.baseline[0]], y=[one.baseline[1]], mode="markers", marker=square, name="baseline", hoverinfo="skip"
-        )
-    )
-    if one.best is not None:
-        star = {"symbol": SYMBOLS["best"], "size": 16, "color": VERMILION, "line": {"width": 1, "color": "white"}}
-        made.add_trace(_marks(one, [(one.best, hover(one.best))], "best", star))
-    for update, knob in zip((made.update_xaxes, made.update_yaxes), one.ranges, strict=True):
-        update(**axis_of(float(knob.low), float(knob.high), log=knob.log))
-    return made
+def _map_figure(losses: LossMap) -> go.Figure:
+    figure = new_figure(_X, axis_name(losses.y), height=440)
+    figure.update_layout(legend={"y": -0.2, "yanchor": "top"})  # below, because it may take several rows
+    for scale in losses.timescales:
+        figure.add_trace(_timescale_trace(scale))
+    figure.add_traces([*_loss_traces(losses), *_other_traces(losses)])
+    x, y = losses.ranges
+    figure.update_xaxes(**knob_axis(float(x.low), float(x.high), log=x.log))
+    return figure.update_yaxes(**knob_axis(float(y.low), float(y.high), log=y.log))
 
 
-def _line(scale: Timescale) -> go.Scatter:
-    """A time scale, named at its upper end."""
+def _timescale_trace(scale: Timescale) -> go.Scatter:
+    """Return the line of a time scale, named at its upper end."""
     return go.Scatter(
         x=scale.x,
         y=scale.y,
@@ -163,10 +154,44 @@ def _line(scale: Timescale) -> go.Scatter:
     )
 
 
-def _marks(one: Map, runs: Sequence[tuple[Run, str]], name: str, marker: dict[str, Any]) -> go.Scatter:
+def _loss_traces(losses: LossMap) -> Iterator[go.Scatter]:
+    """Yield the trials whose colour is a final loss, told or predicted."""
+    finite = [final for final in losses.finals if not final.diverged]
+    low, high = fenced_range([final.loss for final in finite])
+    scale: dict[str, Any] = {"colorscale": _SCALE, "cmin": low, "cmax": high}
+    bar = {"thickness": 12, "title": {"text": "final<br>loss", "font": {"size": 12}}, "outlinewidth": 0}
+    disc = {"symbol": "circle", "size": 12, "line": {"width": 1, "color": "white"}, "colorbar": bar}
+    ring = {"symbol": "circle-open", "size": 11, "line": {"width": 2.5}}
+    stopped = [final for final in finite if final.imputed]
+    complete = [final for final in finite if not final.imputed]
+    for finals, name, marker in ((stopped, "stopped early", ring), (complete, "complete", disc)):
+        coloured = {**scale, **marker, "color": [final.loss for final in finals]}
+        yield _marks(losses.y, [(final.run, final_hover(final)) for final in finals], "", coloured)
+        if finals:  # the legend shows the symbol without a loss's colour
+            grey = {"symbol": marker["symbol"], "size": 10, "color": GREY}
+            yield go.Scatter(x=[None], y=[None], mode="markers", marker=grey, name=name)
+
+
+def _other_traces(losses: LossMap) -> Iterator[go.Scatter]:
+    """Yield trials without a loss, the baseline and the best."""
+    cross = {"symbol": "x-thin", "size": 8, "line": {"width": 1.5, "color": GREY}}
+    diverged = [(final.run, final_hover(final)) for final in losses.finals if final.diverged]
+    yield _marks(losses.y, diverged, "diverged", cross)
+    triangle = {"symbol": "triangle-down-open", "size": 8, "color": GREY}
+    yield _marks(losses.y, [(run, hover(run)) for run in losses.without], "no loss", triangle)
+    square = {"symbol": "square-open", "size": 18, "color": BLACK, "line": {"width": 2}}
+    x, y = losses.baseline
+    yield go.Scatter(x=[x], y=[y], mode="markers", marker=square, name="baseline", hoverinfo="skip")
+    if losses.best is not None:
+        star = {"symbol": SYMBOLS["best"], "size": 16, "color": VERMILION, "line": {"width": 1, "color": "white"}}
+        yield _marks(losses.y, [(losses.best, hover(losses.best))], "best", star)
+
+
+def _marks(y: str, runs: Sequence[tuple[Run, str]], name: str, marker: dict[str, Any]) -> go.Scatter:
+    """Return marks of runs with their hover text, over the learning rate and knob `y`."""
     return go.Scatter(
         x=[run.params[_X] for run, _ in runs],
-        y=[run.params[one.y] for run, _ in runs],
+        y=[run.params[y] for run, _ in runs],
         mode="markers",
         marker=marker,
         name=name,

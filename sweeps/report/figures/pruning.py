@@ -1,103 +1,91 @@
-"""What stopping trials early saved and may have cost, and how far the predictions behind it can be trusted."""
+"""Balance of stopping trials early: the training it saved, and the good trials it may have lost."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import plotly.graph_objects as go
 
-from sweeps.analysis.calibration import STAGES, Calibration
 from sweeps.analysis.findings import Findings
-from sweeps.analysis.pruning import Balance, trained
+from sweeps.analysis.pruning import Balance, Sentinel, trained
 from sweeps.pruning.rule import Rule
 from sweeps.report.figures.style import (
-    BAND,
     BLACK,
     BLUE,
     GREY,
     VERMILION,
+    WIDE_MARGIN,
     Picture,
-    figure,
     hover,
-    nothing,
-    padded,
+    new_figure,
+    no_picture,
+    padded_range,
     rows_figure,
 )
-from sweeps.store.records import Results
-from sweeps.text import count, joined, percent_whole
+from sweeps.text import count, percent_whole
 from sweeps.verdict.cautions import pruning_sentence
 
-_STAGES = dict(zip(STAGES, ((VERMILION, "dot"), (BLUE, "dash"), (BLACK, "solid")), strict=True))
-_WIDE = {"l": 62, "r": 30, "t": 12, "b": 52}
-"""margin with room for 100 % at the right end"""
 _READING_OF_MISTAKES = (
     "Among the best: within {:g} nats of the best final loss of that moment, or in the best tenth of all trials. "
-    "Sentinels are drawn by lot from the trials that would be stopped, and go on: the share of them that ends among "
-    "the best estimates that of the stopped ones (bar: exact 95 % interval). Dashed, upright: {}, the chance below "
-    "which the rule stops a trial."
+    "Sentinels are drawn at random from the trials that would be stopped, and go on. The share of sentinels that end "
+    "among the best estimates that share of the stopped trials (bar: exact 95 % interval). Dashed, vertical: {}, the "
+    "chance below which the rule stops a trial."
 )
 
 
-def pictures(findings: Findings) -> tuple[Picture, ...]:
-    """Those to which the study's pruner has something to say."""
-    made = [] if findings.study.pruner.type == "none" else [cost(findings)]
-    return (*made, *([] if findings.calibration is None else [predictions(findings.calibration)]))
-
-
-def cost(findings: Findings) -> Picture:
-    """What stopping trials saved, and how many of those stopped would have ended among the best."""
-    key, title = "pruning-cost", "What stopping early saved, and what it may have cost"
-    found, rule = findings.balance, findings.rule
-    if not found.stopped and not found.sentinels:
-        return nothing(key, title, pruning_sentence(findings) or "No trial of the sampler has ended yet.")
-    parts: list[tuple[go.Figure, str]] = []
-    if rule is not None and (found.sentinels or found.expected is not None):
-        parts.append((_mistakes(found, rule), _READING_OF_MISTAKES.format(rule.margin, percent_whole(rule.epsilon))))
-    if found.stopped:
-        parts.append((_still_training(found), "The area above the line is the training saved."))
-    if any(math.isfinite(one.final) and one.pruning.predicted is not None for one in found.sentinels):
-        words = "Sentinels on the diagonal ended as expected, below it lower; dashed, level: the best final loss."
-        parts.append((_sentinels(found, findings.results), words))
-    figures, readings = zip(*parts, strict=True) if parts else ((), ())
+def cost_picture(findings: Findings) -> Picture:
+    """Draw what stopping trials saved, and how many of those stopped would have ended among the best."""
+    key, title = "pruning-cost", "Savings and cost of stopping early"
+    balance, sentence = findings.balance, pruning_sentence(findings)
+    if not balance.stopped and not balance.sentinels:
+        return no_picture(key, title, sentence or "No trial of the sampler has ended yet.")
+    panels = list(_panels(findings))
     return Picture(
-        key=key, title=title, summary=pruning_sentence(findings), reading=" ".join(readings), figures=figures
+        key=key,
+        title=title,
+        summary=sentence,
+        reading=" ".join(reading for _, reading in panels),
+        figures=tuple(figure for figure, _ in panels),
     )
 
 
-def _mistakes(found: Balance, rule: Rule) -> go.Figure:
-    made = rows_figure(
-        "share that ends among the best",
-        [f"{count(len(found.sentinels), 'sentinel')}, {found.mistakes} among the best", "the rule's own estimate"],
-        showlegend=False,
-    )
-    top = 2 * rule.epsilon
-    if found.interval is None:
-        made.add_annotation(x=top / 2, y=0, text="not enough evidence", showarrow=False, bgcolor="white")
-    else:
-        low, high = found.interval
-        share, top = found.mistakes / len(found.sentinels), max(top, high)
-        made.add_trace(
-            go.Scatter(
-                x=[share],
-                y=[0],
-                mode="markers",
-                error_x={
-                    "array": [high - share],
-                    "arrayminus": [share - low],
-                    "color": BLUE,
-                    "thickness": 2,
-                    "width": 6,
-                },
-                marker={"color": BLUE, "symbol": "diamond", "size": 11},
-                hovertemplate=f"{percent_whole(share)} ({percent_whole(low)} to "
-                f"{percent_whole(high)}, 95 %)<extra></extra>",
-            )
+def _panels(findings: Findings) -> Iterator[tuple[go.Figure, str]]:
+    """Yield the panels that have data, each with how to read it."""
+    balance, rule = findings.balance, findings.rule
+    if rule is not None and (balance.sentinels or balance.expected is not None):
+        yield (
+            _mistakes_figure(balance, rule),
+            _READING_OF_MISTAKES.format(rule.margin, percent_whole(rule.epsilon)),
         )
-    if found.expected is not None:
-        mean = found.expected / len(found.stopped)
-        text = f"{found.expected:.2g} of {count(len(found.stopped), 'stopped trial')}"
-        made.add_trace(
+    if balance.stopped:
+        yield _training_figure(balance), "The area above the line is the training saved."
+    predicted = _predicted_sentinels(balance)
+    if predicted:
+        best = None if findings.results.best is None else findings.results.best.val_loss
+        yield (
+            _sentinels_figure(predicted, best=best),
+            "Sentinels on the diagonal ended as expected, those below it lower. "
+            "Dashed, horizontal: the best final loss.",
+        )
+
+
+def _mistakes_figure(balance: Balance, rule: Rule) -> go.Figure:
+    """Draw the share of sentinels that ended among the best, and the share that the rule expected."""
+    sentinels = count(len(balance.sentinels), "sentinel")
+    labels = [f"{sentinels}, {balance.mistakes} among the best", "the rule's own estimate"]
+    figure = rows_figure("share that ends among the best", labels, showlegend=False)
+    top = 2 * rule.epsilon
+    if balance.interval is None:
+        figure.add_annotation(x=top / 2, y=0, text="not enough evidence", showarrow=False, bgcolor="white")
+    else:
+        low, high = balance.interval
+        figure.add_trace(_share_trace(balance.mistakes / len(balance.sentinels), low, high))
+        top = max(top, high)
+    if balance.expected is not None:
+        mean = balance.expected / len(balance.stopped)
+        text = f"{balance.expected:.2g} of {count(len(balance.stopped), 'stopped trial')}"
+        figure.add_trace(
             go.Scatter(
                 x=[mean],
                 y=[1],
@@ -106,20 +94,37 @@ def _mistakes(found: Balance, rule: Rule) -> go.Figure:
                 hovertemplate=f"{percent_whole(mean)}: {text}<extra></extra>",
             )
         )
-    made.add_vline(x=rule.epsilon, line={"color": BLACK, "width": 1, "dash": "dash"})
-    return made.update_xaxes(range=[-0.03 * top, 1.05 * top], tickformat=".0%" if top > 0.1 else ".1%")
+    figure.add_vline(x=rule.epsilon, line={"color": BLACK, "width": 1, "dash": "dash"})
+    return figure.update_xaxes(range=[-0.03 * top, 1.05 * top], tickformat=".0%" if top > 0.1 else ".1%")
 
 
-def _still_training(found: Balance) -> go.Figure:
-    """Share of the trials not yet stopped, along the horizon."""
-    ends = sorted(trained(run) for run in found.stopped)
-    x = [0.0, *ends, 1.0]
-    y = [1 - index / found.trials for index in range(len(ends) + 1)]
-    made = figure("share of the horizon", "trials not stopped", height=360, showlegend=False, margin=_WIDE)
-    made.add_trace(
+def _share_trace(share: float, low: float, high: float) -> go.Scatter:
+    interval = f"{percent_whole(low)} to {percent_whole(high)}, 95 %"
+    return go.Scatter(
+        x=[share],
+        y=[0],
+        mode="markers",
+        error_x={
+            "array": [high - share],
+            "arrayminus": [share - low],
+            "color": BLUE,
+            "thickness": 2,
+            "width": 6,
+        },
+        marker={"color": BLUE, "symbol": "diamond", "size": 11},
+        hovertemplate=f"{percent_whole(share)} ({interval})<extra></extra>",
+    )
+
+
+def _training_figure(balance: Balance) -> go.Figure:
+    """Draw the share of trials not yet stopped, along the horizon."""
+    ends = sorted(trained(run) for run in balance.stopped)
+    shares = [1 - stopped / balance.trials for stopped in range(len(ends) + 1)]
+    figure = new_figure("share of the horizon", "trials not stopped", height=360, showlegend=False, margin=WIDE_MARGIN)
+    figure.add_trace(
         go.Scatter(
-            x=x,
-            y=[*y, y[-1]],
+            x=[0.0, *ends, 1.0],
+            y=[*shares, shares[-1]],
             mode="lines",
             line={"color": BLUE, "width": 2, "shape": "hv"},
             fill="tozeroy",
@@ -127,29 +132,30 @@ def _still_training(found: Balance) -> go.Figure:
             hovertemplate="%{y:.0%} of trials not stopped yet<extra></extra>",
         )
     )
-    x_text, y_text = (ends[0] + 1) / 2, 1 - len(ends) / found.trials / 2
-    made.add_annotation(
-        x=x_text, y=y_text, text=f"{percent_whole(found.saved)} saved", showarrow=False, bgcolor="white"
-    )
-    made.update_xaxes(range=[0, 1], tickformat=".0%")
-    return made.update_yaxes(range=[0, 1.03], tickformat=".0%")
+    x, y = (ends[0] + 1) / 2, 1 - len(ends) / balance.trials / 2  # inside the area saved
+    figure.add_annotation(x=x, y=y, text=f"{percent_whole(balance.saved)} saved", showarrow=False, bgcolor="white")
+    figure.update_xaxes(range=[0, 1], tickformat=".0%")
+    return figure.update_yaxes(range=[0, 1.03], tickformat=".0%")
 
 
-def _sentinels(found: Balance, results: Results) -> go.Figure:
-    """Where sentinels were expected to end, and where they did."""
-    made = figure("expected final loss (nats)", "final loss (nats)", height=360)
-    those = [
-        (one, one.pruning.predicted)
-        for one in found.sentinels
-        if math.isfinite(one.final) and one.pruning.predicted is not None
+def _predicted_sentinels(balance: Balance) -> list[tuple[Sentinel, float]]:
+    """Return the sentinels with a final loss and a prediction, with the predicted loss."""
+    return [
+        (sentinel, sentinel.pruning.predicted)
+        for sentinel in balance.sentinels
+        if math.isfinite(sentinel.final) and sentinel.pruning.predicted is not None
     ]
-    best = results.best
-    seen = [value for one, predicted in those for value in (one.final, predicted)]
-    if best is not None and best.val_loss is not None:
-        seen.append(best.val_loss)
-        made.add_hline(y=best.val_loss, line={"color": BLACK, "width": 1, "dash": "dash"})
-    low, high = padded(min(seen), max(seen))
-    made.add_trace(
+
+
+def _sentinels_figure(predicted: Sequence[tuple[Sentinel, float]], *, best: float | None) -> go.Figure:
+    """Draw where sentinels ended over where they were expected to end; `best`: the lowest final loss."""
+    figure = new_figure("expected final loss (nats)", "final loss (nats)", height=360)
+    losses = [loss for sentinel, expected in predicted for loss in (sentinel.final, expected)]
+    if best is not None:
+        losses.append(best)
+        figure.add_hline(y=best, line={"color": BLACK, "width": 1, "dash": "dash"})
+    low, high = padded_range(min(losses), max(losses))
+    figure.add_trace(
         go.Scatter(
             x=[low, high],
             y=[low, high],
@@ -160,92 +166,30 @@ def _sentinels(found: Balance, results: Results) -> go.Figure:
             showlegend=False,
         )
     )
-    for among, colour, symbol, name in (
-        (False, BLUE, "diamond-open", "not among the best"),
-        (True, VERMILION, "star", "among the best"),
-    ):
-        part = [(one, predicted) for one, predicted in those if one.among_best is among]
-        if not part:
-            continue
-        made.add_trace(
-            go.Scatter(
-                x=[predicted for _, predicted in part],
-                y=[one.final for one, _ in part],
-                error_x={
-                    "array": [(one.pruning.high or predicted) - predicted for one, predicted in part],
-                    "arrayminus": [predicted - (one.pruning.low or predicted) for one, predicted in part],
-                    "color": colour,
-                    "thickness": 1,
-                    "width": 0,
-                },
-                mode="markers",
-                marker={"color": colour, "symbol": symbol, "size": 10, "line": {"width": 2, "color": colour}},
-                name=name,
-                text=[f"{hover(one.run)}<br>expected {predicted:.4f}" for one, predicted in part],
-                hovertemplate="%{text}<extra></extra>",
-            )
-        )
-    made.update_xaxes(range=(low, high))
-    return made.update_yaxes(range=(low, high))
+    others = [pair for pair in predicted if not pair[0].among_best]
+    among_best = [pair for pair in predicted if pair[0].among_best]
+    if others:
+        figure.add_trace(_sentinels_trace(others, name="not among the best", colour=BLUE, symbol="diamond-open"))
+    if among_best:
+        figure.add_trace(_sentinels_trace(among_best, name="among the best", colour=VERMILION, symbol="star"))
+    figure.update_xaxes(range=(low, high))
+    return figure.update_yaxes(range=(low, high))
 
 
-def predictions(found: Calibration) -> Picture:
-    """Whether final losses fell below the rule's bounds as often as they should have."""
-    key, title = "calibration", "How far the predictions can be trusted"
-    if not found.stages:
-        why = f"it takes {found.needed} complete trials to predict any, and there are {found.complete}"
-        return nothing(key, title, f"Not enough evidence: {why}.")
-    made = figure("probability of the bound", "final losses below it", margin=_WIDE)
-    at = np.linspace(0, 1, 101)
-    low, high = found.band(at)
-    made.add_trace(
-        go.Scatter(
-            x=[*at, *at[::-1]],
-            y=[*high, *low[::-1]],
-            fill="toself",
-            fillcolor=BAND,
-            line={"width": 0},
-            mode="lines",
-            name=f"right, within the luck of {count(found.trials, 'trial')}",
-            legendrank=3000,
-            hoverinfo="skip",
-        )
-    )
-    diagonal = {"x": [0, 1], "y": [0, 1], "mode": "lines", "line": {"color": GREY, "width": 1}}
-    made.add_trace(go.Scatter(**diagonal, showlegend=False, hoverinfo="skip"))
-    for stage in found.stages:
-        colour, dash = _STAGES[stage.word]
-        first, last = stage.evaluations
-        made.add_trace(
-            go.Scatter(
-                x=at,
-                y=stage.below(at),
-                mode="lines",
-                line={"color": colour, "width": 2, "dash": dash},
-                name=stage.word,
-                hovertemplate=f"{stage.word}, evaluations {first} to {last}: %{{y:.0%}} of final losses "
-                "below the %{x:.0%} bound<extra></extra>",
-            )
-        )
-    made.update_xaxes(range=[0, 1], tickformat=".0%")
-    made.update_yaxes(range=[0, 1], tickformat=".0%")
-    return Picture(
-        key=key,
-        title=title,
-        summary=_predictions_summary(found),
-        reading="Each complete trial is predicted again from all the other complete ones. Were predictions exactly "
-        "right, lines would follow the diagonal; outside the grey band (95 %, at one place) they are off by more than "
-        "luck. Steep in the middle: the rule doubts more than it need; flat in the middle: it is too sure. Trials "
-        "count equally; stopped ones are left out, for nobody knows where they would have ended.",
-        figures=(made,),
-    )
-
-
-def _predictions_summary(found: Calibration) -> str:
-    low, high = map(percent_whole, found.interval)
-    errors = joined(f"{stage.error:.3f} nats at {stage.word} looks" for stage in found.stages)
-    return (
-        f"{percent_whole(found.kept)} of final losses ended above the lower bound that promises "
-        f"{percent_whole(found.promised)} (95 % interval by {count(found.trials, 'trial')}: {low} to {high}). "
-        f"Half of the predictions missed by less than {errors}."
+def _sentinels_trace(predicted: Sequence[tuple[Sentinel, float]], *, name: str, colour: str, symbol: str) -> go.Scatter:
+    return go.Scatter(
+        x=[expected for _, expected in predicted],
+        y=[sentinel.final for sentinel, _ in predicted],
+        error_x={
+            "array": [(sentinel.pruning.high or expected) - expected for sentinel, expected in predicted],
+            "arrayminus": [expected - (sentinel.pruning.low or expected) for sentinel, expected in predicted],
+            "color": colour,
+            "thickness": 1,
+            "width": 0,
+        },
+        mode="markers",
+        marker={"color": colour, "symbol": symbol, "size": 10, "line": {"width": 2, "color": colour}},
+        name=name,
+        text=[f"{hover(sentinel.run)}<br>expected {expected:.4f}" for sentinel, expected in predicted],
+        hovertemplate="%{text}<extra></extra>",
     )

@@ -1,4 +1,4 @@
-"""Isolation plots: over each knob's range, the best final loss that the search found with all other knobs free.
+"""Isolation plots: the best final loss over each knob's range, with all other knobs free.
 
 After the Deep Learning Tuning Playbook (Godbole et al. 2023), "isolation plots".
 """
@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 
 from sweeps.analysis.finals import Final, without_final
 from sweeps.analysis.findings import Findings
+from sweeps.analysis.noise import Noise
 from sweeps.pruning.law import Floats
 from sweeps.report.figures.style import (
     BAND,
@@ -26,11 +27,12 @@ from sweeps.report.figures.style import (
     VERMILION,
     Picture,
     axis_name,
-    figure,
+    fenced_range,
+    final_hover,
     hover,
-    nothing,
-    padded,
-    tukey_fence,
+    knob_axis,
+    new_figure,
+    no_picture,
 )
 from sweeps.store.records import Results, Run
 from sweeps.study.knobs import PARAM, ChoicesKnob, RangeKnob
@@ -45,14 +47,14 @@ class Bucket:
     """A part of a knob's range, or one of its choices."""
 
     low: float
-    """in the knob's units; a choice reaches half a place to both sides of its own"""
+    """in the knob's units; a choice reaches half a place to either side of its own place"""
     high: float
     finals: tuple[Final, ...]
-    """of the search's trials in it, those that diverged too"""
+    """the search's trials in it, including those that diverged"""
 
     @property
     def best(self) -> Final | None:
-        """The trial with the lowest final loss; None where there is none, or all diverged."""
+        """The trial with the lowest final loss; None: no trial, or all diverged."""
         best = min(self.finals, key=lambda final: final.loss, default=None)
         return None if best is None or best.diverged else best
 
@@ -66,48 +68,48 @@ class Slice:
     """its Optuna parameter"""
     log: bool
     choices: tuple[float | int, ...]
-    """a knob of unordered values: all of them, the first at place 0; empty for a range"""
+    """all values of a knob of unordered values, the first at place 0; empty for a range"""
     buckets: tuple[Bucket, ...]
-    """from the low end of its range to the high one; one a choice"""
+    """from the low end of the range to the high end; one per choice"""
     without: tuple[Run, ...]
-    """trials that ended without anything that could stand for a final loss"""
+    """trials that ended without a final loss, told or predicted"""
     baseline: float | int
     """the baseline's value"""
 
     @property
     def finals(self) -> tuple[Final, ...]:
-        """All buckets'."""
+        """The trials of all buckets."""
         return tuple(final for bucket in self.buckets for final in bucket.finals)
 
     @property
     def gap(self) -> float:
-        """What the worst bucket's best is above the best one's, nats; 0 where fewer than two have one."""
+        """How far the worst bucket's best loss is above the best bucket's, nats; 0 with fewer than two."""
         losses = [bucket.best.loss for bucket in self.buckets if bucket.best is not None]
         return max(losses) - min(losses) if losses else 0.0
 
     def at(self, run: Run) -> float:
-        """Where a trial lies on the axis."""
-        return _at(self.choices, run.params[self.param])
+        """Return where a trial lies on the axis."""
+        return _place(self.choices, run.params[self.param])
 
 
 def slice_data(findings: Findings) -> tuple[Slice, ...]:
-    """One slice a knob, in the study's order."""
-    results, known = findings.results, findings.finals
-    without = without_final(results, known)
-    return tuple(_slice(name, knob, known, without, results) for name, knob in results.study.sampled.items())
+    """Return one slice per knob, in the study's order."""
+    results, finals = findings.results, findings.finals
+    without = without_final(results, finals)
+    return tuple(_slice(name, knob, finals, without, results) for name, knob in results.study.sampled.items())
 
 
 def _slice(
-    name: str, knob: RangeKnob | ChoicesKnob, known: Sequence[Final], without: Sequence[Run], results: Results
+    name: str, knob: RangeKnob | ChoicesKnob, finals: Sequence[Final], without: Sequence[Run], results: Results
 ) -> Slice:
     param = PARAM.get(name, name)
     choices = knob.choices if isinstance(knob, ChoicesKnob) else ()
-    edges = _edges(knob)
+    edges = _bucket_edges(knob)
     held: list[list[Final]] = [[] for _ in edges[1:]]
-    for final in known:
+    for final in finals:
         if param in final.run.params:
-            value = _at(choices, final.run.params[param])
-            held[int(np.searchsorted(edges[1:-1], value, side="right"))].append(final)
+            place = _place(choices, final.run.params[param])
+            held[int(np.searchsorted(edges[1:-1], place, side="right"))].append(final)
     return Slice(
         knob=name,
         param=param,
@@ -122,102 +124,89 @@ def _slice(
     )
 
 
-def _edges(knob: RangeKnob | ChoicesKnob) -> Floats:
-    """The buckets' ends, ascending."""
+def _bucket_edges(knob: RangeKnob | ChoicesKnob) -> Floats:
+    """Return the ends of the buckets, ascending."""
     if isinstance(knob, ChoicesKnob):
         return np.linspace(-0.5, len(knob.choices) - 0.5, len(knob.choices) + 1)
-    between = np.geomspace if knob.log else np.linspace
-    return between(float(knob.low), float(knob.high), BUCKETS + 1)
+    spaced = np.geomspace if knob.log else np.linspace
+    return spaced(float(knob.low), float(knob.high), BUCKETS + 1)
 
 
-def _at(choices: Sequence[float | int], value: float | int | str) -> float:
-    """A value's place on the axis: itself, of unordered ones the number in their order."""
+def _place(choices: Sequence[float | int], value: float | int | str) -> float:
+    """Return a value's place on the axis: the value itself, or a choice's number in their order."""
     return float(choices.index(value)) if choices else float(value)
 
 
-def slices(findings: Findings) -> Picture:
-    """One panel a knob: the best final loss in each fifth of its range."""
-    key, title = "slices", "How low each knob lets the loss go"
-    data = slice_data(findings)
-    known = [final for final in data[0].finals if not final.diverged]
-    if not known:
-        return nothing(key, title, "Nothing to draw yet: no trial of the search has a final loss.")
-    widest, seeds = max(data, key=lambda one: one.gap), len(findings.results.baseline_runs)
+def slices_picture(findings: Findings) -> Picture:
+    """Draw one panel per knob: the best final loss in each fifth of its range."""
+    key, title = "slices", "Lowest loss over each knob's range"
+    slices, results = slice_data(findings), findings.results
+    if all(final.diverged for final in slices[0].finals):
+        return no_picture(key, title, "Nothing to draw yet: no trial of the search has a final loss.")
+    widest = max(slices, key=lambda data: data.gap)
     return Picture(
         key=key,
         title=title,
         summary=f"Over its range, {axis_name(widest.knob)} changes the best loss the most: its worst part lets it fall "
-        f"to {widest.gap:.3f} nats above the best part's ({_counted(data[0])}).",
-        reading="Blue bars: the lowest loss of the trials in a fifth of the knob's range (of unordered values: with "
-        "each), whatever the other knobs were; under them how many trials that were, for many find a lower loss than "
-        "few. Open marks were stopped early and stand where they were predicted to end; crosses diverged, triangles "
-        "did not fit or failed, and losses far above the rest stand at the top edge too. Star: the best. Dashed, on "
-        f"grey: the baseline's mean and the range of its {count(seeds, 'seed')}; dotted: its value of the knob.",
-        figures=tuple(_panel(one, findings) for one in data),
+        f"to {widest.gap:.3f} nats above the best part's ({_trial_counts(slices[0])}).",
+        reading="Blue bars: the lowest loss of the trials in a fifth of the knob's range (or with each unordered "
+        "value), whatever the other knobs were. The numbers under them count those trials; many trials find a lower "
+        "loss than few. Open marks were stopped early and stand at their predicted loss. Crosses diverged, triangles "
+        "did not fit or failed; losses far above the rest are drawn at the top edge too. Star: the best. Dashed, on "
+        f"grey: the baseline's mean and the range of its {count(len(results.baseline_runs), 'seed')}. Dotted: the "
+        "baseline's value of the knob.",
+        figures=tuple(_panel(data, results, findings.screening.baseline) for data in slices),
     )
 
 
-def _counted(one: Slice) -> str:
-    """How many trials there are of each kind."""
-    imputed, diverged = (sum(getattr(final, kind) for final in one.finals) for kind in ("imputed", "diverged"))
-    parts = [count(len(one.finals) - imputed - diverged, "complete trial")]
-    parts += [f"{n} {what}" for n, what in ((imputed, "stopped early"), (diverged, "diverged")) if n]
-    return joined([*parts, *([f"{len(one.without)} without a loss"] if one.without else [])])
+def _trial_counts(data: Slice) -> str:
+    """Return how many trials of each kind there are."""
+    imputed = sum(final.imputed for final in data.finals)
+    diverged = sum(final.diverged for final in data.finals)
+    parts = [count(len(data.finals) - imputed - diverged, "complete trial")]
+    kinds = ((imputed, "stopped early"), (diverged, "diverged"), (len(data.without), "without a loss"))
+    return joined([*parts, *(f"{number} {kind}" for number, kind in kinds if number)])
 
 
-def _panel(one: Slice, findings: Findings) -> go.Figure:
-    results, noise = findings.results, findings.screening.baseline
-    seen = [final for final in one.finals if not final.diverged]
+def _panel(data: Slice, results: Results, noise: Noise | None) -> go.Figure:
     seeds = [run.val_loss for run in results.baseline_runs if run.val_loss is not None]
-    low, top = fenced([*(final.loss for final in seen), *seeds])
-    made = figure(axis_name(one.knob), "final loss (nats)", height=310, showlegend=False)
+    finite = [final for final in data.finals if not final.diverged]
+    low, top = fenced_range([*(final.loss for final in finite), *seeds])
+    figure = new_figure(axis_name(data.knob), "final loss (nats)", height=310, showlegend=False)
     if noise is not None:
-        made.add_hrect(y0=min(seeds), y1=max(seeds), fillcolor=BAND, line_width=0, layer="below")
-        made.add_hline(y=noise.mean, line={"color": BLACK, "width": 1, "dash": "dash"})
-    made.add_vline(x=_at(one.choices, one.baseline), line={"color": GREY, "width": 1, "dash": "dot"})
-    complete, imputed = ([final for final in seen if final.imputed is word] for word in (False, True))
-    bests = [(bucket, best) for bucket in one.buckets if (best := bucket.best) is not None]
-    bars = go.Scatter(
-        x=[x for bucket, _ in bests for x in (bucket.low, bucket.high, None)],
-        y=[y for _, best in bests for y in (min(best.loss, top), min(best.loss, top), None)],
-        mode="lines",
-        line={"color": BLUE, "width": 3},
-        hoverinfo="skip",
-    )
-    numbers = go.Scatter(
-        x=[_middle(bucket, log=one.log) for bucket in one.buckets],
-        y=[low - 0.07 * (top - low)] * len(one.buckets),
-        mode="text",
-        text=[str(len(bucket.finals)) for bucket in one.buckets],
-        textfont={"size": 11, "color": INK},
-        hoverinfo="skip",
-    )
+        figure.add_hrect(y0=min(seeds), y1=max(seeds), fillcolor=BAND, line_width=0, layer="below")
+        figure.add_hline(y=noise.mean, line={"color": BLACK, "width": 1, "dash": "dash"})
+    baseline = _place(data.choices, data.baseline)
+    figure.add_vline(x=baseline, line={"color": GREY, "width": 1, "dash": "dot"})
 
-    def ended(finals: Iterable[Final]) -> list[tuple[float, float, str]]:
-        return [(one.at(final.run), min(final.loss, top), said(final)) for final in finals]
+    def places(finals: Iterable[Final]) -> list[tuple[float, float, str]]:
+        return [(data.at(final.run), min(final.loss, top), final_hover(final)) for final in finals]
 
+    complete = [final for final in finite if not final.imputed]
+    imputed = [final for final in finite if final.imputed]
+    diverged = [final for final in data.finals if final.diverged]
+    bests = [best for bucket in data.buckets if (best := bucket.best) is not None]
     opened, star = {"symbol": "circle-open"}, {"symbol": SYMBOLS["best"], "color": VERMILION, "size": 14}
     cross = {"symbol": "x-thin", "line": {"width": 1.5, "color": GREY}}
-    winner = results.best
-    made.add_traces(
+    figure.add_traces(
         [
-            _marks(ended(complete), opacity=0.5),
-            _marks(ended(imputed), **opened),
-            _marks(ended(final for final in one.finals if final.diverged), **cross),
-            _marks([(one.at(run), top, hover(run)) for run in one.without], symbol="triangle-down-open"),
-            bars,
-            _marks(ended(best for _, best in bests if not best.imputed), color=BLUE),
-            _marks(ended(best for _, best in bests if best.imputed), color=BLUE, **opened),
-            _marks(ended(final for final in complete if final.run is winner), **star),
-            numbers,
+            _marks(places(complete), opacity=0.5),
+            _marks(places(imputed), **opened),
+            _marks(places(diverged), **cross),
+            _marks([(data.at(run), top, hover(run)) for run in data.without], symbol="triangle-down-open"),
+            _best_bars(data.buckets, top=top),
+            _marks(places(best for best in bests if not best.imputed), color=BLUE),
+            _marks(places(best for best in bests if best.imputed), color=BLUE, **opened),
+            _marks(places(final for final in complete if final.run is results.best), **star),
+            _bucket_counts(data, y=low - 0.07 * (top - low)),
         ]
     )
-    made.update_yaxes(range=(low - 0.14 * (top - low), top))
-    return made.update_xaxes(**_axis(one))
+    figure.update_yaxes(range=(low - 0.14 * (top - low), top))
+    return figure.update_xaxes(**_knob_axis(data))
 
 
 def _marks(marks: Sequence[tuple[float, float, str]], **marker: Any) -> go.Scatter:
-    """Marks at (x, y) with their hover text."""
+    """Return marks at (x, y) with their hover text."""
     return go.Scatter(
         x=[x for x, _, _ in marks],
         y=[y for _, y, _ in marks],
@@ -229,34 +218,36 @@ def _marks(marks: Sequence[tuple[float, float, str]], **marker: Any) -> go.Scatt
     )
 
 
-def said(final: Final) -> str:
-    """A trial's hover text, with the loss predicted for one that was stopped early."""
-    predicted = f"<br>predicted final loss {final.loss:.4f}" if final.imputed else ""
-    return f"{hover(final.run)}{predicted}"
+def _best_bars(buckets: Sequence[Bucket], *, top: float) -> go.Scatter:
+    """Return a bar across each bucket at its best loss, at most `top`."""
+    bests = [(bucket, min(best.loss, top)) for bucket in buckets if (best := bucket.best) is not None]
+    return go.Scatter(
+        x=[x for bucket, _ in bests for x in (bucket.low, bucket.high, None)],
+        y=[y for _, loss in bests for y in (loss, loss, None)],
+        mode="lines",
+        line={"color": BLUE, "width": 3},
+        hoverinfo="skip",
+    )
 
 
-def fenced(losses: Sequence[float]) -> tuple[float, float]:
-    """A range from the lowest loss to Tukey's upper fence, or to the highest if below it."""
-    low, high = min(losses), max(losses)
-    return padded(low, min(high, tukey_fence(losses) or high))
+def _bucket_counts(data: Slice, *, y: float) -> go.Scatter:
+    """Return the number of trials under each bucket."""
+    return go.Scatter(
+        x=[
+            math.sqrt(bucket.low * bucket.high) if data.log else (bucket.low + bucket.high) / 2
+            for bucket in data.buckets
+        ],
+        y=[y] * len(data.buckets),
+        mode="text",
+        text=[str(len(bucket.finals)) for bucket in data.buckets],
+        textfont={"size": 11, "color": INK},
+        hoverinfo="skip",
+    )
 
 
-def _middle(bucket: Bucket, *, log: bool) -> float:
-    return math.sqrt(bucket.low * bucket.high) if log else (bucket.low + bucket.high) / 2
-
-
-def _axis(one: Slice) -> dict[str, Any]:
-    low, high = one.buckets[0].low, one.buckets[-1].high
-    if one.choices:
-        places, names = list(range(len(one.choices))), [short(value) for value in one.choices]
-        return {"range": (low, high), "tickvals": places, "ticktext": names}
-    return axis_of(low, high, log=one.log)
-
-
-def axis_of(low: float, high: float, *, log: bool) -> dict[str, Any]:
-    """Settings of an axis over a knob's whole range."""
-    if not log:
-        return {"range": padded(low, high)}
-    ends = math.log10(low), math.log10(high)
-    ticks = "D2" if ends[1] - ends[0] < 2 else 1
-    return {"type": "log", "range": padded(*ends), "dtick": ticks, "exponentformat": "power"}
+def _knob_axis(data: Slice) -> dict[str, Any]:
+    low, high = data.buckets[0].low, data.buckets[-1].high
+    if not data.choices:
+        return knob_axis(low, high, log=data.log)
+    places, names = list(range(len(data.choices))), [short(value) for value in data.choices]
+    return {"range": (low, high), "tickvals": places, "ticktext": names}

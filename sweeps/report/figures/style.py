@@ -1,12 +1,13 @@
-"""What all figures share: colours, layout, hover text, and the sentence that goes with each.
+"""Style of all figures: colours, layout, axes, hover text, and the `Picture` that a figure is shown in.
 
-Colours are Okabe and Ito's (2008), told apart with any colour vision, and only those with at least
-3:1 contrast on white; kinds also differ by symbol or dash, so nothing rests on colour alone.
+The colours are from Okabe and Ito (2008), which can be told apart with any colour vision. Only those with a contrast of
+at least 3:1 on white are used. Kinds also differ by symbol or dash, so nothing rests on colour alone.
 """
 
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,14 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from sweeps.analysis.finals import Final
 from sweeps.store.records import Run
 from sweeps.text import short
 
 BLACK, BLUE, GREEN, VERMILION, PURPLE, GREY = "#000000", "#0072B2", "#009E73", "#D55E00", "#AA4F86", "#8C8C8C"
 INK, GRID, BAND, INNER_BAND = "#24292f", "#e4e7eb", "rgba(0,0,0,0.07)", "rgba(0,0,0,0.10)"
+WIDE_MARGIN = {"l": 62, "r": 30, "t": 12, "b": 52}
+"""margin with room for a tick label of 100 % at the right end"""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 KIND_COLOURS = {
@@ -30,16 +34,17 @@ KIND_COLOURS = {
     "confirm": PURPLE,
     "sampler": GREY,
 }
+"""colour by kind: a run's origin, or best"""
 KIND_NAMES = {
     "best": "best",
     "baseline": "baseline",
     "candidate": "advice",
     "star": "one knob changed",
-    "combined": "those combined",
+    "combined": "knobs combined",
     "sampler": "search",
     "confirm": "confirm phase",
 }
-"""origin of a run (or best) → its name in a legend, in the order of drawing from the front"""
+"""name in a legend by kind; the first kind is drawn in front"""
 SYMBOLS = {
     "sampler": "circle",
     "baseline": "square",
@@ -53,26 +58,26 @@ _RATIOS = {"min_lr": "min_lr ÷ learning_rate", "warmup_iters": "warmup_iters ÷
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure, or several panels of one, and what it says."""
+    """A figure, or several panels of one, with its conclusion in words."""
 
     key: str
     """for element and dashboard ids: letters and hyphens"""
     title: str
     summary: str
-    """the conclusion in a sentence; where there's nothing to draw: why"""
+    """the conclusion in a sentence; without figures: the reason"""
     reading: str
-    """how to read it"""
+    """how to read the figures"""
     figures: tuple[go.Figure, ...]
     """empty: nothing to draw"""
 
 
-def nothing(key: str, title: str, why: str) -> Picture:
-    """A picture that can't be drawn yet, with the reason."""
+def no_picture(key: str, title: str, why: str) -> Picture:
+    """Return a picture without figures, with the reason."""
     return Picture(key=key, title=title, summary=why, reading="", figures=())
 
 
-def figure(x_title: str, y_title: str, *, height: int = 420, **layout: Any) -> go.Figure:
-    """An empty figure in the house's style; `layout` goes on top."""
+def new_figure(x_title: str, y_title: str, *, height: int = 420, **layout: Any) -> go.Figure:
+    """Return an empty figure in the report's style; `layout` overrides it."""
     axis: dict[str, Any] = {
         "gridcolor": GRID,
         "linecolor": GREY,
@@ -81,7 +86,7 @@ def figure(x_title: str, y_title: str, *, height: int = 420, **layout: Any) -> g
         "tickcolor": GREY,
         "automargin": True,
     }
-    # in one go: each update of a layout takes plotly 15 ms
+    # one dict, because each update of a layout takes plotly 15 ms
     style = {
         "template": "none",
         "height": height,
@@ -99,12 +104,14 @@ def figure(x_title: str, y_title: str, *, height: int = 420, **layout: Any) -> g
 
 
 def rows_figure(x_title: str, labels: Sequence[str], **layout: Any) -> go.Figure:
-    """A figure of one row a label, first on top; row i is at y = i.
+    """Return an empty figure with one row per label, the first on top; row i is at y = i.
 
-    Labels stand above their rows, inside the picture: beside it they'd take half of a narrow screen.
+    Labels stand above their rows, inside the figure. Beside the rows they would take half of a narrow screen.
     """
-    made = figure(x_title, "", height=100 + 42 * len(labels), margin={"l": 12, "r": 18, "t": 12, "b": 52}, **layout)
-    made.update_yaxes(showgrid=False, showline=False, showticklabels=False, ticks="", range=[len(labels) - 0.6, -0.8])
+    figure = new_figure(
+        x_title, "", height=100 + 42 * len(labels), margin={"l": 12, "r": 18, "t": 12, "b": 52}, **layout
+    )
+    figure.update_yaxes(showgrid=False, showline=False, showticklabels=False, ticks="", range=[len(labels) - 0.6, -0.8])
     line = {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "line": {"color": GRID, "width": 1}, "layer": "below"}
     note: dict[str, Any] = {
         "x": 0.006,
@@ -115,49 +122,70 @@ def rows_figure(x_title: str, labels: Sequence[str], **layout: Any) -> go.Figure
         "showarrow": False,
     }
     note |= {"font": {"size": 12}, "bgcolor": "rgba(255,255,255,0.8)", "borderpad": 1}
-    made.update_layout(
+    figure.update_layout(
         shapes=[{**line, "y0": row, "y1": row} for row in range(len(labels))],
-        annotations=[{**note, "y": row, "text": plain(label)} for row, label in enumerate(labels)],
+        annotations=[{**note, "y": row, "text": literal(label)} for row, label in enumerate(labels)],
     )
-    return made
+    return figure
 
 
 def axis_name(knob: str) -> str:
-    """A knob as the title of its axis: swept ratios are named as such."""
+    """Return the title of a knob's axis; a knob swept as a ratio is named as that ratio."""
     return _RATIOS.get(knob, knob)
 
 
-def plain(text: str) -> str:
-    """Text that plotly shows as it is: its own markup (<b>, <a>) and placeholders (%{x}) switched off."""
+def literal(text: str) -> str:
+    """Return text that plotly shows unchanged: its markup (<b>, <a>) and placeholders (%{x}) are escaped."""
     return html.escape(text, quote=False).replace("{", "&#123;")
 
 
 def wrapped(text: str, *, width: int = 24) -> str:
-    """Plain text broken at spaces into lines of about `width` characters, as plotly wants them."""
+    """Return `literal` text, broken at spaces into lines of about `width` characters that plotly understands."""
     lines = [""]
     for word in text.split():
         if lines[-1] and len(lines[-1]) + 1 + len(word) > width:
             lines.append(word)
         else:
             lines[-1] = f"{lines[-1]} {word}".strip()
-    return "<br>".join(plain(line) for line in lines)
+    return "<br>".join(literal(line) for line in lines)
 
 
 def hover(run: Run) -> str:
-    """A run as the head of its hover text: what it is, how it ended, the trial's parameters."""
+    """Return the head of a run's hover text: its label, its outcome and the trial's parameters."""
     loss = "" if run.val_loss is None else f", final loss {run.val_loss:.4f}"
-    params = [f"{plain(name)} {plain(short(value))}" for name, value in run.params.items()]
+    params = [f"{literal(name)} {literal(short(value))}" for name, value in run.params.items()]
     head = [f"<b>{wrapped(run.label, width=44)}</b>", f"trial {run.trial}, seed {run.seed}: {run.outcome}{loss}"]
     return "<br>".join([*head, *params])
 
 
+def final_hover(final: Final) -> str:
+    """Return a trial's hover text, with the predicted loss if the trial was stopped early."""
+    predicted = f"<br>predicted final loss {final.loss:.4f}" if final.imputed else ""
+    return f"{hover(final.run)}{predicted}"
+
+
 def tukey_fence(values: Sequence[float]) -> float:
-    """Tukey's upper fence (1977): the third quartile plus 1.5 times the distance between the quartiles."""
+    """Return Tukey's upper fence (1977): the third quartile plus 1.5 times the distance between the quartiles."""
     first, third = np.quantile(values, [0.25, 0.75])
     return float(third + 1.5 * (third - first))
 
 
-def padded(low: float, high: float, *, share: float = 0.05) -> tuple[float, float]:
-    """A range with a little room on both sides; never empty."""
+def padded_range(low: float, high: float, *, share: float = 0.05) -> tuple[float, float]:
+    """Return the range with `share` of its width added on both sides; never empty."""
     room = (high - low) * share or abs(high) * share or 1.0
     return low - room, high + room
+
+
+def fenced_range(losses: Sequence[float]) -> tuple[float, float]:
+    """Return a padded range from the lowest loss to the highest, or to Tukey's upper fence if that is lower."""
+    low, high = min(losses), max(losses)
+    return padded_range(low, min(high, tukey_fence(losses) or high))
+
+
+def knob_axis(low: float, high: float, *, log: bool) -> dict[str, Any]:
+    """Return plotly's settings of an axis over a knob's whole range."""
+    if not log:
+        return {"range": padded_range(low, high)}
+    log_low, log_high = math.log10(low), math.log10(high)
+    ticks = "D2" if log_high - log_low < 2 else 1
+    return {"type": "log", "range": padded_range(log_low, log_high), "dtick": ticks, "exponentformat": "power"}

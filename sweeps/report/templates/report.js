@@ -5,16 +5,16 @@ for (const source of document.querySelectorAll("script[data-plot]")) {
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
   const plot = document.getElementById(source.dataset.plot);
   Plotly.newPlot(plot, data, layout, config);
-  plot.on("plotly_afterplot", () => untabbed(plot));
-  untabbed(plot);
+  plot.on("plotly_afterplot", () => skipTools(plot));
+  skipTools(plot);
 }
 
-// a figure is an image with its words beside it: its dozen tools, which only a pointer can use, are no stops of Tab
-function untabbed(plot) {
+// only a pointer can use a figure's dozen tools, so Tab skips them; the figure's conclusion stands in words beside it
+function skipTools(plot) {
   for (const tool of plot.querySelectorAll(".modebar-btn")) tool.tabIndex = -1;
 }
 
-// a figure keeps its width on paper, and the browser would shrink all text until the widest fits
+// figures keep their width on paper, and the browser would shrink all text until the widest figure fits
 const PAPER = 680, GAP = 12;
 window.addEventListener("beforeprint", () => {
   for (const plot of document.querySelectorAll(".plot")) {
@@ -32,7 +32,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     button.addEventListener("click", () => {
       const header = button.closest("th");
       const order = header.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
-      for (const other of table.querySelectorAll("th")) other.removeAttribute("aria-sort");
+      for (const cell of table.querySelectorAll("th")) cell.removeAttribute("aria-sort");
       header.setAttribute("aria-sort", order);
       const rows = [...body.rows].sort((a, b) => compare(a.cells[column], b.cells[column], order === "ascending" ? 1 : -1));
       body.append(...rows);
@@ -41,7 +41,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// numbers by their full value, text by the alphabet; what has no value goes last either way
+// numbers by their full value, text alphabetically; cells without a value come last in both orders
 function compare(a, b, direction) {
   const [x, y] = [a.dataset.value, b.dataset.value];
   if (x === "" || y === "") return (x === "") - (y === "");

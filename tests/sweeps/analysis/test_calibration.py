@@ -22,7 +22,7 @@ from sweeps.pruning import pruner
 from sweeps.pruning.forecast import Curve, forecast
 from sweeps.pruning.gaussian_process import Prediction
 from sweeps.pruning.rule import Rule
-from sweeps.report.figures import pruning
+from sweeps.report.figures.calibration import calibration_picture
 from sweeps.store.records import Run
 from sweeps.study import space
 from tests.helpers import synthetic
@@ -194,7 +194,7 @@ def test_levels_are_those_of_the_rules_own_forecast() -> None:
 
 def test_the_picture_says_what_the_bound_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "forecast", Oracle(0.1))
-    picture = pruning.predictions(calibration(synthetic.results([flat(index, 4.1) for index in range(8)]), RULE))
+    picture = calibration_picture(calibration(synthetic.results([flat(index, 4.1) for index in range(8)]), RULE))
     assert picture.summary == (
         "100 % of final losses ended above the lower bound that promises 98 % (95 % interval by 8 trials: 63 % to "
         "100 %). Half of the predictions missed by less than 0.100 nats at early looks, 0.100 nats at middle looks "
@@ -209,8 +209,8 @@ def test_the_picture_says_what_the_bound_keeps(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_too_few_trials_are_said_to_be() -> None:
-    picture = pruning.predictions(calibration(synthetic.results([synthetic.run(index) for index in range(5)]), RULE))
-    assert picture.summary == "Not enough evidence: it takes 6 complete trials to predict any, and there are 5."
+    picture = calibration_picture(calibration(synthetic.results([synthetic.run(index) for index in range(5)]), RULE))
+    assert picture.summary == "Not enough evidence: any prediction needs 6 complete trials, and there are 5."
     assert not picture.figures
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from sweeps.analysis.findings import Findings
 from sweeps.analysis.importance import Importance, Importances, Share
-from sweeps.report.figures.importance import importance, missing
+from sweeps.report.figures.importance import importance_picture, why_missing
 from sweeps.report.figures.style import BLUE, GREY
 from sweeps.store.records import Results, Run
 from tests.helpers import synthetic
@@ -114,13 +114,13 @@ def test_each_method_asks_for_its_number_of_trials(
     found = _found(runs)
     assert [method.method for method in found.methods] == methods
     assert _found(runs) == found
-    assert missing(found) == reason
+    assert why_missing(found) == reason
 
 
 def test_losses_that_are_all_alike_explain_nothing() -> None:
     found = _found(_trials(30, lambda _: 3.5))
     assert not found.methods
-    assert missing(found) == "all 30 trials ended alike"
+    assert why_missing(found) == "all 30 trials ended alike"
 
 
 def test_hardly_any_difference_is_no_error() -> None:
@@ -150,7 +150,7 @@ def _drawn(monkeypatch: pytest.MonkeyPatch, shares: Mapping[str, tuple[float, fl
     found = Importances(methods=(made,), complete=30, imputed=4, diverged=1, left_out=2)
     findings = Findings(synthetic.results([]))
     vars(findings)["importances"] = found
-    return importance(findings)
+    return importance_picture(findings)
 
 
 def test_points_are_filled_open_or_grey_by_where_their_interval_lies(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +187,7 @@ def test_summary_claims_no_more_than_there_is(
 
 def test_without_enough_trials_there_is_a_reason() -> None:
     results: Results = synthetic.results([])
-    picture = importance(Findings(results))
+    picture = importance_picture(Findings(results))
     assert not picture.figures
     assert picture.summary.startswith(
         "Not shown: at least 20 complete trials of the search are needed, and there are 0."

@@ -5,66 +5,22 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from html.parser import HTMLParser
 
 import pytest
 
 from sweeps.analysis.findings import Findings
-from sweeps.report import publish
-from sweeps.report.page import render
-from sweeps.report.publish import page_of
+from sweeps.report.publish import all_pictures, page_of
 from sweeps.store.records import Run
 from sweeps.verdict.verdict import verdict
 from tests.helpers import attributions, synthetic
+from tests.helpers.report_page import Page, confirmed_html, searched_html
 
 EVIL = "<script>alert('x')</script> \"&amp; </title><img src=http://x.test/y onerror=alert(1)>"
 
 
-class Page(HTMLParser):
-    """Elements with their attributes, and the text of each script, in the page's order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[str] = []
-        self.texts: list[str] = []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_data(self, data: str) -> None:
-        if self.elements and self.elements[-1][0] == "script" and self.cdata_elem == "script":
-            self.scripts[-1] += data
-        else:
-            self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        """What is to be read, with spaces as one types them."""
-        return " ".join("".join(self.texts).replace("\u00a0", " ").split())
-
-    def named(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-
-@pytest.fixture(scope="module")
-def full() -> str:
-    return page_of(Findings(synthetic.full()))
-
-
-@pytest.fixture(scope="module")
-def swept() -> str:
-    """Of a study whose verdict is confirmed."""
-    return page_of(Findings(attributions.swept()))
-
-
 @pytest.fixture(scope="module", params=["full", "swept"])
 def either(request: pytest.FixtureRequest) -> str:
-    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+    return searched_html() if request.param == "full" else confirmed_html()
 
 
 def test_nothing_is_loaded_from_anywhere(either: str) -> None:
@@ -108,15 +64,16 @@ def test_structure(either: str) -> None:
     assert (skip["href"] or "").removeprefix("#") in ids
 
 
-def test_every_figure_is_json_with_a_place_and_a_description(full: str) -> None:
-    page = Page(full)
-    drawn = {a["id"]: a for a in page.named("div") if a.get("class") == "plot"}
+def test_every_figure_is_json_with_a_place_and_a_description() -> None:
+    page = Page(searched_html())
+    plots = {a["id"]: a for a in page.named("div") if a.get("class") == "plot"}
     scripts = [a for a in page.named("script") if a.get("type") == "application/json"]
-    assert len(drawn) == len(scripts) == sum(len(each.figures) for each in publish.pictures(Findings(synthetic.full())))
+    pictures = all_pictures(Findings(synthetic.full()))
+    assert len(plots) == len(scripts) == sum(len(picture.figures) for picture in pictures)
     for attributes, text in zip(page.named("script"), page.scripts, strict=True):
         if attributes.get("type") == "application/json":
-            assert drawn[attributes["data-plot"]]["aria-label"]
-            assert drawn[attributes["data-plot"]]["role"] == "img"
+            assert plots[attributes["data-plot"]]["aria-label"]
+            assert plots[attributes["data-plot"]]["role"] == "img"
             assert set(json.loads(text)) == {"data", "layout"}
 
 
@@ -127,11 +84,11 @@ def test_every_sentence_of_the_verdict_is_there_to_read(either: str, request: py
         assert " ".join(line.replace("`", "").split()) in text
 
 
-def test_the_verdict_comes_first_then_what_to_train_next(swept: str) -> None:
-    text = Page(swept).text
+def test_the_verdict_comes_first_then_what_to_train_next() -> None:
+    text = Page(confirmed_html()).text
     order = ["Learning rate and width each break the plateau alone", "sweep export plateau --iters 600 -o"]
-    order += ["As nanoGPT settings", "Evidence", "What each knob does", "Every run", "Commands to repeat it"]
-    places = [text.index(each, text.index("Verdict Learning")) for each in order]
+    order += ["As nanoGPT settings", "Evidence", "Effect of each knob", "Every run", "Commands to repeat the study"]
+    places = [text.index(heading, text.index("Verdict Learning")) for heading in order]
     assert places == sorted(places)
     assert text.count("writes it as a nanoGPT config") == 1
 
@@ -148,93 +105,37 @@ def test_tables_are_named(either: str) -> None:
     assert len(buttons) == 11 + knobs
 
 
-def test_each_changed_setting_has_its_verdict(swept: str) -> None:
-    cells = [cell.get("data-value") for cell in Page(swept).named("td")]
+def test_each_changed_setting_has_its_verdict() -> None:
+    cells = [cell.get("data-value") for cell in Page(confirmed_html()).named("td")]
     assert any((cell or "").startswith("breaks the plateau alone; alone +0.086 nats (95") for cell in cells)
     assert any((cell or "").startswith("no effect shown; alone ") for cell in cells)
     assert cells.count("follows from the knobs") == 2  # n_head with the width, min_lr with the rate
 
 
-def test_a_best_config_is_not_offered_as_one_before_it_is_shown_to_be(full: str, swept: str) -> None:
-    said = "not shown to be better than the baseline; what differs"
-    once = Page(page_of(Findings(attributions.swept(seeds=1)))).text
-    assert "Not enough evidence" in once
-    assert said in once
-    assert said in Page(full).text
-    assert said not in Page(swept).text
+def test_a_best_config_is_not_offered_as_one_before_it_is_shown_to_be() -> None:
+    caveat = "not shown to be better than the baseline; changes from the baseline"
+    one_seed = Page(page_of(Findings(attributions.swept(seeds=1)))).text
+    assert "Not enough evidence" in one_seed
+    assert caveat in one_seed
+    assert caveat in Page(searched_html()).text
+    assert caveat not in Page(confirmed_html()).text
 
 
-def test_what_it_ends_with_is_of_fresh_seeds(swept: str) -> None:
+def test_what_it_ends_with_is_of_fresh_seeds() -> None:
     results = attributions.swept()
     fresh = [run for run in results.runs if run.label.startswith("best (trial 15), seed")]
     assert len(fresh) == 5
     best = sum(run.val_loss or 0.0 for run in fresh) / 5
-    # the width changes, so seeds are unpaired, and the baseline counts with all it has
+    # the width changes, so seeds are unpaired and all seeds of the baseline count
     seeds = [run for run in results.runs if run.config == results.runs[0].config.replace(seed=run.seed)]
     assert len(seeds) == 6
     baseline = sum(run.val_loss or 0.0 for run in seeds) / 6
-    assert f"final loss{baseline:.4f}{best:.4f}" in Page(swept).text
-
-
-def test_confirm_runs_are_in_the_table_with_their_phase(swept: str) -> None:
-    values = [cell.get("data-value") for cell in Page(swept).named("td")]
-    runs = attributions.swept().runs
-    # once in the column of phases, once in that of who asked
-    assert values.count("confirm") == 2 * sum(run.phase == "confirm" for run in runs) > 100
-    assert values.count("baseline") == 2 * 3
-    assert values.count("search") == sum(run.phase == "search" for run in runs) > 10
-
-
-@pytest.mark.parametrize(
-    ("command", "shown"),
-    [
-        ("/home/me/.venv/bin/sweep run studies/plateau.yaml --profile cpu", "sweep run studies/plateau.yaml --profile"),
-        ("/usr/lib/sweeps/__main__.py run a.yaml", "/usr/lib/sweeps/__main__.py run a.yaml sweep report plateau"),
-        ("", "Commands to repeat it sweep report plateau sweep verdict plateau sweep export plateau"),
-    ],
-)
-def test_commands_to_repeat_it(command: str, shown: str) -> None:
-    text = Page(page_of(Findings(synthetic.results([], provenance={"command": command})))).text
-    assert shown in text[text.index("Commands to repeat it") :]
-
-
-def test_what_it_took_stands_beside_what_was_estimated() -> None:
-    runs = [synthetic.run(0, "baseline", seconds=90.0), synthetic.run(1, "baseline", seconds=96.0, seed=1338)]
-    plain = Page(render(Findings(synthetic.results(runs)), [])).text
-    assert "time70 min, 93 s a run of the baseline" in plain
-    estimate = {"estimated at the start": "2 h 05 min, 80 s a run of the baseline"}
-    text = Page(render(Findings(synthetic.results(runs, provenance=estimate)), [])).text
-    said = "estimated at the start: 2 h 05 min, 80 s a run of the baseline; took: 70 min, 93 s a run of the baseline"
-    assert text.count("80 s a run") == 1
-    assert said in text
-
-
-def test_seeds_are_told_by_phase(swept: str) -> None:
-    text = Page(swept).text
-    assert "baseline 1337, 1338, 1339; search 1337; confirm 1338, 1339, 1340, 1341, 1342" in text
-
-
-def test_every_run_is_in_the_table_with_its_full_loss(full: str) -> None:
-    results = synthetic.full()
-    page = Page(full)
-    values = {cell.get("data-value") for cell in page.named("td")}
-    for run in results.runs:
-        assert run.label in values
-        assert run.val_loss is None or str(run.val_loss) in values
-
-
-def test_the_table_says_why_trials_were_stopped_and_which_went_on(full: str) -> None:
-    values = {cell.get("data-value") or "" for cell in Page(full).named("td")}
-    noted = [run for run in synthetic.full().runs if run.pruning is not None]
-    assert {run.reason for run in noted if run.outcome == "pruned"} < values
-    sentinels = [run.pruning.why for run in noted if run.pruning and run.pruning.sentinel]
-    assert sentinels
-    assert {f"sentinel, went on; {why}" for why in sentinels} < values
+    assert f"final loss{baseline:.4f}{best:.4f}" in Page(confirmed_html()).text
 
 
 def test_whatever_the_study_says_is_only_text() -> None:
     results = synthetic.full(trials=5)
-    assert any(run.outcome == "diverged" for run in results.runs)  # its reason is in the verdict too
+    assert any(run.outcome == "diverged" for run in results.runs)  # the verdict quotes its reason
     runs = [dataclasses.replace(run, label=f"{run.label} {EVIL}", reason=EVIL, device=EVIL) for run in results.runs]
     data = dataclasses.replace(results.data, path=EVIL, fingerprint=EVIL)
     evil = dataclasses.replace(results, runs=tuple(runs), data=data, provenance={EVIL: EVIL})
@@ -243,7 +144,7 @@ def test_whatever_the_study_says_is_only_text() -> None:
     assert "img" not in {tag for tag, _ in page.elements}
     assert not any("onerror" in attributes for _, attributes in page.elements)
     assert not any(value for _, attributes in page.elements for value in attributes if value and "<" in value)
-    assert "".join(page.texts).count("<script>") > len(runs)  # it's there to read
+    assert "".join(page.texts).count("<script>") > len(runs)  # shown as text
 
 
 @pytest.mark.parametrize(
@@ -255,5 +156,5 @@ def test_tiny_results_have_a_report_too(runs: list[Run]) -> None:
     assert len(page.named("tr")) >= len(runs)
 
 
-def test_the_same_results_give_the_same_page(full: str) -> None:
-    assert page_of(Findings(synthetic.full())) == full
+def test_the_same_results_give_the_same_page() -> None:
+    assert page_of(Findings(synthetic.full())) == searched_html()

@@ -1,10 +1,9 @@
-"""Isolation plots and parallel coordinates: where trials go, which is the best there, and how they are drawn."""
+"""Isolation plots: which bucket holds each trial, which trial is the best there, and how both are drawn."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from typing import Any
 
 import pytest
@@ -12,15 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.analysis.findings import Findings
-from sweeps.report.figures.parallel import parallel, parallel_axes, parallel_trials
-from sweeps.report.figures.slices import Slice, slice_data, slices
+from sweeps.report.figures.slices import Slice, slice_data, slices_picture
 from sweeps.report.figures.style import BLUE, GREY, VERMILION
 from sweeps.store.records import Results, Run
 from sweeps.study.knobs import PARAM
 from tests.helpers import synthetic
 
 FULL = synthetic.full()
-DATA = {one.knob: one for one in slice_data(Findings(FULL))}
+DATA = {data.knob: data for data in slice_data(Findings(FULL))}
 CURVE = synthetic.points(synthetic.BASELINE, 3.5)
 
 
@@ -29,12 +27,12 @@ def results_of(knobs: dict[str, Any], runs: list[Run]) -> Results:
 
 
 def trial(number: int, loss: float | None, *, predicted: float | None = None, **params: float) -> Run:
-    """One complete trial, or one stopped with a prediction, with these parameters."""
-    given: dict[str, Any] = {"params": {**synthetic.params_of(synthetic.BASELINE), **params}, "val_loss": loss}
+    """Return a complete trial with these parameters, or a trial stopped with a prediction."""
+    changes: dict[str, Any] = {"params": {**synthetic.params_of(synthetic.BASELINE), **params}, "val_loss": loss}
     if predicted is not None:
-        noted = synthetic.pruning(CURVE[10], synthetic.BASELINE, predicted=predicted, best=3.0)
-        given |= {"outcome": "pruned", "pruning": noted, "points": CURVE[:11]}
-    return synthetic.run(number, **given)
+        pruning = synthetic.pruning(CURVE[10], synthetic.BASELINE, predicted=predicted, best=3.0)
+        changes |= {"outcome": "pruned", "pruning": pruning, "points": CURVE[:11]}
+    return synthetic.run(number, **changes)
 
 
 # --- buckets -------------------------------------------------------------------------------------------------------
@@ -51,17 +49,17 @@ def trial(number: int, loss: float | None, *, predicted: float | None = None, **
 def test_buckets_are_fifths_of_the_range_on_its_own_scale(knob: str, edges: list[float]) -> None:
     buckets = DATA[knob].buckets
     assert [buckets[0].low, *(bucket.high for bucket in buckets)] == pytest.approx(edges)
-    assert all(one.high == other.low for one, other in itertools.pairwise(buckets))
+    assert all(lower.high == upper.low for lower, upper in itertools.pairwise(buckets))
 
 
 @pytest.mark.parametrize("knob", synthetic.KNOBS)
 def test_every_trial_with_a_final_loss_is_in_the_bucket_that_holds_its_value(knob: str) -> None:
-    one = DATA[knob]
-    assert sorted(final.run.id for final in one.finals) == sorted(final.run.id for final in Findings(FULL).finals)
-    for bucket in one.buckets:
+    data = DATA[knob]
+    assert sorted(final.run.id for final in data.finals) == sorted(final.run.id for final in Findings(FULL).finals)
+    for bucket in data.buckets:
         for final in bucket.finals:
             assert bucket.low <= float(final.run.params[PARAM.get(knob, knob)]) <= bucket.high
-    assert {run.outcome for run in one.without} == {"infeasible"}
+    assert {run.outcome for run in data.without} == {"infeasible"}
 
 
 def test_slices_are_of_the_search_alone_by_optunas_parameter() -> None:
@@ -82,11 +80,11 @@ def test_a_buckets_best_may_be_one_that_was_stopped_but_none_that_diverged() -> 
         trial(2, 3.4, dropout=0.29),
         dataclasses.replace(trial(3, None, dropout=0.15), outcome="diverged"),
     ]
-    (one,) = slice_data(Findings(results_of({"dropout": synthetic.KNOBS["dropout"]}, runs)))
-    bests = [bucket.best for bucket in one.buckets]
+    (data,) = slice_data(Findings(results_of({"dropout": synthetic.KNOBS["dropout"]}, runs)))
+    bests = [bucket.best for bucket in data.buckets]
     assert [None if best is None else best.run.id for best in bests] == [1, None, None, None, 2]
-    assert [len(bucket.finals) for bucket in one.buckets] == [2, 0, 1, 0, 1]
-    assert one.gap == pytest.approx(0.1)
+    assert [len(bucket.finals) for bucket in data.buckets] == [2, 0, 1, 0, 1]
+    assert data.gap == pytest.approx(0.1)
 
 
 @settings(max_examples=30, deadline=None)
@@ -97,29 +95,29 @@ def test_a_buckets_best_may_be_one_that_was_stopped_but_none_that_diverged() -> 
 )
 def test_a_constant_and_the_order_change_no_bests(trials: list[tuple[float, int]], shift: int, random: Any) -> None:
     def bests(runs: list[Run]) -> list[float | None]:
-        (one,) = slice_data(Findings(results_of({"learning_rate": synthetic.KNOBS["learning_rate"]}, runs)))
-        assert one.gap >= 0
-        return [None if bucket.best is None else bucket.best.loss for bucket in one.buckets]
+        (data,) = slice_data(Findings(results_of({"learning_rate": synthetic.KNOBS["learning_rate"]}, runs)))
+        assert data.gap >= 0
+        return [None if bucket.best is None else bucket.best.loss for bucket in data.buckets]
 
     runs = [trial(i, loss / 16, learning_rate=rate) for i, (rate, loss) in enumerate(trials)]
-    was = bests(runs)
+    before = bests(runs)
     moved = [dataclasses.replace(run, val_loss=(run.val_loss or 0.0) + shift) for run in runs]
     random.shuffle(moved)
-    assert bests(moved) == [None if loss is None else loss + shift for loss in was]
-    assert min(loss for loss in was if loss is not None) == min(loss for _, loss in trials) / 16
+    assert bests(moved) == [None if loss is None else loss + shift for loss in before]
+    assert min(loss for loss in before if loss is not None) == min(loss for _, loss in trials) / 16
 
 
 def test_each_choice_is_a_bucket_in_the_studys_order() -> None:
     knobs = {"batch_size": {"choices": [16, 8, 32]}}
     runs = [trial(i, 3.5 + i / 10, batch_size=size) for i, size in enumerate((16, 32, 8, 32))]
     results = results_of(knobs, runs)
-    (one,) = slice_data(Findings(results))
-    assert one.choices == (16, 8, 32)
-    assert [[final.run.id for final in bucket.finals] for bucket in one.buckets] == [[0], [2], [1, 3]]
-    axis = slices(Findings(results)).figures[0].layout.xaxis
+    (data,) = slice_data(Findings(results))
+    assert data.choices == (16, 8, 32)
+    assert [[final.run.id for final in bucket.finals] for bucket in data.buckets] == [[0], [2], [1, 3]]
+    axis = slices_picture(Findings(results)).figures[0].layout.xaxis
     assert axis.ticktext == ("16", "8", "32")
     assert (
-        [one.at(run) for run in runs]
+        [data.at(run) for run in runs]
         == [0, 2, 1, 2]
         == [axis.tickvals[("16", "8", "32").index(str(size))] for size in (16, 32, 8, 32)]
     )
@@ -128,16 +126,16 @@ def test_each_choice_is_a_bucket_in_the_studys_order() -> None:
 # --- the picture ---------------------------------------------------------------------------------------------------
 
 
-def _traces(one: Slice, results: Results) -> dict[str, Any]:
-    """A panel's traces by colour and symbol, or by mode."""
-    index = list(results.study.knobs).index(one.knob)
-    data = slices(Findings(results)).figures[index].data
+def _traces(sliced: Slice, results: Results) -> dict[str, Any]:
+    """Return a panel's traces by colour and symbol, or by mode."""
+    index = list(results.study.knobs).index(sliced.knob)
+    data = slices_picture(Findings(results)).figures[index].data
     return {f"{t.marker.color} {t.marker.symbol or 'circle'}" if t.mode == "markers" else t.mode: t for t in data}
 
 
 def test_a_panel_shows_each_kind_of_trial_as_what_it_is() -> None:
-    one = DATA["dropout"]
-    traces = _traces(one, FULL)
+    data = DATA["dropout"]
+    traces = _traces(data, FULL)
     assert len(traces[f"{GREY} circle"].x) == 35
     assert len(traces[f"{GREY} circle-open"].x) == 8  # stopped early
     assert len(traces[f"{GREY} x-thin"].x) == 1  # diverged
@@ -148,59 +146,30 @@ def test_a_panel_shows_each_kind_of_trial_as_what_it_is() -> None:
     assert (star.x, star.y) == ((best.params["dropout"],), (best.val_loss,))
     opened = traces[f"{GREY} circle-open"]
     assert all("predicted final loss" in text for text in opened.text)
-    assert traces["text"].text == tuple(str(len(bucket.finals)) for bucket in one.buckets)
+    assert traces["text"].text == tuple(str(len(bucket.finals)) for bucket in data.buckets)
 
 
 def test_bars_span_their_bucket_at_its_best_loss() -> None:
-    one = DATA["dropout"]
-    traces = _traces(one, FULL)
-    for i, bucket in enumerate(one.buckets):
+    data = DATA["dropout"]
+    traces = _traces(data, FULL)
+    for i, bucket in enumerate(data.buckets):
         assert bucket.best is not None
         assert traces["lines"].x[3 * i : 3 * i + 2] == (bucket.low, bucket.high)
         assert traces["lines"].y[3 * i : 3 * i + 2] == (bucket.best.loss,) * 2
-    assert traces[f"{BLUE} circle"].y == tuple(bucket.best.loss for bucket in one.buckets if bucket.best)
+    assert traces[f"{BLUE} circle"].y == tuple(bucket.best.loss for bucket in data.buckets if bucket.best)
 
 
 def test_the_baselines_mean_and_the_range_of_its_seeds_are_drawn() -> None:
     losses = [run.val_loss or 0.0 for run in FULL.baseline_runs]
-    band, mean, value = slices(Findings(FULL)).figures[3].layout.shapes
+    band, mean, value = slices_picture(Findings(FULL)).figures[3].layout.shapes
     assert (band.y0, band.y1) == (min(losses), max(losses))
     assert mean.y0 == pytest.approx(sum(losses) / 3)
     assert value.x0 == 0.0
 
 
 def test_the_summary_names_the_knob_with_the_widest_gap() -> None:
-    picture = slices(Findings(FULL))
+    picture = slices_picture(Findings(FULL))
     gap = DATA["learning_rate"].gap
-    assert gap == max(one.gap for one in DATA.values())
+    assert gap == max(data.gap for data in DATA.values())
     assert f"learning_rate changes the best loss the most: its worst part lets it fall to {gap:.3f}" in picture.summary
     assert "35 complete trials, 8 stopped early, 1 diverged and 1 without a loss" in picture.summary
-
-
-# --- parallel coordinates ------------------------------------------------------------------------------------------
-
-
-def test_parallel_axes_go_from_each_knobs_lowest_to_its_highest() -> None:
-    runs = [
-        trial(i, loss, learning_rate=rate) for i, (rate, loss) in enumerate([(1e-4, 4.0), (1e-3, 3.0), (1e-2, 3.5)])
-    ]
-    results = synthetic.results(runs)
-    axes = parallel_axes(results, parallel_trials(Findings(results)))
-    assert axes[0].positions == pytest.approx((0, 0.5, 1))  # log
-    assert (axes[0].low, axes[0].high) == ("1e-4", "0.01")
-    assert axes[-1].name == "final loss"
-    assert axes[-1].positions == pytest.approx((1, 0, 0.5))
-    assert axes[1].positions == (0, 0, 0)
-
-
-def test_stopped_trials_are_dotted_lines_behind_the_others_to_their_predicted_loss() -> None:
-    picture = parallel(Findings(FULL))
-    traces = picture.figures[0].data
-    assert len(traces) == len(parallel_trials(Findings(FULL))) == 43
-    dotted = [trace.line.dash == "dot" for trace in traces]
-    assert dotted == [True] * 8 + [False] * 35
-    assert all("predicted final loss" in trace.text[0] for trace in traces[:8])
-    assert traces[-1].line.color == VERMILION
-    assert traces[-1].x[-1] == 0
-    assert picture.summary.startswith("35 complete trials and 8 that were stopped early;")
-    assert not any(math.isnan(x) for trace in traces for x in trace.x)

@@ -1,0 +1,104 @@
+"""Sections of the report about single runs: the table of every run, and how the study was made."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sweeps.report.markup import cell, escaped, head, number, row, table, terms
+from sweeps.store.records import ESTIMATE, Results, Run
+from sweeps.study import horizon
+from sweeps.text import duration, perplexity, short
+
+
+def runs_table(results: Results) -> str:
+    """Return a sortable table of all runs as HTML."""
+    if not results.runs:
+        return '<p class="empty">No run has started.</p>'
+    knobs = list(results.study.knobs)
+    columns = [("Run", "number"), ("Label", ""), ("Phase", ""), ("Origin", ""), ("Outcome", "")]
+    columns += [("Final loss", "number"), ("Perplexity", "number"), *((knob, "number") for knob in knobs)]
+    columns += [("Seed", "number"), ("Tokens", "number"), ("Seconds", "number"), ("Remark", "")]
+    status = '<p class="note" id="trials-status" role="status">Press a column’s name to sort by it.</p>'
+    rows = [_run_row(run, knobs) for run in results.runs]
+    caption = "Losses are on the large set of validation windows, nats per token"
+    attributes = 'class="sortable" data-status="trials-status"'
+    return f"{status}\n{table(caption, head(columns, sortable=True), rows, attributes=attributes)}"
+
+
+def _run_row(run: Run, knobs: Sequence[str]) -> str:
+    config = run.config.as_dict()
+    tokens = run.points[-1].tokens if run.points else 0
+    loss = run.val_loss
+    return row(
+        [
+            number(str(run.id), value=run.id),
+            cell(run.label, "words"),
+            cell(run.phase),
+            cell(run.origin),
+            cell(run.outcome),
+            number("–" if loss is None else f"{loss:.4f}", value=loss),
+            number("–" if loss is None else f"{perplexity(loss):.4g}", value=loss),
+            *(number(short(config[knob]), value=config[knob]) for knob in knobs),
+            number(str(run.seed), value=run.seed),
+            number(f"{tokens:,}", value=tokens),
+            number(f"{run.seconds:.0f}", value=run.seconds),
+            cell(_remark(run), "words"),
+        ]
+    )
+
+
+def _remark(run: Run) -> str:
+    """Return why the run ended, or why a sentinel would have been stopped."""
+    if run.pruning is None or not run.pruning.sentinel:
+        return run.reason
+    parts = [f"sentinel, went on; {run.pruning.why}", run.reason]
+    return "; ".join(part for part in parts if part)
+
+
+def provenance(results: Results) -> str:
+    """Return data, seeds, machine, time and commands of the study as HTML."""
+    data, reference = results.data, results.reference
+    facts = {
+        "data": data.path,
+        "data fingerprint": data.fingerprint,
+        "tokens": f"{data.train_tokens:,} to train on, {data.val_tokens:,} to validate on",
+        "vocabulary": f"{data.vocab_size:,} tokens",
+        "search seed": str(results.study.seed),
+        "seeds used": "; ".join(_seeds_by_phase(results)) or "–",
+        "trained on": ", ".join(sorted({run.device for run in results.runs})) or "–",
+        "time": _time(results),
+    }
+    if reference is not None:
+        tokens = reference.max_iters * reference.tokens_per_iter
+        epochs = f"{data.epochs(reference):.2g} epochs of the training data"
+        facts["a trial"] = f"{reference.max_iters:,} iterations, {tokens:,} tokens, {epochs}"
+    if results.study.fit is not None:
+        facts["horizon"] = "; ".join(horizon.fit_in_words(results.study))
+    facts |= {name: value for name, value in results.provenance.items() if name != ESTIMATE}
+    commands = "\n".join(escaped(command) for command in _commands(results))
+    return f"{terms(facts.items())}\n<h3>Commands to repeat the study</h3>\n<pre>{commands}</pre>"
+
+
+def _time(results: Results) -> str:
+    """Return the time of the sweep and of one baseline run, beside the estimate made at the start."""
+    seconds = [run.seconds for run in results.baseline_runs]
+    per_run = f", {duration(statistics.fmean(seconds))} per run of the baseline" if seconds else ""
+    time, estimate = f"{duration(results.seconds)}{per_run}", results.provenance.get(ESTIMATE)
+    return time if estimate is None else f"estimated at the start: {estimate}; took: {time}"
+
+
+def _seeds_by_phase(results: Results) -> Iterator[str]:
+    for phase in dict.fromkeys(run.phase for run in results.runs):
+        seeds = sorted({run.seed for run in results.runs if run.phase == phase})
+        yield f"{phase} {', '.join(map(str, seeds))}"
+
+
+def _commands(results: Results) -> Iterator[str]:
+    """Yield the command that ran the study and those that read it; the program is named without its folder."""
+    command = results.provenance.get("command", "")
+    program, _, arguments = command.partition(" ")
+    if command:
+        yield f"sweep {arguments}" if Path(program).name == "sweep" else command
+    yield from (f"sweep {reader} {results.study.name}" for reader in ("report", "verdict", "export"))

@@ -1,0 +1,101 @@
+"""Pictures of a study: which are drawn, and the words of each, with few runs as with many."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from sweeps.analysis.findings import Findings
+from sweeps.report.figures.ablation_path import path_picture
+from sweeps.report.figures.forest import forest_picture
+from sweeps.report.figures.seeds import seeds_picture
+from sweeps.report.figures.stopped import stopped_picture
+from sweeps.report.figures.style import Picture
+from sweeps.report.publish import all_pictures, confirmed_pictures, pruning_pictures
+from sweeps.store.records import Results
+from tests.helpers import attributions, synthetic
+from tests.helpers.figures import confirmed_results, flat_run
+
+FULL = synthetic.full()
+PLATEAU = synthetic.study()
+MEDIAN = synthetic.study(pruner={"type": "median"})
+NONE = synthetic.study(pruner={"type": "none"})
+
+
+def test_every_picture_of_a_whole_study_is_drawn_and_said() -> None:
+    pictures = all_pictures(Findings(FULL))
+    assert len({picture.key for picture in pictures}) == len(pictures) == 13
+    for picture in pictures:
+        assert picture.figures, picture.key
+        assert picture.summary.endswith(".")
+        assert picture.reading
+        assert set(picture.key) <= set("abcdefghijklmnopqrstuvwxyz-")
+        for figure in picture.figures:
+            assert figure.layout.xaxis.title.text or picture.key == "parallel"
+    slices = {picture.key: picture for picture in pictures}["slices"]
+    assert len(slices.figures) == len(synthetic.KNOBS)
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        synthetic.results([]),
+        synthetic.results([synthetic.run(0, "baseline", outcome="running", val_loss=None, points=())]),
+        synthetic.results([synthetic.run(0, "baseline")]),
+        synthetic.results([synthetic.run(0, outcome="pruned", val_loss=None)]),
+        synthetic.family([3.5, 3.6], [3.4, 3.7]),
+        synthetic.results([synthetic.run(0, "candidate"), synthetic.run(1, "star", knob="dropout", val_loss=None)]),
+        synthetic.results([flat_run(0, 3.5), flat_run(1, 3.5, "candidate")]),
+    ],
+    ids=["empty", "running", "one seed", "one pruned", "no curves", "no baseline", "all alike"],
+)
+def test_few_runs_get_a_sentence_instead_of_an_empty_chart(results: Results) -> None:
+    for picture in all_pictures(Findings(results)):
+        assert picture.summary.endswith(".")
+        assert all(any(trace.x is not None for trace in figure.data) for figure in picture.figures)
+    keys = {picture.key for picture in all_pictures(Findings(results)) if picture.figures}
+    assert "importances" not in keys
+    if not any(run.points for run in results.runs):
+        assert not keys & {"loss-curves", "best-curve", "candidates"}
+
+
+@pytest.mark.parametrize("case", attributions.CASES)
+def test_every_verdict_gets_a_sentence_and_what_can_be_drawn(case: str) -> None:
+    attribution = attributions.CASES[case]()
+    for picture in (forest_picture(attribution), path_picture(attribution), seeds_picture((), attribution)):
+        assert picture.summary.endswith("."), picture.summary
+        assert bool(picture.reading) == bool(picture.figures)
+        for figure in picture.figures:
+            assert figure.layout.xaxis.title.text
+            assert figure.layout.title.text is None
+            assert figure.to_json()
+    assert forest_picture(attribution).figures or case == "unchanged"
+
+
+def test_pictures_begin_with_the_confirm_phase() -> None:
+    assert confirmed_pictures(Findings(synthetic.full())) == ()
+    pictures = confirmed_pictures(Findings(confirmed_results()))
+    assert [picture.key for picture in pictures] == ["confirmed-effects", "ablation-path", "every-seed"]
+    assert all(isinstance(picture, Picture) and picture.summary.endswith(".") for picture in pictures)
+    assert pictures[-1].figures
+
+
+@pytest.mark.parametrize(
+    ("study", "keys"),
+    [(PLATEAU, ["pruning-cost", "calibration"]), (MEDIAN, ["pruning-cost"]), (NONE, [])],
+    ids=["plateau", "median", "none"],
+)
+def test_pictures_by_pruner(study: Any, keys: list[str]) -> None:
+    results = dataclasses.replace(FULL, study=study)
+    assert [picture.key for picture in pruning_pictures(Findings(results))] == keys
+    assert stopped_picture(results).figures
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_nothing_and_one_run(count: int) -> None:
+    results: Results = synthetic.results([synthetic.run(index) for index in range(count)])
+    for picture in (stopped_picture(results), *pruning_pictures(Findings(results))):
+        assert picture.summary.endswith(".")
+        assert bool(picture.figures) == (count == 1 and picture.key == "stopped-curves")
