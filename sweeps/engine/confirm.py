@@ -25,7 +25,8 @@ from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.evidence import Evidence
 from sweeps.analysis.judge import judge, top_pair
 from sweeps.analysis.significance import shown
-from sweeps.store.records import Run
+from sweeps.store.records import Results, Run
+from sweeps.study.sections import Confirm
 
 FIRST, KNOBS, EXTRA = 3, 2, 3
 """seeds of the best at first, of each knob at first, and beyond confirm.seeds where the verdict depends on them"""
@@ -54,6 +55,21 @@ def planned(runs: Iterable[Run], *, most: int, over: Callable[[], bool]) -> int:
     begun = sum(run.phase == PHASE for run in runs)
     unfinished = any(run.unfinished for run in runs)
     return begun if begun and not unfinished and over() else max(begun, most)
+
+
+def extended(results: Results, *, seeds: int | None, max_trials: int | None) -> Confirm:
+    """The settings of the phase when `sweep confirm` continues it.
+
+    By default it has the same seeds, and room for as many further runs as the study allows, or the default if that
+    is none.
+    """
+    settings = results.study.confirm
+    begun = sum(run.phase == PHASE for run in results.runs)
+    return Confirm(
+        seeds=seeds or settings.seeds,
+        max_trials=max_trials or begun + (settings.max_trials or Confirm().max_trials),
+        min_effect=settings.min_effect,
+    )
 
 
 def wanted(evidence: Evidence) -> Iterator[NextRun]:

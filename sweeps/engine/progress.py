@@ -6,12 +6,17 @@ import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
+from sweeps.analysis.arms import PHASE
+from sweeps.engine import confirm
 from sweeps.store.records import UNFINISHED, Outcome, Run, best_of, counts
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
 from trainer.points import Point
+
+if TYPE_CHECKING:
+    from sweeps.analysis.findings import Findings
 
 STALL_SECONDS = 600.0
 STALL_GAPS = 20.0
@@ -132,6 +137,16 @@ def keeps_checkpoint(run: Run, *, best: Run | None) -> bool:
     if run.unfinished:
         return True
     return run.outcome == Outcome.COMPLETE and (run.phase == "baseline" or (best is not None and run.id == best.id))
+
+
+def planned_runs(findings: Findings) -> int:
+    """Runs of the finished study; of the confirm phase the most that there may be, until nothing is left to run."""
+    runs, study = findings.results.runs, findings.study
+    searching = sum(run.phase != PHASE for run in runs)
+    confirming = confirm.planned(
+        runs, most=study.confirm.max_trials, over=lambda: confirm.next_run(findings.evidence) is None
+    )
+    return max(searching, study.baseline_seeds + study.trials) + confirming
 
 
 def gaps(points: Sequence[Point]) -> list[float]:

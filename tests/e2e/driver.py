@@ -1,7 +1,7 @@
-"""A sweep of real, very small training in a process of its own, which a test may kill: `driver FOLDER DATA [LINE]`.
+"""A sweep of real, very small training in its own process, for tests to kill: `driver FOLDER DATA [LINE]`.
 
-It prints a line at each evaluation, `point RUN STEP`, and its summary at the end. At the given line it waits until it
-is killed, or told to go on by a line on its standard input.
+It prints a line per evaluation, `point RUN STEP`, and `finished` or `interrupted` at the end. After printing LINE it
+waits until it is killed, or until a line on its standard input tells it to go on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trainer.points import Point
 
 
 def study(data: Path) -> Study:
-    """The baseline, dropout at its high, and a trial of the sampler's, on somebody's bins."""
+    """Return a study of the baseline, dropout at its high end and a trial of the sampler, on a nanoGPT data folder."""
     return small_sweep.study(
         data={"bin": str(data)},
         knobs={"dropout": {"low": 0.0, "high": 0.4}},
@@ -37,6 +37,8 @@ def study(data: Path) -> Study:
 
 
 class Printer(Silent):
+    """Prints a line per evaluation, and waits for standard input after one of them."""
+
     def __init__(self, *, hold_at: str) -> None:
         self._hold_at = hold_at
 

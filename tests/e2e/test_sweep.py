@@ -1,4 +1,4 @@
-"""The main job, as a person does it: `sweep` in real processes, on real text, a study of seconds."""
+"""The command `sweep` as a person uses it: real processes, real text, a study of seconds."""
 
 from __future__ import annotations
 
@@ -52,19 +52,20 @@ class Done:
     stderr: str
 
     def last_object(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.stdout.splitlines()[-1])
-        return found
+        """Return the JSON object in the last line of the output."""
+        parsed: dict[str, Any] = json.loads(self.stdout.splitlines()[-1])
+        return parsed
 
 
 def sweep(folder: Path, *arguments: str, code: int = 0) -> Done:
-    """`sweep` in a process of its own."""
+    """Run `sweep` in its own process, and check its exit code."""
     done = subprocess.run([*COMMAND, *arguments], cwd=folder, capture_output=True, text=True)
     assert done.returncode == code, done.stderr
     return Done(done.stdout, done.stderr)
 
 
 class Call(Protocol):
-    """`sweep` in this process, which has imported torch already; exit code and output as a process's."""
+    """Runs `sweep` in this process, which has imported torch already, and checks its exit code."""
 
     def __call__(self, folder: Path, *arguments: str, code: int = 0) -> Done: ...
 
@@ -108,7 +109,7 @@ def write_documents(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the study has been run."""
+    """Return a folder in which the study has been run."""
     folder = tmp_path_factory.mktemp("work")
     write_documents(folder / "docs.parquet")
     (folder / "tiny.yaml").write_text(STUDY)
@@ -118,12 +119,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ran(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "run.json").read_text())
-    return found
+    """Return the JSON object that `sweep run --json` ended with."""
+    parsed: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return parsed
 
 
 class TestRun:
-    """`sweep run`, start to end and again."""
+    """`sweep run`: from start to end, again, and after an interrupt."""
 
     def test_it_ends_with_one_object(self, folder: Path, ran: dict[str, Any]) -> None:
         assert set(ran) == {"study", "store", "report", "seconds", "trials", "baseline", "best", "verdict"}
@@ -152,8 +154,8 @@ class TestRun:
         assert study.best_value == ran["best"]["val_loss"]
         assert set(study.best_trial.params) == {"learning_rate", "dropout"}
         steps = [list(trial.intermediate_values) for trial in study.trials]
-        assert steps[0] == list(range(21))  # evaluations by index
-        # the second seed and the candidate with two layers are not for the sampler to see
+        assert steps[0] == list(range(21))  # by index of the evaluation
+        # the sampler doesn't see the second seed and the candidate with two layers
         confirm = optuna.load_study(study_name="tiny-confirm", storage=storage)
         assert (len(study.trials), len(confirm.trials)) == (8, 2)
         storage.remove_session()
@@ -200,7 +202,7 @@ class TestRun:
         assert not (tmp_path / "runs").exists()
 
     def test_ctrl_c_leaves_a_study_that_goes_on(self, folder: Path, tmp_path: Path, ran: dict[str, Any]) -> None:
-        """Interrupted in the middle, run again: the trials of a sweep that wasn't interrupted."""
+        """A sweep that is interrupted and run again has the trials of one that was not interrupted."""
         (tmp_path / "docs.parquet").write_bytes((folder / "docs.parquet").read_bytes())
         (tmp_path / "tiny.yaml").write_text(STUDY)
         process = subprocess.Popen(
@@ -214,7 +216,7 @@ class TestRun:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("run 3 starts"):
-                os.killpg(process.pid, signal.SIGINT)  # as a terminal does: parent and workers
+                os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the driver and the workers
                 break
         said, _ = process.communicate()
         assert process.returncode == 130
@@ -224,7 +226,9 @@ class TestRun:
         assert again["baseline"] == ran["baseline"]
 
 
-class TestConfirming:
+class TestConfirm:
+    """`sweep confirm`: further seeds later."""
+
     def test_more_seeds_later_and_what_they_say(self, call: Call, folder: Path, tmp_path: Path) -> None:
         shutil.copytree(folder, tmp_path / "copy")
         place = tmp_path / "copy"
@@ -240,7 +244,7 @@ class TestConfirming:
 
 
 class TestBrowsing:
-    """What reads a study afterwards."""
+    """Commands that read a study afterwards."""
 
     @pytest.mark.parametrize("named", ["tiny", "tiny.yaml", "runs/tiny", "runs/tiny/study.db"])
     def test_status_by_any_name(self, call: Call, folder: Path, named: str, ran: dict[str, Any]) -> None:
@@ -283,7 +287,7 @@ class TestBrowsing:
     def test_the_exported_config_trains_to_the_same_loss(
         self, folder: Path, tmp_path: Path, ran: dict[str, Any]
     ) -> None:
-        """Config, data folder and seed are all that a run is: one without the sweep ends where its trial did."""
+        """A run is set by its config, data folder and seed alone: without the sweep, it ends with its trial's loss."""
         config = {key: value for key, value in ran["best"]["config"].items() if key != "device"}
         (tmp_path / "best.yaml").write_text(json.dumps(config))
         data = next((folder / "runs/data").glob("docs-bytes-*"))
@@ -304,8 +308,8 @@ class TestBrowsing:
         assert found["train_tokens"] > found["val_tokens"] > 1000
 
 
-class TestOnesOwn:
-    """One's own data folder and nanoGPT config."""
+class TestOwnRun:
+    """The user's own data folder and nanoGPT config."""
 
     def test_a_nanogpt_data_folder_and_config(self, tmp_path: Path) -> None:
         random_walk_folder(tmp_path / "walk", tokens=8000)
@@ -320,7 +324,7 @@ class TestOnesOwn:
         assert found["trials"]["complete"] == 3
         assert found["best"]["config"]["n_embd"] == 24
         assert found["best"]["config"]["vocab_size"] == 32
-        assert "learning_rate" in done.stderr  # its range was widened to hold the config's, and that is said
+        assert "learning_rate" in done.stderr  # a note: its range was widened to hold the config's value
 
     def test_a_meta_pkl_that_would_run_code(self, call: Call, tmp_path: Path) -> None:
         random_walk_folder(tmp_path / "walk")
@@ -340,14 +344,14 @@ class TestInit:
         found = call(tmp_path, "plan", "mine.yaml", *more, "--set", "data.val_fraction=0.3", "--json").last_object()
         assert found["study"] == "mine"
         done = call(tmp_path, "init", "mine", code=2)
-        assert "is there already" in done.stderr
+        assert "exists already" in done.stderr
 
     def test_schema_is_json(self, call: Call, tmp_path: Path) -> None:
         assert "properties" in json.loads(call(tmp_path, "schema").stdout)
 
 
 class TestMistakes:
-    """Exit code 2 and a line that says what to do."""
+    """The user's mistakes: exit code 2, and a line that says what to do."""
 
     @pytest.mark.parametrize(
         ("arguments", "words"),

@@ -26,7 +26,7 @@ from sweeps.report.figures.curves import (
 from sweeps.report.figures.style import BLACK, Picture, hover, literal, new_figure, no_picture, padded_range
 from sweeps.store.records import Run
 from sweeps.text import advised, joined, signed
-from sweeps.verdict.screened import ADVICE
+from sweeps.verdict.screened import CANDIDATE_WORDS
 from trainer.config import TrainConfig
 
 _AT = "%{x:.4s} tokens<extra></extra>"
@@ -91,7 +91,7 @@ def candidates_picture(findings: Findings) -> Picture:
 
 def _summary(effects: Sequence[Effect]) -> str:
     words = [
-        f"{advised(effect.run.label)}: {ADVICE[effect.word]}"
+        f"{advised(effect.run.label)}: {CANDIDATE_WORDS[effect.word]}"
         + ("" if effect.effect is None else f" ({signed(effect.effect)} nats)")
         for effect in effects
     ]

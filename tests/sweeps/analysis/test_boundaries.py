@@ -60,8 +60,8 @@ def test_the_best_trials_at_an_edge_are_a_crowd() -> None:
     assert (verdict.edge, verdict.suggestion) == (6e-3, 0.018)
     results = synthetic.results([*SEEDS, *crowd(learning_rate=5.9e-3), *spread()])
     assert boundary_sentences(Findings(results)) == [
-        "The best trials crowd the high end of learning_rate, 0.006 (3 of the best 3 are in that tenth of its range): "
-        "better values may lie above it; a new study could go on to 0.018."
+        "The best trials crowd the high end of learning_rate, 0.006 (3 of the best 3 lie in the outermost tenth of its "
+        "range). Better values may lie above it; a new study could extend the range to 0.018."
     ]
 
 

@@ -16,7 +16,8 @@ from sweeps.analysis.findings import Findings
 from sweeps.engine import confirm
 from sweeps.engine.optuna_trials import OptunaTrials
 from sweeps.store.records import Results
-from tests.helpers import confirming, small_sweep
+from sweeps.study.sections import Confirm
+from tests.helpers import confirming, small_sweep, synthetic
 
 CONFIRM = {"seeds": 5, "max_trials": 60}
 
@@ -181,3 +182,21 @@ def test_a_phase_of_few_runs_settles_the_verdict_and_names_the_knob_before_it_re
     assert resets
     assert named
     assert max(named[:2]) < min(resets)
+
+
+@pytest.mark.parametrize(
+    ("max_trials", "begun", "given", "settings"),
+    [
+        (60, 13, {}, (5, 73)),
+        (0, 0, {}, (5, Confirm().max_trials)),  # a study without a confirm phase gets the default
+        (60, 13, {"seeds": 8}, (8, 73)),
+        (60, 13, {"max_trials": 20}, (5, 20)),
+    ],
+)
+def test_a_continued_phase_has_room_for_as_many_runs_again(
+    max_trials: int, begun: int, given: dict[str, int], settings: tuple[int, int]
+) -> None:
+    study = synthetic.study(confirm={"seeds": 5, "max_trials": max_trials, "min_effect": 0.03})
+    runs = [synthetic.run(index, phase=PHASE, seed=index) for index in range(begun)]
+    extended = confirm.extended(synthetic.results(runs, study=study), **{"seeds": None, "max_trials": None, **given})
+    assert (extended.seeds, extended.max_trials, extended.min_effect) == (*settings, 0.03)
