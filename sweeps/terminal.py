@@ -22,6 +22,7 @@ from rich.text import Text
 
 from sweeps.engine.progress import Progress
 from sweeps.store.records import Outcome, Results, Run, counts
+from sweeps.study.proposals import ONE_AT_A_TIME
 from sweeps.study.study import Study
 from sweeps.text import changes, count, duration, joined
 from trainer.config import TrainConfig
@@ -33,6 +34,8 @@ PREPARE_LINE_SECONDS = 2.0
 LINE_SECONDS = 10.0
 """between two plain lines while the study runs"""
 _SPARKS = "▁▂▃▄▅▆▇█"
+_ORIGINS = {ONE_AT_A_TIME: "one knob"}
+"""short names for the table"""
 _SHORT = {"learning_rate": "lr", "warmup_iters": "warmup", "weight_decay": "decay", "label_smoothing": "smooth"}
 _WITHOUT_KNOBS = 70
 """characters of a row without its knobs"""
@@ -219,7 +222,7 @@ class LiveView(_View):
         mark = "" if self._searched(run) else "s"  # a further seed, or outside the space
         return [
             Text(f"{mark}{run.trial}"),
-            Text(run.origin),
+            Text(_ORIGINS.get(run.origin, run.origin)),
             *(self._value(run, knob) for knob in self._columns()),
             Text(f"{step}/{run.config.max_iters}"),
             Text(sparkline(losses[1:])),  # the first, of an untrained model, would flatten the rest

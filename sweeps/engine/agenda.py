@@ -14,7 +14,7 @@ from sweeps.analysis.evidence import Evidence
 from sweeps.engine import confirm
 from sweeps.engine.combined import combined_proposals
 from sweeps.store.records import DataFacts, Results, Run, best_of
-from sweeps.study.proposals import Proposal, designed
+from sweeps.study.proposals import ONE_AT_A_TIME, Proposal, designed
 from sweeps.study.study import Study
 
 
@@ -94,7 +94,7 @@ class Agenda:
         return next((proposal for proposal in self._suggested(runs) if proposal.key not in begun), None)
 
     def _suggested(self, runs: Collection[Run]) -> Iterator[Proposal]:
-        screening = [run for run in runs if run.origin in ("baseline", "star")]
+        screening = [run for run in runs if run.origin in ("baseline", ONE_AT_A_TIME)]
         if not any(run.unfinished for run in screening):
             yield from combined_proposals(self._study, screening, vocab_size=self._data.vocab_size)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from sweeps.store.records import Outcome, Run
 from sweeps.study.baseline import WHOLE
 from sweeps.study.knobs import PARAM, ChoicesKnob, RangeKnob
-from sweeps.study.proposals import ParamValue, Proposal, config_of
+from sweeps.study.proposals import ONE_AT_A_TIME, ParamValue, Proposal, config_of
 from sweeps.study.study import Study
 from trainer.errors import ConfigError
 
@@ -85,7 +85,7 @@ def _losses(name: str, runs: Iterable[Run]) -> Losses:
     return {
         run.params[param]: math.inf if run.val_loss is None else run.val_loss
         for run in runs
-        if run.outcome in _KNOWN and (run.origin == "baseline" or (run.origin == "star" and run.knob == name))
+        if run.outcome in _KNOWN and (run.origin == "baseline" or (run.origin == ONE_AT_A_TIME and run.knob == name))
     }
 
 

@@ -27,7 +27,7 @@ from sweeps.engine.sampler import make_sampler
 from sweeps.store.records import Outcome
 from sweeps.store.store import optuna_trial
 from sweeps.study import space
-from sweeps.study.proposals import Proposal
+from sweeps.study.proposals import Proposal, present_name
 from sweeps.study.study import CONFIRM, Study
 
 _KEY, _PARAMS = "key", "params"
@@ -96,7 +96,8 @@ class OptunaTrials:
     def _taken_up(self, study: optuna.Study, number: int) -> Asked:
         """A trial that exists, with all its parameters; those it lacks are suggested as if it had not been killed."""
         frozen = study.get_trials(deepcopy=False)[number]
-        key = frozen.user_attrs.get(_KEY)
+        stored = frozen.user_attrs.get(_KEY)
+        key = None if stored is None else present_name(stored)
         names: Collection[str] = self._space
         if study is self._confirm:
             names = frozen.user_attrs.get(_PARAMS, frozen.params)

@@ -25,6 +25,7 @@ from sweeps.errors import NotFound, StoreError
 from sweeps.store import sqlite, tables
 from sweeps.store.records import DataFacts, Outcome, Pruning, Results, Run
 from sweeps.store.sqlite import check_file, clear_errors, connect_to_read, connect_to_write, path_of
+from sweeps.study.proposals import present_name
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
 from trainer.points import Point
@@ -340,7 +341,7 @@ def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
         trial=row.trial,
         seed=row.seed,
         phase=row.phase,
-        origin=row.origin,
+        origin=present_name(row.origin),
         label=row.label,
         knob=row.knob,
         params=json.loads(row.params),
@@ -353,7 +354,7 @@ def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
         seconds=seconds,
         points=points,
         pruning=Pruning(**json.loads(row.pruning)) if row.pruning else None,
-        key=row.key,
+        key=present_name(row.key),
     )
 
 

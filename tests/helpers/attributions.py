@@ -35,7 +35,7 @@ from sweeps.study.proposals import (
     baseline_proposals,
     candidate_proposals,
     config_of,
-    star_proposals,
+    one_at_a_time_proposals,
 )
 from tests.helpers import synthetic
 
@@ -394,7 +394,7 @@ def swept(*, seeds: int = 5, noise: float = 0.004) -> Results:
     for proposal in (
         *baseline_proposals(study, **size),
         *candidate_proposals(study, **size),
-        *star_proposals(study, **size),
+        *one_at_a_time_proposals(study, **size),
     ):
         add(proposal)
     params = {**baseline_params(study), **WINNER}

@@ -47,7 +47,7 @@ def noisy(config: TrainConfig, surface: Surface, *, luck: float, noise: float) -
 
 
 def searched(surface: Surface, *, luck: float = 0.03, noise: float = 0.01, trials: int = 24, **changes: Any) -> Results:
-    """Return the study before its confirm phase: 3 seeds of the baseline, candidates, the star and random trials."""
+    """Return the study before its confirm phase: 3 baseline seeds, candidates, single-knob and random trials."""
     candidates = [{"learning_rate": 5e-4, "min_lr": 5e-5}, {"dropout": 0.2}]
     study = synthetic.study(**{"baseline_seeds": 3, "trials": 60, "candidates": candidates, **changes})
     return simulated_study.searched(study, _losses(surface, luck=luck, noise=noise), trials=trials)

@@ -129,32 +129,37 @@ class TestPlainView:
 
     def test_its_lines(self) -> None:
         clock, lines = [0.0], list[str]()
-        baseline, star = runs()[0], next(run for run in runs() if run.knob == "dropout")
+        baseline, single_knob = runs()[0], next(run for run in runs() if run.knob == "dropout")
         view = PlainView(lines.append, clock=lambda: clock[0])
         view.begun(synthetic.study(), baseline.config, ())
-        view.started(star)
+        view.started(single_knob)
         clock[0] = 3.0
-        view.progress(now(star))
-        view.point(star, star.points[-1])
+        view.progress(now(single_knob))
+        view.point(single_knob, single_knob.points[-1])
         clock[0] = 14.0
-        view.progress(now(star))
-        view.ended(star)
+        view.progress(now(single_knob))
+        view.ended(single_knob)
         view.note("something")
         assert len(lines) == 4
-        assert lines[0].startswith(f"run {star.id} starts on {star.device}: {star.label}: dropout 0 → ")
+        assert lines[0].startswith(
+            f"run {single_knob.id} starts on {single_knob.device}: {single_knob.label}: dropout 0 → "
+        )
         assert lines[1].startswith("0 of 40 runs · 2 min · about 5 min left")
-        assert f"run {star.id} at {star.points[-1].step}/600: {star.points[-1].val_loss:.3f}" in lines[1]
-        assert lines[2].startswith(f"run {star.id} complete ")
+        assert (
+            f"run {single_knob.id} at {single_knob.points[-1].step}/600: {single_knob.points[-1].val_loss:.3f}"
+            in lines[1]
+        )
+        assert lines[2].startswith(f"run {single_knob.id} complete ")
         assert lines[3] == "note: something"
 
     def test_a_sentinel_is_marked_as_going_on(self) -> None:
         clock, lines = [0.0], list[str]()
         view = PlainView(lines.append, clock=lambda: clock[0])
-        star = dataclasses.replace(runs()[5], pruning=SENTINEL)
+        single_knob = dataclasses.replace(runs()[5], pruning=SENTINEL)
         clock[0] = 10.0
-        view.progress(now(star, runs()[6]))
-        at = [f"{run.points[-1].step}/600: {run.points[-1].val_loss:.3f}" for run in (star, runs()[6])]
-        assert lines[0].endswith(f"run {star.id} at {at[0]} (sentinel) · run {runs()[6].id} at {at[1]}")
+        view.progress(now(single_knob, runs()[6]))
+        at = [f"{run.points[-1].step}/600: {run.points[-1].val_loss:.3f}" for run in (single_knob, runs()[6])]
+        assert lines[0].endswith(f"run {single_knob.id} at {at[0]} (sentinel) · run {runs()[6].id} at {at[1]}")
 
     def test_going_on_says_so(self) -> None:
         lines: list[str] = []

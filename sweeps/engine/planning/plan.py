@@ -19,6 +19,7 @@ from sweeps.engine.planning.widths import Width, widths
 from sweeps.engine.planning.workload import Workload, workload
 from sweeps.store.records import DataFacts
 from sweeps.study.model import as_yaml
+from sweeps.study.proposals import ONE_AT_A_TIME
 from sweeps.study.study import Study
 from sweeps.text import count, duration, joined, si
 from trainer.machine import microbatch
@@ -110,7 +111,7 @@ class Plan:
         yield from (f"warning: {warning}" for warning in self.warnings)
 
 
-_PHASES_IN_WORDS = {"star": "single-knob"}
+_PHASES_IN_WORDS = {ONE_AT_A_TIME: "single-knob"}
 
 
 def _width_line(width: Width) -> str:

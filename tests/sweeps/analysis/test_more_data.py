@@ -51,7 +51,7 @@ def results(
             runs.append(
                 synthetic.run(
                     len(runs),
-                    "star" if apart else "baseline",
+                    "one-at-a-time" if apart else "baseline",
                     seed=seed,
                     config=synthetic.BASELINE.replace(data_fraction=fraction, seed=seed),
                     knob="data_fraction" if apart else None,
@@ -212,7 +212,7 @@ def small(**changes: Any) -> Study:
 def test_a_sweep_tries_amounts_on_the_baselines_seeds_apart_from_the_search(tmp_path: Path) -> None:
     assert small_sweep.sweep(tmp_path, small()).finished
     swept = small_sweep.found(tmp_path)
-    assert small_sweep.by_origin(swept) == {"baseline": 2, "star": 5, "sampler": 2}
+    assert small_sweep.by_origin(swept) == {"baseline": 2, "one-at-a-time": 5, "sampler": 2}
     part = [run for run in swept.runs if run.knob == "data_fraction"]
     assert {(run.config.data_fraction, run.seed) for run in part} == {(f, s) for f in (0.25, 0.5) for s in (1337, 1338)}
     assert {(run.optuna_study, run.phase, tuple(run.params)) for run in part} == {("small-confirm", "search", ())}

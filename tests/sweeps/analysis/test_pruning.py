@@ -53,7 +53,7 @@ def test_saved_is_the_share_of_the_horizon_that_stopped_trials_did_not_train() -
         synthetic.run(2, outcome="diverged", val_loss=None, points=CURVE[:5]),
         # trials that are never pruned
         synthetic.run(3, "baseline"),
-        synthetic.run(4, "star"),
+        synthetic.run(4, "one-at-a-time"),
         synthetic.run(5, outcome="running", val_loss=None),
         synthetic.run(6, outcome="infeasible", val_loss=None, points=()),
         synthetic.run(7, optuna_study="plateau-confirm"),

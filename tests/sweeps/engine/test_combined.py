@@ -1,4 +1,4 @@
-"""What the star suggests: the parabola against numpy's, the choice of values, and when it is asked for."""
+"""Combined trials: the parabola against numpy's, the choice of values, and when they are asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sweeps.engine.combined import combined_proposals, lowest_point
 from sweeps.engine.optuna_trials import OptunaTrials
 from sweeps.store.records import Run
 from sweeps.store.store import Store
-from sweeps.study.proposals import baseline_proposals, star_proposals
+from sweeps.study.proposals import baseline_proposals, one_at_a_time_proposals
 from sweeps.study.study import Study
 from tests.helpers import small_sweep, synthetic
 
@@ -65,15 +65,15 @@ def study(**changes: Any) -> Study:
 
 
 def screened(of: Study, losses: dict[str, float | None], *, own: float = 3.5) -> list[Run]:
-    """The baseline and the star; losses by key, 3.6 where there is none, None: it diverged."""
+    """The baseline and the single-knob trials; losses by key, 3.6 where there is none, None: it diverged."""
     size = 2048
     baseline = baseline_proposals(of, vocab_size=size)[0]
     runs = [synthetic.run(0, "baseline", config=baseline.config, params=baseline.params, val_loss=own)]
-    for number, point in enumerate(star_proposals(of, vocab_size=size), start=1):
-        loss = losses.get(point.key.removeprefix("star:"), 3.6)
+    for number, point in enumerate(one_at_a_time_proposals(of, vocab_size=size), start=1):
+        loss = losses.get(point.key.removeprefix("one-at-a-time:"), 3.6)
         outcome = "diverged" if loss is None else "complete"
         given = {"config": point.config, "params": point.params, "knob": point.knob, "outcome": outcome}
-        runs.append(synthetic.run(number, "star", val_loss=loss, **given))
+        runs.append(synthetic.run(number, "one-at-a-time", val_loss=loss, **given))
     return runs
 
 
@@ -120,17 +120,19 @@ class TestWhatItSuggests:
             == {}
         )
         one = study(knobs={"beta2": KNOBS["beta2"]})
-        assert suggested(one, screened(one, {"beta2:0.9": 3.0})) == {}  # that is the star's own run
+        assert suggested(one, screened(one, {"beta2:0.9": 3.0})) == {}  # that is a single-knob run
 
     def test_a_baseline_that_failed_suggests_nothing(self) -> None:
-        baseline, *star = screened(study(), {"n_embd:high": 3.3, "beta2:0.9": 3.4})
+        baseline, *single_knob = screened(study(), {"n_embd:high": 3.3, "beta2:0.9": 3.4})
         failed = synthetic.run(0, "baseline", config=baseline.config, outcome="failed", val_loss=None)
-        assert suggested(study(), [failed, *star]) == {}
+        assert suggested(study(), [failed, *single_knob]) == {}
 
     def test_other_seeds_and_the_confirm_phases_study_have_no_say(self) -> None:
         runs = screened(study(), {"n_embd:high": 3.3, "beta2:0.9": 3.4})
         luck = synthetic.run(90, "baseline", config=runs[0].config.replace(seed=1338), seed=1338, val_loss=1.0)
-        other = synthetic.run(91, "star", knob="n_embd", params=runs[2].params, optuna_study="x-confirm", val_loss=1.0)
+        other = synthetic.run(
+            91, "one-at-a-time", knob="n_embd", params=runs[2].params, optuna_study="x-confirm", val_loss=1.0
+        )
         assert suggested(study(), [*runs, luck, other]) == suggested(study(), runs)
 
 
@@ -138,16 +140,16 @@ class TestInASweep:
     SPEC = small_sweep.study(trials=7, baseline_seeds=1)
 
     @pytest.mark.parametrize("devices", [("cpu",), ("cpu",) * 3])
-    def test_it_is_tried_once_the_whole_star_has_ended(self, tmp_path: Path, devices: tuple[str, ...]) -> None:
+    def test_it_is_tried_once_the_screening_has_ended(self, tmp_path: Path, devices: tuple[str, ...]) -> None:
         watcher = small_sweep.Watcher()
         small_sweep.sweep(tmp_path, self.SPEC, devices=devices, observer=watcher)
         runs = small_sweep.found(tmp_path).runs
         assert (
             small_sweep.by_origin(small_sweep.found(tmp_path))["combined"] == 1
-        )  # the best of each alone: the rate's end is the star's
+        )  # the best of each alone: the rate's end is tried alone
         (combined,) = (run for run in runs if run.origin == "combined")
         before = watcher.told[: watcher.told.index(("started", combined.id))]
-        assert all(("complete", run.id) in before for run in runs if run.origin in ("baseline", "star"))
+        assert all(("complete", run.id) in before for run in runs if run.origin in ("baseline", "one-at-a-time"))
         assert combined.params["dropout"] == 0.0
         assert 1e-3 < combined.params["learning_rate"] < 1e-2
         assert combined.val_loss == min(run.val_loss for run in runs if run.origin != "sampler" and run.val_loss)
@@ -156,7 +158,7 @@ class TestInASweep:
 
     def test_not_beyond_the_trials_of_the_search(self, tmp_path: Path) -> None:
         small_sweep.sweep(tmp_path, small_sweep.study(trials=3, baseline_seeds=1))
-        assert small_sweep.by_origin(small_sweep.found(tmp_path)) == {"baseline": 1, "star": 3}
+        assert small_sweep.by_origin(small_sweep.found(tmp_path)) == {"baseline": 1, "one-at-a-time": 3}
 
     def test_a_sweep_killed_around_it_ends_as_an_undisturbed_one(self, tmp_path: Path) -> None:
         small_sweep.sweep(tmp_path / "undisturbed", self.SPEC)

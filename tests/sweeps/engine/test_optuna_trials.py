@@ -41,7 +41,7 @@ WARM = 5
 
 
 def study(**changes: Any) -> Study:
-    """Rate and dropout; a baseline, three star points, the sampler's; half of the hopeless ones go on."""
+    """Rate and dropout; a baseline, three single-knob trials, the sampler's; half of the hopeless ones go on."""
     settings = {**small_sweep.study().baseline, "warmup_iters": WARM}
     given: dict[str, Any] = {"baseline": settings, "baseline_seeds": 1, "trials": 12, "pruner": PLATEAU}
     return small_sweep.study(**{**given, **changes})

@@ -38,7 +38,7 @@ HYPERBAND = {"type": "hyperband", "min_evaluations": 2, "reduction_factor": 2}
 
 
 def small(**changes: Any) -> Study:
-    """One baseline, one star point (dropout at its high) and the sampler's: four runs."""
+    """One baseline, one single-knob trial (dropout at its high) and the sampler's: four runs."""
     return small_sweep.study(**{"knobs": DROPOUT, "baseline_seeds": 1, "trials": 3, **changes})
 
 
@@ -79,7 +79,7 @@ class TestPhases:
         assert summary.counts == dict.fromkeys(summary.counts, 0) | {"complete": 10}
         assert (summary.started, watcher.notes) == (10, [])
         results = found(tmp_path)
-        assert by_origin(results) == {"baseline": 2, "candidate": 2, "star": 3, "combined": 1, "sampler": 2}
+        assert by_origin(results) == {"baseline": 2, "candidate": 2, "one-at-a-time": 3, "combined": 1, "sampler": 2}
         assert [(run.optuna_study, run.trial) for run in results.runs[:4]] == [
             ("small", 0),
             ("small-confirm", 0),
@@ -113,10 +113,10 @@ class TestPhases:
         assert list(baseline.intermediate_values) == list(range(21))
         assert [point.step for point in found(tmp_path).runs[0].points] == list(range(0, 61, 3))
 
-    def test_too_few_trials_for_the_star_are_told(self, tmp_path: Path) -> None:
+    def test_too_few_trials_for_the_single_knob_trials_are_told(self, tmp_path: Path) -> None:
         watcher = Watcher()
         sweep(tmp_path, small_sweep.study(trials=2, baseline_seeds=1), observer=watcher)
-        assert by_origin(found(tmp_path)) == {"baseline": 1, "star": 2}
+        assert by_origin(found(tmp_path)) == {"baseline": 1, "one-at-a-time": 2}
         assert "leave out 1 of the candidates" in watcher.notes[0]
 
     def test_idle_workers_get_the_next_run_at_once_and_the_result_is_the_same(
@@ -276,12 +276,17 @@ class TestKilled:
             sweep(tmp_path, small(), at_tick=raise_killed, observer=DiesAtOnce())
         sweep(tmp_path, small(), prepare=queue)
         trials = optuna_trials(tmp_path)
-        assert [trial.user_attrs.get("key") for trial in trials] == ["baseline:0", "star:dropout:high", None, None]
+        assert [trial.user_attrs.get("key") for trial in trials] == [
+            "baseline:0",
+            "one-at-a-time:dropout:high",
+            None,
+            None,
+        ]
         assert {trial.state for trial in trials} == {TrialState.COMPLETE}
 
     @pytest.mark.parametrize(
         ("trials", "origins"),
-        [(3, {"baseline": 1, "sampler": 2, "star": 1}), (1, {"baseline": 1, "sampler": 1})],
+        [(3, {"baseline": 1, "sampler": 2, "one-at-a-time": 1}), (1, {"baseline": 1, "sampler": 1})],
     )
     def test_what_a_person_queues_goes_first(self, tmp_path: Path, trials: int, origins: dict[str, int]) -> None:
         def queue(tick: int) -> None:
@@ -545,8 +550,8 @@ class TestOutcomes:
     def test_a_diverged_trial_is_pruned_at_its_step(self, tmp_path: Path) -> None:
         spec = small(sampler={"type": "tpe"}, trials=4)
         summary = sweep(tmp_path, spec, work=self.ending("diverged", step=6, points=6))
-        star, trial = found(tmp_path).runs[1], optuna_trials(tmp_path)[1]
-        assert (star.outcome, star.reason, star.val_loss) == ("diverged", "it is diverged", None)
+        single_knob, trial = found(tmp_path).runs[1], optuna_trials(tmp_path)[1]
+        assert (single_knob.outcome, single_knob.reason, single_knob.val_loss) == ("diverged", "it is diverged", None)
         assert trial.state is TrialState.PRUNED
         assert trial.user_attrs["outcome"] == "diverged"
         assert list(trial.intermediate_values) == [0, 1, 2, 3, 4, 5, 6]

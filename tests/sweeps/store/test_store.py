@@ -58,7 +58,7 @@ def a_run(trial: int = 0) -> Run:
         trial=trial,
         seed=1337,
         phase="search",
-        origin="star",
+        origin="one-at-a-time",
         label="dropout at its high, 0.4",
         knob="dropout",
         params={"dropout": 0.4, "learning_rate": 1e-3},
@@ -70,7 +70,7 @@ def a_run(trial: int = 0) -> Run:
         val_se=None,
         seconds=0.0,
         points=(),
-        key="star:dropout:high",
+        key="one-at-a-time:dropout:high",
     )
 
 
@@ -137,6 +137,13 @@ class TestRoundTrip:
                 run.id, outcome="pruned", reason="r", step=4, seconds=1.0, val_loss=None, val_se=None, pruning=pruning
             )
             assert store.results("small").runs[0].pruning == pruning
+
+    def test_the_names_of_an_earlier_version_are_the_present_ones(self, url: str) -> None:
+        with Store(url) as store:
+            store.add_study(small_sweep.study(), data=FACTS, provenance={})
+            add(store, dataclasses.replace(a_run(), origin="star", key="star:dropout:high"))
+            (run,) = store.results("small").runs
+        assert (run.origin, run.key) == ("one-at-a-time", "one-at-a-time:dropout:high")
 
     def test_a_sentinel_is_noted_with_its_event_and_stays_one_when_it_ends(self, url: str) -> None:
         sentinel = dataclasses.replace(PRUNING, sentinel=True)

@@ -13,7 +13,7 @@ from tests.helpers import synthetic
 
 
 @pytest.mark.parametrize(
-    ("baseline", "star", "headline"),
+    ("baseline", "single_knob", "headline"),
     [
         ([], [3.4], "No verdict yet"),
         ([3.5], [3.4], "Not enough evidence: only one baseline seed"),
@@ -24,8 +24,8 @@ from tests.helpers import synthetic
         ([3.49, 3.5, 3.51], [3.49], "No knob changed alone moves the loss beyond the noise of 3 baseline seeds."),
     ],
 )
-def test_headline(baseline: Sequence[float], star: Sequence[float], headline: str) -> None:
-    assert verdict(Findings(synthetic.family(baseline, star))).headline.startswith(headline)
+def test_headline(baseline: Sequence[float], single_knob: Sequence[float], headline: str) -> None:
+    assert verdict(Findings(synthetic.family(baseline, single_knob))).headline.startswith(headline)
 
 
 def test_verdict_of_a_whole_study() -> None:
@@ -47,7 +47,13 @@ def test_verdict_tells_how_single_runs_ended_and_what_was_not_tried() -> None:
     results = synthetic.family([3.49, 3.5, 3.51], [3.2])
     config = synthetic.BASELINE.replace(learning_rate=6e-3)
     diverged = synthetic.run(
-        7, "star", knob="learning_rate", config=config, val_loss=None, outcome="diverged", reason="loss 11 at 40"
+        7,
+        "one-at-a-time",
+        knob="learning_rate",
+        config=config,
+        val_loss=None,
+        outcome="diverged",
+        reason="loss 11 at 40",
     )
     advice = synthetic.run(
         8, "candidate", label="candidate: n_layer 24", val_loss=None, outcome="infeasible", reason="no memory"

@@ -73,7 +73,7 @@ def test_what_runs():
     assert {phase.name: phase.trials for phase in planned.phases} == {
         "baseline": 2,
         "candidates": 1,
-        "star": 3,
+        "one-at-a-time": 3,
         "sampler": 5,
         "confirm": 0,
     }
@@ -101,7 +101,7 @@ def test_time_on_a_card_is_flops_over_half_its_peak():
         assert width.seconds_per_trial == pytest.approx(flops_of_a_run(width.n_embd) / half)
     seconds = {phase.name: phase.seconds for phase in planned.phases}
     assert seconds["baseline"] == pytest.approx(2 * flops_of_a_run(64) / half)
-    assert seconds["star"] == pytest.approx(sum(map(flops_of_a_run, (64, 32, 96))) / half)
+    assert seconds["one-at-a-time"] == pytest.approx(sum(map(flops_of_a_run, (64, 32, 96))) / half)
     expected = sum(map(flops_of_a_run, (32, 48, 64, 80, 96))) / 5
     assert seconds["sampler"] == pytest.approx(5 * expected / half)
     assert planned.seconds == pytest.approx(sum(seconds.values()))
@@ -227,7 +227,7 @@ def test_more_designed_runs_than_trials():
     assert {phase.name: phase.trials for phase in planned.phases} == {
         "baseline": 2,
         "candidates": 1,
-        "star": 1,
+        "one-at-a-time": 1,
         "sampler": 0,
         "confirm": 0,
     }
@@ -267,7 +267,9 @@ def test_epochs_of_runs_on_part_of_the_data():
     knobs = {**study().knobs, "data_fraction": {"choices": [0.25, 0.5, 1.0]}}
     planned = plan(study(knobs=knobs, trials=20), facts(train_tokens=tokens), CARD)
     assert (planned.epochs, planned.epochs_on_part) == (1.0, {"0.25": 4.0, "0.5": 2.0})
-    assert {phase.name: phase.trials for phase in planned.phases}["star"] == 3 + 4  # two amounts, each on two seeds
+    assert {phase.name: phase.trials for phase in planned.phases}[
+        "one-at-a-time"
+    ] == 3 + 4  # two amounts, each on two seeds
     assert "epochs by data_fraction: 4 with 0.25 and 2 with 0.5" in list(planned.lines())
     assert planned.warnings == ()  # no warning of the quarter's 4 epochs: data_fraction asks about them
     part = study(baseline={**study().baseline, "data_fraction": 0.1})
