@@ -41,7 +41,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.pruning.forecast import Curve, diverged
+from sweeps.pruning.forecast import Curve, losses_by_evaluation
 from sweeps.pruning.law import Schedule
 from sweeps.pruning.rule import Decision, Rule, decide
 
@@ -167,25 +167,17 @@ def _evaluated(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def _curve(trial: FrozenTrial, ranges: Mapping[str, BaseDistribution], *, horizon: int) -> Curve:
-    steps = trial.intermediate_values
-    losses = np.full(max(steps) + 1, math.nan)
-    for step, value in steps.items():
-        losses[step] = math.inf if math.isnan(value) else value
+    losses = losses_by_evaluation(trial.intermediate_values)
     rates = trial.user_attrs.get(LR)
-    final, predicted = None, None
-    if trial.state is TrialState.COMPLETE:
-        final = trial.value
-    elif trial.state is TrialState.PRUNED:
-        prediction = trial.user_attrs.get(PRUNED, {}).get("predicted")
-        predicted = prediction["mean"] if prediction else None
-        if predicted is None and (not math.isfinite(losses[-1]) or diverged(losses)):
-            final = math.inf
-    return Curve(
-        losses=losses,
+    stopped = trial.state is TrialState.PRUNED
+    prediction = trial.user_attrs.get(PRUNED, {}).get("predicted") if stopped else None
+    return Curve.of(
+        losses,
         schedule=_schedule(tuple(rates)) if rates else _constant(max(horizon, len(losses) - 1)),
         knobs=np.array([place for name, values in ranges.items() for place in places(trial.params[name], values)]),
-        final=final,
-        predicted=predicted,
+        final=trial.value if trial.state is TrialState.COMPLETE else None,
+        predicted=prediction["mean"] if prediction else None,
+        stopped=stopped,
     )
 
 
