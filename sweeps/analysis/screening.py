@@ -86,7 +86,7 @@ class Screening:
     """number of comparisons for which the words hold together"""
     knobs: tuple[KnobEffect, ...]
     """in the study's order"""
-    advice: tuple[Effect, ...]
+    candidates: tuple[Effect, ...]
     best: SearchBest | None
 
 
@@ -109,7 +109,7 @@ def screen(results: Results) -> Screening:
         reference=results.reference,
         family=family,
         knobs=tuple(knob for knob in knobs if knob.effects),
-        advice=tuple(_effect(run, baseline, family) for run in candidates),
+        candidates=tuple(_effect(run, baseline, family) for run in candidates),
         best=_best(results, baseline),
     )
 

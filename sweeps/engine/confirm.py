@@ -3,10 +3,10 @@
 The questions, in their order:
 
 1. Is the best config better at all? Three fresh seeds, more where these don't show it. If it can't be better, only the
-   advice and its knobs alone are left to judge.
+   candidates and its knobs alone are left to judge.
 2. Is its gain a mere head start? Runs of half the length, again on more seeds where two don't show it.
 3. Which knob does it alone? Each knob alone on two seeds, the first of them on as many as naming it takes.
-4. If the best is shown to be better: each knob reset, the advice, the 2x2 of the top pair, the ablation path.
+4. If the best is shown to be better: each knob reset, the candidates, the 2x2 of the top pair, the ablation path.
 5. What is still undecided? More seeds.
 
 No question gets more than `confirm.seeds`; the verdict itself and its first knob get three more. A phase of few runs
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from sweeps.analysis.ablation import path_to_best
 from sweeps.analysis.arms import BASELINE, PHASE, Arm
-from sweeps.analysis.attribution import AdviceWord, Attribution, KnobVerdict, KnobWord
+from sweeps.analysis.attribution import Attribution, CandidateWord, KnobVerdict, KnobWord
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.evidence import Evidence
 from sweeps.analysis.judge import judge, top_pair
@@ -94,11 +94,11 @@ class Questions:
 
     def in_order(self) -> Iterator[NextRun]:
         if not self.winner.knobs:
-            yield from self._advice()
+            yield from self._candidates()
             return
         yield from self._is_it_better()
         if _cannot_gain(self.attribution):  # but a part of it may
-            yield from self._advice()
+            yield from self._candidates()
             yield from at([BASELINE, *self.singles], self.seeds[:KNOBS])
             yield from at(self._first_knob(), self.seeds)
             return
@@ -106,7 +106,7 @@ class Questions:
         yield from self._which_knob()
         if self.whole:
             yield from self._which_knob_is_needed()
-        yield from at(self._open_advice(), self.seeds[:1])
+        yield from at(self._open_candidates(), self.seeds[:1])
         if self.whole:
             yield from self._top_pair()
             yield from self._path()
@@ -144,11 +144,11 @@ class Questions:
         needed = [without[knob.knob] for knob in self.attribution.knobs if _may_be_needed(knob)]
         yield from at(needed, self.seeds[1:KNOBS])
 
-    def _advice(self) -> Iterator[NextRun]:
+    def _candidates(self) -> Iterator[NextRun]:
         """The candidates on two seeds, then those that are undecided on the rest, each time beside the baseline."""
         seeds = self.seeds[: self.most]
-        every = [Arm(candidate=advice.candidate) for advice in self.attribution.advice]
-        for arms, on in ((every, seeds[:KNOBS]), (self._open_advice(), seeds[KNOBS:])):
+        every = [Arm(candidate=candidate.candidate) for candidate in self.attribution.candidates]
+        for arms, on in ((every, seeds[:KNOBS]), (self._open_candidates(), seeds[KNOBS:])):
             yield from at([BASELINE, *arms] if arms else [], on)
 
     def _top_pair(self) -> Iterator[NextRun]:
@@ -180,7 +180,7 @@ class Questions:
                     arms.append(_half(alone))
         if self.whole and not self._one_does_it() and (names := top_pair(self.attribution.knobs)):
             arms.append(Arm(frozenset(names)))
-        arms += self._open_advice()
+        arms += self._open_candidates()
         return list(dict.fromkeys([BASELINE, self.winner, *arms])) if arms else []
 
     def _decisive(self) -> list[Arm]:
@@ -204,9 +204,9 @@ class Questions:
         lasts = first.lasting is not None and shown(first.lasting)
         return [BASELINE, alone, *(() if lasts else _both_halves(alone))]
 
-    def _open_advice(self) -> list[Arm]:
-        unknown = (advice for advice in self.attribution.advice if advice.word is AdviceWord.UNKNOWN)
-        return [Arm(candidate=advice.candidate) for advice in unknown]
+    def _open_candidates(self) -> list[Arm]:
+        unknown = (candidate for candidate in self.attribution.candidates if candidate.word is CandidateWord.UNKNOWN)
+        return [Arm(candidate=candidate.candidate) for candidate in unknown]
 
     def _one_does_it(self) -> bool:
         return any(knob.word is KnobWord.ALONE for knob in self.attribution.knobs)

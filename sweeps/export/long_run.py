@@ -73,9 +73,10 @@ def _dropout(config: TrainConfig, *, iters: int, train_tokens: int) -> Iterator[
 
 
 def _weight_decay(config: TrainConfig, times: float) -> Iterator[str]:
-    if not config.weight_decay:
+    forgotten = config.learning_rate * config.weight_decay  # share of a weight per iteration; 0 also by underflow
+    if not forgotten:
         return
-    tau = 1 / (config.learning_rate * config.weight_decay)
+    tau = 1 / forgotten
     yield (
         f"weight_decay has two candidates. AdamW forgets over 1/(learning_rate*weight_decay) = {tau:.3g} iterations. "
         f"If that should stay the same in epochs (arXiv 2405.13698), weight_decay stays {config.weight_decay:g}, as "

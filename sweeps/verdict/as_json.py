@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sweeps.analysis.attribution import Advice, Attribution, KnobVerdict, KnobWord
+from sweeps.analysis.attribution import Attribution, CandidateVerdict, KnobVerdict, KnobWord
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.findings import Findings
 from sweeps.store import records
@@ -70,7 +70,7 @@ def verdict_of(findings: Findings) -> dict[str, Any] | None:
         "knobs": [_knob(knob) for knob in attribution.knobs],
         "joint": _joint(attribution),
         "candidates": [
-            _candidate(candidate, attribution, findings.results) for candidate in by_word(attribution.advice)
+            _candidate(candidate, attribution, findings.results) for candidate in by_word(attribution.candidates)
         ],
     }
 
@@ -98,7 +98,7 @@ def _joint(attribution: Attribution) -> dict[str, Any] | None:
     return {"knobs": list(pair.knobs), **_tested(pair.both), "interaction": _effect(pair.interaction)}
 
 
-def _candidate(candidate: Advice, attribution: Attribution, results: Results) -> dict[str, Any]:
+def _candidate(candidate: CandidateVerdict, attribution: Attribution, results: Results) -> dict[str, Any]:
     proposal = candidate_proposal(results.study, candidate.candidate, vocab_size=results.data.vocab_size)
     baseline = attribution.reference.as_dict()
     changed: dict[str, Value] = {

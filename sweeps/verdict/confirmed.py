@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from sweeps.analysis.attribution import Advice, AdviceWord, Attribution, BestWord, KnobVerdict, KnobWord, Pair, Why
+from sweeps.analysis.attribution import (
+    Attribution,
+    BestWord,
+    CandidateVerdict,
+    CandidateWord,
+    KnobVerdict,
+    KnobWord,
+    Pair,
+    Why,
+)
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.evidence import ALPHA_BEST, P_MULTIPLIER
 from sweeps.analysis.significance import MAX_SEEDS_TO_DECIDE, shown
@@ -36,7 +45,7 @@ def headline(attribution: Attribution) -> str:
     """Return the sentence on top, or two."""
     if attribution.broken:
         return _proven(attribution)
-    right = [candidate.label for candidate in attribution.advice if candidate.word is AdviceWord.RIGHT]
+    right = [candidate.label for candidate in attribution.candidates if candidate.word is CandidateWord.RIGHT]
     return _unproven(attribution) + (f" However, this advice is right: {'; '.join(right)}." if right else "")
 
 
@@ -247,34 +256,34 @@ def _path(attribution: Attribution) -> Iterator[str]:
 
 def candidates(attribution: Attribution) -> Iterator[str]:
     """Yield a sentence for each candidate, those with a clear word first."""
-    for candidate in by_word(attribution.advice):
+    for candidate in by_word(attribution.candidates):
         yield f"Advice {candidate.label}: {'; '.join(_candidate(candidate))}."
 
 
-def by_word(judged: Iterable[Advice]) -> list[Advice]:
+def by_word(judged: Iterable[CandidateVerdict]) -> list[CandidateVerdict]:
     """Sort judged candidates: right, wrong, without effect, undecided; within a word the largest effect first."""
 
-    def rank(candidate: Advice) -> tuple[int, float]:
+    def rank(candidate: CandidateVerdict) -> tuple[int, float]:
         size_ = abs(candidate.effect.mean) if candidate.effect else 0.0
-        return list(AdviceWord).index(candidate.word), -size_
+        return list(CandidateWord).index(candidate.word), -size_
 
     return sorted(judged, key=rank)
 
 
-def _candidate(candidate: Advice) -> Iterator[str]:
+def _candidate(candidate: CandidateVerdict) -> Iterator[str]:
     """Yield the parts of a candidate's sentence: its word, its runs, what would decide."""
     yield str(candidate.word)
     if candidate.diverged:
         yield f"it diverged or did not fit in memory with {count(candidate.diverged, 'seed')}"
     if candidate.effect is not None:
-        tested = candidate.word in (AdviceWord.RIGHT, AdviceWord.UNKNOWN)
+        tested = candidate.word in (CandidateWord.RIGHT, CandidateWord.UNKNOWN)
         # a candidate that diverged with one seed is wrong, whatever it gains with the others
-        harmful = candidate.word is AdviceWord.WRONG and candidate.effect.mean < 0
+        harmful = candidate.word is CandidateWord.WRONG and candidate.effect.mean < 0
         moved = f"loses {harm(candidate.effect)}" if harmful else f"gains {gain(candidate.effect, p=tested)}"
         yield f"it {moved}{share(candidate.effect)}"
     elif not candidate.diverged:
         yield "it was not run on a fresh seed"
-    if candidate.word is AdviceWord.UNKNOWN:
+    if candidate.word is CandidateWord.UNKNOWN:
         yield from _decided_by(candidate.effect, None, more=candidate.more_seeds)
 
 
@@ -300,7 +309,7 @@ def reading(attribution: Attribution) -> Iterator[str]:
 
 def _methods(attribution: Attribution) -> Iterator[str]:
     """Yield how the intervals were made, as far as the methods occur."""
-    contrasts = [attribution.effect, attribution.lasting, *(candidate.effect for candidate in attribution.advice)]
+    contrasts = [attribution.effect, attribution.lasting, *(candidate.effect for candidate in attribution.candidates)]
     contrasts += [effect for knob in attribution.knobs for effect in (knob.alone, knob.lasting, knob.reset)]
     methods = {effect.method for effect in contrasts if effect is not None}
     parts = []

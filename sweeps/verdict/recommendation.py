@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sweeps.analysis.attribution import AdviceWord, Attribution, KnobWord
+from sweeps.analysis.attribution import Attribution, CandidateWord, KnobWord
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.findings import Findings
 from sweeps.analysis.significance import seeds_to_decide, shown
@@ -116,8 +116,8 @@ def steps(findings: Findings, attribution: Attribution) -> Iterator[str]:
 def _right_candidates(attribution: Attribution, results: Results, *, iters: int) -> Iterator[str]:
     """Yield the candidates that are right where the best config isn't shown to be better."""
     trials = {advised(run.label): run.trial for run in results.search_runs if run.origin == "candidate"}
-    for candidate in attribution.advice:
-        if candidate.word is AdviceWord.RIGHT and candidate.label in trials:
+    for candidate in attribution.candidates:
+        if candidate.word is CandidateWord.RIGHT and candidate.label in trials:
             command = f"sweep export {results.study.name} --trial {trials[candidate.label]} --iters {iters}"
             yield f"However, the advice {candidate.label} is shown to be right: `{command}` prints its config."
 
@@ -143,8 +143,8 @@ def open_questions(attribution: Attribution) -> tuple[OpenQuestion, ...]:
     for knob in attribution.knobs if attribution.broken or not attribution.decided else ():
         if knob.word is KnobWord.UNKNOWN:
             questions.append(_question(knob.knob, knob.alone, knob.lasting, knob.more_seeds))
-    for candidate in attribution.advice:
-        if candidate.word is AdviceWord.UNKNOWN:
+    for candidate in attribution.candidates:
+        if candidate.word is CandidateWord.UNKNOWN:
             name = f"the advice “{candidate.label}”"
             questions.append(_question(name, candidate.effect, None, candidate.more_seeds))
     return tuple(question for question in questions if question is not None)

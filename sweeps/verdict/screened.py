@@ -115,7 +115,7 @@ def _ending(run: Run) -> str:
 
 def candidates(screening: Screening) -> Iterator[str]:
     """Yield a sentence for each candidate."""
-    for effect in screening.advice:
+    for effect in screening.candidates:
         name = f"Advice {advised(effect.run.label)}"
         if effect.run.val_loss is None:
             yield f"{name} {_ending(effect.run)}."

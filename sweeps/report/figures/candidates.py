@@ -70,7 +70,7 @@ def against_baseline(run: Run, baseline: Sequence[Run]) -> Difference | None:
 def candidates_picture(findings: Findings) -> Picture:
     """Draw each candidate's loss, and how far it is from the baseline's mean, along training."""
     key, title = "candidates", "Loss curves of the advice and the baseline"
-    effects, baseline = findings.screening.advice, findings.results.baseline_runs
+    effects, baseline = findings.screening.candidates, findings.results.baseline_runs
     if not effects:
         return no_picture(key, title, "The study names no candidates, or none has started.")
     compared = [(effect, against_baseline(effect.run, baseline)) for effect in effects]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sweeps.analysis.arms import PHASE, Arm
-from sweeps.analysis.attribution import AdviceWord, BestWord, KnobWord
+from sweeps.analysis.attribution import BestWord, CandidateWord, KnobWord
 from sweeps.analysis.evidence import Evidence
 from sweeps.analysis.findings import Findings
 from sweeps.engine import confirm
@@ -60,7 +60,7 @@ def test_the_knob_is_named(results: Results) -> None:
     words = {knob.knob: knob.word for knob in found.knobs}
     assert words["learning_rate"] is KnobWord.ALONE
     assert words.get("dropout") in (None, KnobWord.HURTS, KnobWord.NO_EFFECT)
-    assert [each.word for each in found.advice] == [AdviceWord.WRONG]
+    assert [each.word for each in found.candidates] == [CandidateWord.WRONG]
 
 
 def distance(rate: float) -> float:

@@ -78,3 +78,8 @@ def test_weight_decay_has_two_candidates():
     assert not any(
         "weight_decay" in note for note in nanogpt_config(config(weight_decay=0.0), data=data(), iters=6000).notes
     )
+
+
+def test_a_weight_decay_too_small_to_act_has_no_candidates():
+    exported = nanogpt_config(config(weight_decay=5e-324, learning_rate=0.5), data=data(), iters=6000)
+    assert not [note for note in exported.notes if note.startswith("weight_decay")]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sweeps.analysis.attribution import AdviceWord, Attribution, KnobWord
+from sweeps.analysis.attribution import Attribution, CandidateWord, KnobWord
 from sweeps.analysis.findings import Findings
 from sweeps.verdict.as_json import summarize, verdict_of
 from tests.helpers import attributions, synthetic
@@ -140,8 +140,8 @@ def test_candidates_have_the_absolute_values_that_they_change_and_the_telling_on
         ("not enough evidence", {"beta2": 0.99}),
     ]
     assert result[3]["more_seeds"] == 4
-    sizes = [attributions.advice(index, AdviceWord.WRONG, gain(-0.1 * (index + 1))) for index in range(3)]
-    ordered = json_of(attribution(advice=tuple(sizes)))["candidates"]
+    sizes = [attributions.candidate(index, CandidateWord.WRONG, gain(-0.1 * (index + 1))) for index in range(3)]
+    ordered = json_of(attribution(candidates=tuple(sizes)))["candidates"]
     assert [each["effect"] for each in ordered] == pytest.approx([-0.3, -0.2, -0.1])
 
 

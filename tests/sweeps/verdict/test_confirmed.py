@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.analysis.attribution import AdviceWord, Attribution, BestWord, KnobWord
+from sweeps.analysis.attribution import Attribution, BestWord, CandidateWord, KnobWord
 from sweeps.analysis.contrasts import Contrast
 from sweeps.verdict.verdict import Verdict, verdict
 from tests.helpers import attributions
@@ -71,15 +71,15 @@ def test_headline(case: str) -> None:
             f"lowers the loss {WHOLE}.",
         ),
         (
-            {"word": BestWord.NONE, "decided": False, "effect": gain(0.3, n=1), "advice": ()},
+            {"word": BestWord.NONE, "decided": False, "effect": gain(0.3, n=1), "candidates": ()},
             "Not enough evidence: the best config has too few runs on fresh seeds.",
         ),
         (
-            {"word": BestWord.NONE, "decided": False, "effect": None, "advice": ()},
+            {"word": BestWord.NONE, "decided": False, "effect": None, "candidates": ()},
             "Not enough evidence: the best config has too few runs on fresh seeds.",
         ),
         (
-            {"word": BestWord.NONE, "diverged": 1, "advice": ()},
+            {"word": BestWord.NONE, "diverged": 1, "candidates": ()},
             "No config is shown to be better: 1 run of the best config on fresh seeds diverged.",
         ),
     ],
@@ -164,7 +164,7 @@ def test_few_seeds_have_no_interval_by_permutation(stuck: int, through: int, exp
 def test_how_intervals_were_made_is_said_of_those_there_are(methods: set[str], expected: list[str]) -> None:
     made = [gain(0.3, method=method) for method in sorted(methods)]
     knobs = tuple(knob("dropout", KnobWord.ALONE, effect) for effect in made[1:])
-    cautions = words(attribution(effect=made[0], lasting=None, advice=(), knobs=knobs)).cautions
+    cautions = words(attribution(effect=made[0], lasting=None, candidates=(), knobs=knobs)).cautions
     every = ["paired by seed", "to estimate their noise", "are unpaired", "by permutation"]
     assert [each for each in every if any(each in caution for caution in cautions)] == expected
 
@@ -241,19 +241,19 @@ def test_advice() -> None:
         "seeds)."
     )
     assert sentences[3].endswith("; about 4 more seeds would decide it.")
-    lost = attributions.advice(0, AdviceWord.WRONG, None, diverged=2)
-    assert words(attribution(advice=(lost,))).candidates == (
+    lost = attributions.candidate(0, CandidateWord.WRONG, None, diverged=2)
+    assert words(attribution(candidates=(lost,))).candidates == (
         "Advice dropout 0.2, weight_decay 0.2: wrong; it diverged or did not fit in memory with 2 seeds.",
     )
-    gains = attributions.advice(0, AdviceWord.WRONG, gain(0.1), diverged=1)
+    gains = attributions.candidate(0, CandidateWord.WRONG, gain(0.1), diverged=1)
     assert (
         "; it diverged or did not fit in memory with 1 seed; it gains +0.100 nats"
-        in words(attribution(advice=(gains,))).candidates[0]
+        in words(attribution(candidates=(gains,))).candidates[0]
     )
-    split = attributions.advice(
-        0, AdviceWord.WRONG, gain(-0.4, differences=dict(enumerate([0.1, 0.1, -0.7, -0.7, -0.8])))
+    split = attributions.candidate(
+        0, CandidateWord.WRONG, gain(-0.4, differences=dict(enumerate([0.1, 0.1, -0.7, -0.7, -0.8])))
     )
-    assert words(attribution(advice=(split,))).candidates[0].endswith("; 2 of 5 seeds gained more than 0.02 nats.")
+    assert words(attribution(candidates=(split,))).candidates[0].endswith("; 2 of 5 seeds gained more than 0.02 nats.")
     lost_knob = attributions.knob("dropout", KnobWord.HURTS, None, diverged=2)
     assert (
         words(attribution(knobs=(lost_knob,)))
@@ -263,9 +263,9 @@ def test_advice() -> None:
             "final loss."
         )
     )
-    bare = attributions.advice(1, AdviceWord.UNKNOWN, None)
+    bare = attributions.candidate(1, CandidateWord.UNKNOWN, None)
     assert (
-        words(attribution(advice=(bare,)))
+        words(attribution(candidates=(bare,)))
         .candidates[0]
         .endswith("not enough evidence; it was not run on a fresh seed.")
     )

@@ -23,7 +23,7 @@ def words(judged: Attribution) -> Verdict:
 
 
 def test_right_advice_is_named_even_where_the_best_config_is_not_shown_to_be_better() -> None:
-    judged = dataclasses.replace(CASES["nothing"](), advice=attributions.ANSWERS)
+    judged = dataclasses.replace(CASES["nothing"](), candidates=attributions.ANSWERS)
     tried = synthetic.run(5, "candidate", label="candidate: learning_rate 0.002")
     sentences = verdict(findings_of(judged, dataclasses.replace(RESULTS, runs=(*RESULTS.runs, tried))))
     assert sentences.headline.endswith(" However, this advice is right: learning_rate 0.002.")
@@ -73,12 +73,12 @@ def test_means_are_over_the_seeds_that_the_effect_is_over(method: str, baseline:
     ("judged", "commands"),
     [
         (attribution(), ["sweep export plateau --iters 600 -o plateau-best.py", "sweep confirm plateau --seeds 6"]),
-        (attribution(advice=()), ["sweep export plateau --iters 600 -o plateau-best.py"]),
+        (attribution(candidates=()), ["sweep export plateau --iters 600 -o plateau-best.py"]),
         (CASES["nothing"](), ["sweep confirm plateau --seeds 6"]),  # the advice is open, the knobs are decided
         (CASES["undecided"](), ["sweep confirm plateau --seeds 12"]),  # knobs have 3 seeds and need 9 more
         (CASES["unchanged"](), []),
         (
-            attribution(knobs=(KNOBS[0], knob("n_embd", KnobWord.UNKNOWN, None)), advice=()),
+            attribution(knobs=(KNOBS[0], knob("n_embd", KnobWord.UNKNOWN, None)), candidates=()),
             ["sweep export plateau --iters 600 -o plateau-best.py", "sweep confirm plateau"],
         ),
     ],
@@ -93,7 +93,7 @@ def test_what_no_number_of_seeds_decides_is_said_to_be_small() -> None:
         knob("n_embd", KnobWord.UNKNOWN, gain(0.03, se=0.03), more_seeds=None),
         knob("dropout", KnobWord.UNKNOWN, gain(0.03, se=0.02, n=4), more_seeds=40),
     ]
-    sentences = words(attribution(knobs=(KNOBS[0], *far), advice=(), pair=None)).next
+    sentences = words(attribution(knobs=(KNOBS[0], *far), candidates=(), pair=None)).next
     assert "More than 32 seeds would be needed to decide n_embd and dropout: " in sentences[-1]
     assert not any("sweep confirm" in sentence for sentence in sentences)
 
@@ -106,7 +106,7 @@ def test_a_gain_that_is_shown_is_open_only_as_a_head_start() -> None:
     assert best.seeds is not None
     assert 5 < best.seeds <= 17
     settled = knob("n_embd", KnobWord.UNKNOWN, gain(0.4), lasting=contrast(0.2), more_seeds=1)
-    assert open_questions(attribution(knobs=(KNOBS[0], settled), advice=())) == ()
+    assert open_questions(attribution(knobs=(KNOBS[0], settled), candidates=())) == ()
 
 
 def test_the_command_takes_the_seeds_that_are_named() -> None:
