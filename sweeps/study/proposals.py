@@ -35,7 +35,7 @@ class Proposal:
     phase: str
     """baseline, search or confirm"""
     origin: str
-    """baseline, candidate, star (one knob at a time), combined or confirm"""
+    """baseline, candidate, one-at-a-time, combined or confirm"""
     label: str
     """short description"""
     knob: str | None

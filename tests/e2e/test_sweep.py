@@ -196,7 +196,7 @@ class TestRun:
         done = sweep(tmp_path, "run", "tiny.yaml", "--set", "trials=2", "--out", "elsewhere")
         assert "run 1 starts on cpu: baseline, seed 1337" in done.stdout
         assert "Baseline: 2 seeds, mean " in done.stdout
-        assert "note: trials: 2 leave out 4 of the candidates" in done.stdout
+        assert "note: trials=2 leaves out 4 of the candidates" in done.stdout
         assert (tmp_path / "elsewhere/study.db").exists()
         assert (tmp_path / "elsewhere/report.html").exists()
         assert not (tmp_path / "runs").exists()

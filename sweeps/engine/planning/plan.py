@@ -35,7 +35,7 @@ class Phase:
     """The trials of one origin."""
 
     name: str
-    """baseline, candidates, star (one knob at a time), sampler (combinations included) or confirm (an upper bound)"""
+    """baseline, candidates, one-at-a-time, sampler (combinations included) or confirm (an upper bound)"""
     trials: int
     seconds: float | None
     """on one worker; None: not known"""
@@ -91,6 +91,7 @@ class Plan:
         if self.epochs_on_part:
             parts = joined(f"{epochs:.2g} with {part}" for part, epochs in self.epochs_on_part.items())
             yield f"epochs by data_fraction: {parts}"
+        yield f"  {'phase':<12}{'':>10}{'on 1 worker':>14}"
         for phase in self.phases:
             name = _PHASES_IN_WORDS.get(phase.name, phase.name)
             yield f"  {name:<12}{count(phase.trials, 'run'):>10}{_time(phase.seconds):>14}"
@@ -99,13 +100,11 @@ class Plan:
         )
         yield from map(_width_line, self.widths)
         if self.seconds is not None:
-            assumption = (
-                f"{CUDA_EFFICIENCY:.0%} of the card's dense peak" if unit == "card" else "a share of the measured peak"
-            )
-            condition = " where nothing was measured" if any(width.measured for width in self.widths) else ""
+            basis = f"{CUDA_EFFICIENCY:.0%} of the card's dense peak" if unit == "card" else "the peak of a core"
+            measured = "measured speeds and " if any(width.measured for width in self.widths) else ""
             yield (
-                f"about {duration(self.seconds)} if nothing is pruned and all confirming runs are needed; an estimate "
-                f"that assumes {assumption}{condition}"
+                f"about {duration(self.seconds)} on {workers} if nothing is pruned and all confirming runs are needed, "
+                f"estimated from {measured}{basis}"
             )
         yield f"disk for checkpoints: {si(self.disk_bytes, 'B')}"
         yield from (f"warning: {warning}" for warning in self.warnings)

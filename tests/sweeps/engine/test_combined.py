@@ -164,7 +164,7 @@ class TestInASweep:
         small_sweep.sweep(tmp_path / "undisturbed", self.SPEC)
         deaths, finished = 0, False
         while not finished:
-            owner, method = [(Store, "add_run"), (OptunaTrials, "_taken_up"), (Store, "launched")][deaths % 3]
+            owner, method = [(Store, "add_run"), (OptunaTrials, "_with_all_params"), (Store, "launched")][deaths % 3]
             with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
                 patch.setattr(owner, method, deadly(getattr(owner, method)))
                 finished = small_sweep.sweep(tmp_path / "killed", self.SPEC).finished

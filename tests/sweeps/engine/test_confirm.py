@@ -115,7 +115,7 @@ def test_the_budget_is_kept_and_no_run_is_made_twice_in_memory(surface: str) -> 
     runs = [run for run in results.runs if run.phase == PHASE]
     assert len(runs) <= results.study.confirm.max_trials
     assert len({run.config for run in results.runs}) == len(results.runs)
-    most = results.study.seed + results.study.confirm.seeds + confirm.EXTRA
+    most = results.study.seed + results.study.confirm.seeds + confirm.EXTRA_SEEDS
     assert all(results.study.seed < run.seed <= most for run in runs)
 
 
@@ -125,7 +125,7 @@ def test_a_best_that_is_no_better_costs_its_seeds_the_advice_and_each_knob_alone
     labels = {run.label for run in results.runs if run.phase == PHASE}
     assert not [label for label in labels if "without" in label or "half" in label]
     runs = [run for run in results.runs if run.label.startswith("best")]
-    assert confirm.FIRST <= len(runs) <= results.study.confirm.seeds or not arms.all
+    assert confirm.BEST_SEEDS <= len(runs) <= results.study.confirm.seeds or not arms.all
 
 
 @pytest.mark.parametrize("max_trials", [0, 1, 7])
@@ -153,13 +153,14 @@ def test_of_a_best_that_diverges_on_every_fresh_seed_each_knob_gets_two_seeds_af
             val_loss=None,
             config=best.config.replace(seed=1338 + i),
         )
-        for i in range(confirm.FIRST)
+        for i in range(confirm.BEST_SEEDS)
     ]
     results = dataclasses.replace(before, runs=(*before.runs, *lost))
     wishes = list(confirm.wanted(Evidence(results)))
     arms = Evidence(results).arms
     knobs = [arm for arm, _ in wishes if arm.knobs not in (frozenset(), arms.all)]
-    assert sorted(knobs, key=str) == sorted([Arm(frozenset([knob])) for knob in arms.changed] * confirm.KNOBS, key=str)
+    singles = [Arm(frozenset([knob])) for knob in arms.changed] * confirm.KNOB_SEEDS
+    assert sorted(knobs, key=str) == sorted(singles, key=str)
     assert wishes.index((knobs[0], 1338)) > max(i for i, (arm, _) in enumerate(wishes) if arm.candidate is not None)
     assert not any(arm.half for arm, _ in wishes)
 

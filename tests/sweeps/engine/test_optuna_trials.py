@@ -191,7 +191,7 @@ class TestKilled:
     def test_between_any_two_writes(self, tmp_path: Path, undisturbed: Path) -> None:
         deaths, known = 0, dict[int, Pruning]()
         for owner, method, moment, calls in [
-            (OptunaTrials, "_taken_up", "after", 1),
+            (OptunaTrials, "_with_all_params", "after", 1),
             (Store, "add_run", "before", 1),
             (Store, "add_run", "after", 1),
             *[(Ledger, "begin", "before", 2)] * 3,  # of a new run after one that is taken up

@@ -117,7 +117,7 @@ class TestPhases:
         watcher = Watcher()
         sweep(tmp_path, small_sweep.study(trials=2, baseline_seeds=1), observer=watcher)
         assert by_origin(found(tmp_path)) == {"baseline": 1, "one-at-a-time": 2}
-        assert "leave out 1 of the candidates" in watcher.notes[0]
+        assert "leaves out 1 of the candidates" in watcher.notes[0]
 
     def test_idle_workers_get_the_next_run_at_once_and_the_result_is_the_same(
         self, tmp_path: Path, undisturbed: Essence
@@ -146,7 +146,7 @@ class TestPhases:
         summary = sweep(tmp_path, small(), observer=watcher, work=refuse)
         assert summary.finished
         assert (summary.started, summary.counts["complete"]) == (0, 4)
-        assert "is finished: 4 runs; raise trials (now 3)" in watcher.notes[0]
+        assert "is finished: 4 runs; to continue, raise trials (now 3)" in watcher.notes[0]
         assert found(tmp_path).runs == before.runs
 
     def test_a_study_may_grow(self, tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ class TestKilled:
         for owner, method, moment, calls in [
             (optuna.Study, "enqueue_trial", "before", 1),
             (optuna.Study, "enqueue_trial", "after", 1),
-            (OptunaTrials, "_taken_up", "before", 1),
+            (OptunaTrials, "_with_all_params", "before", 1),
             (Store, "add_run", "before", 1),
             (Store, "add_run", "after", 1),
             (Store, "launched", "before", 1),

@@ -24,7 +24,7 @@ def test_a_study_is_kept_with_its_plans_times(monkeypatch: pytest.MonkeyPatch) -
     # a run: 640 tokens and 21 x 2 x 2 + 62 windows of 16 a third as dear, at .75 x 16 / 56 of 1e7 FLOP/s
     n = 257 * 16 + 12 * 16**2 + 2 * 16 + 16
     flops = (6 * n + 12 * 16 * 16) * (640 + (84 + 62) * 16 / 3)
-    assert f", {flops / (0.75 * 16 / 56 * 1e7):.0f} s a run of the baseline" in found["estimated at the start"]
+    assert f", {flops / (0.75 * 16 / 56 * 1e7):.0f} s per run of the baseline" in found["estimated at the start"]
 
 
 def test_data_is_prepared_by_as_many_threads_as_there_are_cores(

@@ -20,7 +20,7 @@ from sweeps.engine.optuna_trials import OptunaTrials
 from sweeps.errors import NotFound, StoreBusy, StoreError
 from sweeps.store import sqlite, tables
 from sweeps.store.records import DataFacts, Pruning, Run
-from sweeps.store.sqlite import clear_errors
+from sweeps.store.sqlite import as_store_errors
 from sweeps.store.store import Reader, Store
 from tests.helpers import small_sweep
 from tests.helpers.fake_training import point_at
@@ -293,7 +293,7 @@ class TestFile:
 
     def test_a_place_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(StoreError, match="cannot be made here"):
+        with pytest.raises(StoreError, match="cannot be created here"):
             Store(f"sqlite:///{tmp_path / 'file' / 'study.db'}")
 
     @pytest.mark.parametrize(
@@ -307,12 +307,12 @@ class TestFile:
         ],
     )
     def test_what_sqlite_says_gets_a_remedy(self, said: str, words: str) -> None:
-        with pytest.raises(StoreError, match=words) as caught, clear_errors(Path("/runs/study.db")):
+        with pytest.raises(StoreError, match=words) as caught, as_store_errors(Path("/runs/study.db")):
             raise sqlite3.OperationalError(said)
         assert said in str(caught.value)
 
     def test_our_own_mistakes_in_sql_are_no_mistakes_of_the_user(self) -> None:
-        with pytest.raises(sqlite3.OperationalError), clear_errors(Path("/runs/study.db")):
+        with pytest.raises(sqlite3.OperationalError), as_store_errors(Path("/runs/study.db")):
             raise sqlite3.OperationalError("no such column: nothing")
 
     def test_a_reader_makes_no_file(self, url: str, path: Path) -> None:

@@ -105,7 +105,7 @@ def test_the_two_widest_are_infeasible_said_so_and_run_no_more_than_once(tmp_pat
     assert len(shapes) == len(set(shapes))
     assert sum(run.phase == "search" for run in results.runs) == 36
     told = optuna.load_study(study_name="small", storage=f"sqlite:///{StudyPaths(tmp_path).store}").trials
-    refused = [trial for trial in told if "had no memory in an earlier trial" in str(trial.user_attrs.get("label"))]
+    refused = [trial for trial in told if "ran out of memory in an earlier trial" in str(trial.user_attrs.get("label"))]
     assert len(told) == 36 + 1 + len(refused)  # the baseline is one of them
     assert refused
     assert all(trial.state is optuna.trial.TrialState.PRUNED and trial.constraints for trial in refused)
@@ -150,7 +150,7 @@ def test_out_of_memory_walks_down_the_divisors_in_the_same_trial_and_is_remember
     assert [attempt for run, attempt, _ in card.tried if run == results.runs[0].id] == [1, 2, 3]
     same_shape = [run.id for run in results.runs if run.config.dropout == 0]
     assert all(size == 2 for run, _, size in card.tried if run in same_shape[1:])
-    assert any("no memory for micro-batches of 8; it goes on with 4" in note for note in watcher.notes)
+    assert any("out of memory with micro-batches of 8; it continues with 4" in note for note in watcher.notes)
 
 
 def test_what_is_missing_is_said_where_the_estimate_sees_it(tmp_path: Path) -> None:

@@ -271,7 +271,7 @@ class TestProcessPool(PoolContract):
         worker.kill()
         (died,) = talk(pool)
         assert isinstance(died, Died)
-        assert died.text == "the worker on cpu was killed by SIGKILL; its last words:\ntraining run 1, attempt 1"
+        assert died.text == "the worker on cpu was killed by SIGKILL; the end of its log:\ntraining run 1, attempt 1"
         (successor,) = multiprocessing.active_children()
         assert successor.pid != pid
 

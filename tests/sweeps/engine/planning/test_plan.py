@@ -314,7 +314,7 @@ def test_a_plan_as_json_and_as_lines():
         "40 GFLOP/s per core",
         "sampler",
         "n_embd",
-        "an estimate",
+        "estimated from",
         "disk",
         "warning: ",
     ):
@@ -441,8 +441,8 @@ def test_what_was_measured_goes_before_the_estimate() -> None:
     baseline = next(phase for phase in planned.phases if phase.name == "baseline")
     assert study().baseline["n_embd"] == 64
     assert baseline.seconds == pytest.approx(baseline.trials * (rows[64].seconds_per_trial or 0.0))
-    assert "where nothing was measured" in "\n".join(planned.lines())
-    assert "where nothing was measured" not in "\n".join(plan(study(), facts(), LAPTOP).lines())
+    assert "estimated from measured speeds and" in "\n".join(planned.lines())
+    assert "measured speeds" not in "\n".join(plan(study(), facts(), LAPTOP).lines())
 
 
 def test_speeds_seen_are_medians_of_runs_of_one_shape() -> None:
