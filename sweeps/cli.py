@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sweeps.paths import StudyPaths
     from sweeps.store.locate import Located
     from sweeps.store.records import Results
+    from sweeps.store.store import Store
     from sweeps.study.study import Study
     from sweeps.verdict.verdict import Verdict
 
@@ -56,7 +57,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="end with one JSON object o
 
 
 def main() -> None:
-    """Run the command. Exit codes: 0 success, 1 our fault, 2 the user's mistake, 130 interrupted."""
+    """Run the command. Exit codes: 0 success, 1 a bug, 2 the user's mistake, 130 interrupted.
+
+    `--debug` shows the traceback of a user's mistake.
+    """
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
@@ -79,7 +83,7 @@ def run(
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a study, or continue it; ends with the verdict so far and a report."""
+    """Run a study, or continue it. Ends with the verdict so far and a report."""
     from sweeps.workers.launch import warm_up
 
     warm_up()
@@ -94,15 +98,17 @@ def confirm(
     study: StudyName,
     out: Out = None,
     seeds: Annotated[
-        int | None, typer.Option(min=2, max=32, metavar="N", help="seeds of a comparison that fewer don't decide")
+        int | None, typer.Option(min=2, max=32, metavar="N", help="seeds per comparison where fewer don't decide it")
     ] = None,
     max_trials: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="most runs of this phase; by default as many again as the study says"),
+        typer.Option(
+            min=1, metavar="N", help="runs of the confirm phase at most; by default as many again as the study says"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prove or refute what a study has found, by runs on fresh seeds; no run is made twice."""
+    """Test what a study has found on more fresh seeds. Ends like `sweep run`; no run is made twice."""
     from sweeps.workers.launch import warm_up
 
     warm_up()
@@ -114,11 +120,11 @@ def confirm(
 
 
 def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
-    """Prepare the data, run the study to its end, write the report and print the verdict."""
+    """Prepare the data, run the study until it ends or pauses, write the report and print the verdict."""
     from sweeps.engine import session
     from sweeps.store.store import Store
 
-    # load the libraries that draw while the workers load theirs
+    # import the plotting libraries while the workers import torch
     threading.Thread(target=importlib.import_module, args=("sweeps.report.publish",), daemon=True).start()
     say = _say(as_json)
     for note in study.notes:
@@ -142,12 +148,12 @@ def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
     else:
         print()
         _print(verdict(findings))
-        print(f"\nreport: {report_file}\nstore:  {store.path}   (sweep dashboard {study.name} shows it)")
+        print(f"\nreport: {report_file}\nstore:  {store.path}   (sweep dashboard {_argument(study, store)} shows it)")
     if summary.interrupted:
-        say("interrupted: run the same command to go on")
+        say("interrupted: run the same command to continue")
         raise typer.Exit(130)
     if summary.truncated:
-        say(f"hours: {study.hours:g} are over; raise hours and run the same command to go on")
+        say(f"hours: {study.hours:g} are over; raise hours and run the same command to continue")
 
 
 @app.command()
@@ -161,10 +167,12 @@ def plan(
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help='plan for a card that is not here: "RTX 4070"')
     ] = None,
-    memory: Annotated[str | None, typer.Option(metavar="SIZE", help="plan for a card of this memory: 12GiB")] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="plan for a card with this much memory: 12GiB")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a study will run and how long that takes; trains nothing."""
+    """Show what a study will run and how long that takes. Trains nothing."""
     elsewhere = device is not None or memory is not None
     loaded = _load(study, profile, set_, data, baseline, for_a_card=elsewhere)
     from sweeps.engine import session
@@ -201,7 +209,7 @@ def prepare(
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tokenize a study's data now, so that `sweep run` finds it ready."""
+    """Tokenize a study's data now. `sweep run` then finds it ready."""
     loaded = _load(study, profile, set_, data, None)
     from sweeps.engine import session
     from sweeps.paths import paths_of
@@ -238,7 +246,7 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def verdict(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
-    """Say which knob breaks the plateau, by how much and how surely, from the runs so far."""
+    """Say which knob breaks the plateau, and how surely. The verdict rests on the runs so far."""
     from sweeps.verdict.as_json import verdict_of
     from sweeps.verdict.verdict import verdict as in_words
 
@@ -285,7 +293,7 @@ def export(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the best trial, or another, as a nanoGPT config with its evidence in comments."""
+    """Write the best trial, or another, as a nanoGPT config. Comments hold its evidence."""
     from sweeps.export.checkpoint import export_checkpoint
     from sweeps.export.nanogpt_config import write_config
     from sweeps.export.trial import check_best, export_ladder, export_run, trial_of
@@ -323,7 +331,7 @@ def dashboard(
     port: Annotated[int, typer.Option(metavar="N", help="port to serve on; 0 is any free port")] = 0,
     browser: Annotated[bool, typer.Option(help="open the browser, when run on a terminal")] = True,
 ) -> None:
-    """Browse a study with optuna-dashboard on 127.0.0.1, also while it runs."""
+    """Browse a study with optuna-dashboard, also while it runs. Serves 127.0.0.1 only."""
     import webbrowser
 
     from sweeps.report.dashboard import serve
@@ -340,9 +348,7 @@ def dashboard(
 
 @app.command()
 def init(
-    name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="the study's name; the file is NAME.yaml")
-    ] = "my-plateau",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="the study's name; the file is NAME.yaml")] = "my-plateau",
 ) -> None:
     """Write a commented study to start from."""
     from sweeps.study.authoring import write_study
@@ -394,6 +400,13 @@ def _findings(study: str, out: Path | None) -> tuple[Located, Findings]:
 
     located, results = _results(study, out)
     return located, Findings(results)
+
+
+def _argument(study: Study, store: Store) -> str:
+    """Return the shortest argument by which other commands find the study: its name, or else its .db file."""
+    from sweeps.paths import paths_of
+
+    return study.name if store.path == paths_of(study.name, out=None).store else str(store.path)
 
 
 def _say(as_json: bool) -> Callable[[str], None]:

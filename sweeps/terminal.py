@@ -1,4 +1,4 @@
-"""The terminal while a sweep runs: a bar for the data's preparation, then a live table; plain lines everywhere else.
+"""The terminal's view of a sweep: a bar while the data is prepared, then a live table; elsewhere plain lines.
 
 `preparing` and `watching` choose by the console. A terminal gets the bar and the table, a log file gets lines.
 """
@@ -24,15 +24,15 @@ from sweeps.engine.progress import Progress
 from sweeps.store.records import Outcome, Results, Run, counts
 from sweeps.study.proposals import ONE_AT_A_TIME
 from sweeps.study.study import Study
-from sweeps.text import changes, count, duration, joined
+from sweeps.text import changes, count, duration, joined, trial_title
 from trainer.config import TrainConfig
 from trainer.data.encode import PrepareProgress
 from trainer.points import Point
 
 PREPARE_LINE_SECONDS = 2.0
-"""between two plain lines while the data is prepared"""
+"""seconds between two plain lines while the data is prepared"""
 LINE_SECONDS = 10.0
-"""between two plain lines while the study runs"""
+"""seconds between two plain lines while the study runs"""
 _SPARKS = "▁▂▃▄▅▆▇█"
 _ORIGINS = {ONE_AT_A_TIME: "one knob"}
 """short names for the table"""
@@ -41,8 +41,9 @@ _WITHOUT_KNOBS = 70
 """characters of a row without its knobs"""
 _KNOB_COLUMN = 8
 """characters of a knob's column"""
+NO_DIFFERENCE = "–"
 _DERIVED = ("lr_decay_iters", "eval_interval", "eval_windows", "final_windows", "n_head")
-"""settings that only follow others"""
+"""settings that follow from others"""
 
 
 def preparing(
@@ -95,13 +96,13 @@ class _View(ABC):
         self.study, self.baseline = study, baseline
         ended = sum(not run.unfinished for run in runs)
         if ended:
-            self.note(f"continuing study {study.name!r}: {count(ended, 'run')} ended before")
+            self.note(f"continuing study {study.name!r}: {count(ended, 'run')} ended earlier")
 
     @abstractmethod
     def note(self, text: str) -> None: ...
 
     def knobs(self, run: Run) -> str:
-        """Return what the run changes of the baseline."""
+        """Return the run's differences from the baseline, or a dash."""
         return differences(run.config, self.baseline) if self.baseline else ""
 
 
@@ -120,7 +121,9 @@ class PlainView(_View):
 
     def started(self, run: Run) -> None:
         resumed = f" (resumed at step {run.points[-1].step})" if run.points else ""
-        self._say(f"run {run.id} starts on {run.device}: {run.label}: {self.knobs(run)}{resumed}")
+        differences = self.knobs(run)
+        changed = "" if differences == NO_DIFFERENCE else f": {differences}"
+        self._say(f"run {run.id} starts on {run.device}: {run.label}{changed}{resumed}")
 
     def point(self, run: Run, point: Point) -> None: ...
 
@@ -312,13 +315,13 @@ def status_lines(results: Results, *, planned: int) -> Iterator[str]:
             step = run.points[-1].step if run.points else 0
             yield f"  run {run.id} {run.label}: step {step} of {run.config.max_iters}"
     if results.best is not None:
-        yield f"best: trial {results.best.trial} ({results.best.label}): {outcome_line(results.best)}"
+        yield f"best: {trial_title(results.best.trial, results.best.label)}: {outcome_line(results.best)}"
 
 
 def differences(config: TrainConfig, baseline: TrainConfig) -> str:
-    """Return what a run changes of the baseline: "dropout 0.1 → 0.3, n_embd 64 → 128". A dash for nothing."""
+    """Return a run's differences from the baseline: "dropout 0.1 → 0.3, n_embd 64 → 128", or a dash for none."""
     changed = {name: text for name, text in changes(config, baseline).items() if name not in _DERIVED}
-    return ", ".join(f"{name} {text}" for name, text in changed.items()) or "–"
+    return ", ".join(f"{name} {text}" for name, text in changed.items()) or NO_DIFFERENCE
 
 
 def sparkline(losses: Sequence[float], *, width: int = 12) -> str:

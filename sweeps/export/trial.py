@@ -12,6 +12,7 @@ from sweeps.errors import NotFound
 from sweeps.export.ladder import ladder, write_ladder
 from sweeps.export.nanogpt_config import ExportError, NanogptConfig, nanogpt_config
 from sweeps.store.records import Outcome, Run
+from sweeps.text import trial_title
 from sweeps.verdict import confirmed
 
 
@@ -72,7 +73,7 @@ def evidence_lines(findings: Findings, run: Run, *, date: str) -> tuple[str, ...
     """Return the facts behind a run, one per line."""
     config, data = run.config, findings.results.data
     return (
-        f"study {run.optuna_study}, trial {run.trial} ({run.label}), seed {run.seed}",
+        f"study {run.optuna_study}, {trial_title(run.trial, run.label)}, seed {run.seed}",
         *_verdict(findings, run),
         _outcome(run),
         f"baseline: {_baseline(findings)}",

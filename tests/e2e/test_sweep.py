@@ -220,7 +220,7 @@ class TestRun:
                 break
         said, _ = process.communicate()
         assert process.returncode == 130
-        assert "run the same command to go on" in said
+        assert "run the same command to continue" in said
         again = sweep(tmp_path, "run", "tiny.yaml", "--json").last_object()
         assert sum(again["trials"].values()) == 10
         assert again["baseline"] == ran["baseline"]

@@ -165,7 +165,7 @@ class TestPlainView:
         lines: list[str] = []
         view = PlainView(lines.append)
         view.begun(synthetic.study(), synthetic.BASELINE, runs()[:3])
-        assert lines == ["note: continuing study 'plateau': 3 runs ended before"]
+        assert lines == ["note: continuing study 'plateau': 3 runs ended earlier"]
 
 
 class TestLiveView:
