@@ -9,8 +9,15 @@ from sweeps.analysis.ablation import path_steps, path_to_best
 from sweeps.analysis.arms import BASELINE, Arm
 from sweeps.analysis.attribution import Attribution, CandidateVerdict, CandidateWord, KnobVerdict, KnobWord, Pair
 from sweeps.analysis.contrasts import Contrast
-from sweeps.analysis.evidence import ALPHA_BEST, P_MULTIPLIER, Evidence
-from sweeps.analysis.significance import harmful_among, holm, seeds_to_decide, shown
+from sweeps.analysis.evidence import Evidence
+from sweeps.analysis.significance import (
+    ALPHA_BEST,
+    P_MULTIPLIER,
+    harmful_among,
+    holm,
+    seeds_to_decide,
+    shown,
+)
 from sweeps.analysis.words import best_word, candidate_word, is_decided, knob_word, why_not_better, works_jointly
 from sweeps.store.records import Outcome, Results, Run
 from trainer.config import TrainConfig

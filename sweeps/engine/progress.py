@@ -1,4 +1,4 @@
-"""The progress of a sweep: what the loop tells its observer, and estimates of the time left."""
+"""The progress of a sweep: what the loop tells its observer, the time left, hung workers, and checkpoints to keep."""
 
 from __future__ import annotations
 

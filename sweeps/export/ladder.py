@@ -4,8 +4,8 @@ How the best learning rate moves with the length of a run is disputed (see `long
 cheap. The slope of log(best rate) on log(tokens) over the rungs is the exponent to continue with.
 
 Each rung has a band for the loss at the trial's own rate. By every power law, the loss falls less with each doubling of
-the tokens. So a rung ends at most as far below the one before as the last doubling measured here has brought: that from
-half the horizon to the whole.
+the tokens. So a rung ends below the one before by at most the last measured drop: that from half the horizon to the
+whole.
 """
 
 from __future__ import annotations
@@ -150,8 +150,8 @@ def lines(plan: Ladder) -> list[str]:
         "doubling."
     )
     return [
-        f"The ladder of trial {plan.run.trial}: before a run many times as long, see how the best rate moves with the",
-        "length. Train the rungs in order, each config in its own out_dir:",
+        f"The ladder of trial {plan.run.trial}: short runs that show how the best learning rate moves with the length.",
+        "Train the rungs in order, each config in its own out_dir:",
         "",
         *(_rung_line(rung, own_rate=plan.run.config.learning_rate) for rung in plan.rungs),
         *([] if plan.rungs[0].low is None else [bands]),

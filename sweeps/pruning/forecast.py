@@ -62,7 +62,7 @@ class Curve:
 
 
 def losses_by_evaluation(losses: Mapping[int, float]) -> Array:
-    """Return (k+1,) losses at evaluations 0 to k, the last that has one; empty if none has.
+    """Return (k+1,) losses at evaluations 0 to k, the last one with a loss; empty without losses.
 
     A missing evaluation is NaN, and a loss that was not a number is infinite.
     """
@@ -73,9 +73,10 @@ def losses_by_evaluation(losses: Mapping[int, float]) -> Array:
 
 
 def forecast(curve: Curve, others: Sequence[Curve], *, min_completed: int) -> Prediction | None:
-    """Return the final loss of `curve`, nats; None if fewer than `min_completed` complete trials, or none, inform it.
+    """Predict the final loss of `curve`, nats; None if fewer than `min_completed` complete trials inform it.
 
-    A complete trial informs it if it has the same number of evaluations and a loss at the last evaluation of `curve`.
+    At least one must. A complete trial informs it if it has the same number of evaluations and a loss at the last
+    evaluation of `curve`.
     """
     k, end = len(curve.losses) - 1, curve.schedule.end
     known = _complete(tuple(others), end)

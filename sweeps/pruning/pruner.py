@@ -93,7 +93,7 @@ class PlateauPruner(optuna.pruners.BasePruner):
 
     def decide(self, trial: FrozenTrial, others: Sequence[FrozenTrial]) -> Decision:
         """Apply the rule to a trial at its last evaluation, given finished trials of its study."""
-        past = self._past = self._past.moved_on(others, trial.distributions)
+        past = self._past = self._past.updated(others, trial.distributions)
         return decide(self.rule, _curve(trial, past.ranges, horizon=past.horizon), past.curves)
 
     def numbers(self, decision: Decision, trial: FrozenTrial) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def is_sentinel(trial: int, *, share: float) -> bool:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Past:
-    """Trials that have ended, with what the next decision needs of them."""
+    """The trials that have ended, and what the next decision needs from them."""
 
     trials: Sequence[FrozenTrial] = ()
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
@@ -134,8 +134,8 @@ class _Past:
     curves: Sequence[Curve] = ()
     """curves of the trials that have been evaluated"""
 
-    def moved_on(self, trials: Sequence[FrozenTrial], distributions: Mapping[str, BaseDistribution]) -> Self:
-        """Return the same for `trials`. Trials known before keep their curve, because finished trials don't change."""
+    def updated(self, trials: Sequence[FrozenTrial], distributions: Mapping[str, BaseDistribution]) -> Self:
+        """Return the past of `trials`. Trials known before keep their curves, because finished trials don't change."""
         same = len(trials) == len(self.trials) and all(map(operator.is_, trials, self.trials))
         if same and distributions == self.distributions:
             return self

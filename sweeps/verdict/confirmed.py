@@ -19,8 +19,7 @@ from sweeps.analysis.attribution import (
     Why,
 )
 from sweeps.analysis.contrasts import Contrast
-from sweeps.analysis.evidence import ALPHA_BEST, P_MULTIPLIER
-from sweeps.analysis.significance import MAX_SEEDS_TO_DECIDE, shown
+from sweeps.analysis.significance import ALPHA_BEST, MAX_SEEDS_TO_DECIDE, P_MULTIPLIER, shown
 from sweeps.text import count, joined, named, short, signed
 from sweeps.verdict.effects import bound, gain, harm, plain, share, size
 

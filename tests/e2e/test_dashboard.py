@@ -76,7 +76,7 @@ def test_it_shows_a_sweep_while_it_runs_and_when_it_is_done(tmp_path: Path) -> N
         assert states(ask, 1) == ["Complete"] * 3
         assert states(ask, 2) == ["Complete"]
         trials = ask("/api/studies/1")["trials"]
-        runs = [run for run in small_sweep.found(tmp_path).runs if run.optuna_study == "small"]
+        runs = [run for run in small_sweep.stored_results(tmp_path).runs if run.optuna_study == "small"]
         assert [trial["values"] for trial in trials] == [[run.val_loss] for run in runs]
         assert len(trials[0]["intermediate_values"]) == 21
         attrs = {attr["key"]: attr["value"] for attr in trials[1]["user_attrs"]}
@@ -86,7 +86,7 @@ def test_it_shows_a_sweep_while_it_runs_and_when_it_is_done(tmp_path: Path) -> N
 def test_what_was_found_stands_in_the_dashboard(tmp_path: Path) -> None:
     spec = small_sweep.study(knobs={"dropout": {"low": 0.0, "high": 0.4}}, confirm={"seeds": 2, "max_trials": 4})
     small_sweep.sweep(tmp_path, spec)
-    paths, results = StudyPaths(tmp_path), small_sweep.found(tmp_path)
+    paths, results = StudyPaths(tmp_path), small_sweep.stored_results(tmp_path)
     findings = Findings(results)
     with Store(f"sqlite:///{paths.store}") as store:
         for _ in range(2):  # the second call replaces what the first wrote

@@ -18,7 +18,7 @@ from sweeps.store.store import Reader
 from sweeps.workers.worker import TrainJob
 from tests.e2e import driver
 from tests.helpers.data_folders import random_walk_folder
-from tests.helpers.small_sweep import essence, found, sweep
+from tests.helpers.small_sweep import essence, stored_results, sweep
 from trainer.data.dataset import open_dataset
 
 
@@ -83,7 +83,7 @@ def test_a_sweep_killed_and_resumed_ends_as_an_undisturbed_one(tmp_path: Path, d
     assert last[-1] == "finished"
     assert not [line for line in last if line.startswith(("point 1", "point 2"))]
 
-    assert without_times(found(killed)) == without_times(found(undisturbed))
+    assert without_times(stored_results(killed)) == without_times(stored_results(undisturbed))
     assert attempts(killed) == [2, 2, 1]
-    assert [run.outcome for run in found(killed).runs[:2]] == ["complete", "complete"]
+    assert [run.outcome for run in stored_results(killed).runs[:2]] == ["complete", "complete"]
     assert paths.checkpoint(1).exists()

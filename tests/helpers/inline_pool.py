@@ -25,7 +25,7 @@ class _Flight:
 
     job: Job
     ready: bool = True
-    """it has something to go on with: the job itself, or an answer"""
+    """whether it can continue: it has just started, or its last point has been answered"""
     thread: threading.Thread | None = None
     answers: queue.SimpleQueue[Answer | None] = field(default_factory=queue.SimpleQueue)
     messages: queue.SimpleQueue[Message | None] = field(default_factory=queue.SimpleQueue)

@@ -20,12 +20,12 @@ from tests.helpers.inline_pool import InlinePool
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset, Split
 
-ITERS = 20  # the fewest evaluations, one an iteration
+ITERS = 20  # the fewest evaluations, one per iteration
 DEVICE = "cpu"
 
 
 def study(**changes: Any) -> Study:
-    """Dropout and the learning rate of a tiny model; 20 iterations, 20 evaluations."""
+    """Return a study of dropout and the learning rate of a tiny model; 20 iterations, 20 evaluations."""
     given: dict[str, Any] = {
         "name": "small",
         "tokenizer": {"type": "bytes"},
@@ -60,7 +60,7 @@ def study(**changes: Any) -> Study:
 
 
 def dataset(*, fingerprint: str = "f" * 64) -> Dataset:
-    """Facts of data that nobody opens."""
+    """Return the facts of data that nobody opens."""
     split = Split(tokens=1000, documents=None, bytes=None, sha256=None)
     return Dataset(
         path=Path("/nowhere/data"), vocab_size=257, dtype="uint16", fingerprint=fingerprint, train=split, val=split
@@ -133,19 +133,19 @@ def sweep(
             pool.close()
 
 
-def found(folder: Path, name: str = "small") -> Results:
-    """What the store below `folder` holds."""
+def stored_results(folder: Path, name: str = "small") -> Results:
+    """Return what the store below `folder` holds of a study."""
     with Reader(f"sqlite:///{StudyPaths(folder).store}") as reader:
         return reader.results(name)
 
 
 def essence(results: Results) -> list[dict[str, Any]]:
-    """What is fixed by the study alone: every run without its id, device and time, sorted by trial."""
+    """Return what the study alone determines: every run without its id, device and time, sorted by trial."""
     free = ("id", "device", "seconds")
     runs = sorted(results.runs, key=lambda run: (run.optuna_study, run.trial))
     return [
-        {field.name: getattr(one, field.name) for field in dataclasses.fields(one) if field.name not in free}
-        for one in runs
+        {field.name: getattr(run, field.name) for field in dataclasses.fields(run) if field.name not in free}
+        for run in runs
     ]
 
 
@@ -155,5 +155,5 @@ def by_origin(results: Results) -> dict[str, int]:
 
 
 def baseline() -> TrainConfig:
-    """The small study's baseline."""
+    """Return the small study's baseline."""
     return proposals.baseline_config(study(), seed=1337, vocab_size=257)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.engine.planning import fit, warnings
+from sweeps.engine.planning import minutes, warnings
 from sweeps.engine.planning.speed import CUDA_EFFICIENCY, Shape, Speed, makespan, share_of
 from sweeps.engine.planning.widths import Width, widths
 from sweeps.engine.planning.workload import Workload, workload
@@ -141,7 +141,7 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
         fit=study.fit,
         seen=seen or {},
     )
-    written, study = study, fit.estimated(study, data, speed.tokens_per_s)
+    written, study = study, minutes.estimated(study, data, speed.tokens_per_s)
     work = workload(study, vocab_size=data.vocab_size)
     baseline = work.baseline[0]
     costs = work.costs(speed)

@@ -143,9 +143,9 @@ class TestInASweep:
     def test_it_is_tried_once_the_screening_has_ended(self, tmp_path: Path, devices: tuple[str, ...]) -> None:
         watcher = small_sweep.Watcher()
         small_sweep.sweep(tmp_path, self.SPEC, devices=devices, observer=watcher)
-        runs = small_sweep.found(tmp_path).runs
+        runs = small_sweep.stored_results(tmp_path).runs
         assert (
-            small_sweep.by_origin(small_sweep.found(tmp_path))["combined"] == 1
+            small_sweep.by_origin(small_sweep.stored_results(tmp_path))["combined"] == 1
         )  # the best of each alone: the rate's end is tried alone
         (combined,) = (run for run in runs if run.origin == "combined")
         before = watcher.told[: watcher.told.index(("started", combined.id))]
@@ -158,7 +158,7 @@ class TestInASweep:
 
     def test_not_beyond_the_trials_of_the_search(self, tmp_path: Path) -> None:
         small_sweep.sweep(tmp_path, small_sweep.study(trials=3, baseline_seeds=1))
-        assert small_sweep.by_origin(small_sweep.found(tmp_path)) == {"baseline": 1, "one-at-a-time": 3}
+        assert small_sweep.by_origin(small_sweep.stored_results(tmp_path)) == {"baseline": 1, "one-at-a-time": 3}
 
     def test_a_sweep_killed_around_it_ends_as_an_undisturbed_one(self, tmp_path: Path) -> None:
         small_sweep.sweep(tmp_path / "undisturbed", self.SPEC)
@@ -174,8 +174,8 @@ class TestInASweep:
                 with contextlib.suppress(Killed):
                     finished = small_sweep.sweep(tmp_path / "killed", self.SPEC, at_tick=die_after(30)).finished
         assert deaths > 5
-        assert small_sweep.essence(small_sweep.found(tmp_path / "killed")) == small_sweep.essence(
-            small_sweep.found(tmp_path / "undisturbed")
+        assert small_sweep.essence(small_sweep.stored_results(tmp_path / "killed")) == small_sweep.essence(
+            small_sweep.stored_results(tmp_path / "undisturbed")
         )
 
 

@@ -26,7 +26,7 @@ def swept(folder: Path, **changes: Any) -> Results:
     baseline = {**small_sweep.study().baseline, "learning_rate": 2e-4, "min_lr": 2e-5}
     given = {"baseline": baseline, "trials": 12, "confirm": CONFIRM, "candidates": [{"dropout": 0.3}], **changes}
     small_sweep.sweep(folder, small_sweep.study(**given))
-    return small_sweep.found(folder)
+    return small_sweep.stored_results(folder)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_a_finished_study_has_nothing_left_to_confirm(results: Results) -> None:
 
 
 class Killed(BaseException):
-    """The end of a process, as far as a test can have it."""
+    """The end of a process, simulated by an exception."""
 
 
 @pytest.mark.parametrize("method", ["ask", "tell"])

@@ -30,7 +30,7 @@ from sweeps.study import space
 from sweeps.study.study import Study
 from sweeps.workers.pool import Job, Report
 from tests.helpers import fake_training, small_sweep
-from tests.helpers.small_sweep import Watcher, essence, found, sweep
+from tests.helpers.small_sweep import Watcher, essence, stored_results, sweep
 from tests.sweeps.engine.test_runner import Killed, deadly, optuna_trials
 from trainer.points import Result
 from trainer.schedule import learning_rates
@@ -66,7 +66,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def runs_of(folder: Path) -> tuple[Run, ...]:
-    return found(folder).runs
+    return stored_results(folder).runs
 
 
 def as_pruning(numbers: dict[str, Any], *, sentinel: bool) -> Pruning:
@@ -250,7 +250,7 @@ class TestKilled:
         }
 
     def same(self, folder: Path, undisturbed: Path) -> None:
-        assert essence(found(folder)) == essence(found(undisturbed))
+        assert essence(stored_results(folder)) == essence(stored_results(undisturbed))
         assert decisions(folder) == decisions(undisturbed)
         told = [[event for event in events(where) if event[1] == "sentinel"] for where in (folder, undisturbed)]
         assert told[0] == told[1]
@@ -276,7 +276,7 @@ def test_the_rule_sees_what_the_pruner_would_in_optunas_trials(tmp_path: Path, m
                 if run.outcome == "pruned" and run.pruning is not None:
                     trial.set_user_attr("pruned", {"predicted": {"mean": run.pruning.predicted}})
                 trials.append(trial)
-        past = _Past().moved_on(trials, space.distributions(study()))
+        past = _Past().updated(trials, space.distributions(study()))
         assert [pictured(other)[1:] for other in others] == [pictured(theirs)[1:] for theirs in past.curves]
         ended = [runs[trial.number] for trial in trials]
         for mine, theirs, run in zip(others, past.curves, ended, strict=True):

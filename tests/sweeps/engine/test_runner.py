@@ -27,7 +27,7 @@ from sweeps.study.study import Study
 from sweeps.workers.pool import Finished, Job, Message, PointMessage, Report
 from tests.helpers import fake_training, small_sweep
 from tests.helpers.inline_pool import InlinePool
-from tests.helpers.small_sweep import Watcher, by_origin, essence, found, sweep
+from tests.helpers.small_sweep import Watcher, by_origin, essence, stored_results, sweep
 from trainer.errors import DataError, UserError
 from trainer.points import Result
 
@@ -61,11 +61,11 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Essence:
     """What `small()` ends as, when nothing happens to it."""
     folder = tmp_path_factory.mktemp("undisturbed")
     sweep(folder, small())
-    return essence(found(folder))
+    return essence(stored_results(folder))
 
 
 class Killed(BaseException):
-    """The end of a process, as far as a test can have it."""
+    """The end of a process, simulated by an exception."""
 
 
 class TestPhases:
@@ -78,7 +78,7 @@ class TestPhases:
         assert not summary.truncated
         assert summary.counts == dict.fromkeys(summary.counts, 0) | {"complete": 10}
         assert (summary.started, watcher.notes) == (10, [])
-        results = found(tmp_path)
+        results = stored_results(tmp_path)
         assert by_origin(results) == {"baseline": 2, "candidate": 2, "one-at-a-time": 3, "combined": 1, "sampler": 2}
         assert [(run.optuna_study, run.trial) for run in results.runs[:4]] == [
             ("small", 0),
@@ -98,7 +98,7 @@ class TestPhases:
     def test_optuna_has_the_same_values_and_the_whole_curve(self, tmp_path: Path) -> None:
         sweep(tmp_path, small())
         trials = optuna_trials(tmp_path)
-        runs = [run for run in found(tmp_path).runs if run.optuna_study == "small"]
+        runs = [run for run in stored_results(tmp_path).runs if run.optuna_study == "small"]
         assert [trial.number for trial in trials] == [run.trial for run in runs] == [0, 1, 2, 3]
         for trial, run in zip(trials, runs, strict=True):
             assert trial.state is TrialState.COMPLETE
@@ -111,12 +111,12 @@ class TestPhases:
         sweep(tmp_path, small_sweep.study(horizon={"iters": 60}, baseline_seeds=1, trials=1))
         (baseline, _) = optuna_trials(tmp_path)
         assert list(baseline.intermediate_values) == list(range(21))
-        assert [point.step for point in found(tmp_path).runs[0].points] == list(range(0, 61, 3))
+        assert [point.step for point in stored_results(tmp_path).runs[0].points] == list(range(0, 61, 3))
 
     def test_too_few_trials_for_the_single_knob_trials_are_told(self, tmp_path: Path) -> None:
         watcher = Watcher()
         sweep(tmp_path, small_sweep.study(trials=2, baseline_seeds=1), observer=watcher)
-        assert by_origin(found(tmp_path)) == {"baseline": 1, "one-at-a-time": 2}
+        assert by_origin(stored_results(tmp_path)) == {"baseline": 1, "one-at-a-time": 2}
         assert "leaves out 1 of the candidates" in watcher.notes[0]
 
     def test_idle_workers_get_the_next_run_at_once_and_the_result_is_the_same(
@@ -130,7 +130,7 @@ class TestPhases:
         watcher = Watcher()
         watcher.progress = full  # type: ignore[method-assign]
         sweep(tmp_path, small(), devices=("cpu",) * 3, observer=watcher)
-        assert essence(found(tmp_path)) == undisturbed
+        assert essence(stored_results(tmp_path)) == undisturbed
         # after a tick one worker at most has ended and is not busy again yet
         assert all(flying >= min(3, left) - 1 for flying, left in in_flight)
         assert max(flying for flying, _ in in_flight) == 3
@@ -141,20 +141,20 @@ class TestPhases:
 
     def test_a_finished_study_says_so_and_does_nothing(self, tmp_path: Path) -> None:
         sweep(tmp_path, small())
-        before = found(tmp_path)
+        before = stored_results(tmp_path)
         watcher = Watcher()
         summary = sweep(tmp_path, small(), observer=watcher, work=refuse)
         assert summary.finished
         assert (summary.started, summary.counts["complete"]) == (0, 4)
         assert "is finished: 4 runs; to continue, raise trials (now 3)" in watcher.notes[0]
-        assert found(tmp_path).runs == before.runs
+        assert stored_results(tmp_path).runs == before.runs
 
     def test_a_study_may_grow(self, tmp_path: Path) -> None:
         sweep(tmp_path / "grown", small(trials=2))
         sweep(tmp_path / "grown", small(trials=4, baseline_seeds=2))
-        assert found(tmp_path / "grown").study.trials == 4
+        assert stored_results(tmp_path / "grown").study.trials == 4
         sweep(tmp_path / "whole", small(trials=4, baseline_seeds=2))
-        assert essence(found(tmp_path / "grown")) == essence(found(tmp_path / "whole"))
+        assert essence(stored_results(tmp_path / "grown")) == essence(stored_results(tmp_path / "whole"))
 
 
 def refuse(job: Job, report: Report) -> Result:
@@ -166,7 +166,7 @@ class TestPruning:
     def test_decisions_are_those_of_optunas_own_loop(self, tmp_path: Path, pruner: dict[str, Any]) -> None:
         spec = small(trials=14, pruner=pruner)
         sweep(tmp_path, spec)
-        ours = [run for run in found(tmp_path).runs if run.optuna_study == "small"]
+        ours = [run for run in stored_results(tmp_path).runs if run.optuna_study == "small"]
 
         reference = optuna.create_study(study_name="small", pruner=make_pruner(spec))
         expected = []
@@ -190,7 +190,7 @@ class TestPruning:
 
     def test_a_pruned_trial_keeps_the_rule_and_its_numbers_and_evidence_is_never_pruned(self, tmp_path: Path) -> None:
         sweep(tmp_path, small(candidates=[{"dropout": 0.3}], trials=7, pruner=MEDIAN))
-        runs = found(tmp_path).runs
+        runs = stored_results(tmp_path).runs
         assert all(run.outcome == "complete" for run in runs if run.origin != "sampler")
         pruned = [run for run in runs if run.outcome == "pruned"]
         assert pruned
@@ -249,7 +249,7 @@ class TestKilled:
                 deaths -= 1
         assert deaths >= 22  # Hyperband and the median prune at different times
         assert sweep(killed, spec).finished
-        assert essence(found(killed)) == essence(found(undisturbed))
+        assert essence(stored_results(killed)) == essence(stored_results(undisturbed))
         states = [(trial.state, trial.values, trial.intermediate_values) for trial in optuna_trials(killed)]
         expected = [(trial.state, trial.values, trial.intermediate_values) for trial in optuna_trials(undisturbed)]
         assert states == expected
@@ -263,7 +263,7 @@ class TestKilled:
             with contextlib.suppress(Killed):
                 if sweep(tmp_path, small(), devices=("cpu", "cpu"), at_tick=die).finished:
                     break
-        assert essence(found(tmp_path)) == undisturbed
+        assert essence(stored_results(tmp_path)) == undisturbed
 
     def test_a_trial_queued_but_not_asked_is_found_and_not_doubled(self, tmp_path: Path) -> None:
         def queue(store: Store) -> None:
@@ -297,8 +297,8 @@ class TestKilled:
                 storage.engine.dispose()
 
         sweep(tmp_path, small(trials=trials), at_tick=queue)
-        assert by_origin(found(tmp_path)) == origins
-        assert found(tmp_path).runs[1].config.dropout == 0.125
+        assert by_origin(stored_results(tmp_path)) == origins
+        assert stored_results(tmp_path).runs[1].config.dropout == 0.125
         assert {trial.state for trial in optuna_trials(tmp_path)} == {TrialState.COMPLETE}
 
 
@@ -342,13 +342,13 @@ class TestInterrupted:
         summary = sweep(folder, small(), at_tick=press, interrupted=lambda: interrupts)
         assert summary.interrupted
         assert not summary.finished
-        in_flight = [run for run in found(folder).runs if run.outcome == "running"]
+        in_flight = [run for run in stored_results(folder).runs if run.outcome == "running"]
         assert [len(run.points) for run in in_flight] == [9]  # the 31st tick, after the baseline's 22
         assert (StudyPaths(folder).checkpoint(in_flight[0].id)).exists()
         assert optuna_trials(folder)[1].state is TrialState.RUNNING
         trained: list[int] = []
         sweep(folder, small(), work=noting_new_steps(trained))
-        assert essence(found(folder)) == undisturbed
+        assert essence(stored_results(folder)) == undisturbed
         assert events(folder).count("interrupted") == 1
 
     def test_twice_stops_now(self, tmp_path: Path) -> None:
@@ -360,7 +360,7 @@ class TestInterrupted:
 
         summary = sweep(tmp_path, small(), at_tick=press, interrupted=lambda: interrupts)
         assert summary.interrupted
-        assert [run.outcome for run in found(tmp_path).runs] == ["complete", "running"]
+        assert [run.outcome for run in stored_results(tmp_path).runs] == ["complete", "running"]
         assert sweep(tmp_path, small()).finished
 
 
@@ -394,7 +394,7 @@ class TestHours:
         assert not summary.interrupted
         assert summary.counts["truncated"] == 1
         assert summary.seconds >= 1800
-        assert [run.outcome for run in found(folder).runs] == ["complete", "truncated"]
+        assert [run.outcome for run in stored_results(folder).runs] == ["complete", "truncated"]
         assert optuna_trials(folder)[1].state is TrialState.RUNNING
         again = sweep(folder, small(hours=0.5), clock=clock, work=refuse)
         assert again.truncated
@@ -404,7 +404,7 @@ class TestHours:
         last = sweep(folder, small(hours=2.0), at_tick=pass_a_minute, clock=clock)
         assert last.finished
         assert 3600 < last.seconds < 7200
-        assert essence(found(folder)) == undisturbed
+        assert essence(stored_results(folder)) == undisturbed
 
 
 class TestCrashes:
@@ -428,7 +428,7 @@ class TestCrashes:
         folder, watcher = tmp_path / "crashing", Watcher()
         summary = sweep(folder, small(), work=self.crashing(2, dropout=0.4, end=end), observer=watcher)
         assert summary.counts["complete"] == 4
-        assert essence(found(folder)) == undisturbed
+        assert essence(stored_results(folder)) == undisturbed
         assert events(folder) == [kind, kind]
         assert len(watcher.notes) == 2
         with Reader(f"sqlite:///{StudyPaths(folder).store}") as reader, reader._engine.connect() as connection:
@@ -439,7 +439,7 @@ class TestCrashes:
         summary = sweep(tmp_path, small(), work=self.crashing(3, dropout=0.4, end=end))
         assert summary.finished
         assert (summary.counts["failed"], summary.counts["complete"]) == (1, 3)
-        failed = found(tmp_path).runs[1]
+        failed = stored_results(tmp_path).runs[1]
         assert failed.reason == "its worker crashed 3 times; the last time: RuntimeError: a bug"
         assert optuna_trials(tmp_path)[1].state is TrialState.FAIL
         assert events(tmp_path) == ["crashed"] * 3 + ["failed"]
@@ -448,13 +448,13 @@ class TestCrashes:
     def test_workers_that_never_train_end_the_sweep(self, tmp_path: Path) -> None:
         with pytest.raises(WorkerError, match="a missing library"):
             sweep(tmp_path, small(), work=broken)
-        assert len(found(tmp_path).runs) == 1
+        assert len(stored_results(tmp_path).runs) == 1
 
     def test_a_users_mistake_is_not_retried_and_can_be_mended(self, tmp_path: Path) -> None:
         work = self.crashing(1, dropout=0.4, end=DataError("/nowhere/data: is gone"))
         with pytest.raises(UserError, match=r"dropout at its high, 0.4: /nowhere/data: is gone"):
             sweep(tmp_path, small(), work=work)
-        assert [run.outcome for run in found(tmp_path).runs] == ["complete", "running"]
+        assert [run.outcome for run in stored_results(tmp_path).runs] == ["complete", "running"]
         assert sweep(tmp_path, small()).counts["complete"] == 4
 
     def test_a_silent_worker_is_killed_and_its_run_relaunched(self, tmp_path: Path) -> None:
@@ -523,7 +523,7 @@ class TestCrashes:
             pool = Echo(["cpu"], work=fake_training.train)
             run_in(pool, small(), paths, store, small_sweep.dataset(), observer=Silent())
             pool.close()
-        assert essence(found(tmp_path / "echo")) == undisturbed
+        assert essence(stored_results(tmp_path / "echo")) == undisturbed
 
 
 def kit_point() -> Any:
@@ -550,7 +550,7 @@ class TestOutcomes:
     def test_a_diverged_trial_is_pruned_at_its_step(self, tmp_path: Path) -> None:
         spec = small(sampler={"type": "tpe"}, trials=4)
         summary = sweep(tmp_path, spec, work=self.ending("diverged", step=6, points=6))
-        single_knob, trial = found(tmp_path).runs[1], optuna_trials(tmp_path)[1]
+        single_knob, trial = stored_results(tmp_path).runs[1], optuna_trials(tmp_path)[1]
         assert (single_knob.outcome, single_knob.reason, single_knob.val_loss) == ("diverged", "it is diverged", None)
         assert trial.state is TrialState.PRUNED
         assert trial.user_attrs["outcome"] == "diverged"
@@ -573,7 +573,7 @@ class TestOutcomes:
             return Result(outcome="diverged", step=0, points=(), reason=f"answered {answers[0].value}")
 
         sweep(tmp_path, small(trials=2, pruner=MEDIAN), work=work)
-        assert [run.reason for run in found(tmp_path).runs] == ["", "answered go", "answered go"]
+        assert [run.reason for run in stored_results(tmp_path).runs] == ["", "answered go", "answered go"]
 
     def test_an_infeasible_trial_breaks_a_constraint_and_is_no_failure(self, tmp_path: Path) -> None:
         spec = small(sampler={"type": "tpe"}, trials=12)
@@ -582,7 +582,7 @@ class TestOutcomes:
         assert trials[1].state is TrialState.PRUNED
         assert trials[1].constraints == {"fits_memory": 1.0}
         assert trials[0].constraints == {}
-        assert found(tmp_path).runs[1].reason == "it is infeasible"
+        assert stored_results(tmp_path).runs[1].reason == "it is infeasible"
         assert summary.counts["failed"] == 0
         assert summary.finished
 
@@ -598,7 +598,7 @@ class TestCheckpoints:
 
         better = [{"learning_rate": 2e-3, "min_lr": 1e-4}, {"learning_rate": 3e-3, "min_lr": 1e-4}]  # the best twice
         sweep(tmp_path, small_sweep.study(candidates=better), work=work)
-        results, paths = found(tmp_path), StudyPaths(tmp_path)
+        results, paths = stored_results(tmp_path), StudyPaths(tmp_path)
         in_search = [run for run in results.runs if run.optuna_study == "small"]
         best = min(in_search, key=lambda run: run.val_loss or math.inf)
         kept = {run.id for run in results.runs if run.phase == "baseline"} | {best.id}
@@ -619,10 +619,10 @@ class TestOneStudy:
     )
     def test_another_study_of_this_name_is_refused(self, tmp_path: Path, changed: dict[str, Any], words: str) -> None:
         sweep(tmp_path, small(trials=1))
-        before = found(tmp_path)
+        before = stored_results(tmp_path)
         with pytest.raises(StudyChanged, match=rf"begun with other settings: .*{words}.*another name"):
             sweep(tmp_path, small(trials=1, **changed))
-        assert found(tmp_path) == before
+        assert stored_results(tmp_path) == before
 
     def test_other_data_are_refused(self, tmp_path: Path) -> None:
         sweep(tmp_path, small(trials=1))

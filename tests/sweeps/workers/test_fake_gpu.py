@@ -92,7 +92,7 @@ CAPACITY = (peak(64, 1, 8) + peak(80, 1, 8)) // 2
 def test_the_two_widest_are_infeasible_said_so_and_run_no_more_than_once(tmp_path: Path) -> None:
     watcher, card = small_sweep.Watcher(), FakeCard(CAPACITY, believed=4 * CAPACITY)
     summary = small_sweep.sweep(tmp_path, study(), work=card, observer=watcher)
-    results = small_sweep.found(tmp_path)
+    results = small_sweep.stored_results(tmp_path)
     assert summary.finished
     assert {run.config.n_embd for run in results.runs if run.outcome == "infeasible"} == {80, 96}
     assert {run.config.n_embd for run in results.runs if run.outcome == "complete"} == {32, 48, 64}
@@ -129,7 +129,7 @@ def test_the_command_says_which_were_infeasible(tmp_path: Path, monkeypatch: pyt
 
     assert ended.exit_code == 0, ended.output
     assert json.loads(ended.stdout)["trials"]["infeasible"] == 2
-    lost = [run for run in small_sweep.found(tmp_path / "out").runs if run.outcome == "infeasible"]
+    lost = [run for run in small_sweep.stored_results(tmp_path / "out").runs if run.outcome == "infeasible"]
     assert {run.config.n_embd for run in lost} == {80, 96}
     said = CliRunner().invoke(cli.app, ["verdict", str(tmp_path / "out")]).stdout
     assert "n_embd 32 → 96 did not fit in memory" in said
@@ -143,7 +143,7 @@ def test_out_of_memory_walks_down_the_divisors_in_the_same_trial_and_is_remember
     capacity = peak(32, 2, 4) + 1000
     card, watcher = FakeCard(capacity, believed=100 * capacity), small_sweep.Watcher()
     small_sweep.sweep(tmp_path, study(knobs={"dropout": KNOBS["dropout"]}, trials=2), work=card, observer=watcher)
-    results = small_sweep.found(tmp_path)
+    results = small_sweep.stored_results(tmp_path)
     assert {run.outcome for run in results.runs} == {"complete"}
     first = [size for run, _, size in card.tried if run == results.runs[0].id]
     assert first == [8, 4, 2]
@@ -156,7 +156,7 @@ def test_out_of_memory_walks_down_the_divisors_in_the_same_trial_and_is_remember
 def test_what_is_missing_is_said_where_the_estimate_sees_it(tmp_path: Path) -> None:
     card = FakeCard(1, believed=1 << 17)
     small_sweep.sweep(tmp_path, study(trials=1), work=card)
-    reasons = [run.reason for run in small_sweep.found(tmp_path).runs]
+    reasons = [run.reason for run in small_sweep.stored_results(tmp_path).runs]
     assert all("MiB are missing" in reason for reason in reasons)
     assert not card.tried
 

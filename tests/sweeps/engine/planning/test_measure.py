@@ -61,7 +61,7 @@ def test_a_sweep_measures_once(tmp_path: Path) -> None:
     small_sweep.sweep(tmp_path, study(), work=bench, devices=("cpu", "cpu"), observer=seen)
     assert [(config.n_embd, config.dropout) for config in bench.measured] == [(16, 0.4)] * 2 + [(32, 0.4)] * 2
     assert set(bench.points) == {0, 8, 16}
-    results = small_sweep.found(tmp_path)
+    results = small_sweep.stored_results(tmp_path)
     assert results.study.fit is not None
     assert {(shape.n_embd, shape.tokens_per_s) for shape in results.study.fit.speeds} == set(SPEEDS.items())
     assert {run.config.max_iters for run in results.runs} == {results.study.iters}
@@ -91,17 +91,17 @@ def test_a_sweep_that_goes_on_keeps_the_length(tmp_path: Path) -> None:
 
     with pytest.raises(KilledError):
         small_sweep.sweep(tmp_path, study(), work=Bench(), at_tick=kill)
-    before, faster = small_sweep.found(tmp_path), Bench(times=3)
+    before, faster = small_sweep.stored_results(tmp_path), Bench(times=3)
     assert before.runs
     small_sweep.sweep(tmp_path, study(trials=8), work=faster)
-    after = small_sweep.found(tmp_path)
+    after = small_sweep.stored_results(tmp_path)
     assert faster.measured == []
     assert after.study.fit == before.study.fit
     assert after.study.trials == 8
     assert {run.config.max_iters for run in after.runs} == {before.study.iters}
     whole = tmp_path / "whole"
     small_sweep.sweep(whole, study(trials=8), work=Bench())
-    assert small_sweep.essence(small_sweep.found(whole)) == small_sweep.essence(after)
+    assert small_sweep.essence(small_sweep.stored_results(whole)) == small_sweep.essence(after)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_another_length_is_another_study(tmp_path: Path, horizon: dict[str, Any]
 
 def test_modes_are_said(tmp_path: Path) -> None:
     small_sweep.sweep(tmp_path, study(horizon={"minutes": 0.2, "equal": "time"}), work=Bench())
-    results = small_sweep.found(tmp_path)
+    results = small_sweep.stored_results(tmp_path)
     iters = {run.config.n_embd: run.config.max_iters for run in results.runs}
     assert iters[16] > 1.7 * iters[32]
     findings = Findings(results)
@@ -135,7 +135,7 @@ def test_too_few_minutes_leave_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"0\.001 minutes are 0 iterations of the baseline.*write minutes: 0\.00"):
         small_sweep.sweep(tmp_path, study(horizon={"minutes": 0.001}), work=Bench())
     with pytest.raises(NotFound):
-        small_sweep.found(tmp_path)
+        small_sweep.stored_results(tmp_path)
     assert not (tmp_path / "measuring").exists()
 
 
@@ -146,7 +146,7 @@ def test_an_interrupt_ends_it(tmp_path: Path) -> None:
         small_sweep.sweep(tmp_path, study(), work=Bench(), observer=seen, interrupted=lambda: next(interrupts))
     assert seen.notes[-1].startswith("stopped while measuring; nothing is stored yet")
     with pytest.raises(NotFound):
-        small_sweep.found(tmp_path)
+        small_sweep.stored_results(tmp_path)
 
 
 # --- what may go wrong while it is measured -----------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sweeps.engine.planning.fit import estimated, fitted, shapes
+from sweeps.engine.planning.minutes import estimated, fitted, shapes
 from sweeps.errors import SpecError
 from sweeps.store.records import DataFacts
 from sweeps.study import proposals
