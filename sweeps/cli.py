@@ -319,7 +319,7 @@ def export(
     print(config.text if config_file is None else f"{config_file}: {run.label}\n", end="")
     if checkpoint_file is not None:
         resume = f"--init_from=resume --out_dir={checkpoint_file.parent}"
-        print(f"{checkpoint_file}: nanoGPT goes on from it with {resume}", file=sys.stderr)
+        print(f"{checkpoint_file}: nanoGPT resumes from it with {resume}", file=sys.stderr)
     for note in config.notes:
         print(f"note: {note}", file=sys.stderr)
 

@@ -140,7 +140,7 @@ class Run:
 
     @property
     def unfinished(self) -> bool:
-        """Whether the run may go on."""
+        """Whether the run may still continue."""
         return self.outcome in UNFINISHED
 
 

@@ -120,7 +120,7 @@ def as_store_errors(path: Path) -> Iterator[None]:
         elif "locked" in text:
             remedy = f"another program has kept it locked for {BUSY_SECONDS:.0f} s; close that program and run again"
         elif "full" in text:
-            remedy = "the disk is full; make room and run again, the study goes on where it stopped"
+            remedy = "the disk is full; make room and run again: the study continues where it stopped"
         else:
             raise
         raise StoreError(f"{path}: {remedy} ({text})") from error
