@@ -95,6 +95,8 @@ class OptunaDecisions:
         """by trial number"""
         self._reported: dict[int, int] = {}
         """number of points that the in-memory study has, by trial number"""
+        self._stops: dict[int, bool] = {}
+        """the pruner's answer at each trial's last point, by trial number"""
         self._ended: set[int] = set()
         """numbers of the trials that have ended in the in-memory study"""
 
@@ -104,23 +106,24 @@ class OptunaDecisions:
         for other in sorted(searched, key=lambda other: other.trial):
             if other.trial != run.trial and other.trial not in self._ended:
                 self._catch_up(other)
-        return optuna_pruning(run, searched, rule=self._rule) if self._catch_up(run) else None
+        self._catch_up(run)
+        return optuna_pruning(run, searched, rule=self._rule) if self._stops.get(run.trial, False) else None
 
-    def _catch_up(self, run: Run) -> bool:
-        """Report the run's new points and its end. Returns whether the pruner would stop it at the last point."""
+    def _catch_up(self, run: Run) -> None:
+        """Report the run's new points, ask the pruner at each, and report the run's end."""
         while len(self._trials) <= run.trial:  # a trial without a run was refused before training
             self._trials.append(self._study.ask())
-        trial, stops = self._trials[run.trial], False
+        trial = self._trials[run.trial]
         for point in run.points[self._reported.get(run.trial, 0) :]:
             trial.report(point.val_loss, step=evaluation_of(point.step, run.config))
-            if run.origin == "sampler" and point.step < run.config.max_iters and math.isfinite(point.val_loss):
-                stops = trial.should_prune()
+            may_stop = run.origin == "sampler" and point.step < run.config.max_iters and math.isfinite(point.val_loss)
+            # kept: a restored session reports a run's points while another run is decided on
+            self._stops[run.trial] = may_stop and trial.should_prune()
         self._reported[run.trial] = len(run.points)
         if not run.unfinished:
             self._ended.add(run.trial)
             state = _STATES.get(run.outcome, TrialState.PRUNED)
             self._study.tell(trial, run.val_loss if state is TrialState.COMPLETE else None, state=state)
-        return stops
 
 
 _STATES = {Outcome.COMPLETE: TrialState.COMPLETE, Outcome.FAILED: TrialState.FAIL}
@@ -140,7 +143,7 @@ def optuna_pruning(run: Run, runs: Collection[Run], *, rule: str) -> Pruning:
         point.val_loss
         for other in (complete if rule == "median" else others)
         for point in other.points
-        if evaluation_of(point.step, other.config) == evaluation
+        if evaluation_of(point.step, other.config) == evaluation and not math.isnan(point.val_loss)
     ]
     return Pruning(
         rule=rule,

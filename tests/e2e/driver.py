@@ -1,7 +1,7 @@
-"""A sweep of real, very small training in its own process, for tests to kill: `driver FOLDER DATA [LINE]`.
+"""A sweep of real, very small training in a process that tests kill: `driver FOLDER DATA [LINE]`.
 
-It prints a line per evaluation, `point RUN STEP`, and `finished` or `interrupted` at the end. After printing LINE it
-waits until it is killed, or until a line on its standard input tells it to go on.
+It prints `point RUN STEP` per evaluation, and `finished` or `interrupted` at the end. After the line LINE it waits
+until it is killed or reads a line from standard input.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trainer.points import Point
 
 
 def study(data: Path) -> Study:
-    """Return a study of the baseline, dropout at its high end and a trial of the sampler, on a nanoGPT data folder."""
+    """Return a study of three runs on a nanoGPT data folder: the baseline, dropout at its high end, a sampled trial."""
     return small_sweep.study(
         data={"bin": str(data)},
         knobs={"dropout": {"low": 0.0, "high": 0.4}},
@@ -37,7 +37,7 @@ def study(data: Path) -> Study:
 
 
 class Printer(Silent):
-    """Prints a line per evaluation, and waits for standard input after one of them."""
+    """An observer that prints a line per evaluation, and waits for standard input after the line `hold_at`."""
 
     def __init__(self, *, hold_at: str) -> None:
         self._hold_at = hold_at

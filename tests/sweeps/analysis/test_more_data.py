@@ -211,8 +211,8 @@ def small(**changes: Any) -> Study:
 
 def test_a_sweep_tries_amounts_on_the_baselines_seeds_apart_from_the_search(tmp_path: Path) -> None:
     assert small_sweep.sweep(tmp_path, small()).finished
-    swept = small_sweep.stored_results(tmp_path)
-    assert small_sweep.by_origin(swept) == {"baseline": 2, "one-at-a-time": 5, "sampler": 2}
+    swept = small_sweep.results_in(tmp_path)
+    assert small_sweep.origin_counts(swept) == {"baseline": 2, "one-at-a-time": 5, "sampler": 2}
     part = [run for run in swept.runs if run.knob == "data_fraction"]
     assert {(run.config.data_fraction, run.seed) for run in part} == {(f, s) for f in (0.25, 0.5) for s in (1337, 1338)}
     assert {(run.optuna_study, run.phase, tuple(run.params)) for run in part} == {("small-confirm", "search", ())}
@@ -229,7 +229,9 @@ def test_a_sweep_killed_in_between_goes_on(tmp_path: Path) -> None:
     small_sweep.sweep(tmp_path / "whole", small())
     small_sweep.sweep(tmp_path / "parts", small(trials=2))
     small_sweep.sweep(tmp_path / "parts", small())
-    whole, parts = (small_sweep.essence(small_sweep.stored_results(tmp_path / name)) for name in ("whole", "parts"))
+    whole, parts = (
+        small_sweep.reproducible_part(small_sweep.results_in(tmp_path / name)) for name in ("whole", "parts")
+    )
     assert parts == whole
 
 
@@ -237,7 +239,7 @@ def test_amounts_are_not_in_the_space_or_the_arms(tmp_path: Path) -> None:
     study = small()
     assert list(space.distributions(study)) == list(proposals.baseline_params(study)) == ["dropout"]
     small_sweep.sweep(tmp_path, study)
-    swept = small_sweep.stored_results(tmp_path)
+    swept = small_sweep.results_in(tmp_path)
     arms = Arms(study, swept.best, vocab_size=swept.data.vocab_size)
     assert set(arms.changed) <= {"dropout"}
 
@@ -249,6 +251,6 @@ def test_there_must_be_something_else_to_sweep() -> None:
 
 def test_the_report_tells_about_amounts(tmp_path: Path) -> None:
     small_sweep.sweep(tmp_path, small())
-    page = page_of(Findings(small_sweep.stored_results(tmp_path)))
+    page = page_of(Findings(small_sweep.results_in(tmp_path)))
     assert "Would more data help?" in page
     assert "half of the training data" in page
