@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweeps import signals
 from sweeps.store.records import Outcome
 from trainer.errors import UserError
 
@@ -56,12 +57,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="end with one JSON object o
 
 
 def main() -> None:
-    """Run the command. Exit codes: 0, 1 our fault, 2 the user's mistake, 130 interrupted."""
+    """Run the command. Exit codes: 0, 1 our fault, 2 the user's mistake, 128 + N ended by signal N (130 Ctrl-C)."""
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
     try:
-        app()
+        with signals.ending():
+            app()
     except UserError as error:
         if debug:
             raise
@@ -152,7 +154,7 @@ def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
         print(f"\nreport: {written}\nstore:  {store.path}   (sweep dashboard {study.name} shows it)")
     if summary.interrupted:
         say("interrupted: run the same command to go on")
-        raise typer.Exit(130)
+        raise typer.Exit(signals.exit_code(summary.interrupted))
     if summary.truncated:
         say(f"hours: {study.hours:g} are over; raise hours and run the same command to go on")
 

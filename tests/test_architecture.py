@@ -20,6 +20,7 @@ ORDER = (
     *(
         "errors",
         "paths",
+        "signals",
         "text",
         "pruning",
         "pruner",

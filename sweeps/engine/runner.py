@@ -6,10 +6,12 @@ candidates, the single-knob trials and the sampler's trials; what confirms the b
 
 from __future__ import annotations
 
+import signal
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from sweeps import signals
 from sweeps.engine import progress
 from sweeps.engine.agenda import Agenda, Sampled
 from sweeps.engine.ledger import Flight, Ledger
@@ -53,8 +55,8 @@ class Clock:
 class Runner:
     """One session of a sweep. The pool stays the caller's to close.
 
-    `interrupted` says how many interrupts there were: at one each run pauses at its next evaluation, at two all stop
-    now. Either way the study can be resumed by running it again.
+    `interrupts` are the signals received so far that ask it to end: at the first each run pauses before its next step,
+    at the second all stop now. Either way the study can be resumed by running it again.
     """
 
     def __init__(
@@ -67,10 +69,11 @@ class Runner:
         dataset: Dataset,
         observer: Observer,
         clock: Clock,
-        interrupted: Callable[[], int],
+        interrupts: Sequence[signal.Signals],
     ) -> None:
         self.study, self.pool, self.paths, self.dataset = stored.study, pool, paths, dataset
-        self.observer, self.clock, self.interrupted = observer, clock, interrupted
+        self.observer, self.clock, self.interrupts = observer, clock, interrupts
+        self.asked_to_pause = False
         self.ledger = Ledger(stored, store, paths, dataset)
         self.agenda = Agenda(stored.study, DataFacts.of(dataset))
         self.limits = Limits()
@@ -92,9 +95,11 @@ class Runner:
         self._take_up()
         self._say_what_is_left_out()
         while True:
-            if self.interrupted() > 1:
+            if len(self.interrupts) > 1:
                 self._stop_now()
                 break
+            if self.interrupts and not self.asked_to_pause:
+                self._ask_to_pause(signals.in_words(self.interrupts[0]))
             if not self._ending():
                 self._fill()
             if not self.flights:
@@ -131,7 +136,7 @@ class Runner:
             )
 
     def _ending(self) -> bool:
-        return self.interrupted() > 0 or self._hours_are_over()
+        return bool(self.interrupts) or self._hours_are_over()
 
     def _hours_are_over(self) -> bool:
         return self.study.hours is not None and self.clock.seconds >= self.study.hours * 3600
@@ -298,16 +303,21 @@ class Runner:
         now = self.standing[1].now(self.ledger.runs, in_flight, seconds=self.clock.seconds, workers=workers)
         self.observer.progress(now)
 
+    def _ask_to_pause(self, sender: str) -> None:
+        self.observer.note(f"interrupted by {sender}: runs pause at their next step; {sender} again stops them now")
+        self.pool.pause()
+        self.asked_to_pause = True
+
     def _stop_now(self) -> None:
         self.pool.close()
         self.flights.clear()
 
     def _summary(self) -> Summary:
-        interrupted = self.interrupted() > 0
+        interrupted = self.interrupts[0] if self.interrupts else None
         left = bool(self.ready) or not self.agenda.empty(self.runs) or any(run.unfinished for run in self.runs)
-        truncated = left and not interrupted and self._hours_are_over()
-        if interrupted:
-            self.ledger.note("interrupted", "by Ctrl-C")
+        truncated = left and interrupted is None and self._hours_are_over()
+        if interrupted is not None:
+            self.ledger.note("interrupted", f"by {signals.in_words(interrupted)}")
         if truncated:
             self.ledger.note("truncated", f"hours: {self.study.hours:g} are over")
         self.ledger.close(seconds=self.clock.seconds)

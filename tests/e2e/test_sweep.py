@@ -10,6 +10,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -199,7 +201,25 @@ class TestRun:
         assert (tmp_path / "elsewhere/report.html").exists()
         assert not (tmp_path / "runs").exists()
 
-    def test_ctrl_c_leaves_a_study_that_goes_on(self, folder: Path, tmp_path: Path, ran: dict[str, Any]) -> None:
+    @pytest.mark.parametrize(
+        ("sent", "send", "sender", "code"),
+        [
+            (signal.SIGINT, os.killpg, "Ctrl-C", 130),  # as a terminal does: parent and workers
+            (signal.SIGTERM, os.kill, "SIGTERM", 143),  # as `docker stop` does: the parent
+            (signal.SIGTERM, os.killpg, "SIGTERM", 143),  # as systemd does
+            (signal.SIGHUP, os.killpg, "SIGHUP", 129),  # as a terminal does that closes
+        ],
+    )
+    def test_a_signal_leaves_a_study_that_goes_on(
+        self,
+        folder: Path,
+        tmp_path: Path,
+        ran: dict[str, Any],
+        sent: signal.Signals,
+        send: Callable[[int, int], None],
+        sender: str,
+        code: int,
+    ) -> None:
         """Interrupted in the middle, run again: the trials of a sweep that wasn't interrupted."""
         (tmp_path / "docs.parquet").write_bytes((folder / "docs.parquet").read_bytes())
         (tmp_path / "tiny.yaml").write_text(STUDY)
@@ -214,14 +234,37 @@ class TestRun:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("run 3 starts"):
-                os.killpg(process.pid, signal.SIGINT)  # as a terminal does: parent and workers
+                send(process.pid, sent)
                 break
         said, _ = process.communicate()
-        assert process.returncode == 130
+        assert process.returncode == code
+        assert f"interrupted by {sender}: runs pause at their next step; {sender} again stops them now" in said
         assert "run the same command to go on" in said
         again = sweep(tmp_path, "run", "tiny.yaml", "--json").last_object()
         assert sum(again["trials"].values()) == 10
+        assert again["trials"]["failed"] == 0
         assert again["baseline"] == ran["baseline"]
+
+    @pytest.mark.parametrize("moment", ["preparing", "loading"])
+    def test_sigterm_outside_of_a_session(self, tmp_path: Path, moment: str) -> None:
+        """Before there is anything to pause it just ends; what is prepared is taken up by the next run."""
+        write_documents(tmp_path / "docs.parquet")
+        (tmp_path / "tiny.yaml").write_text(STUDY)
+        place = {"preparing": "sweeps.engine.session.prepare_data", "loading": "sweeps.study.load.load"}[moment]
+        program = textwrap.dedent(f"""
+            import pkgutil, signal, sys
+            from unittest import mock
+            from sweeps import cli
+            real = pkgutil.resolve_name({place!r})
+            def sends(*args, **options):
+                signal.raise_signal(signal.SIGTERM)
+                return real(*args, **options)
+            with mock.patch({place!r}, sends):
+                cli.main()
+        """)
+        ended = subprocess.run([sys.executable, "-c", program, "run", "tiny.yaml"], cwd=tmp_path, capture_output=True)
+        assert (ended.returncode, ended.stderr) == (143, b"")
+        assert not (tmp_path / "runs/tiny/study.db").exists()
 
 
 class TestConfirming:

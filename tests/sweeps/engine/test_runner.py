@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -327,15 +328,18 @@ class TestInterrupted:
     def test_once_pauses_at_the_next_evaluation_and_goes_on_from_there(
         self, tmp_path: Path, undisturbed: Essence
     ) -> None:
-        interrupts = 0
+        interrupts: list[signal.Signals] = []
 
         def press(tick: int) -> None:
-            nonlocal interrupts
-            interrupts = int(tick > 30)
+            if tick == 31:
+                interrupts.append(signal.SIGTERM)
 
-        folder = tmp_path / "interrupted"
-        summary = sweep(folder, small(), at_tick=press, interrupted=lambda: interrupts)
-        assert summary.interrupted
+        folder, watcher = tmp_path / "interrupted", Watcher()
+        summary = sweep(folder, small(), at_tick=press, interrupts=interrupts, observer=watcher)
+        assert summary.interrupted == signal.SIGTERM
+        assert watcher.notes == [
+            "interrupted by SIGTERM: runs pause at their next step; SIGTERM again stops them now",
+        ]
         assert not summary.finished
         in_flight = [run for run in found(folder).runs if run.outcome == "running"]
         assert [len(run.points) for run in in_flight] == [9]  # the 31st tick, after the baseline's 22
@@ -345,16 +349,48 @@ class TestInterrupted:
         sweep(folder, small(), work=noting_new_steps(trained))
         assert essence(found(folder)) == undisturbed
         assert events(folder).count("interrupted") == 1
+        with Reader(f"sqlite:///{StudyPaths(folder).store}") as reader:
+            assert [event.detail for event in reader.events("small") if event.kind == "interrupted"] == ["by SIGTERM"]
+
+    def test_workers_are_asked_once_and_need_not_wait_for_an_evaluation(self, tmp_path: Path) -> None:
+        interrupts: list[signal.Signals] = []
+        asked: list[int] = []
+
+        class Obedient(InlinePool):
+            """Its run pauses without another point, once it is asked to."""
+
+            def wait(self, timeout: float) -> list[Message]:
+                messages = super().wait(timeout)
+                if not asked:
+                    interrupts[:] = [signal.SIGTERM] if messages[0].run == 2 else []
+                    return messages
+                self.kill(2)
+                return [Finished(run=2, attempt=1, result=Result(outcome="paused", step=1, points=(), seconds=7.0))]
+
+            def pause(self) -> None:
+                asked.append(len(interrupts))
+
+        paths = StudyPaths(tmp_path)
+        with Store(f"sqlite:///{paths.store}") as store:
+            pool = Obedient(["cpu"], work=fake_training.train)
+            summary = run_in(
+                pool, small(), paths, store, small_sweep.dataset(), observer=Silent(), interrupts=interrupts
+            )
+            pool.close()
+        assert asked == [1]
+        assert summary.interrupted == signal.SIGTERM
+        assert [(run.outcome, len(run.points)) for run in found(tmp_path).runs] == [("complete", 21), ("running", 1)]
+        assert sweep(tmp_path, small()).finished
 
     def test_twice_stops_now(self, tmp_path: Path) -> None:
-        interrupts = 0
+        interrupts: list[signal.Signals] = []
 
         def press(tick: int) -> None:
-            nonlocal interrupts
-            interrupts = 2 * (tick > 30)
+            if tick == 31:
+                interrupts.extend([signal.SIGINT, signal.SIGTERM])
 
-        summary = sweep(tmp_path, small(), at_tick=press, interrupted=lambda: interrupts)
-        assert summary.interrupted
+        summary = sweep(tmp_path, small(), at_tick=press, interrupts=interrupts)
+        assert summary.interrupted == signal.SIGINT
         assert [run.outcome for run in found(tmp_path).runs] == ["complete", "running"]
         assert sweep(tmp_path, small()).finished
 
