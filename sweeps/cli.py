@@ -349,13 +349,16 @@ def _ladder(findings: Findings, chosen: Any, today: str, folder: Path) -> list[s
 def dashboard(
     study: StudyName,
     out: Out = None,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="where to listen, in a container 0.0.0.0; no password, no host check")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="0: any free port")] = 0,
     browser: Annotated[bool, typer.Option(help="open it in the browser, where there is a terminal")] = True,
 ) -> None:
     """Browse a study with optuna-dashboard on 127.0.0.1, also while it runs."""
     import webbrowser
 
-    from sweeps.report.dashboard import serve
+    from sweeps.report.dashboard import is_private, serve
     from sweeps.store.locate import locate
 
     def announce(url: str) -> None:
@@ -364,7 +367,13 @@ def dashboard(
             webbrowser.open(url)
 
     located = locate(study, out=out)
-    serve(located.url, port=port, artifacts=located.paths.artifacts, announce=announce)
+    if not is_private(host):
+        print(
+            f"warning: whoever can reach {host} can read and change this study: the dashboard has no password and "
+            "checks no host",
+            file=sys.stderr,
+        )
+    serve(located.url, host=host, port=port, artifacts=located.paths.artifacts, announce=announce)
 
 
 @app.command()
