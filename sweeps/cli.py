@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sweeps import signals
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="end with one JSON object o
 
 
 def main() -> None:
-    """Run the command. Exit codes: 0 success, 1 a bug, 2 the user's mistake, 130 interrupted.
+    """Run the command. Exit codes: 0 success, 1 a bug, 2 the user's mistake, 128 + N ended by signal N (130 Ctrl-C).
 
     `--debug` shows the traceback of a user's mistake.
     """
@@ -65,7 +66,8 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
     try:
-        app()
+        with signals.ending():
+            app()
     except UserError as error:
         if debug:
             raise
@@ -151,7 +153,7 @@ def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
         print(f"\nreport: {report_file}\nstore:  {store.path}   (sweep dashboard {_argument(study, store)} shows it)")
     if summary.interrupted:
         say("interrupted: run the same command to continue")
-        raise typer.Exit(130)
+        raise typer.Exit(signals.exit_code(summary.interrupted))
     if summary.truncated:
         say(f"hours: {study.hours:g} are over; raise hours and run the same command to continue")
 
@@ -328,13 +330,16 @@ def export(
 def dashboard(
     study: StudyName,
     out: Out = None,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="address to listen on; 0.0.0.0 in a container; there is no password")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="port to serve on; 0 is any free port")] = 0,
     browser: Annotated[bool, typer.Option(help="open the browser, when run on a terminal")] = True,
 ) -> None:
-    """Browse a study with optuna-dashboard, also while it runs. Serves 127.0.0.1 only."""
+    """Browse a study with optuna-dashboard, also while it runs. Only this machine reaches it, without --host."""
     import webbrowser
 
-    from sweeps.report.dashboard import serve
+    from sweeps.report.dashboard import is_private, serve
     from sweeps.store.locate import locate
 
     def announce(url: str) -> None:
@@ -343,7 +348,13 @@ def dashboard(
             webbrowser.open(url)
 
     located = locate(study, out=out)
-    serve(located.url, port=port, artifacts=located.paths.artifacts, announce=announce)
+    if not is_private(host):
+        print(
+            f"warning: whoever can reach {host} can read and change this study: the dashboard has no password and "
+            "checks no host",
+            file=sys.stderr,
+        )
+    serve(located.url, host=host, port=port, artifacts=located.paths.artifacts, announce=announce)
 
 
 @app.command()

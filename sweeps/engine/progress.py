@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import signal
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
@@ -46,8 +47,8 @@ class Summary:
 
     finished: bool
     """nothing is left to run"""
-    interrupted: bool
-    """by Ctrl-C"""
+    interrupted: signal.Signals | None
+    """the first signal that asked the session to end"""
     truncated: bool
     """by `hours`"""
     counts: Mapping[str, int]

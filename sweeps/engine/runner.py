@@ -6,10 +6,12 @@ last: an idle worker always gets the next run. Only the confirm phase waits, unt
 
 from __future__ import annotations
 
+import signal
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from sweeps import signals
 from sweeps.engine import progress
 from sweeps.engine.agenda import Agenda, Sampled
 from sweeps.engine.ledger import Flight, Ledger
@@ -55,8 +57,8 @@ class Clock:
 class Runner:
     """One session of a sweep. The caller closes the pool.
 
-    `interrupted` returns the number of interrupts so far. After one, each run pauses at its next evaluation; after two,
-    all runs stop at once. Either way, running the study again resumes it.
+    `interrupts` holds the signals received so far that ask the sweep to end. After one, each run pauses before its next
+    step; after two, all runs stop at once. Either way, running the study again resumes it.
     """
 
     def __init__(
@@ -69,10 +71,11 @@ class Runner:
         dataset: Dataset,
         observer: Observer,
         clock: Clock,
-        interrupted: Callable[[], int],
+        interrupts: Sequence[signal.Signals],
     ) -> None:
         self.study, self.pool, self.paths, self.dataset = stored.study, pool, paths, dataset
-        self.observer, self.clock, self.interrupted = observer, clock, interrupted
+        self.observer, self.clock, self.interrupts = observer, clock, interrupts
+        self.asked_to_pause = False
         self.ledger = Ledger(stored, store, paths, dataset)
         self.agenda = Agenda(stored.study, DataFacts.of(dataset))
         self.limits = Limits()
@@ -94,9 +97,11 @@ class Runner:
         self._resume_unfinished()
         self._note_what_is_left_out()
         while True:
-            if self.interrupted() > 1:
+            if len(self.interrupts) > 1:
                 self._stop_now()
                 break
+            if self.interrupts and not self.asked_to_pause:
+                self._ask_to_pause(signals.in_words(self.interrupts[0]))
             if not self._ending():
                 self._fill()
             if not self.flights:
@@ -133,7 +138,7 @@ class Runner:
             )
 
     def _ending(self) -> bool:
-        return self.interrupted() > 0 or self._hours_are_over()
+        return bool(self.interrupts) or self._hours_are_over()
 
     def _hours_are_over(self) -> bool:
         return self.study.hours is not None and self.clock.seconds >= self.study.hours * 3600
@@ -300,16 +305,21 @@ class Runner:
         standing = self.standing[1]
         self.observer.progress(standing.now(self.ledger.runs, in_flight, seconds=self.clock.seconds, workers=workers))
 
+    def _ask_to_pause(self, sender: str) -> None:
+        self.observer.note(f"interrupted by {sender}: runs pause at their next step; {sender} again stops them now")
+        self.pool.pause()
+        self.asked_to_pause = True
+
     def _stop_now(self) -> None:
         self.pool.close()
         self.flights.clear()
 
     def _summary(self) -> Summary:
-        interrupted = self.interrupted() > 0
+        interrupted = self.interrupts[0] if self.interrupts else None
         left = bool(self.ready) or not self.agenda.is_empty(self.runs) or any(run.unfinished for run in self.runs)
-        truncated = left and not interrupted and self._hours_are_over()
-        if interrupted:
-            self.ledger.note("interrupted", "by Ctrl-C")
+        truncated = left and interrupted is None and self._hours_are_over()
+        if interrupted is not None:
+            self.ledger.note("interrupted", f"by {signals.in_words(interrupted)}")
         if truncated:
             self.ledger.note("truncated", f"hours: {self.study.hours:g} are over")
         self.ledger.close(seconds=self.clock.seconds)

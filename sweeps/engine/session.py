@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
+from sweeps import signals
 from sweeps.engine import provenance
 from sweeps.engine.opening import stored_study
 from sweeps.engine.planning.measure import fit_horizon
@@ -63,13 +62,13 @@ def prepare_data(study: Study, paths: StudyPaths, *, progress: Callable[[Prepare
 
 
 def run(study: Study, paths: StudyPaths, store: Store, dataset: Dataset, *, observer: Observer) -> Summary:
-    """Run or resume the study on the devices that it names, until it ends or Ctrl-C pauses it."""
+    """Run or resume the study on the devices that it names, until it ends or a signal pauses it."""
     devices = devices_here(study.workers.devices)
     with (
         ProcessPool(devices, logs=paths.logs, cores=cpu_cores()) as pool,
-        _interrupts(observer.note) as interrupted,
+        signals.collected() as interrupts,
     ):
-        return run_in(pool, study, paths, store, dataset, observer=observer, interrupted=interrupted)
+        return run_in(pool, study, paths, store, dataset, observer=observer, interrupts=interrupts)
 
 
 def run_in(
@@ -80,12 +79,14 @@ def run_in(
     dataset: Dataset,
     *,
     observer: Observer,
-    interrupted: Callable[[], int] = lambda: 0,
+    interrupts: Sequence[signal.Signals] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> Summary:
     """Open the study under its lock and run it in `pool`, which the caller closes.
 
     The trials of a new study get a length that fits the workers, and its plan's estimate of the time is stored.
+    `interrupts` may grow while the study runs; see Runner.
+
     Raises StoreBusy, StudyChanged, StoreError, SpecError for a horizon of too few minutes, MeasuringError where
     workers die while they are measured, and what Runner.run raises.
     """
@@ -95,7 +96,7 @@ def run_in(
         stored = stored_study(study, store, data=data)
         if stored is None:
             study = fit_horizon(
-                study, pool=pool, dataset=dataset, folder=paths.measuring, say=observer.note, interrupted=interrupted
+                study, pool=pool, dataset=dataset, folder=paths.measuring, say=observer.note, interrupts=interrupts
             )
             facts = {**provenance.provenance_of(pool.devices), **estimate(study, data=data, device=pool.devices[0])}
             store.add_study(study, data=data, provenance=facts)
@@ -108,7 +109,7 @@ def run_in(
             dataset=dataset,
             observer=observer,
             clock=Clock(time=clock, began=began, before=stored.seconds),
-            interrupted=interrupted,
+            interrupts=interrupts,
         )
         return runner.run()
 
@@ -151,21 +152,3 @@ def _described(device: str) -> Device | None:
         return dataclasses.replace(named(provenance.device_name(device)), count=cuda_devices())
     except ConfigError:
         return None
-
-
-@contextmanager
-def _interrupts(say: Callable[[str], None]) -> Iterator[Callable[[], int]]:
-    """Count Ctrl-C instead of raising. The first lets runs pause at their next evaluation, the second stops them."""
-    count = 0
-
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # what signal.signal calls
-        nonlocal count
-        count += 1
-        if count == 1:
-            say("interrupted: runs pause at their next evaluation; Ctrl-C again stops them now")
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield lambda: count
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -1,13 +1,15 @@
 """optuna-dashboard of a study's store: a server, and the notes, figures and files that it shows.
 
-The server listens on this machine only, because optuna-dashboard has no passwords and checks no host.
+The server listens on this machine only unless told otherwise: optuna-dashboard has no passwords and checks no host.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import io
+import ipaddress
 import tempfile
 import threading
 import zlib
@@ -39,28 +41,47 @@ from trainer.config import TrainConfig
 from trainer.errors import UserError
 
 HOST = "127.0.0.1"
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  # for a container, whose published port reaches no loopback address
 
 
-def serve(url: str, *, port: int = 0, artifacts: Path | None = None, announce: Callable[[str], None] = print) -> None:
+def serve(
+    url: str,
+    *,
+    host: str = HOST,
+    port: int = 0,
+    artifacts: Path | None = None,
+    announce: Callable[[str], None] = print,
+) -> None:
     """Serve the dashboard of the store at `url` until Ctrl-C; a sweep may run meanwhile.
 
-    `port`: 0 takes any free port. `artifacts`: folder of the study's files. `announce`: called with the address. Raises
-    StoreError for a URL without a store, UserError for a port that is taken.
+    `host`: the address to listen on. `port`: 0 takes any free port. `artifacts`: folder of the study's files.
+    `announce`: called with the address. Raises StoreError for a URL without a store, UserError for a port that is taken
+    and for an address that isn't this machine's.
     """
-    with server(url, port=port, artifacts=artifacts) as running:
+    with server(url, host=host, port=port, artifacts=artifacts) as running:
         # wsgiref swallows a Ctrl-C during a request, so requests are answered in a thread
         answering = threading.Thread(target=running.serve_forever, daemon=True)
         answering.start()
-        with contextlib.suppress(KeyboardInterrupt):
-            announce(address_of(running))
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                announce(address_of(running))
+                answering.join()
+        finally:  # SIGTERM raises SystemExit
+            running.shutdown()
             answering.join()
-        running.shutdown()
-        answering.join()
+
+
+def is_private(host: str) -> bool:
+    """Whether only this machine can reach the address. A name other than localhost counts as reachable."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @contextlib.contextmanager
-def server(url: str, *, port: int = 0, artifacts: Path | None = None) -> Iterator[WSGIServer]:
-    """Yield the dashboard's server, bound to 127.0.0.1 and not serving yet; raises as `serve` does."""
+def server(url: str, *, host: str = HOST, port: int = 0, artifacts: Path | None = None) -> Iterator[WSGIServer]:
+    """Yield the dashboard's server, bound to its address and not serving yet; raises as `serve` does."""
     with Reader(url):  # raises a clear error without a store; Optuna would create an empty one
         pass
     try:
@@ -76,8 +97,12 @@ def server(url: str, *, port: int = 0, artifacts: Path | None = None) -> Iterato
         artifact_store = FileSystemArtifactStore(str(artifacts)) if has_artifacts else None
         app = optuna_dashboard.wsgi(storage, artifact_store=artifact_store)
         try:
-            running = make_server(HOST, port, app, handler_class=_Quiet)
+            running = make_server(host, port, app, handler_class=_Quiet)
         except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise UserError(
+                    f"--host {host}: {error.strerror}; name an IPv4 address of this machine, or {EVERY_ADDRESS} for all"
+                ) from error
             raise UserError(f"port {port} is not available: {error.strerror}; --port 0 takes a free port") from error
         with running:
             yield running
@@ -88,7 +113,8 @@ def server(url: str, *, port: int = 0, artifacts: Path | None = None) -> Iterato
 
 def address_of(running: WSGIServer) -> str:
     """Return the address to open in a browser."""
-    return f"http://{HOST}:{running.server_port}"
+    host = str(running.server_address[0])
+    return f"http://{HOST if host == EVERY_ADDRESS else host}:{running.server_port}"
 
 
 class _Quiet(WSGIRequestHandler):

@@ -1,4 +1,4 @@
 """Devices, each with one worker: the pool's contract, its processes, and what runs in them.
 
-May import trainer and paths.
+May import trainer, paths and signals.
 """

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from sweeps import signals
 from trainer.machine import cpu
 from trainer.machine.cards import driver_is_here
 from trainer.machine.cpu import cpu_cores
@@ -34,9 +35,10 @@ def warm_up() -> None:
 
 
 def start(device: str, *, threads: int, target: Callable[..., None], args: tuple[Any, ...], name: str) -> BaseProcess:
-    """Start a worker's process on `device`, which calls `target(*args, environment)` and never receives Ctrl-C.
+    """Start a worker's process on `device`, which calls `target(*args, environment)` with signals blocked.
 
-    `environment` replaces the one that a forked process inherited from the fork server.
+    `target` handles and unblocks them. `environment` replaces the one that a forked process inherited from the fork
+    server.
     """
     forked = device == "cpu" and _begin_imports()
     changes = environment(device, threads=threads, inherited=os.environ)
@@ -44,7 +46,7 @@ def start(device: str, *, threads: int, target: Callable[..., None], args: tuple
     process: BaseProcess = context.Process(
         target=target, args=(*args, {**os.environ, **changes}), name=name, daemon=True
     )
-    with _environment(changes), _interrupts_blocked():
+    with _environment(changes), _signals_blocked():
         process.start()
     return process
 
@@ -55,10 +57,11 @@ def _begin_imports() -> bool:
         return False
     from multiprocessing import forkserver, resource_tracker  # not on every system
 
-    resource_tracker.ensure_running()  # it unblocks Ctrl-C when it starts
+    with _signals_blocked():
+        resource_tracker.ensure_running()  # not below: when it starts, it unblocks Ctrl-C and SIGTERM
     multiprocessing.set_forkserver_preload(list(_PRELOADED))
     try:
-        with _environment(environment("cpu", threads=1, inherited=os.environ)), _interrupts_blocked():
+        with _environment(environment("cpu", threads=1, inherited=os.environ)), _signals_blocked():
             forkserver.ensure_running()
     except OSError:  # its socket can't be made, for example where TMPDIR is too long for a socket's path
         return False
@@ -95,12 +98,12 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Block Ctrl-C in the processes that start meanwhile, until they ignore it themselves."""
+def _signals_blocked() -> Iterator[None]:
+    """Block signals in the processes that start meanwhile, until they handle them: a terminal sends them to all."""
     if sys.platform == "win32":
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.OF_WORKERS)
     try:
         yield
     finally:

@@ -95,6 +95,12 @@ class Pool(Protocol):
     def answer(self, run: int, answer: Answer) -> None:
         """Send the answer to the run's last point to its worker, which waits for it."""
 
+    def pause(self) -> None:
+        """Ask all workers to pause their runs at the next step, if they can, else at the answer to the next point.
+
+        They take no further jobs.
+        """
+
     def kill(self, run: int) -> None:
         """End the run's worker now. No message of this launch follows."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing.connection
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from sweeps import signals
 from sweeps.paths import log_of
 from sweeps.workers import launch
 from sweeps.workers.pool import Died, Finished, Job, Message, PointMessage, Work
@@ -128,6 +130,15 @@ class ProcessPool:
             if worker.job is not None and worker.job.run == run and worker.connection is not None:
                 with contextlib.suppress(OSError):  # dead: `wait` reports it
                     worker.connection.send(answer)
+
+    def pause(self) -> None:
+        if signals.PAUSE is None:
+            return
+        for worker in self._workers:
+            process = worker.process
+            if process is not None and process.pid is not None and process.is_alive():
+                with contextlib.suppress(ProcessLookupError):  # it has just died: `wait` reports it
+                    os.kill(process.pid, signals.PAUSE)
 
     def kill(self, run: int) -> None:
         for worker in self._workers:

@@ -15,8 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
+from sweeps import signals
 from sweeps.paths import log_of
 from sweeps.workers.pool import Crashed, Finished, Job, PointMessage, Report, Work
 from trainer.config import TrainConfig
@@ -50,7 +52,14 @@ class TrainJob:
         except Infeasible as error:
             return Result(outcome="infeasible", step=0, points=(), reason=f"out of memory: {error}")
         data = _dataset(job.data)
-        result = train(config, data, report, out=job.out, checkpoint_seconds=self.checkpoint_seconds)
+        result = train(
+            config,
+            data,
+            report,
+            out=job.out,
+            checkpoint_seconds=self.checkpoint_seconds,
+            pausing=lambda: _Pause.requested,
+        )
         return dataclasses.replace(
             result,
             outcome="oom" if result.outcome == "infeasible" else result.outcome,
@@ -91,9 +100,7 @@ def main(connection: Connection, log: Path, threads: int, work: Work, environmen
     """
     os.environ.clear()
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the driver decides
-    if sys.platform != "win32":
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    _handle_signals()
     _print_to(log)
     threading.Thread(target=_end_with_driver, daemon=True).start()
     if isinstance(work, TrainJob):
@@ -107,6 +114,34 @@ def main(connection: Connection, log: Path, threads: int, work: Work, environmen
             _print_to(log)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return  # the driver has closed the pipe
+
+
+class _Pause:
+    """Whether the driver has asked this process to pause. It asks once, before it ends."""
+
+    requested = False
+
+
+def _handle_signals() -> None:
+    """Leave the signals of a terminal or a service manager to the driver, and the driver's own for the training loop.
+
+    Ctrl-C is ignored by all of a worker's children as well. SIGTERM is not: a child may be ended with it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in set(signals.ENDING) - {signal.SIGINT}:
+        signal.signal(number, _leave_to_the_driver)
+    if signals.PAUSE is not None:
+        signal.signal(signals.PAUSE, _request_pause)
+        signal.siginterrupt(signals.PAUSE, False)  # libraries may not expect an interrupted system call
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.OF_WORKERS)
+
+
+def _leave_to_the_driver(number: int, frame: FrameType | None) -> None: ...
+
+
+def _request_pause(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # what signal.signal calls
+    _Pause.requested = True
 
 
 def do(work: Work, job: Job, report: Report) -> Finished | Crashed:

@@ -6,10 +6,10 @@ until it is killed or reads a line from standard input.
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 
+from sweeps import signals
 from sweeps.engine.progress import Silent
 from sweeps.engine.session import run_in
 from sweeps.paths import StudyPaths
@@ -50,17 +50,11 @@ class Printer(Silent):
 
 
 def main(folder: Path, data: Path, hold_at: str) -> None:
-    interrupts = 0
-
-    def handle(*_: object) -> None:
-        nonlocal interrupts
-        interrupts += 1
-
-    signal.signal(signal.SIGINT, handle)
     paths, dataset = StudyPaths(folder), open_dataset(data)
     with (
         Store(f"sqlite:///{paths.store}") as store,
         ProcessPool(["cpu"], logs=paths.logs, cores=1, work=TrainJob(checkpoint_seconds=0.0)) as pool,
+        signals.collected() as interrupts,
     ):
         summary = run_in(
             pool,
@@ -69,7 +63,7 @@ def main(folder: Path, data: Path, hold_at: str) -> None:
             store,
             dataset,
             observer=Printer(hold_at=hold_at),
-            interrupted=lambda: interrupts,
+            interrupts=interrupts,
         )
     print("finished" if summary.finished else "interrupted", flush=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from sweeps.errors import StoreError
 from sweeps.paths import StudyPaths
 from sweeps.report.dashboard import (
     address_of,
+    is_private,
     publish_to_dashboard,
     serve,
     server,
@@ -129,6 +131,53 @@ def test_it_listens_on_this_machine_only_and_names_a_remedy_for_a_port_in_use(sw
             server(url, port=running.server_port),
         ):
             pass
+
+
+def test_another_address_is_served_when_asked_for(swept: Path) -> None:
+    url = small_sweep.url_of(swept)
+    with server(url, host="0.0.0.0") as running:  # noqa: S104  # for a moment
+        assert running.server_address[0] == "0.0.0.0"  # noqa: S104
+        assert address_of(running) == f"http://127.0.0.1:{running.server_port}"  # a browser can't open 0.0.0.0
+    with server(url, host="127.0.0.2") as running:
+        assert address_of(running) == f"http://127.0.0.2:{running.server_port}"
+    for host in ("192.0.2.1", "no.such.host.invalid"):
+        with (
+            pytest.raises(UserError, match=rf"^--host {re.escape(host)}: .*; name an IPv4 address of this machine"),
+            server(url, host=host),
+        ):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("host", "private"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.9.10", True),
+        ("localhost", True),
+        ("0.0.0.0", False),  # noqa: S104
+        ("192.168.1.5", False),
+        ("my-laptop", False),
+    ],
+)
+def test_whether_others_reach_an_address(host: str, private: bool) -> None:
+    assert is_private(host) is private
+
+
+@pytest.mark.parametrize("host", [None, "0.0.0.0"])  # noqa: S104
+def test_the_command_warns_of_an_open_address_and_ends_with_sigterm(swept: Path, host: str | None) -> None:
+    """As `docker stop` ends it: with 143, and without a traceback of the thread that answers."""
+    command = [sys.executable, "-m", "sweeps", "dashboard", str(swept), *(["--host", host] if host else [])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        address = process.stdout.readline().split()[0]
+        with urllib.request.urlopen(f"{address}/api/studies", timeout=60) as response:  # noqa: S310  # our own
+            assert response.status == 200
+        process.send_signal(signal.SIGTERM)
+        output = process.stderr.read()
+    assert process.returncode == 143
+    warning = "warning: whoever can reach 0.0.0.0 can read and change this study: the dashboard has no password and "
+    assert output == (f"{warning}checks no host\n" if host else "")
 
 
 def test_serve_announces_its_address_and_ends_on_ctrl_c(swept: Path) -> None:

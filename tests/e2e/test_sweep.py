@@ -10,6 +10,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -192,8 +194,24 @@ class TestRun:
         assert (tmp_path / "elsewhere/report.html").exists()
         assert not (tmp_path / "runs").exists()
 
-    def test_a_sweep_interrupted_by_ctrl_c_is_run_again_to_the_same_end(
-        self, call: Call, tmp_path: Path, ran: dict[str, Any]
+    @pytest.mark.parametrize(
+        ("sent", "send", "sender", "code"),
+        [
+            (signal.SIGINT, os.killpg, "Ctrl-C", 130),  # to the driver and the workers, as a terminal does
+            (signal.SIGTERM, os.kill, "SIGTERM", 143),  # to the driver, as `docker stop` does
+            (signal.SIGTERM, os.killpg, "SIGTERM", 143),  # as systemd does
+            (signal.SIGHUP, os.killpg, "SIGHUP", 129),  # as a terminal does when it closes
+        ],
+    )
+    def test_a_sweep_interrupted_by_a_signal_is_run_again_to_the_same_end(
+        self,
+        call: Call,
+        tmp_path: Path,
+        ran: dict[str, Any],
+        sent: signal.Signals,
+        send: Callable[[int, int], None],
+        sender: str,
+        code: int,
     ) -> None:
         write_study(tmp_path)
         process = subprocess.Popen(
@@ -207,14 +225,36 @@ class TestRun:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("run 3 starts"):
-                os.killpg(process.pid, signal.SIGINT)  # to the driver and the workers, as a terminal does
+                send(process.pid, sent)
                 break
         output, _ = process.communicate()
-        assert process.returncode == 130
+        assert process.returncode == code
+        assert f"interrupted by {sender}: runs pause at their next step; {sender} again stops them now" in output
         assert "run the same command to continue" in output
         again = call(tmp_path, "run", "tiny.yaml", "--json").last_object()
         assert sum(again["trials"].values()) == 10
+        assert again["trials"]["failed"] == 0
         assert again["baseline"] == ran["baseline"]  # the same losses in another process
+
+    @pytest.mark.parametrize("moment", ["preparing", "loading"])
+    def test_sigterm_outside_of_a_session(self, tmp_path: Path, moment: str) -> None:
+        """Before there is anything to pause it just ends; what is prepared is taken up by the next run."""
+        write_study(tmp_path)
+        place = {"preparing": "sweeps.engine.session.prepare_data", "loading": "sweeps.study.load.load"}[moment]
+        program = textwrap.dedent(f"""
+            import pkgutil, signal, sys
+            from unittest import mock
+            from sweeps import cli
+            real = pkgutil.resolve_name({place!r})
+            def sends(*args, **options):
+                signal.raise_signal(signal.SIGTERM)
+                return real(*args, **options)
+            with mock.patch({place!r}, sends):
+                cli.main()
+        """)
+        ended = subprocess.run([sys.executable, "-c", program, "run", "tiny.yaml"], cwd=tmp_path, capture_output=True)
+        assert (ended.returncode, ended.stderr) == (143, b"")
+        assert not (tmp_path / "runs/tiny/study.db").exists()
 
 
 class TestConfirm:

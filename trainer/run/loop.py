@@ -38,6 +38,11 @@ MOST_GRAPHS = 1000
 
 Report = Callable[[Point], Answer]
 OnIter = Callable[[int, float], None]
+Pausing = Callable[[], bool]
+
+
+class _PauseRequested(Exception):
+    """The run should pause before its next step."""
 
 
 def train(
@@ -48,10 +53,14 @@ def train(
     out: Path | None = None,
     checkpoint_seconds: float = 0.0,
     on_iter: OnIter | None = None,
+    pausing: Pausing = lambda: False,
 ) -> Result:
     """Train `config` on `data` and report every evaluation; the answer of `report` says whether to continue.
 
     `on_iter(iter, loss)` is called with the training loss of every `log_interval`-th iteration, nats per token.
+
+    `pausing()` is asked before every step and between the batches of an evaluation. If it returns True, the run writes
+    a checkpoint and ends as "paused", without waiting for its next evaluation.
 
     With `out`, checkpoints are written to that folder at evaluations, at least `checkpoint_seconds` apart, and at the
     end. If the folder holds a checkpoint of this run, the run resumes: the points of its history are reported again,
@@ -62,7 +71,7 @@ def train(
     """
     config = config.replace(vocab_size=config.vocab_size or data.vocab_size)
     try:
-        run = _Run(config, data, out=out, checkpoint_seconds=checkpoint_seconds, on_iter=on_iter)
+        run = _Run(config, data, out=out, checkpoint_seconds=checkpoint_seconds, on_iter=on_iter, pausing=pausing)
         return run.go(report)
     except torch.OutOfMemoryError as error:
         reason = f"out of memory: {str(error).splitlines()[0]}"
@@ -78,9 +87,16 @@ class _Run:
     """A run in progress: model, optimizer, feed and history."""
 
     def __init__(
-        self, config: TrainConfig, data: Dataset, *, out: Path | None, checkpoint_seconds: float, on_iter: OnIter | None
+        self,
+        config: TrainConfig,
+        data: Dataset,
+        *,
+        out: Path | None,
+        checkpoint_seconds: float,
+        on_iter: OnIter | None,
+        pausing: Pausing,
     ) -> None:
-        self.data, self.out, self.on_iter = data, out, on_iter
+        self.data, self.out, self.on_iter, self.pausing = data, out, on_iter, pausing
         self.checkpoint_seconds = checkpoint_seconds
         self.started = self.saved_at = time.perf_counter()
         self.training_seconds = 0.0  # since the last evaluation
@@ -107,6 +123,7 @@ class _Run:
             apply_settings(self.optimizer, self.model, config)
         if state is not None:
             self.history = History.from_state(state["history"])
+            self.training_seconds = self.history.training_seconds
             self.scaler.load_state_dict(state["scaler"])
         else:
             self.history = History(first_step=self.step)
@@ -132,7 +149,15 @@ class _Run:
             return self._ended(answer)
         if self.history.final is not None:
             return self._complete()
+        try:
+            return self._train(report)
+        except _PauseRequested:
+            return self._pause()
+
+    def _train(self, report: Report) -> Result:
+        """Train from the current step on. Raises _PauseRequested between two steps."""
         while True:
+            self._check_pause()
             if self._evaluates_at(self.step) and not self._is_evaluated(self.step):
                 result = self._evaluate_and_report(report)
                 if result is not None:
@@ -149,6 +174,10 @@ class _Run:
             self.step += 1
         self._finish()
         return self._complete()
+
+    def _check_pause(self) -> None:
+        if self.pausing():
+            raise _PauseRequested
 
     def _replay(self, report: Report) -> Answer:
         """Report a resumed run's history again. Returns the answer to its last point."""
@@ -248,7 +277,11 @@ class _Run:
         """Return the mean loss over windows, nats per token, without dropout, and its standard error."""
         self.model.eval()
         with torch.no_grad(), self._autocast():
-            batches = [self.model.window_losses(x, y) for x, y in self.feed.evaluation(split, windows=windows)]
+            batches = []
+            for x_BT, y_BT in self.feed.evaluation(split, windows=windows):
+                if self.config.sampling == "step":  # nanoGPT's windows can't be drawn again: they move its batches
+                    self._check_pause()
+                batches.append(self.model.window_losses(x_BT, y_BT))
         losses = torch.cat(batches).double()
         error = float(losses.std(correction=1)) / math.sqrt(len(losses)) if len(losses) > 1 else math.nan
         return float(losses.mean()), error
@@ -283,6 +316,16 @@ class _Run:
             return self._result("diverged", reason=f"the validation loss is not finite at step {self.step}")
         return dataclasses.replace(self._result("complete"), val_loss=val_loss, val_se=val_se)
 
+    def _pause(self) -> Result:
+        """Write a checkpoint between two evaluations, with what is otherwise kept until the next evaluation."""
+        diverged_at = self._read_losses() if self.unread else None
+        if diverged_at is not None:
+            return self._result("diverged", reason=f"the training loss is not finite at step {diverged_at}")
+        if self.grad_norm is not None:
+            self.history.grad_norm = float(self.grad_norm)
+        self._save()
+        return self._result("paused")
+
     def _ended(self, answer: Answer) -> Result:
         return self._result("stopped" if answer is Answer.STOP else "paused")
 
@@ -306,10 +349,11 @@ class _Run:
     def _save(self) -> None:
         if self.out is None:
             return
+        history = dataclasses.replace(self.history, seconds=self._seconds(), training_seconds=self.training_seconds)
         state = {
             "settings": self.config.as_dict(),
             "data": self.data.fingerprint,
-            "history": dataclasses.replace(self.history, seconds=self._seconds()).as_state(),
+            "history": history.as_state(),
             "scaler": self.scaler.state_dict(),
             "feed": self.feed.state(),
             "generators": resume.generators(),

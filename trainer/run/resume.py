@@ -39,6 +39,8 @@ class History:
     """validation loss on the large window set and its standard error, once the run is complete"""
     seconds: float = 0.0
     """duration of the earlier processes of this run"""
+    training_seconds: float = 0.0
+    """duration of the training since the last evaluation, in the earlier processes of this run"""
 
     def as_state(self) -> dict[str, Any]:
         """Return plain values and tensors that torch.load(weights_only=True) can read."""
@@ -51,6 +53,7 @@ class History:
             "grad_norm": self.grad_norm,
             "final": self.final,
             "seconds": self.seconds,
+            "training_seconds": self.training_seconds,
         }
 
     @classmethod
@@ -63,6 +66,7 @@ class History:
             grad_norm=state["grad_norm"],
             final=state["final"],
             seconds=state["seconds"],
+            training_seconds=state.get("training_seconds", 0.0),  # checkpoints of version 0.1.0 lack it
         )
 
     def in_order(self) -> list[Point | tuple[int, float]]:

@@ -8,11 +8,13 @@ speed of the other 8 is taken.
 from __future__ import annotations
 
 import shutil
+import signal
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sweeps import signals
 from sweeps.engine.planning.minutes import fitted, shapes
 from sweeps.store.records import DataFacts
 from sweeps.study.horizon import fit_in_words, provisional
@@ -51,7 +53,7 @@ def fit_horizon(
     dataset: Dataset,
     folder: Path,
     say: Callable[[str], None],
-    interrupted: Callable[[], int],
+    interrupts: Sequence[signal.Signals],
 ) -> Study:
     """Return the study with its horizon in minutes fitted to these workers; other studies as they are.
 
@@ -60,7 +62,7 @@ def fit_horizon(
     if provisional(study) is study:
         return study
     configs = shapes(study, vocab_size=dataset.vocab_size)
-    speeds = measure(configs, pool, data=dataset.path, folder=folder, say=say, interrupted=interrupted)
+    speeds = measure(configs, pool, data=dataset.path, folder=folder, say=say, interrupts=interrupts)
     study = fitted(study, speeds, DataFacts.of(dataset))
     say(f"horizon: {next(fit_in_words(study))}")
     return study
@@ -73,12 +75,13 @@ def measure(
     data: Path,
     folder: Path,
     say: Callable[[str], None],
-    interrupted: Callable[[], int],
+    interrupts: Sequence[signal.Signals],
 ) -> list[ShapeSpeed]:
     """Return the tokens/s of each config, the median over the workers. Configs that don't fit into memory are left out.
 
-    The pool must be idle. `folder` is created and removed. Raises KeyboardInterrupt when `interrupted`; UserError for a
-    worker's UserError, and if no config fits into memory; MeasuringError if no worker can train a config.
+    The pool must be idle. `folder` is created and removed. Raises what signals.end raises once there are `interrupts`;
+    UserError for a worker's UserError, and if no config fits into memory; MeasuringError if no worker can train a
+    config.
     """
     say(f"measuring the speed of trials for the horizon: {count(len(configs), 'shape')}, {STEPS} steps each")
     shutil.rmtree(folder, ignore_errors=True)
@@ -87,7 +90,7 @@ def measure(
         for number, config in enumerate(configs, start=1):
             name = f"width {config.n_embd}, depth {config.n_layer}"
             run_folder = folder / str(number)
-            reports = _race(_short(config), pool, limits, data=data, folder=run_folder, interrupted=interrupted)
+            reports = _race(_short(config), pool, limits, data=data, folder=run_folder, interrupts=interrupts)
             if reports.speeds:
                 speed = statistics.median(reports.speeds)
                 speeds.append(ShapeSpeed(n_embd=config.n_embd, n_layer=config.n_layer, tokens_per_s=speed))
@@ -96,7 +99,7 @@ def measure(
                 say(f"{number} of {len(configs)}: {name}: {reports.infeasible[0]}")
             else:
                 raise MeasuringError(f"no worker could train {name} for {STEPS} steps\n{reports.troubles[0]}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         say("stopped while measuring; nothing is stored yet, so the same command starts again from the beginning")
         raise
     finally:
@@ -119,7 +122,7 @@ def _short(config: TrainConfig) -> TrainConfig:
 
 
 def _race(
-    config: TrainConfig, pool: Pool, limits: Limits, *, data: Path, folder: Path, interrupted: Callable[[], int]
+    config: TrainConfig, pool: Pool, limits: Limits, *, data: Path, folder: Path, interrupts: Sequence[signal.Signals]
 ) -> _Reports:
     """Run the same config on every worker at once and collect their reports."""
     reports = _Reports()
@@ -167,8 +170,8 @@ def _race(
                     elif result.outcome == "diverged":
                         reports.troubles.append(result.reason)
             del waiting[message.run]
-        if interrupted():
+        if interrupts:
             for run in waiting:
                 pool.kill(run)
-            raise KeyboardInterrupt
+            signals.end(interrupts[0])
     return reports

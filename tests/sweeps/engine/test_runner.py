@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sweeps.engine.progress import Observer, Progress, Silent, Summary
 from sweeps.engine.runner import WorkerError
 from sweeps.engine.session import run_in
 from sweeps.paths import StudyPaths
-from sweeps.store.store import Store
+from sweeps.store.store import Reader, Store
 from sweeps.workers.pool import Finished, Job, Message, PointMessage, Pool, Report
 from tests.helpers import fake_training, small_sweep
 from tests.helpers.inline_pool import InlinePool
@@ -78,21 +79,25 @@ def test_a_loss_that_is_not_a_number_is_left_to_the_trainer(tmp_path: Path) -> N
 
 
 class TestInterrupt:
-    def interrupted_at(self, folder: Path, *, times: int, tick: int) -> Summary:
-        """Run the study, with Ctrl-C pressed `times` times at `tick`."""
-        interrupts = 0
+    def interrupted_by(self, folder: Path, *sent: signal.Signals, observer: Observer | None = None) -> Summary:
+        """Run the study and send it the signals at its 31st tick."""
+        interrupts: list[signal.Signals] = []
 
-        def press(now: int) -> None:
-            nonlocal interrupts
-            interrupts = times * (now > tick)
+        def press(tick: int) -> None:
+            if tick == 31:
+                interrupts.extend(sent)
 
-        return sweep(folder, four_runs(), at_tick=press, interrupted=lambda: interrupts)
+        return sweep(folder, four_runs(), at_tick=press, interrupts=interrupts, observer=observer or Silent())
 
-    def test_one_interrupt_pauses_at_the_next_evaluation_and_the_run_goes_on_from_there(
+    def test_one_signal_pauses_at_the_next_evaluation_and_the_run_goes_on_from_there(
         self, tmp_path: Path, uninterrupted: Path
     ) -> None:
-        summary = self.interrupted_at(tmp_path, times=1, tick=30)
-        assert summary.interrupted
+        watcher = Watcher()
+        summary = self.interrupted_by(tmp_path, signal.SIGTERM, observer=watcher)
+        assert summary.interrupted == signal.SIGTERM
+        assert watcher.notes == [
+            "interrupted by SIGTERM: runs pause at their next step; SIGTERM again stops them now",
+        ]
         assert not summary.finished
         in_flight = [run for run in results_in(tmp_path).runs if run.outcome == "running"]
         assert [len(run.points) for run in in_flight] == [9]  # at the 31st tick, after the baseline's 22
@@ -100,11 +105,43 @@ class TestInterrupt:
         assert optuna_trials_in(tmp_path)[1].state is TrialState.RUNNING
         sweep(tmp_path, four_runs())
         assert same_runs(tmp_path, uninterrupted)
-        assert event_kinds(tmp_path).count("interrupted") == 1
+        with Reader(small_sweep.url_of(tmp_path)) as reader:
+            assert [event.detail for event in reader.events("small") if event.kind == "interrupted"] == ["by SIGTERM"]
 
-    def test_a_second_interrupt_stops_at_once(self, tmp_path: Path) -> None:
-        summary = self.interrupted_at(tmp_path, times=2, tick=30)
-        assert summary.interrupted
+    def test_workers_are_asked_to_pause_once_and_need_not_wait_for_an_evaluation(self, tmp_path: Path) -> None:
+        interrupts: list[signal.Signals] = []
+        asked: list[int] = []
+
+        class PausingPool(InlinePool):
+            """A pool whose run pauses when asked, without another point."""
+
+            def wait(self, timeout: float) -> list[Message]:
+                messages = super().wait(timeout)
+                if not asked:
+                    interrupts[:] = [signal.SIGTERM] if messages[0].run == 2 else []
+                    return messages
+                self.kill(2)
+                return [Finished(run=2, attempt=1, result=Result(outcome="paused", step=1, points=(), seconds=7.0))]
+
+            def pause(self) -> None:
+                asked.append(len(interrupts))
+
+        paths = StudyPaths(tmp_path)
+        with Store(f"sqlite:///{paths.store}") as store:
+            pool = PausingPool(["cpu"], work=fake_training.train)
+            summary = run_in(
+                pool, four_runs(), paths, store, small_sweep.dataset(), observer=Silent(), interrupts=interrupts
+            )
+            pool.close()
+        assert asked == [1]
+        assert summary.interrupted == signal.SIGTERM
+        runs = results_in(tmp_path).runs
+        assert [(run.outcome, len(run.points)) for run in runs] == [("complete", 21), ("running", 1)]
+        assert sweep(tmp_path, four_runs()).finished
+
+    def test_a_second_signal_stops_at_once(self, tmp_path: Path) -> None:
+        summary = self.interrupted_by(tmp_path, signal.SIGINT, signal.SIGTERM)
+        assert summary.interrupted == signal.SIGINT
         assert [run.outcome for run in results_in(tmp_path).runs] == ["complete", "running"]
         assert sweep(tmp_path, four_runs()).finished
 

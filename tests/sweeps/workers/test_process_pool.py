@@ -16,14 +16,18 @@ from typing import Any
 import psutil
 import pytest
 
+from sweeps import signals
 from sweeps.paths import log_of
 from sweeps.workers.launch import devices_for, environment
 from sweeps.workers.pool import Crashed, Died, Finished, Job, Message, PointMessage, Pool, Work
 from sweeps.workers.process_pool import ProcessPool
+from sweeps.workers.worker import TrainJob
 from tests.helpers import fake_training
+from tests.helpers.data_folders import random_walk_folder
 from tests.helpers.inline_pool import InlinePool
 from trainer.config import TrainConfig
 from trainer.points import Answer
+from trainer.run import checkpoint
 
 CONFIG = TrainConfig(
     n_layer=1,
@@ -112,6 +116,18 @@ class PoolContract:
         messages = talk(pool)
         assert steps(messages) == [0, 1, 2, 3, 4]
         assert messages[-1].attempt == 2
+
+    def test_after_a_request_to_pause_a_run_pauses_with_its_next_answer_at_the_latest(
+        self, make: Make, tmp_path: Path
+    ) -> None:
+        pool = make(["cpu", "cpu"], fake_training.train)  # the second worker has no job, and no process yet
+        pool.start(job(tmp_path))
+        assert steps(pool.wait(60.0)) == [0]
+        pool.pause()
+        pool.answer(1, PAUSE)
+        (paused,) = talk(pool)
+        assert isinstance(paused, Finished)
+        assert (paused.result.outcome, paused.result.step) == ("paused", 0)
 
     def test_every_device_runs_one_job_at_a_time(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu", "cpu"], fake_training.train)
@@ -275,14 +291,47 @@ class TestProcessPool(PoolContract):
         (successor,) = multiprocessing.active_children()
         assert successor.pid != pid
 
-    def test_a_worker_ignores_ctrl_c(self, make: Make, tmp_path: Path) -> None:
-        pool = make(["cpu"], fake_training.train)
-        pool.start(job(tmp_path))
-        assert steps(pool.wait(60.0)) == [0]
+    @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+    @pytest.mark.parametrize("sent", signals.ENDING)
+    def test_a_worker_ignores_the_signals_that_end_the_command(
+        self, make: Make, tmp_path: Path, sent: signal.Signals, device: str
+    ) -> None:
+        pool = make([device], fake_training.train)
+        pool.start(job(tmp_path, device=device))
         (worker,) = multiprocessing.active_children()
-        psutil.Process(worker.pid).send_signal(signal.SIGINT)
+        psutil.Process(worker.pid).send_signal(sent)  # it may still be starting
+        assert steps(pool.wait(60.0)) == [0]
+        psutil.Process(worker.pid).send_signal(sent)
         pool.answer(1, GO)
         assert isinstance(talk(pool)[-1], Finished)
+
+    @pytest.mark.parametrize("sent", signals.ENDING)
+    def test_the_fork_server_ignores_them_too(self, make: Make, tmp_path: Path, sent: signal.Signals) -> None:
+        self.described(make(["cpu"], fake_training.describe_process), job(tmp_path, run=1))
+        server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # there is no public name
+        psutil.Process(server).send_signal(sent)
+        self.described(make(["cpu"], fake_training.describe_process), job(tmp_path, run=2))
+        assert forkserver._forkserver._forkserver_pid == server  # type: ignore[attr-defined]
+
+    def test_a_run_pauses_long_before_its_next_evaluation(self, make: Make, tmp_path: Path) -> None:
+        data = random_walk_folder(tmp_path / "data")
+        many = 1_000_000
+        config = CONFIG.replace(max_iters=many, lr_decay_iters=many, eval_interval=many, eval_windows=2, device="cpu")
+        endless = Job(run=1, attempt=1, config=config, data=data.path, out=tmp_path / "runs" / "1", device="cpu")
+        pool = make(["cpu"], TrainJob())
+        pool.start(endless)
+        messages: list[Message] = []
+        while not messages:
+            messages = pool.wait(60.0)
+        assert steps(messages) == [0]
+        pool.answer(1, GO)
+        pool.pause()
+        (paused,) = talk(pool)
+        assert isinstance(paused, Finished)
+        assert paused.result.outcome == "paused"
+        saved = checkpoint.load(endless.out)
+        assert saved is not None
+        assert saved.iter_num == paused.result.step < many
 
     def test_a_worker_ends_when_its_driver_is_killed(self, tmp_path: Path) -> None:
         # the job hangs, so the worker would never notice the broken pipe

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,9 @@ from trainer.data.dataset import Dataset, open_dataset
 from trainer.errors import CheckpointError
 from trainer.model.gpt import GPT
 from trainer.points import Answer, Point, Result
-from trainer.run import checkpoint
+from trainer.run import checkpoint, loop
 from trainer.run.loop import train
-from trainer.run.sampling import window_starts
+from trainer.run.sampling import NanogptFeed, StepFeed, window_starts
 
 SMALL = TrainConfig(
     n_layer=2, n_head=2, n_embd=16, block_size=16, dropout=0.1, learning_rate=1e-2, min_lr=1e-3, warmup_iters=3,
@@ -58,7 +59,12 @@ class Watched:
 
 
 def watch(
-    config: TrainConfig, data: Dataset, out: Path | None = None, stop_at: int = -1, answer: Answer = Answer.PAUSE
+    config: TrainConfig,
+    data: Dataset,
+    out: Path | None = None,
+    stop_at: int = -1,
+    answer: Answer = Answer.PAUSE,
+    pausing: Callable[[], bool] = lambda: False,
 ) -> Watched:
     points: list[Point] = []
     losses: list[tuple[int, float]] = []
@@ -67,7 +73,10 @@ def watch(
         points.append(point)
         return answer if point.step == stop_at else Answer.GO
 
-    result = train(config, data, report, out=out, on_iter=lambda step, loss: losses.append((step, loss)))
+    def on_iter(step: int, loss: float) -> None:
+        losses.append((step, loss))
+
+    result = train(config, data, report, out=out, on_iter=on_iter, pausing=pausing)
     return Watched(result, points, losses)
 
 
@@ -304,6 +313,79 @@ class TestResuming:
         assert resumed.numbers() == whole.numbers()
         assert resumed.losses == whole.losses
         assert resumed.result.val_loss == whole.result.val_loss
+
+    @pytest.mark.parametrize("log_interval", [1, 50])
+    @pytest.mark.parametrize("sampling", ["step", "nanogpt"])
+    @pytest.mark.parametrize("steps", [0, 1, 3, 4, 6, 23, 24])
+    def test_paused_before_any_step_and_resumed(
+        self, data: Dataset, tmp_path: Path, steps: int, sampling: str, log_interval: int
+    ) -> None:
+        config = SMALL.replace(sampling=sampling, eval_iters=8, log_interval=log_interval)
+        whole = watch(config, data)
+        updates = 0
+        feed = StepFeed if sampling == "step" else NanogptFeed
+        advance = feed.advance
+
+        def counting(self: StepFeed | NanogptFeed) -> None:
+            nonlocal updates
+            updates += 1
+            advance(self)  # type: ignore[arg-type]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(feed, "advance", counting)
+            paused = watch(config, data, tmp_path, pausing=lambda: updates == 2 * steps)  # two micro-batches per step
+        assert (paused.result.outcome, paused.result.step) == ("paused", steps)
+        assert [point.step for point in paused.points] == list(range(0, steps, 4))
+        saved = checkpoint.load(tmp_path)
+        assert saved is not None
+        assert saved.iter_num == steps
+        resumed = watch(config, data, tmp_path)
+        assert resumed.numbers() == whole.numbers()
+        assert resumed.losses == whole.losses
+        assert resumed.result.val_loss == whole.result.val_loss
+
+    @pytest.mark.parametrize("sampling", ["step", "nanogpt"])
+    def test_paused_over_and_over(self, data: Dataset, tmp_path: Path, sampling: str) -> None:
+        """Also in the middle of evaluations, the last one included, each time a little later."""
+        config = SMALL.replace(sampling=sampling, eval_iters=8)
+        whole = watch(config, data)
+        for patience in itertools.count(1):
+            asked = itertools.count(1)
+            run = watch(config, data, tmp_path, pausing=lambda: next(asked) > patience)  # noqa: B023  # used at once
+            if run.result.outcome != "paused":
+                break
+        assert patience > 5
+        assert run.numbers() == whole.numbers()
+        assert run.losses == whole.losses
+        assert run.result.val_loss == whole.result.val_loss
+
+    def test_losses_that_nobody_has_read_are_read_before_a_pause(
+        self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = 0
+        real = GPT.forward
+
+        def poisoned(self: GPT, *args: torch.Tensor, **options: float) -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            loss = real(self, *args, **options)
+            return loss * math.nan if calls > 2 else loss  # two micro-batches per iteration
+
+        monkeypatch.setattr(GPT, "forward", poisoned)
+        run = watch(SMALL.replace(log_interval=50), data, tmp_path, pausing=lambda: calls == 2 * 3)
+        assert run.result.outcome == "diverged"
+        assert run.result.reason == "the training loss is not finite at step 1"
+
+    def test_the_speed_of_a_paused_interval_counts_all_of_its_steps_and_seconds(
+        self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ticks = itertools.count()
+        monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(ticks)))  # a second per look
+        whole = watch(SMALL, data)
+        asked = itertools.count(1)
+        assert watch(SMALL, data, tmp_path, pausing=lambda: next(asked) > 7).result.step == 3
+        resumed = watch(SMALL, data, tmp_path)
+        assert [point.tokens_per_s for point in resumed.points] == [point.tokens_per_s for point in whole.points]
 
     @pytest.mark.parametrize("killed_after", [0, 1, 5, 11, 17, 23])
     def test_killed_in_any_step_and_resumed(self, data: Dataset, tmp_path: Path, killed_after: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +142,22 @@ def test_too_few_minutes_are_refused_and_nothing_is_stored(tmp_path: Path) -> No
     assert not (tmp_path / "measuring").exists()
 
 
-def test_an_interrupt_while_measuring_stores_nothing(tmp_path: Path) -> None:
-    interrupts = iter([0, 0, 1])
+@pytest.mark.parametrize(
+    ("sent", "raised", "code"), [(signal.SIGINT, KeyboardInterrupt, ()), (signal.SIGTERM, SystemExit, (143,))]
+)
+def test_an_interrupt_while_measuring_stores_nothing(
+    tmp_path: Path, sent: signal.Signals, raised: type[BaseException], code: tuple[int, ...]
+) -> None:
+    interrupts: list[signal.Signals] = []
+
+    def press(tick: int) -> None:
+        if tick == 3:
+            interrupts.append(sent)
+
     watcher = small_sweep.Watcher()
-    with pytest.raises(KeyboardInterrupt):
-        small_sweep.sweep(tmp_path, study(), work=Bench(), observer=watcher, interrupted=lambda: next(interrupts))
+    with pytest.raises(raised) as ended:
+        small_sweep.sweep(tmp_path, study(), work=Bench(), observer=watcher, at_tick=press, interrupts=interrupts)
+    assert ended.value.args == code
     assert watcher.notes[-1].startswith("stopped while measuring; nothing is stored yet")
     with pytest.raises(NotFound):
         small_sweep.results_in(tmp_path)
@@ -159,9 +171,7 @@ def measured(folder: Path, work: Any, *, devices: tuple[str, ...] = ("cpu",), wi
     pool = InlinePool(devices, work=work)
     configs = [small_sweep.baseline().replace(n_embd=width) for width in widths]
     notes: list[str] = []
-    speeds = measure(
-        configs, pool, data=Path("/nowhere"), folder=folder / "measuring", say=notes.append, interrupted=lambda: 0
-    )
+    speeds = measure(configs, pool, data=Path("/nowhere"), folder=folder / "measuring", say=notes.append, interrupts=())
     assert pool.idle() == list(devices)
     return speeds
 
