@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -27,8 +28,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "runs" / "smoke"
 DASHBOARD = "http://127.0.0.1:8080"
-HALF_WAY = 16
-"""complete runs of about 32 after which the sweep is stopped"""
+HALF_WAY = "run 16 starts"
+"""the line at which the sweep of about 32 runs is stopped"""
 LENGTH = 60
 """steps of a run"""
 PATIENCE = 120.0
@@ -87,7 +88,7 @@ class Stopper:
         self.seconds: float | None = None
 
     def __call__(self, session: Session) -> None:
-        if self.seconds is None and len(session.having(" complete")) == HALF_WAY:
+        if self.seconds is None and session.lines[-1].startswith(HALF_WAY):
             began = time.monotonic()
             self._compose("stop", "sweep")
             self.seconds = time.monotonic() - began
@@ -97,6 +98,10 @@ def paused() -> dict[str, int]:
     """Return the step of each run that has a checkpoint and isn't complete."""
     states = {state.parent.name: int(state.stem.removeprefix("state-")) for state in STUDY.glob("runs/*/state-*.pt")}
     return {run: step for run, step in sorted(states.items()) if step < LENGTH}
+
+
+def complete(session: Session) -> int:
+    return sum(bool(re.match(r"run \d+ complete", line)) for line in session.lines)
 
 
 def headline(lines: Sequence[str]) -> str:
@@ -149,7 +154,7 @@ def main() -> None:
     expect(second.exit_code == 0, "the sweep taken up ends with 0:\n" + "\n".join(second.lines[-20:]))
     expect(bool(second.having("What it rests on")), "the sweep ends with its verdict")
     print(f"verdict: {headline(second.lines)}")
-    print(f"complete runs: {len(first.having(' complete'))} before, {len(second.having(' complete'))} after")
+    print(f"complete runs: {complete(first)} before the stop, {complete(second)} after it")
 
     compose("up", "--detach", "dashboard")
     try:

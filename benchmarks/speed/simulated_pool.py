@@ -117,6 +117,8 @@ class SimulatedPool:
                 run.waiting_since, run.due = due, None
         return messages
 
+    def pause(self) -> None: ...  # nobody interrupts it
+
     def answer(self, run: int, answer: Answer) -> None:
         simulated = self._runs[run]
         self.answers.append(self.clock() - simulated.waiting_since)
