@@ -1,4 +1,4 @@
-"""`python -m sweeps` is `sweep`."""
+"""The command `sweep`, as `python -m sweeps`."""
 
 from sweeps.cli import main
 

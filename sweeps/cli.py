@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,21 +16,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sweeps import signals
-from sweeps.store.records import Outcome
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
     from sweeps.analysis.findings import Findings
     from sweeps.paths import StudyPaths
+    from sweeps.store.locate import Located
     from sweeps.store.records import Results
+    from sweeps.store.store import Store
     from sweeps.study.study import Study
-    from sweeps.terminal import LiveView, PlainView
     from sweeps.verdict.verdict import Verdict
 
 
 app = typer.Typer(
     name="sweep",
-    help="Which knob breaks the loss plateau of a small GPT: by how much, how sure, and what to train next.",
+    help="Find out which knob breaks the loss plateau of a small GPT: by how much, how surely, and what to train next.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -41,23 +42,26 @@ StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="a study's name, its folder, its .db file, or its YAML file")
 ]
 Profile = Annotated[
-    str | None, typer.Option(metavar="NAME", help="one of the study's profiles, instead of the machine's")
+    str | None, typer.Option(metavar="NAME", help="profile of the study to use, instead of this machine's")
 ]
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a key: --set knobs.dropout.high=0.5")
 ]
 Data = Annotated[
-    str | None, typer.Option(metavar="WHERE", help="parquet files, globs, URLs, or a nanoGPT data folder to train on")
+    str | None, typer.Option(metavar="WHERE", help="data to train on: parquet files, globs, URLs, or a nanoGPT folder")
 ]
 Baseline = Annotated[
-    str | None, typer.Option(metavar="FILE.py", help="a nanoGPT config, read as data, to stand in for the baseline")
+    str | None, typer.Option(metavar="FILE.py", help="nanoGPT config to use as the baseline; read as data, never run")
 ]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="folder of the results, instead of runs/<study>")]
 AsJson = Annotated[bool, typer.Option("--json", help="end with one JSON object on stdout; the rest goes to stderr")]
 
 
 def main() -> None:
-    """Run the command. Exit codes: 0, 1 our fault, 2 the user's mistake, 128 + N ended by signal N (130 Ctrl-C)."""
+    """Run the command. Exit codes: 0 success, 1 a bug, 2 the user's mistake, 128 + N ended by signal N (130 Ctrl-C).
+
+    `--debug` shows the traceback of a user's mistake.
+    """
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
@@ -81,13 +85,13 @@ def run(
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a study, or go on with it; ends with the verdict so far and a report."""
+    """Run a study, or continue it. Ends with the verdict so far and a report."""
     from sweeps.workers.launch import warm_up
 
     warm_up()
-    loaded = _load(study, profile, set_, data, baseline)
     from sweeps.paths import paths_of
 
+    loaded = _load(study, profile, set_, data, baseline)
     _sweep(loaded, paths_of(loaded.name, out=out), as_json)
 
 
@@ -96,38 +100,33 @@ def confirm(
     study: StudyName,
     out: Out = None,
     seeds: Annotated[
-        int | None, typer.Option(min=2, max=32, metavar="N", help="seeds of a comparison that fewer don't decide")
+        int | None, typer.Option(min=2, max=32, metavar="N", help="seeds per comparison where fewer don't decide it")
     ] = None,
     max_trials: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="most runs of this phase; by default as many again as the study says"),
+        typer.Option(
+            min=1, metavar="N", help="runs of the confirm phase at most; by default as many again as the study says"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prove or refute what a study has found: more runs on fresh seeds; never one that exists."""
+    """Test what a study has found on more fresh seeds. Ends like `sweep run`; no run is made twice."""
     from sweeps.workers.launch import warm_up
 
     warm_up()
-    from sweeps.analysis.arms import PHASE
-    from sweeps.study.sections import Confirm
+    from sweeps.engine.confirm import extended
 
     located, results = _results(study, out)
-    before = results.study.confirm
-    done = sum(run.phase == PHASE for run in results.runs)
-    wanted = Confirm(
-        seeds=seeds or before.seeds,
-        max_trials=max_trials or done + (before.max_trials or Confirm().max_trials),
-        min_effect=before.min_effect,
-    )
-    _sweep(results.study.model_copy(update={"confirm": wanted, "store": located.url}), located.paths, as_json)
+    changes = {"confirm": extended(results, seeds=seeds, max_trials=max_trials), "store": located.url}
+    _sweep(results.study.model_copy(update=changes), located.paths, as_json)
 
 
 def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
-    """Prepare, run to the end, and say what was found."""
+    """Prepare the data, run the study until it ends or pauses, write the report and print the verdict."""
     from sweeps.engine import session
     from sweeps.store.store import Store
 
-    # the libraries that draw load while the workers load theirs
+    # import the plotting libraries while the workers import torch
     threading.Thread(target=importlib.import_module, args=("sweeps.report.publish",), daemon=True).start()
     say = _say(as_json)
     for note in study.notes:
@@ -142,21 +141,21 @@ def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
         from sweeps.report.publish import close
 
         findings = Findings(store.results(study.name))
-        written = close(findings, store, paths)
+        report_file = close(findings, store, paths)
     from sweeps.verdict.as_json import summarize
     from sweeps.verdict.verdict import verdict
 
     if as_json:
-        print(json.dumps(summarize(findings, seconds=summary.seconds, store=store.path, report=written)))
+        print(json.dumps(summarize(findings, seconds=summary.seconds, store=store.path, report=report_file)))
     else:
         print()
         _print(verdict(findings))
-        print(f"\nreport: {written}\nstore:  {store.path}   (sweep dashboard {study.name} shows it)")
+        print(f"\nreport: {report_file}\nstore:  {store.path}   (sweep dashboard {_argument(study, store)} shows it)")
     if summary.interrupted:
-        say("interrupted: run the same command to go on")
+        say("interrupted: run the same command to continue")
         raise typer.Exit(signals.exit_code(summary.interrupted))
     if summary.truncated:
-        say(f"hours: {study.hours:g} are over; raise hours and run the same command to go on")
+        say(f"hours: {study.hours:g} are over; raise hours and run the same command to continue")
 
 
 @app.command()
@@ -170,10 +169,12 @@ def plan(
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help='plan for a card that is not here: "RTX 4070"')
     ] = None,
-    memory: Annotated[str | None, typer.Option(metavar="SIZE", help="plan for a card of so much memory: 12GiB")] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="plan for a card with this much memory: 12GiB")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a study will do and how long that takes; trains nothing."""
+    """Show what a study will run and how long that takes. Trains nothing."""
     elsewhere = device is not None or memory is not None
     loaded = _load(study, profile, set_, data, baseline, for_a_card=elsewhere)
     from sweeps.engine import session
@@ -183,21 +184,22 @@ def plan(
     from trainer.machine.device import card_of, describe
 
     paths = paths_of(loaded.name, out=out)
-    listed = loaded.workers.devices
-    here = card_of(device, memory) if elsewhere else describe(listed if isinstance(listed, str) else listed[0])
+    devices = loaded.workers.devices
+    planned_for = (
+        card_of(device, memory) if elsewhere else describe(devices if isinstance(devices, str) else devices[0])
+    )
     with _preparing(as_json) as progress:
         dataset = session.prepare_data(loaded, paths, progress=progress)
-    seen = {} if elsewhere else session.seen_speeds(loaded, paths, here.kind)
-    made = make_plan(loaded, DataFacts.of(dataset), here, seen=seen)
+    seen = {} if elsewhere else session.seen_speeds(loaded, paths, planned_for.kind)
+    study_plan = make_plan(loaded, DataFacts.of(dataset), planned_for, seen=seen)
     if as_json:
-        print(json.dumps({**made.as_json(), "resolved": loaded.as_written()}))
+        print(json.dumps({**study_plan.as_json(), "resolved": loaded.as_written()}))
         return
     for note in loaded.notes:
         print(f"note: {note}")
-    for line in made.lines():
+    for line in study_plan.lines():
         print(line)
-    print("\nresolved study:")
-    print(_yaml(loaded))
+    print(f"\nresolved study:\n{_yaml(loaded)}")
 
 
 @app.command()
@@ -209,7 +211,7 @@ def prepare(
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tokenize a study's data now, so that `sweep run` finds it ready."""
+    """Tokenize a study's data now. `sweep run` then finds it ready."""
     loaded = _load(study, profile, set_, data, None)
     from sweeps.engine import session
     from sweeps.paths import paths_of
@@ -221,61 +223,47 @@ def prepare(
     if as_json:
         print(json.dumps(facts.as_dict()))
         return
-    per_token = f", {facts.bytes_per_token:.2f} bytes a token" if facts.bytes_per_token else ""
+    per_token = f", {facts.bytes_per_token:.2f} bytes per token" if facts.bytes_per_token else ""
     print(f"{facts.path}\n{facts.train_tokens:,} training tokens, {facts.val_tokens:,} validation tokens{per_token}")
 
 
 @app.command()
 def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
-    """Show how far a study is, also while it runs."""
-    from sweeps.analysis.arms import PHASE
-    from sweeps.engine import confirm
-    from sweeps.terminal import outcome_line
+    """Show the progress of a study, also while it runs."""
+    from sweeps.engine.progress import planned_runs
+    from sweeps.store.sqlite import path_of
+    from sweeps.terminal import status_lines
     from sweeps.verdict.as_json import summarize
 
     located, findings = _findings(study, out)
-    results = findings.results
-    store = Path(located.url.removeprefix("sqlite:///"))
-    report_path = located.paths.report
-    shown = summarize(findings, seconds=results.seconds, store=store, report=report_path)
-    searching = sum(run.phase != PHASE for run in results.runs)
-    planned = max(searching, results.study.baseline_seeds + results.study.trials) + confirm.planned(
-        results.runs,
-        most=results.study.confirm.max_trials,
-        over=lambda: confirm.next_run(findings.evidence) is None,
-    )
+    results, planned = findings.results, planned_runs(findings)
     if as_json:
-        print(json.dumps({**shown, "planned": planned}))
+        store, report_file = path_of(located.url), located.paths.report
+        summary = summarize(findings, seconds=results.seconds, store=store, report=report_file)
+        print(json.dumps({**summary, "planned": planned}))
         return
-    ended = {outcome: n for outcome, n in shown["trials"].items() if n}
-    print(f"{results.study.name}: {sum(ended.values())} of {planned} runs ended ({ended or 'none'})")
-    for each in results.runs:
-        if each.outcome == Outcome.RUNNING:
-            step = each.points[-1].step if each.points else 0
-            print(f"  run {each.id} {each.label}: step {step} of {each.config.max_iters}")
-    best = results.best
-    if best is not None:
-        print(f"best: trial {best.trial} ({best.label}): {outcome_line(best)}")
+    for line in status_lines(results, planned=planned):
+        print(line)
 
 
 @app.command()
 def verdict(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
-    """Say which knob breaks the plateau, by how much and how sure, as far as a study has come."""
+    """Say which knob breaks the plateau, and how surely. The verdict rests on the runs so far."""
     from sweeps.verdict.as_json import verdict_of
     from sweeps.verdict.verdict import verdict as in_words
 
     _, findings = _findings(study, out)
     if as_json:
         print(json.dumps({"study": findings.study.name, "verdict": verdict_of(findings)}))
-        return
-    _print(in_words(findings))
+    else:
+        _print(in_words(findings))
 
 
 @app.command()
 def report(
     study: StudyName,
     out: Out = None,
-    file: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="where to write it")] = None,
+    file: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="file to write the report to")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a study's report: one HTML file that needs no network."""
@@ -283,18 +271,18 @@ def report(
     from trainer.atomic import write_text
 
     located, findings = _findings(study, out)
-    written = (file or located.paths.report).absolute()
-    write_text(written, page_of(findings))
-    print(json.dumps({"report": str(written)}) if as_json else written)
+    report_file = (file or located.paths.report).absolute()
+    write_text(report_file, page_of(findings))
+    print(json.dumps({"report": str(report_file)}) if as_json else report_file)
 
 
 @app.command()
 def export(
     study: StudyName,
     out: Out = None,
-    trial: Annotated[int | None, typer.Option(metavar="N", help="another trial than the best")] = None,
+    trial: Annotated[int | None, typer.Option(metavar="N", help="trial to export, instead of the best")] = None,
     iters: Annotated[int | None, typer.Option(metavar="N", help="length of the real run, iterations")] = None,
-    file: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="where to write the config")] = None,
+    file: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="file to write the config to")] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(metavar="DIR", help="also write a ckpt.pt there that nanoGPT resumes from")
     ] = None,
@@ -302,47 +290,40 @@ def export(
         Path | None,
         typer.Option(metavar="DIR", help="also write configs of 1, 2 and 4 times the length, three rates each"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="also where the best is not shown to be better")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="export the best even if it is not shown to be better")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the best trial (or any) as a nanoGPT config, its evidence in comments."""
-    from sweeps.export.nanogpt_config import export_checkpoint, write_config
-    from sweeps.export.trial import check_best, export_run, trial_of
+    """Write the best trial, or another, as a nanoGPT config. Comments hold its evidence."""
+    from sweeps.export.checkpoint import export_checkpoint
+    from sweeps.export.nanogpt_config import write_config
+    from sweeps.export.trial import check_best, export_ladder, export_run, trial_of
 
     located, findings = _findings(study, out)
     if trial is None and not force:
         check_best(findings)
-    chosen = trial_of(findings, trial)
+    run = trial_of(findings, trial)
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    made = export_run(findings, chosen, date=today, iters=iters)
-    rungs = _ladder(findings, chosen, today, ladder) if ladder else []
-    written = write_config(made, file.absolute()) if file else None
-    saved = export_checkpoint(located.paths.run(chosen.id), made, checkpoint.absolute()) if checkpoint else None
+    config = export_run(findings, run, date=today, iters=iters)
+    rungs = export_ladder(findings, run, ladder.absolute(), date=today) if ladder else []
+    config_file = write_config(config, file.absolute()) if file else None
+    checkpoint_file = (
+        export_checkpoint(located.paths.run(run.id), config, checkpoint.absolute()) if checkpoint else None
+    )
     if as_json:
-        found = {"trial": chosen.trial, "config": dict(made.settings), "notes": list(made.notes)}
-        paths = {"file": _text(written), "checkpoint": _text(saved)}
-        print(json.dumps({**found, **paths, "ladder": rungs, "text": made.text}))
+        exported = {"trial": run.trial, "config": dict(config.settings), "notes": list(config.notes)}
+        files = {"file": _text(config_file), "checkpoint": _text(checkpoint_file), "ladder": [*map(str, rungs)]}
+        print(json.dumps({**exported, **files, "text": config.text}))
         return
     if rungs:
         print(f"{ladder}: LADDER.txt and {len(rungs)} configs", file=sys.stderr)
-    if written is None:
-        print(made.text, end="")
-    else:
-        print(f"{written}: {chosen.label}")
-    if saved is not None:
-        print(f"{saved}: nanoGPT goes on from it with --init_from=resume --out_dir={saved.parent}", file=sys.stderr)
-    for note in made.notes:
+    print(config.text if config_file is None else f"{config_file}: {run.label}\n", end="")
+    if checkpoint_file is not None:
+        resume = f"--init_from=resume --out_dir={checkpoint_file.parent}"
+        print(f"{checkpoint_file}: nanoGPT resumes from it with {resume}", file=sys.stderr)
+    for note in config.notes:
         print(f"note: {note}", file=sys.stderr)
-
-
-def _ladder(findings: Findings, chosen: Any, today: str, folder: Path) -> list[str]:
-    """Write the ladder; the paths of its configs."""
-    from sweeps.export.ladder import ladder, write_ladder
-    from sweeps.export.trial import evidence
-
-    said = evidence(findings, chosen, date=today)
-    made = write_ladder(ladder(findings, chosen), findings.results, folder.absolute(), evidence=said)
-    return [str(folder.absolute() / name) for name in made]
 
 
 @app.command()
@@ -350,12 +331,15 @@ def dashboard(
     study: StudyName,
     out: Out = None,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="where to listen, in a container 0.0.0.0; no password, no host check")
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="address to serve on, 0.0.0.0 in a container; it has no password and checks no host"
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="N", help="0: any free port")] = 0,
-    browser: Annotated[bool, typer.Option(help="open it in the browser, where there is a terminal")] = True,
+    port: Annotated[int, typer.Option(metavar="N", help="port to serve on; 0 is any free port")] = 0,
+    browser: Annotated[bool, typer.Option(help="open the browser, when run on a terminal")] = True,
 ) -> None:
-    """Browse a study with optuna-dashboard on 127.0.0.1, also while it runs."""
+    """Browse a study with optuna-dashboard, also while it runs. Serves 127.0.0.1, or the address of --host."""
     import webbrowser
 
     from sweeps.report.dashboard import is_private, serve
@@ -378,9 +362,7 @@ def dashboard(
 
 @app.command()
 def init(
-    name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="the study's name; the file is NAME.yaml")
-    ] = "my-plateau",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="the study's name; the file is NAME.yaml")] = "my-plateau",
 ) -> None:
     """Write a commented study to start from."""
     from sweeps.study.authoring import write_study
@@ -390,7 +372,7 @@ def init(
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of a study, every key documented."""
+    """Print the JSON Schema of a study, with every key documented."""
     from sweeps.study.authoring import json_schema
 
     print(json.dumps(json_schema(), indent=2))
@@ -418,7 +400,7 @@ def _load(
     )
 
 
-def _results(study: str, out: Path | None) -> tuple[Any, Results]:
+def _results(study: str, out: Path | None) -> tuple[Located, Results]:
     from sweeps.store.locate import locate
     from sweeps.store.store import Reader
 
@@ -427,24 +409,30 @@ def _results(study: str, out: Path | None) -> tuple[Any, Results]:
         return located, reader.results(located.name)
 
 
-def _findings(study: str, out: Path | None) -> tuple[Any, Findings]:
+def _findings(study: str, out: Path | None) -> tuple[Located, Findings]:
     from sweeps.analysis.findings import Findings
 
     located, results = _results(study, out)
     return located, Findings(results)
 
 
-def _say(as_json: bool) -> Any:
+def _argument(study: Study, store: Store) -> str:
+    """Return the shortest argument by which other commands find the study: its name, or else its .db file."""
+    from sweeps.paths import paths_of
+
+    return study.name if store.path == paths_of(study.name, out=None).store else str(store.path)
+
+
+def _say(as_json: bool) -> Callable[[str], None]:
     return lambda text: print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
 
 
-def _view(as_json: bool) -> LiveView | PlainView:
+def _view(as_json: bool) -> AbstractContextManager[Any]:
     from rich.console import Console
 
-    from sweeps.terminal import LiveView, PlainView
+    from sweeps.terminal import watching
 
-    console = Console(stderr=as_json)
-    return LiveView(console) if console.is_terminal else PlainView(_say(as_json))
+    return watching(Console(stderr=as_json), _say(as_json))
 
 
 def _preparing(as_json: bool) -> AbstractContextManager[Any]:

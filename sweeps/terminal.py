@@ -1,11 +1,15 @@
-"""What a person sees while a sweep runs: a live table on a terminal, plain lines everywhere else."""
+"""The terminal's view of a sweep: a bar while the data is prepared, then a live table; elsewhere plain lines.
+
+`preparing` and `watching` choose by the console. A terminal gets the bar and the table, a log file gets lines.
+"""
 
 from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -17,43 +21,72 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.engine.progress import Progress
-from sweeps.store.records import Outcome, Run
+from sweeps.store.records import Outcome, Results, Run, counts
+from sweeps.study.proposals import ONE_AT_A_TIME
 from sweeps.study.study import Study
-from sweeps.text import changes, count, duration, joined
+from sweeps.text import changes, count, duration, joined, trial_title
 from trainer.config import TrainConfig
 from trainer.data.encode import PrepareProgress
 from trainer.points import Point
 
+PREPARE_LINE_SECONDS = 2.0
+"""seconds between two plain lines while the data is prepared"""
 LINE_SECONDS = 10.0
-"""between two progress lines of the plain view"""
+"""seconds between two plain lines while the study runs"""
 _SPARKS = "▁▂▃▄▅▆▇█"
+_ORIGINS = {ONE_AT_A_TIME: "one knob"}
+"""short names for the table"""
 _SHORT = {"learning_rate": "lr", "warmup_iters": "warmup", "weight_decay": "decay", "label_smoothing": "smooth"}
 _WITHOUT_KNOBS = 70
-"""characters of a row beside its knobs"""
-_DESCENDED = ("lr_decay_iters", "eval_interval", "eval_windows", "final_windows", "n_head")
-"""settings that only follow others"""
+"""characters of a row without its knobs"""
+_KNOB_COLUMN = 8
+"""characters of a knob's column"""
+NO_DIFFERENCE = "–"
+_DERIVED = ("lr_decay_iters", "eval_interval", "eval_windows", "final_windows", "n_head")
+"""settings that follow from others"""
 
 
-def sparkline(losses: Sequence[float], *, width: int = 12) -> str:
-    """The losses as bars: the highest is the tallest. Longer curves are thinned to `width` bars."""
-    finite = [loss for loss in losses if math.isfinite(loss)]
-    if not finite:
-        return ""
-    shown = (
-        [finite[round(i * (len(finite) - 1) / (width - 1))] for i in range(width)] if len(finite) > width else finite
-    )
-    low, span = min(shown), (max(shown) - min(shown)) or 1.0
-    return "".join(_SPARKS[round((loss - low) / span * (len(_SPARKS) - 1))] for loss in shown)
+def preparing(
+    console: Console, say: Callable[[str], None]
+) -> AbstractContextManager[Callable[[PrepareProgress], None]]:
+    """Show the preparation of the data. The context is the callback for `trainer.data.prepare.prepare`."""
+    return _prepare_bar(console) if console.is_terminal else nullcontext(_prepare_lines(say))
 
 
-def differences(config: TrainConfig, baseline: TrainConfig) -> str:
-    """What a run changes of the baseline: "dropout 0.1 → 0.3, n_embd 64 → 128"; a dash for nothing."""
-    found = {name: text for name, text in changes(config, baseline).items() if name not in _DESCENDED}
-    return ", ".join(f"{name} {text}" for name, text in found.items()) or "–"
+def watching(console: Console, say: Callable[[str], None]) -> LiveView | PlainView:
+    """Return the observer that shows a running study, also a context."""
+    return LiveView(console) if console.is_terminal else PlainView(say)
 
 
-class _View:
-    """What both views know of the sweep."""
+@contextmanager
+def _prepare_bar(console: Console) -> Iterator[Callable[[PrepareProgress], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(progress: PrepareProgress) -> None:
+            if progress.stage not in tasks:
+                tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total or None, rate="")
+            rate = f"{progress.rate / 1e6:.1f} MB/s" if progress.rate else ""
+            bar.update(tasks[progress.stage], completed=progress.done, rate=rate)
+
+        yield show
+
+
+def _prepare_lines(say: Callable[[str], None]) -> Callable[[PrepareProgress], None]:
+    last_line = time.monotonic()
+
+    def show(progress: PrepareProgress) -> None:
+        nonlocal last_line
+        if time.monotonic() - last_line >= PREPARE_LINE_SECONDS:
+            last_line = time.monotonic()
+            say(prepare_line(progress))
+
+    return show
+
+
+class _View(ABC):
+    """What both views know of the study."""
 
     def __init__(self) -> None:
         self.study: Study | None = None
@@ -61,57 +94,25 @@ class _View:
 
     def begun(self, study: Study, baseline: TrainConfig, runs: Sequence[Run]) -> None:
         self.study, self.baseline = study, baseline
-        done = sum(not run.unfinished for run in runs)
-        if done:
-            self.note(f"going on with study {study.name!r}: {count(done, 'run')} of it done before")
+        ended = sum(not run.unfinished for run in runs)
+        if ended:
+            self.note(f"continuing study {study.name!r}: {count(ended, 'run')} ended earlier")
+
+    @abstractmethod
+    def note(self, text: str) -> None: ...
 
     def knobs(self, run: Run) -> str:
+        """Return the run's differences from the baseline, or a dash."""
         return differences(run.config, self.baseline) if self.baseline else ""
-
-    def note(self, text: str) -> None:
-        raise AssertionError(f"a view says what it is told: {text}")
-
-
-def summary_line(now: Progress | None) -> str:
-    """How far the sweep is, in a line."""
-    if now is None:
-        return "starting"
-    ended = {outcome: n for outcome, n in now.counts.items() if n}
-    parts = [f"{sum(ended.values())} of {now.planned} runs"]
-    if ended:
-        parts.append(joined(f"{n} {outcome}" for outcome, n in ended.items()))
-    if now.best is not None and now.best.val_loss is not None:
-        parts.append(f"best {now.best.val_loss:.4f} (trial {now.best.trial})")
-    parts.append(duration(now.seconds))
-    if now.remaining_seconds is not None:
-        parts.append(f"about {duration(now.remaining_seconds)} left")
-    return " · ".join(parts)
-
-
-def outcome_line(run: Run) -> str:
-    """How a run ended: its loss, or why it has none."""
-    if run.outcome == Outcome.COMPLETE and run.val_loss is not None:
-        error = f" ± {run.val_se:.4f}" if run.val_se is not None else ""
-        return f"complete {run.val_loss:.4f}{error}{_foretold(run)}"
-    if run.outcome == Outcome.RUNNING:
-        return "paused, to be resumed"
-    return f"{run.outcome}: {run.reason}" if run.reason else run.outcome
-
-
-def _foretold(run: Run) -> str:
-    """What was predicted of a sentinel, to stand beside what it came to."""
-    if run.pruning is None or run.pruning.predicted is None:
-        return ""
-    return f" (sentinel, predicted {run.pruning.predicted:.3f})"
 
 
 class PlainView(_View):
-    """A line for each run that starts or ends, and one in ten seconds for how far it is."""
+    """A line for each run that starts or ends, and one per 10 seconds for the progress."""
 
-    def __init__(self, write: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, say: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._write, self._clock = write, clock
-        self._said = clock()
+        self._write, self._clock = say, clock
+        self._last_line = clock()
 
     def __enter__(self) -> Self:
         return self
@@ -119,8 +120,10 @@ class PlainView(_View):
     def __exit__(self, *exception: object) -> None: ...
 
     def started(self, run: Run) -> None:
-        again = f" (going on at step {run.points[-1].step})" if run.points else ""
-        self._say(f"run {run.id} starts on {run.device}: {run.label}: {self.knobs(run)}{again}")
+        resumed = f" (resumed at step {run.points[-1].step})" if run.points else ""
+        differences = self.knobs(run)
+        changed = "" if differences == NO_DIFFERENCE else f": {differences}"
+        self._say(f"run {run.id} starts on {run.device}: {run.label}{changed}{resumed}")
 
     def point(self, run: Run, point: Point) -> None: ...
 
@@ -128,19 +131,15 @@ class PlainView(_View):
         self._say(f"run {run.id} {outcome_line(run)} · {run.label} · {duration(run.seconds)}")
 
     def progress(self, progress: Progress) -> None:
-        if self._clock() - self._said >= LINE_SECONDS:
-            flights = [self._flight(run, run.points[-1]) for run in progress.in_flight if run.points]
-            self._say(" · ".join([summary_line(progress), *flights]))
+        if self._clock() - self._last_line >= LINE_SECONDS:
+            in_flight = [_in_flight_part(run) for run in progress.in_flight if run.points]
+            self._say(" · ".join([summary_line(progress), *in_flight]))
 
     def note(self, text: str) -> None:
         self._say(f"note: {text}")
 
-    def _flight(self, run: Run, last: Point) -> str:
-        mark = " (sentinel)" if run.pruning else ""
-        return f"run {run.id} at {last.step}/{run.config.max_iters}: {last.val_loss:.3f}{mark}"
-
     def _say(self, text: str) -> None:
-        self._said = self._clock()
+        self._last_line = self._clock()
         self._write(text)
 
 
@@ -156,7 +155,7 @@ class LiveView(_View):
         self._console = console
         self._rows = max(4, console.size.height - 16)
         self._ended: tuple[Run, ...] = ()
-        self._now: Progress | None = None
+        self._progress: Progress | None = None
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render, transient=True)
 
     def __enter__(self) -> Self:
@@ -180,18 +179,29 @@ class LiveView(_View):
     def ended(self, run: Run) -> None:
         self._add([run])
 
-    def _add(self, runs: Iterable[Run]) -> None:
-        self._ended = (*self._ended, *runs)[-self._rows :]
-
     def progress(self, progress: Progress) -> None:
-        self._now = progress
+        self._progress = progress
 
     def note(self, text: str) -> None:
         self._live.console.print(Text(text, style="dim"))
 
+    def _add(self, runs: Iterable[Run]) -> None:
+        self._ended = (*self._ended, *runs)[-self._rows :]
+
     def _render(self) -> RenderableType:
-        now, ended = self._now, self._ended
-        best = now.best if now else None
+        progress, ended = self._progress, self._ended
+        best = progress.best if progress else None
+        table = self._empty_table()
+        for run in ended:
+            is_best = best is not None and run.id == best.id
+            style = "bold green" if is_best else "dim" if run.outcome != Outcome.COMPLETE else ""
+            table.add_row(*self._cells(run), style=style)
+        for run in progress.in_flight if progress else ():
+            table.add_row(*self._cells(run), style="cyan")
+        name = self.study.name if self.study else ""
+        return Group(table, Text(f"{name}: {summary_line(progress)}", style="bold"))
+
+    def _empty_table(self) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
         table.add_column("trial", justify="right", no_wrap=True)
         table.add_column("phase", no_wrap=True)
@@ -201,41 +211,37 @@ class LiveView(_View):
         table.add_column("validation loss", no_wrap=True, min_width=12)
         table.add_column("nats", justify="right", no_wrap=True)
         table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis")
-        for run in ended:
-            is_best = best is not None and run.id == best.id
-            style = "bold green" if is_best else "dim" if run.outcome != Outcome.COMPLETE else ""
-            table.add_row(*self._cells(run), style=style)
-        for run in now.in_flight if now else ():
-            table.add_row(*self._cells(run), style="cyan")
-        name = self.study.name if self.study else ""
-        return Group(table, Text(f"{name}: {summary_line(now)}", style="bold"))
+        return table
 
     def _columns(self) -> list[str]:
-        """The knobs that there is room for: all or none."""
+        """Return the knobs that get a column: all of them, or none where the terminal is too narrow."""
         knobs = list(self.study.knobs) if self.study else []
-        return knobs if self._console.width >= _WITHOUT_KNOBS + 8 * len(knobs) else []
+        return knobs if self._console.width >= _WITHOUT_KNOBS + _KNOB_COLUMN * len(knobs) else []
 
     def _cells(self, run: Run) -> list[Text]:
         losses = [point.val_loss for point in run.points]
-        shown = run.val_loss if run.val_loss is not None else losses[-1] if losses else None
+        loss = run.val_loss if run.val_loss is not None else losses[-1] if losses else None
         step = run.points[-1].step if run.points else 0
-        mark = "" if self.study and run.optuna_study == self.study.name else "s"  # a further seed, or outside the space
+        mark = "" if self._searched(run) else "s"  # a further seed, or outside the space
         return [
             Text(f"{mark}{run.trial}"),
-            Text(run.origin),
+            Text(_ORIGINS.get(run.origin, run.origin)),
             *(self._value(run, knob) for knob in self._columns()),
             Text(f"{step}/{run.config.max_iters}"),
             Text(sparkline(losses[1:])),  # the first, of an untrained model, would flatten the rest
-            Text("" if shown is None else f"{shown:.4f}"),
+            Text("" if loss is None else f"{loss:.4f}"),
             Text(self._remark(run)),
         ]
 
+    def _searched(self, run: Run) -> bool:
+        return self.study is not None and run.optuna_study == self.study.name
+
     def _value(self, run: Run, knob: str) -> Text:
-        """A knob's value, faint where it is the baseline's."""
+        """Return a knob's value, faint where it is the baseline's."""
         value = run.config.as_dict()[knob]
-        same = self.baseline is not None and value == self.baseline.as_dict()[knob]
+        unchanged = self.baseline is not None and value == self.baseline.as_dict()[knob]
         text = f"{value:.2g}" if isinstance(value, float) else str(value)
-        return Text(text, style="dim" if same else "")
+        return Text(text, style="dim" if unchanged else "")
 
     def _remark(self, run: Run) -> str:
         if run.outcome == Outcome.RUNNING:
@@ -246,14 +252,11 @@ class LiveView(_View):
             return f"seed {run.seed}"
         if run.pruning is not None:
             return outcome_line(run)
-        return self.knobs(run) if not self._columns() or run.optuna_study != (self.study and self.study.name) else ""
-
-
-PREPARE_LINE_SECONDS = 2.0
+        return "" if self._columns() and self._searched(run) else self.knobs(run)
 
 
 def prepare_line(progress: PrepareProgress) -> str:
-    """`tokenizing: 42 %, 1,200,000 tokens, 9.1 MB/s, about 8 s left`"""
+    """Return `tokenizing: 42%, 1,200,000 tokens, 9.1 MB/s, about 8 s left`."""
     parts = [f"{progress.stage}: {progress.done / progress.total:.0%}" if progress.total else progress.stage]
     if progress.tokens:
         parts.append(f"{progress.tokens:,} tokens")
@@ -264,34 +267,69 @@ def prepare_line(progress: PrepareProgress) -> str:
     return ", ".join(parts)
 
 
-@contextmanager
-def preparing(console: Console, say: Callable[[str], None]) -> Iterator[Callable[[PrepareProgress], None]]:
-    """The callback for `trainer.data.prepare.prepare`."""
-    if not console.is_terminal:
-        yield _lines(say)
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    with Bar(*columns, console=console, transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def show(progress: PrepareProgress) -> None:
-            if progress.stage not in tasks:
-                tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total or None, rate="")
-            rate = f"{progress.rate / 1e6:.1f} MB/s" if progress.rate else ""
-            bar.update(tasks[progress.stage], completed=progress.done, rate=rate)
-
-        yield show
+def summary_line(progress: Progress | None) -> str:
+    """Return the progress of the study in a line: runs, outcomes, the best loss, time taken and left."""
+    if progress is None:
+        return "starting"
+    ended = {outcome: n for outcome, n in progress.counts.items() if n}
+    parts = [f"{sum(ended.values())} of {progress.planned} runs"]
+    if ended:
+        parts.append(joined(f"{n} {outcome}" for outcome, n in ended.items()))
+    if progress.best is not None and progress.best.val_loss is not None:
+        parts.append(f"best {progress.best.val_loss:.4f} (trial {progress.best.trial})")
+    parts.append(duration(progress.seconds))
+    if progress.remaining_seconds is not None:
+        parts.append(f"about {duration(progress.remaining_seconds)} left")
+    return " · ".join(parts)
 
 
-def _lines(
-    say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
-) -> Callable[[PrepareProgress], None]:
-    said = clock()
+def _in_flight_part(run: Run) -> str:
+    last, sentinel = run.points[-1], " (sentinel)" if run.pruning else ""
+    return f"run {run.id} at {last.step}/{run.config.max_iters}: {last.val_loss:.3f}{sentinel}"
 
-    def show(progress: PrepareProgress) -> None:
-        nonlocal said
-        if clock() - said >= PREPARE_LINE_SECONDS:
-            said = clock()
-            say(prepare_line(progress))
 
-    return show
+def outcome_line(run: Run) -> str:
+    """Return how a run ended: its loss, or why it has none."""
+    if run.outcome == Outcome.COMPLETE and run.val_loss is not None:
+        error = f" ± {run.val_se:.4f}" if run.val_se is not None else ""
+        return f"complete {run.val_loss:.4f}{error}{_prediction(run)}"
+    if run.outcome == Outcome.RUNNING:
+        return "paused, to be resumed"
+    return f"{run.outcome}: {run.reason}" if run.reason else run.outcome
+
+
+def _prediction(run: Run) -> str:
+    """Return what was predicted of a sentinel, to be compared with its final loss."""
+    if run.pruning is None or run.pruning.predicted is None:
+        return ""
+    return f" (sentinel, predicted {run.pruning.predicted:.3f})"
+
+
+def status_lines(results: Results, *, planned: int) -> Iterator[str]:
+    """Yield the lines of `sweep status`: runs that ended of those `planned`, runs in flight, the best trial."""
+    ended = {outcome: n for outcome, n in counts(results.runs).items() if n}
+    outcomes = joined(f"{n} {outcome}" for outcome, n in ended.items()) or "none"
+    yield f"{results.study.name}: {sum(ended.values())} of {planned} runs ended ({outcomes})"
+    for run in results.runs:
+        if run.outcome == Outcome.RUNNING:
+            step = run.points[-1].step if run.points else 0
+            yield f"  run {run.id} {run.label}: step {step} of {run.config.max_iters}"
+    if results.best is not None:
+        yield f"best: {trial_title(results.best.trial, results.best.label)}: {outcome_line(results.best)}"
+
+
+def differences(config: TrainConfig, baseline: TrainConfig) -> str:
+    """Return a run's differences from the baseline: "dropout 0.1 → 0.3, n_embd 64 → 128", or a dash for none."""
+    changed = {name: text for name, text in changes(config, baseline).items() if name not in _DERIVED}
+    return ", ".join(f"{name} {text}" for name, text in changed.items()) or NO_DIFFERENCE
+
+
+def sparkline(losses: Sequence[float], *, width: int = 12) -> str:
+    """Return the losses as bars, the highest loss the tallest. Longer curves are thinned to `width` bars."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    if not finite:
+        return ""
+    if len(finite) > width:
+        finite = [finite[round(i * (len(finite) - 1) / (width - 1))] for i in range(width)]
+    low, span = min(finite), (max(finite) - min(finite)) or 1.0
+    return "".join(_SPARKS[round((loss - low) / span * (len(_SPARKS) - 1))] for loss in finite)

@@ -67,6 +67,12 @@ def percent(share: float) -> str:
     return "below 0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
 
 
+def trial_title(number: int, label: str) -> str:
+    """Return a trial's number and label, "trial 3 (dropout 0)"; the number alone where the label repeats it."""
+    title = f"trial {number}"
+    return title if label == title else f"{title} ({label})"
+
+
 def advised(label: str) -> str:
     """Return a candidate's label without its prefix `candidate: `."""
     return label.removeprefix("candidate: ")

@@ -1,4 +1,4 @@
-"""Hypothesis without deadlines (a busy machine is no bug), the same each time in CI; a cache that is not the user's."""
+"""Settings of all tests: no Hypothesis deadlines, since machines may be busy; fixed examples in CI; a private cache."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 
 from hypothesis import settings
 
-os.environ.setdefault("PLATEAU_SWEEP_CACHE", tempfile.mkdtemp(prefix="plateau-sweep-tests-"))  # not the user's own
+os.environ.setdefault("PLATEAU_SWEEP_CACHE", tempfile.mkdtemp(prefix="plateau-sweep-tests-"))
 
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)

@@ -1,4 +1,4 @@
-"""The house's rules, held over the syntax trees of its files: imports run downward, heavy ones where they belong."""
+"""Imports, read from the syntax trees: they run downward between rooms, and heavy libraries stay in their rooms."""
 
 from __future__ import annotations
 
@@ -17,57 +17,34 @@ FILES = {
     for path in sorted((ROOT / package).rglob("*.py"))
 }
 ORDER = (
-    *(
-        "errors",
-        "paths",
-        "signals",
-        "text",
-        "pruning",
-        "pruner",
-        "study",
-        "workers",
-        "store",
-        "analysis",
-        "engine",
-        "verdict",
-        "export",
-    ),
-    *("terminal", "report", "cli", "__main__"),
+    *("errors", "paths", "signals", "text", "pruning", "pruner", "study", "workers", "store", "analysis", "engine"),
+    *("verdict", "export", "terminal", "report", "cli", "__main__"),
 )
-"""The rooms of sweeps. A file may import its own room and those that stand before it."""
-APART = {
-    ("verdict", "engine"),
-    ("workers", "store"),
-    ("study", "pruning"),
-    ("terminal", "export"),
-    ("report", "terminal"),
-}
-"""Rooms that import each other neither way."""
+"""rooms of sweeps; a file may import its own room and the rooms before it"""
+INDEPENDENT = (
+    {"verdict", "engine"},
+    {"workers", "store"},
+    {"study", "pruning"},
+    {"terminal", "export"},
+    {"report", "terminal"},
+)
+"""pairs of rooms that don't import each other"""
 TRAINER = (
-    "errors",
-    "atomic",
-    "nanogpt",
-    "config",
-    "schedule",
-    "points",
-    "strict_yaml",
-    "data",
-    "model",
-    "machine",
+    *("errors", "atomic", "nanogpt", "config", "schedule", "points", "strict_yaml", "data", "model", "machine"),
     "run",
 )
-"""The rooms of trainer, in the same sense."""
-WHO = {
+"""rooms of trainer, in the same order"""
+IMPORTERS = {
     "optuna": ("study.space", "store", "pruning.pruner", "engine", "analysis.importance", "report.dashboard"),
     "sqlalchemy": ("store",),
     "plotly": ("report",),
     "torch": ("trainer.model", "trainer.run"),
 }
-"""Who may import a heavy library at the top of a file."""
+"""rooms and files that may import a heavy library; for torch, at the top of a file"""
 
 
-def imported(path: Path, *, at_the_top_alone: bool = False) -> Iterator[str]:
-    """Names of modules that a file imports, TYPE_CHECKING blocks left out."""
+def imported(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
+    """Yield the names of the modules that a file imports, without those in TYPE_CHECKING blocks."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     skipped = {
         id(inner)
@@ -75,7 +52,7 @@ def imported(path: Path, *, at_the_top_alone: bool = False) -> Iterator[str]:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
-    for node in tree.body if at_the_top_alone else ast.walk(tree):
+    for node in tree.body if top_level_only else ast.walk(tree):
         if id(node) in skipped:
             continue
         if isinstance(node, ast.Import):
@@ -86,34 +63,33 @@ def imported(path: Path, *, at_the_top_alone: bool = False) -> Iterator[str]:
 
 
 def room_of(name: str) -> str:
-    """`study` of sweeps.study.load; the file's own name at the top of a package."""
+    """Return a module's room: `study` for sweeps.study.load, and `text` for sweeps.text."""
     return name.split(".")[1] if "." in name else ""
 
 
 def rooms_of(name: str) -> set[str]:
-    """Other rooms of its own package that a module imports."""
-    package, own = name.split(".")[0], room_of(name)
+    """Return the other rooms of its package that a module imports."""
+    package = name.split(".")[0]
     names = {other for other in imported(FILES[name]) if other in FILES and other.split(".")[0] == package}
-    return {room_of(other) for other in names} - {own, ""}
+    return {room_of(other) for other in names} - {room_of(name), ""}
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("trainer.")])
-def test_the_trainer_knows_nothing_of_sweeps_and_its_rooms_are_in_order(name: str) -> None:
+def test_the_trainer_imports_nothing_of_sweeps_and_its_rooms_import_downward(name: str) -> None:
     assert not [other for other in imported(FILES[name]) if other.split(".")[0] in ("sweeps", "optuna", "plotly")]
     if room_of(name) != "__main__":
         assert rooms_of(name) <= set(TRAINER[: TRAINER.index(room_of(name))])
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("sweeps.")])
-def test_rooms_are_in_order(name: str) -> None:
-    own = room_of(name)
-    below = set(ORDER[: ORDER.index(own)])
-    apart = {other for pair in APART if own in pair for other in pair}
-    assert rooms_of(name) <= below - apart
+def test_rooms_import_downward(name: str) -> None:
+    room = room_of(name)
+    below = set(ORDER[: ORDER.index(room)])
+    assert rooms_of(name) <= below.difference(*(pair for pair in INDEPENDENT if room in pair))
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("sweeps.engine.planning")])
-def test_planning_lies_below_the_engine(name: str) -> None:
+def test_planning_imports_nothing_else_of_the_engine(name: str) -> None:
     assert not [
         other
         for other in imported(FILES[name])
@@ -122,8 +98,7 @@ def test_planning_lies_below_the_engine(name: str) -> None:
 
 
 @pytest.mark.parametrize("room", ["analysis", "verdict", "export", "report.figures"])
-def test_results_are_read_as_records(room: str) -> None:
-    """What judges and shows a study takes plain records; only the engine and the commands open its store."""
+def test_rooms_that_judge_and_show_results_import_records_and_not_the_store(room: str) -> None:
     for name, path in FILES.items():
         if name.startswith(f"sweeps.{room}."):
             assert {other for other in imported(path) if other.startswith("sweeps.store.") and other in FILES} <= {
@@ -131,34 +106,35 @@ def test_results_are_read_as_records(room: str) -> None:
             }, name
 
 
-def test_there_are_no_circles() -> None:
-    """Of imports at the top of files; a circle would hang on who is imported first."""
+def test_imports_at_the_top_of_files_have_no_cycle() -> None:
+    """With a cycle, whether an import works depends on which file is imported first."""
     below = {
-        name: {other for other in imported(path, at_the_top_alone=True) if other in FILES} - {name}
+        name: {other for other in imported(path, top_level_only=True) if other in FILES} - {name}
         for name, path in FILES.items()
     }
     while below:
         leaves = {name for name, others in below.items() if not others & below.keys()}
-        assert leaves, f"these import each other: {sorted(below)}"
+        assert leaves, f"a cycle among {sorted(below)}"
         below = {name: others for name, others in below.items() if name not in leaves}
 
 
-@pytest.mark.parametrize("library", WHO)
-def test_few_rooms_know_a_heavy_library(library: str) -> None:
-    allowed = {f"sweeps.{room}" if room.split(".")[0] in ORDER else room for room in WHO[library]}
+@pytest.mark.parametrize("library", IMPORTERS)
+def test_a_heavy_library_stays_in_its_rooms(library: str) -> None:
+    allowed = {f"sweeps.{room}" if room.split(".")[0] in ORDER else room for room in IMPORTERS[library]}
     for name, path in FILES.items():
-        if library in {other.split(".")[0] for other in imported(path, at_the_top_alone=library == "torch")}:
+        if library in {other.split(".")[0] for other in imported(path, top_level_only=library == "torch")}:
             assert any(f"{name}.".startswith(f"{room}.") for room in allowed), name
 
 
-def test_the_pruning_rule_is_pure_and_its_pruner_serves_any_study() -> None:
+def test_the_pruning_room_imports_nothing_of_this_project_and_optuna_in_its_pruner_alone() -> None:
     for name, path in FILES.items():
         if name.startswith("sweeps.pruning."):
             names = set(imported(path))
-            own = {other for other in names if other in FILES}
-            foreign = {other.split(".")[0] for other in names} - set(sys.stdlib_module_names) - {"__future__", "sweeps"}
-            assert all(other.startswith("sweeps.pruning") for other in own), name
-            assert foreign <= {"numpy", "scipy"} | ({"optuna"} if name.endswith(".pruner") else set()), name
+            project = {other for other in names if other in FILES}
+            libraries = {other.split(".")[0] for other in names} - {*sys.stdlib_module_names, "__future__", "sweeps"}
+            allowed = {"numpy", "scipy", "optuna"} if name.endswith(".pruner") else {"numpy", "scipy"}
+            assert all(other.startswith("sweeps.pruning") for other in project), name
+            assert libraries <= allowed, name
 
 
 HEAVY = ("torch", "optuna", "plotly", "scipy")
@@ -166,7 +142,7 @@ SLOW = ("torch", "scipy.stats", "plotly", "sklearn")
 
 
 @pytest.mark.parametrize(
-    ("module", "left_out"),
+    ("module", "forbidden"),
     [
         *(
             (name, HEAVY)
@@ -178,15 +154,14 @@ SLOW = ("torch", "scipy.stats", "plotly", "sklearn")
         ("sweeps.store.locate", SLOW),
     ],
 )
-def test_modules_load_nothing_heavier_than_they_need(module: str, left_out: tuple[str, ...]) -> None:
-    """A mistake in a study is told in half a second, and a verdict not after torch has loaded."""
-    code = f"import sys, {module}; print(*(name for name in {left_out} if name in sys.modules))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == []
+def test_modules_load_no_library_that_they_can_do_without(module: str, forbidden: tuple[str, ...]) -> None:
+    """So a mistake in a study is reported in half a second, and a verdict doesn't wait for torch."""
+    code = f"import sys, {module}; print(*(name for name in {forbidden} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
-def test_importing_a_room_is_free() -> None:
-    """An `__init__` is a docstring that says what the room is for."""
+def test_the_init_of_a_room_is_a_docstring_alone() -> None:
     for path in (file for file in FILES.values() if file.name == "__init__.py"):
         (statement,) = ast.parse(path.read_text(encoding="utf-8")).body
         assert isinstance(statement, ast.Expr), path

@@ -1,4 +1,4 @@
-"""README and docs tell the truth: commands that exist, options that exist, links that lead somewhere."""
+"""README and docs: every command, option, link, path and benchmark in them exists, and their form is kept."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROSE = [*PAGES, *(path for path in (ROOT / "CHANGELOG.md", ROOT / "benchmarks" / "README.md") if path.exists())]
 EXPERIMENTS = sorted(set((ROOT / "docs" / "experiments").glob("*.md")) - {ROOT / "docs" / "experiments" / "index.md"})
-COMMANDS = get_command(app).commands  # type: ignore[attr-defined]  # a group has them
+COMMANDS = get_command(app).commands  # type: ignore[attr-defined]  # typer's group has commands
 DELETED = {"benchmarks.pruning_bound", "benchmarks.pruning_in_the_loop"}
-"""benchmarks of commit f4f026c that the docs still name, with that commit"""
+"""benchmarks that exist in commit f4f026c only; the docs name it beside them"""
 MOST_LINES = 90
-"""of the README"""
+"""lines of the README"""
 MOST_COLUMNS = 120
-"""of a line of prose"""
+"""columns of a line of prose"""
 
 
 def name_of(page: Path) -> str:
@@ -33,20 +33,20 @@ def name_of(page: Path) -> str:
 
 
 def fences(text: str) -> tuple[str, str]:
-    """A page's text outside of its fenced blocks, and inside of them."""
+    """Split a page into its text outside of fenced blocks and inside of them."""
     parts = re.split(r"^```.*$", text, flags=re.MULTILINE)
     return "\n".join(parts[::2]), "\n".join(parts[1::2])
 
 
 def code_lines(page: Path) -> list[str]:
-    """Commands shown in a page: fenced lines, indented lines, and code in backticks."""
+    """Return the code in a page: fenced lines, indented lines, and spans in backticks."""
     outside, inside = fences(page.read_text(encoding="utf-8"))
     indented = re.findall(r"^ {4}(\S.*)$", outside, re.MULTILINE)
     return [line.strip() for line in [*inside.splitlines(), *indented]] + re.findall(r"`([^`]+)`", outside)
 
 
 def generator() -> ModuleType:
-    """docs/generate.py, which is a script and in no package."""
+    """Load docs/generate.py, a script outside of all packages."""
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
     assert spec is not None
     assert spec.loader is not None
@@ -71,7 +71,7 @@ def test_commands_and_options_exist(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_within_the_repository_lead_to_a_file(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), target
@@ -92,7 +92,7 @@ def test_the_readme_is_short() -> None:
 
 
 def lines_of_prose(page: Path) -> Iterator[str]:
-    """Lines of a page that are neither code nor part of a table."""
+    """Yield the lines of a page that are neither code nor part of a table."""
     outside, _ = fences(page.read_text(encoding="utf-8"))
     yield from (line for line in outside.splitlines() if not line.startswith(("|", "    ")))
 
@@ -103,7 +103,7 @@ def test_lines_of_prose_are_short(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", EXPERIMENTS, ids=name_of)
-def test_an_experiment_has_its_sections_and_its_row(page: Path) -> None:
+def test_an_experiment_has_its_sections_and_a_row_in_the_index(page: Path) -> None:
     sections = re.findall(r"^## (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert sections == ["Answer", "Command", "Table", "What did not work", "History"]
     assert f"({page.name})" in (page.parent / "index.md").read_text(encoding="utf-8")
@@ -124,12 +124,12 @@ def test_make_targets_exist(page: Path) -> None:
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_benchmarks_say_how_they_are_run() -> None:
-    said = " ".join(page.read_text(encoding="utf-8") for page in PROSE)
+def test_the_command_of_every_benchmark_is_in_the_docs() -> None:
+    docs = " ".join(page.read_text(encoding="utf-8") for page in PROSE)
     for path in (ROOT / "benchmarks").rglob("*.py"):
-        if '__name__ == "__main__"' in path.read_text(encoding="utf-8"):  # the others are parts of one that is run
+        if '__name__ == "__main__"' in path.read_text(encoding="utf-8"):  # else it is a part of another benchmark
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            assert re.search(rf"python -m {re.escape(name)}\b", said), name
+            assert re.search(rf"python -m {re.escape(name)}\b", docs), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -143,7 +143,7 @@ def test_paths_and_benchmarks_exist(page: Path) -> None:
 
 def test_every_dependency_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [
+    required = [
         *project["dependencies"],
         *(line for lines in project["optional-dependencies"].values() for line in lines),
     ]
@@ -152,6 +152,6 @@ def test_every_dependency_is_pinned() -> None:
         for line in (ROOT / "constraints.txt").read_text().splitlines()
         if "==" in line and not line.startswith("#")
     }
-    names = {re.split(r"[\[<>=!~ ]", line)[0].lower().replace("_", "-") for line in wanted} - {"plateau-sweep"}
+    names = {re.split(r"[\[<>=!~ ]", line)[0].lower().replace("_", "-") for line in required} - {"plateau-sweep"}
     assert names <= pinned
     assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text().split()

@@ -133,9 +133,9 @@ def _explain(error: yaml.MarkedYAMLError, name: str) -> str:
     where = f"{name}:{mark.line + 1}" if mark else name
     problem = error.problem or "cannot be parsed"
     if "'\\t'" in problem:
-        return f"{where}: a tab is no indentation in YAML; use spaces"
+        return f"{where}: YAML is not indented with tabs; use spaces"
     if error.context == "expected a single document in the stream":
-        return f"{where}: begins a second document; one is read"
+        return f"{where}: begins a second document; only one is read"
     return f"{where}: is not valid YAML: {problem}"
 
 
@@ -183,14 +183,14 @@ class _Converter:
             key = self._key(key_node)
             if key in explicit:
                 first_line = explicit[key][1]
-                raise self._error(key_node, f"the key {key!r} is there twice, first at line {first_line}; keep one")
+                raise self._error(key_node, f"the key {key!r} appears twice, first at line {first_line}; keep one")
             explicit[key] = (item, key_node.start_mark.line + 1)
         return {**merged, **explicit}
 
     def _merged(self, source: yaml.Node) -> _Entries:
         """Return the entries of a mapping that `<<` merges."""
         if not isinstance(source, yaml.MappingNode):
-            raise self._error(source, "'<<' merges mappings, and this is none")
+            raise self._error(source, "'<<' merges mappings, and this is not one")
         with self._inside(source):
             self._count_value(source)
             return self._entries(source)
@@ -210,7 +210,7 @@ class _Converter:
     @contextmanager
     def _inside(self, node: yaml.Node) -> Iterator[None]:
         if any(node is ancestor for ancestor in self._ancestors):
-            raise self._error(node, "an alias stands inside what it repeats")
+            raise self._error(node, "an alias refers to a value that contains it")
         if len(self._ancestors) > MAX_DEPTH:  # aliases of aliases
             raise self._error(node, f"nests deeper than {MAX_DEPTH} levels")
         self._ancestors.append(node)

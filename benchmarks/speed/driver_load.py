@@ -55,7 +55,7 @@ PARTS: dict[str, tuple[tuple[type, str], ...]] = {
     "points": ((Store, "add_points"),),
     "runs": tuple((Store, name) for name in ("add_run", "launched", "ended", "decided", "add_event")),
     "agenda": ((agenda.Agenda, "next"),),
-    "progress": ((Runner, "_watch"),),
+    "progress": ((Runner, "_show_progress"),),
 }
 """methods by the part of the work that they do; everything else is the rest"""
 

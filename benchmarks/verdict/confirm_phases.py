@@ -43,7 +43,7 @@ from benchmarks.commands import simulation_arguments
 from benchmarks.progress import watched
 from benchmarks.verdict.intervals import LUCK_SD, OWN_SD_RANGE, STUCK_GAP
 from sweeps.analysis.arms import PHASE
-from sweeps.analysis.attribution import AdviceWord, Attribution, BestWord, KnobWord
+from sweeps.analysis.attribution import Attribution, BestWord, CandidateWord, KnobWord
 from sweeps.analysis.findings import Findings
 from sweeps.study.study import Study
 from tests.helpers.simulated_study import VOCAB_SIZE, Loss, confirmed, searched
@@ -147,9 +147,9 @@ def claims_of_verdict(attribution: Attribution | None) -> list[ClaimKey]:
         if effect.word not in (KnobWord.NO_EFFECT, KnobWord.UNKNOWN)
     ]
     claims += [
-        (advice.word.name.lower(), str(advice.candidate))
-        for advice in attribution.advice
-        if advice.word in (AdviceWord.RIGHT, AdviceWord.WRONG)
+        (candidate.word.name.lower(), str(candidate.candidate))
+        for candidate in attribution.candidates
+        if candidate.word in (CandidateWord.RIGHT, CandidateWord.WRONG)
     ]
     return claims
 

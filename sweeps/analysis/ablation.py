@@ -75,7 +75,7 @@ def path_to_best(evidence: Evidence, knobs: Collection[KnobVerdict]) -> Path:
 
 
 def matters_little(knob: KnobVerdict, min_effect: float) -> bool:
-    """Whether the knob's word says so, or its means do: under `min_effect` gained alone and lost when it is reset."""
+    """Whether the knob is shown to matter little, or gains and loses less than `min_effect` on average."""
     if knob.word in (KnobWord.NO_EFFECT, KnobWord.HURTS):
         return True
     return all(contrast is not None and contrast.mean < min_effect for contrast in (knob.alone, knob.reset))

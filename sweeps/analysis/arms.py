@@ -110,14 +110,14 @@ class Arms:
                 return arm if config.replace(seed=run.seed) == run.config else None
         return None
 
-    def advice(self, candidate: int) -> str:
+    def candidate_label(self, candidate: int) -> str:
         """Return the name of a candidate, from the label of its trial."""
         return advised(candidate_proposal(self.study, candidate, vocab_size=0).label)
 
     def _label(self, arm: Arm) -> str:
         """Return the label of the arm's trials, without the seed."""
         if arm.candidate is not None:
-            name = f"advice {self.advice(arm.candidate)}"
+            name = f"advice {self.candidate_label(arm.candidate)}"
         elif not arm.knobs:
             name = "baseline"
         elif arm.knobs == self.all:

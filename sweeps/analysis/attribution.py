@@ -63,7 +63,7 @@ class KnobWord(enum.StrEnum):
     UNKNOWN = "not enough evidence"
 
 
-class AdviceWord(enum.StrEnum):
+class CandidateWord(enum.StrEnum):
     """What following a piece of advice did."""
 
     RIGHT = "right"
@@ -127,13 +127,13 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Advice:
+class CandidateVerdict:
     """A candidate against the baseline, paired by seed."""
 
     candidate: int
     """its index in the study"""
     label: str
-    word: AdviceWord
+    word: CandidateWord
     effect: Contrast | None
     """baseline - candidate, against min_effect; p is Holm's over the candidates"""
     diverged: int
@@ -173,7 +173,7 @@ class Attribution:
     """knobs that `searched` changes; claims first, then by size"""
     pair: Pair | None
     path: tuple[PathStep, ...]
-    advice: tuple[Advice, ...]
+    candidates: tuple[CandidateVerdict, ...]
     min_effect: float
     seeds: tuple[int, ...]
     """fresh seeds of `best`"""

@@ -3,7 +3,7 @@
 Three conditions must hold.
 
 1. The best tenth of the sampler's trials lies in the outer tenth of the range (on the knob's own scale) more often than
-   evenly drawn values would (binomial test). Other trials don't count: the star, for one, sits at edges by design.
+   evenly drawn values would (binomial test). Other trials don't count: single-knob trials sit at edges by design.
 2. The best trial of the whole search is at that edge too.
 3. Its loss is lower than that of every trial in the far half of the range, by `min_effect` and by more than seeds
    differ. A sampler imitates good trials, so it also crowds edges where nothing is gained.

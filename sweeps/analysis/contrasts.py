@@ -1,8 +1,8 @@
 """Contrasts: differences of final losses between arms, over seeds, with intervals.
 
 A seed moves every loss. It moves arms of one shape alike, because they start from the same weights and see the same
-batches. The noise of a contrast is what remains of that luck once arms are subtracted. Which arms are compared, and how
-their losses scatter about their means, decides how the noise is measured. The means themselves never do.
+batches. The noise of a contrast is what remains of that luck once arms are subtracted. How that noise is measured
+depends on which arms are compared and how their losses scatter about their means, never on the means themselves.
 
 - *layout*: the luck cancels (the weights sum to 0 over the arms of each shape), and other arms of the shape show the
   same noise. On two seeds, a contrast's sums by seed give Student's t one degree of freedom and an interval of 13
@@ -150,7 +150,7 @@ def contrast(
 
 
 def _sums(part: Mapping[K, float], samples: Mapping[K, Sample]) -> dict[int, float]:
-    """Weighted sums of losses at the seeds that the arms of a part share."""
+    """Return weighted sums of losses at the seeds that the arms of a part share."""
     seeds = sorted(set.intersection(*(set(samples[arm].losses) for arm in part)))
     return {seed: math.fsum(weight * samples[arm].losses[seed] for arm, weight in part.items()) for seed in seeds}
 
@@ -192,7 +192,7 @@ def _noise(
 
 
 def _too_loud_or_quiet(ratio: float, degrees: int, degrees_of_others: int) -> bool:
-    """Whether a variance is too unlike the others' for theirs to apply to it. `ratio`: the variance / theirs."""
+    """Whether a variance differs too much from the other arms' to be pooled with it. `ratio`: the variance / theirs."""
     p_louder = fdtrc(degrees, degrees_of_others, ratio)
     if p_louder < _LOUDER:
         return True

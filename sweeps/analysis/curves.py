@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sweeps.pruning.forecast import Curve, diverged
+from sweeps.pruning.forecast import Curve, losses_by_evaluation
 from sweeps.pruning.law import Floats, Schedule
 from sweeps.pruning.pruner import places
 from sweeps.store.records import Outcome, Run
@@ -23,15 +23,11 @@ def schedule_of(config: TrainConfig) -> Schedule:
 
 
 def losses_of(run: Run) -> Floats:
-    """Return (k+1,) validation losses at evaluations 0 to k, nats per token.
+    """Return (k+1,) validation losses at evaluations 0 to k, nats per token, as `losses_by_evaluation` has them.
 
-    k is the evaluation of the last point; without points the result is empty. A missing evaluation is NaN, and a loss
-    that was not a number is infinite.
+    k is the evaluation of the last point; without points the result is empty.
     """
-    losses = np.full(max((evaluation_of(point.step, run.config) for point in run.points), default=-1) + 1, math.nan)
-    for point in run.points:
-        losses[evaluation_of(point.step, run.config)] = math.inf if math.isnan(point.val_loss) else point.val_loss
-    return losses
+    return losses_by_evaluation({evaluation_of(point.step, run.config): point.val_loss for point in run.points})
 
 
 def curve_of(run: Run, ranges: space.Space) -> Curve:
@@ -40,17 +36,14 @@ def curve_of(run: Run, ranges: space.Space) -> Curve:
     A run that diverged has an infinite final loss. `ranges` are those of the parameters that stand for the knobs; the
     run has every one of them.
     """
-    losses, final, predicted = losses_of(run), run.val_loss, None
-    if run.pruning is not None and run.outcome == Outcome.PRUNED:
-        predicted = run.pruning.predicted
-    if run.outcome == Outcome.DIVERGED or (run.outcome == Outcome.PRUNED and predicted is None and diverged(losses)):
-        final = math.inf
-    return Curve(
-        losses=losses,
+    stopped = run.outcome == Outcome.PRUNED
+    return Curve.of(
+        losses_of(run),
         schedule=schedule_of(run.config),
         knobs=np.array([place for name in sorted(ranges) for place in places(run.params[name], ranges[name])]),
-        final=final,
-        predicted=predicted,
+        final=math.inf if run.outcome == Outcome.DIVERGED else run.val_loss,
+        predicted=run.pruning.predicted if stopped and run.pruning is not None else None,
+        stopped=stopped,
     )
 
 

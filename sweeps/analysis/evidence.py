@@ -9,17 +9,11 @@ from collections.abc import Hashable, Mapping
 from sweeps.analysis.arms import BASELINE, PHASE, Arm, Arms
 from sweeps.analysis.contrasts import Contrast, Sample, contrast
 from sweeps.analysis.curves import losses_of, schedule_of
+from sweeps.analysis.significance import P_MULTIPLIER
 from sweeps.pruning import plateau
 from sweeps.store.records import Outcome, Results, Run
 from trainer.config import TrainConfig
 
-P_MULTIPLIER = 2.5
-"""Factor on every p-value. Adding seeds until a result is significant inflates errors, and 2.5 is Pocock's factor for
-four looks at 0.05. `benchmarks/verdict/confirm_phases.py` measures how many false claims remain."""
-ALPHA_BEST = 0.8
-"""Share of the error that the test of the best config's whole change may take. Its knobs get the rest until the whole
-change is shown, and all of the error then. So a knob can be shown although the best is not (the fallback procedure of
-Wiens 2003, "A fixed sequence Bonferroni procedure for testing multiple endpoints", Pharmaceutical Statistics 2)."""
 _SHAPE = ("n_layer", "n_head", "n_embd", "bias", "vocab_size", "block_size")
 _BATCHES = ("batch_size", "gradient_accumulation_steps", "max_iters", "data_fraction")
 _SETTINGS = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.name != "seed")

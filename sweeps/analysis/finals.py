@@ -94,9 +94,9 @@ def _predicted(stopped: Sequence[Run], runs: Sequence[Run], results: Results) ->
 def drawn(known: Sequence[Final], rng: np.random.Generator) -> Floats:
     """Return (n,) final losses, nats per token. Diverged trials get the worst loss of the others.
 
-    Imputed losses get an error. It is drawn from the prediction's Student's t, or it is the error of a sentinel's
-    prediction, in units of its scale. The more sentinels there are, the more often it is theirs. At least one trial
-    must have a finite loss.
+    Imputed losses get an error, in units of the prediction's scale. It is drawn from the prediction's Student's t, or
+    from the errors of sentinels' predictions, the more often the more sentinels there are. At least one trial must have
+    a finite loss.
     """
     losses = np.array([final.loss for final in known])
     errors = _sentinel_errors(known)

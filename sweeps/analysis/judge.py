@@ -7,11 +7,18 @@ from collections.abc import Collection, Sequence
 
 from sweeps.analysis.ablation import path_steps, path_to_best
 from sweeps.analysis.arms import BASELINE, Arm
-from sweeps.analysis.attribution import Advice, AdviceWord, Attribution, KnobVerdict, KnobWord, Pair
+from sweeps.analysis.attribution import Attribution, CandidateVerdict, CandidateWord, KnobVerdict, KnobWord, Pair
 from sweeps.analysis.contrasts import Contrast
-from sweeps.analysis.evidence import ALPHA_BEST, P_MULTIPLIER, Evidence
-from sweeps.analysis.significance import harmful_among, holm, seeds_to_decide, shown
-from sweeps.analysis.words import advice_word, best_word, is_decided, knob_word, why_not_better, works_jointly
+from sweeps.analysis.evidence import Evidence
+from sweeps.analysis.significance import (
+    ALPHA_BEST,
+    P_MULTIPLIER,
+    harmful_among,
+    holm,
+    seeds_to_decide,
+    shown,
+)
+from sweeps.analysis.words import best_word, candidate_word, is_decided, knob_word, why_not_better, works_jointly
 from sweeps.store.records import Outcome, Results, Run
 from trainer.config import TrainConfig
 
@@ -54,7 +61,7 @@ def judge(evidence: Evidence) -> Attribution | None:
         knobs=knobs,
         pair=pair,
         path=path_steps(evidence, path_to_best(evidence, knobs)),
-        advice=_advice(evidence, min_effect),
+        candidates=_candidates(evidence, min_effect),
         min_effect=min_effect,
         seeds=tuple(sorted(evidence.losses(winner))) if changed else (),
         runs=sum(run.outcome != Outcome.RUNNING for run in evidence.confirm_runs),
@@ -197,22 +204,22 @@ def _claims_first(knob: KnobVerdict) -> tuple[int, float]:
     return _CLAIMS.index(knob.word) if knob.word in _CLAIMS else len(_CLAIMS), -_size(knob)
 
 
-def _advice(evidence: Evidence, min_effect: float) -> tuple[Advice, ...]:
+def _candidates(evidence: Evidence, min_effect: float) -> tuple[CandidateVerdict, ...]:
     arms = [Arm(candidate=index) for index in range(len(evidence.study.candidates))]
     effects = _holm_adjusted([evidence.gain(arm, threshold=min_effect) for arm in arms])
     harms = harmful_among(effects, min_effect)
     verdicts = []
     for index, (arm, effect, harmful) in enumerate(zip(arms, effects, harms, strict=True)):
         diverged = evidence.without_loss(arm)
-        word = advice_word(effect, harmful=harmful, diverged=diverged, min_effect=min_effect)
+        word = candidate_word(effect, harmful=harmful, diverged=diverged, min_effect=min_effect)
         verdicts.append(
-            Advice(
+            CandidateVerdict(
                 candidate=index,
-                label=evidence.arms.advice(index),
+                label=evidence.arms.candidate_label(index),
                 word=word,
                 effect=effect,
                 diverged=diverged,
-                more_seeds=_more_seeds(effect, min_effect) if word is AdviceWord.UNKNOWN else None,
+                more_seeds=_more_seeds(effect, min_effect) if word is CandidateWord.UNKNOWN else None,
             )
         )
     return tuple(verdicts)

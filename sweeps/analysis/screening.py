@@ -1,12 +1,12 @@
 """Screening of single runs: every comparison with the baseline, with its interval and a word.
 
-A star run changes one knob alone, to an end of its range. A candidate is a piece of advice as it stands. Every such run
-trains once, on the search's seed, and is compared with the baseline's seeds.
+A single-knob run changes one knob alone, to an end of its range. A candidate is a piece of advice as it stands. Every
+such run trains once, on the search's seed, and is compared with the baseline's seeds.
 
-Words hold for the whole family: the study's star runs and candidates together, pruned runs included, so that pruning
-can't choose the family. The chance of any false "lowers" or "raises" is at most 5 % if the noise of seeds is normal.
-The interval of a single comparison is given as well. Losses are in nats per token on the large window set, and an
-effect is positive if the change is better.
+Words hold for the whole family: the study's single-knob runs and candidates together, pruned runs included, so that
+pruning can't choose the family. The chance of any false "lowers" or "raises" is at most 5 % if the noise of seeds is
+normal. The interval of a single comparison is given as well. Losses are in nats per token on the large window set, and
+an effect is positive if the change is better.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from sweeps.analysis.noise import Noise, noise_of
 from sweeps.store.records import Outcome, Results, Run
+from sweeps.study.proposals import ONE_AT_A_TIME
 from trainer.config import TrainConfig
 
 
@@ -53,9 +54,9 @@ class KnobEffect:
     knob: str
     effects: tuple[Effect, ...]
     largest: Effect | None
-    """the complete star run whose loss is furthest from the baseline's"""
+    """the complete single-knob run whose loss is furthest from the baseline's"""
     span: float | None
-    """highest - lowest final loss among the star runs and the baseline's mean, nats"""
+    """highest - lowest final loss among the single-knob runs and the baseline's mean, nats"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,22 +86,22 @@ class Screening:
     """number of comparisons for which the words hold together"""
     knobs: tuple[KnobEffect, ...]
     """in the study's order"""
-    advice: tuple[Effect, ...]
+    candidates: tuple[Effect, ...]
     best: SearchBest | None
 
 
 def screen(results: Results) -> Screening:
-    """Compare every star run, every candidate and the best trial with the baseline.
+    """Compare every single-knob run, every candidate and the best trial with the baseline.
 
     Runs on part of the data are left out, since less data is no change to recommend; see `more_data`.
     """
     losses = [_loss(run) for run in results.baseline_runs]
     baseline = noise_of(losses) if losses else None
-    star = [run for run in results.runs if run.origin == "star" and run.knob in results.study.sampled]
+    single_knob = [run for run in results.runs if run.origin == ONE_AT_A_TIME and run.knob in results.study.sampled]
     candidates = sorted((run for run in results.runs if run.origin == "candidate"), key=lambda run: run.id)
-    family = len(star) + len(candidates)
+    family = len(single_knob) + len(candidates)
     knobs = (
-        _knob_effect(knob, [_effect(run, baseline, family) for run in star if run.knob == knob], baseline)
+        _knob_effect(knob, [_effect(run, baseline, family) for run in single_knob if run.knob == knob], baseline)
         for knob in results.study.sampled
     )
     return Screening(
@@ -108,7 +109,7 @@ def screen(results: Results) -> Screening:
         reference=results.reference,
         family=family,
         knobs=tuple(knob for knob in knobs if knob.effects),
-        advice=tuple(_effect(run, baseline, family) for run in candidates),
+        candidates=tuple(_effect(run, baseline, family) for run in candidates),
         best=_best(results, baseline),
     )
 

@@ -1,4 +1,4 @@
-"""Significance of contrasts: shown, harmful or negligible, Holm's correction, and the seeds that would decide."""
+"""Significance of contrasts: shown, harmful or negligible, corrections of p-values, and the seeds that would decide."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from scipy.special import stdtr, stdtrit
 
 from sweeps.analysis.contrasts import LEVEL, ROUNDING, Contrast, by_sign_flips
 
+P_MULTIPLIER = 2.5
+"""Factor on every p-value. Adding seeds until a result is significant inflates errors, and 2.5 is Pocock's factor for
+four looks at 0.05. `benchmarks/verdict/confirm_phases.py` measures how many false claims remain."""
+ALPHA_BEST = 0.8
+"""Share of the error that the test of the best config's whole change may take. Its knobs get the rest until the whole
+change is shown, and all of the error then. So a knob can be shown although the best is not (the fallback procedure of
+Wiens 2003, "A fixed sequence Bonferroni procedure for testing multiple endpoints", Pharmaceutical Statistics 2)."""
 MAX_SEEDS_TO_DECIDE = 64
 """further seeds that are worth naming"""
 

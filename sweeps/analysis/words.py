@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sweeps.analysis.attribution import AdviceWord, BestWord, KnobWord, Pair, Why
+from sweeps.analysis.attribution import BestWord, CandidateWord, KnobWord, Pair, Why
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.significance import negligible, shown
 
@@ -82,10 +82,10 @@ def works_jointly(pair: Pair | None, words: Collection[KnobWord], *, broken: boo
     return shown(pair.both) and shown(pair.interaction)
 
 
-def advice_word(effect: Contrast | None, *, harmful: bool, diverged: int, min_effect: float) -> AdviceWord:
+def candidate_word(effect: Contrast | None, *, harmful: bool, diverged: int, min_effect: float) -> CandidateWord:
     """Return the word of a candidate. `harmful`: it is shown to raise the loss by over `min_effect`."""
     if harmful or diverged:
-        return AdviceWord.WRONG
+        return CandidateWord.WRONG
     if shown(effect):
-        return AdviceWord.RIGHT
-    return AdviceWord.NO_EFFECT if negligible(effect, min_effect) else AdviceWord.UNKNOWN
+        return CandidateWord.RIGHT
+    return CandidateWord.NO_EFFECT if negligible(effect, min_effect) else CandidateWord.UNKNOWN

@@ -1,9 +1,9 @@
-"""Combined trials: every knob at once where it did best alone.
+"""Combined trials: all knobs at once, each at the value that did best alone.
 
-Each knob alone at its two ends, beside the baseline, is a screening in one direction per knob. Where knobs act mostly
-independently, their combination is far better than any of them, and a sampler needs dozens of trials to find it. So the
-combination is tried first (one factor at a time, then all together; Box and Wilson 1951 continue from there by steepest
-descent, here the sampler does). Only the choice of one or two trials assumes that knobs act independently.
+The single-knob trials compare the ends of each knob's range with the baseline. Where knobs act mostly independently,
+their combination is far better than any single change, and a sampler needs dozens of trials to find it. So the
+combination is tried right after the single changes. Box and Wilson (1951) continue from such a point by steepest
+descent; here the sampler continues. Only the choice of these one or two trials assumes that knobs act independently.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from collections.abc import Iterable, Mapping
 from sweeps.store.records import Outcome, Run
 from sweeps.study.baseline import WHOLE
 from sweeps.study.knobs import PARAM, ChoicesKnob, RangeKnob
-from sweeps.study.proposals import ParamValue, Proposal, config_of
+from sweeps.study.proposals import ONE_AT_A_TIME, ParamValue, Proposal, config_of
 from sweeps.study.study import Study
 from trainer.errors import ConfigError
 
 ORIGIN = "combined"
-_KNOWN = {Outcome.COMPLETE, Outcome.DIVERGED, Outcome.INFEASIBLE}
-"""outcomes that say something about a config; a failed run doesn't"""
+_INFORMATIVE = {Outcome.COMPLETE, Outcome.DIVERGED, Outcome.INFEASIBLE}
+"""outcomes that say something about a config; a crash doesn't"""
 
 Losses = Mapping[ParamValue, float]
-"""final losses in nats by a knob's value, all else as in the baseline; infinite: it diverged or did not fit"""
+"""final losses in nats by the value of one knob, all else as in the baseline; infinite: diverged or did not fit"""
 
 
 def combined_proposals(study: Study, runs: Iterable[Run], *, vocab_size: int) -> list[Proposal]:
-    """Return at most two configs that the ended single-knob runs suggest and none of the runs has."""
+    """Return at most two untried combinations that the ended single-knob runs suggest."""
     runs = [run for run in runs if run.optuna_study == study.name and run.seed == study.seed]
     tried = {run.config for run in runs}
-    if not any(run.origin == "baseline" and run.outcome in _KNOWN for run in runs):
+    if not any(run.origin == "baseline" and run.outcome in _INFORMATIVE for run in runs):
         return []
     proposals = []
-    for way, between, words in (
-        ("parabolas", True, "every knob where a parabola through its own trials is lowest"),
+    for way, between, label in (
+        ("parabolas", True, "every knob at the lowest point of a parabola through its own trials"),
         ("best", False, "every knob at the best of the values tried alone"),
     ):
         params = {
@@ -52,7 +52,7 @@ def combined_proposals(study: Study, runs: Iterable[Run], *, vocab_size: int) ->
                     key=f"{ORIGIN}:{way}",
                     phase="search",
                     origin=ORIGIN,
-                    label=words,
+                    label=label,
                     knob=None,
                     seed=study.seed,
                     params=params,
@@ -65,7 +65,7 @@ def combined_proposals(study: Study, runs: Iterable[Run], *, vocab_size: int) ->
 def lowest_point(losses: Mapping[float, float]) -> float:
     """Return the place in a range, 0 to 1, where a parabola through the losses at three places is lowest.
 
-    Returns the best place itself where fewer than three losses are finite, or the parabola opens downwards.
+    Returns the place with the lowest loss if fewer than three losses are finite or the parabola opens downwards.
     """
     finite = sorted((place, loss) for place, loss in losses.items() if math.isfinite(loss))
     best = min(losses, key=lambda place: losses[place])
@@ -80,17 +80,18 @@ def lowest_point(losses: Mapping[float, float]) -> float:
 
 
 def _losses(name: str, runs: Iterable[Run]) -> Losses:
-    """Return the losses of the values that one knob was tried at alone, the baseline's first."""
+    """Return the losses by the values at which one knob was tried alone, the baseline's value first."""
     param = PARAM.get(name, name)
     return {
         run.params[param]: math.inf if run.val_loss is None else run.val_loss
         for run in runs
-        if run.outcome in _KNOWN and (run.origin == "baseline" or (run.origin == "star" and run.knob == name))
+        if run.outcome in _INFORMATIVE
+        and (run.origin == "baseline" or (run.origin == ONE_AT_A_TIME and run.knob == name))
     }
 
 
 def _choice(name: str, knob: RangeKnob | ChoicesKnob, losses: Losses, *, between: bool) -> ParamValue:
-    """Choose the best value tried, of equals the baseline's. `between`: of an ordered knob also a value in between."""
+    """Choose the value with the lowest loss, the baseline's in a tie. `between` allows values between those tried."""
     if isinstance(knob, ChoicesKnob) or not between:
         return min(losses, key=lambda value: losses[value])
     value = knob.at(lowest_point({knob.place(float(value)): loss for value, loss in losses.items()}))

@@ -1,4 +1,4 @@
-"""Decisions to stop a trial early, by the study's pruner, from the runs in memory."""
+"""Pruning decisions: whether the study's pruner stops a trial early, from the runs in memory."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from sweeps.study.sections import PlateauPruning
 from sweeps.study.study import Study
 from trainer.schedule import evaluation_of
 
-_OF_USE = (Outcome.COMPLETE, Outcome.PRUNED, Outcome.DIVERGED, Outcome.INFEASIBLE)
-"""outcomes of trials that speak for others, if they have been evaluated"""
+_INFORMATIVE = (Outcome.COMPLETE, Outcome.PRUNED, Outcome.DIVERGED, Outcome.INFEASIBLE)
+"""outcomes of trials from whose curves the rule predicts others, if they have been evaluated"""
 
 
 class PlateauDecisions:
@@ -39,17 +39,17 @@ class PlateauDecisions:
         """of the ended runs, by run id"""
 
     def decide(self, run: Run, runs: Collection[Run]) -> Pruning | None:
-        """What the rule says against `run` of the search at its last evaluation, given the study's runs.
+        """Return the rule's decision against `run` of the search at its last evaluation, given the study's runs.
 
         None: the run goes on. Otherwise it stops, or goes on as a sentinel.
         """
         last = run.points[-1]
         if not math.isfinite(last.val_loss):
-            return None  # what a loss that is no number means is the trainer's to say
+            return None  # the trainer decides whether the run has diverged
         others = tuple(
             self._curve(other)
             for other in runs
-            if other.optuna_study == self._search and other.outcome in _OF_USE and other.points
+            if other.optuna_study == self._search and other.outcome in _INFORMATIVE and other.points
         )
         decision = decide(self._rule, curve_of(run, self._ranges), others)
         if not decision.prune:
@@ -80,10 +80,10 @@ class PlateauDecisions:
 
 
 class OptunaDecisions:
-    """Decisions of one of Optuna's pruners, asked in a study in memory whose trials are the runs of the search.
+    """Decisions of one of Optuna's pruners, asked in an in-memory study that mirrors the runs of the search.
 
-    Hyperband's brackets follow from the study's name and the trial's number, so both are the same there. What it
-    notes with a trial follows from the trial's losses, so a session that goes on need not be told of it.
+    Hyperband derives a trial's bracket from the study's name and the trial's number, so the mirror has the same ones.
+    The attributes that it writes follow from the trial's losses, so a resumed session writes them again.
     """
 
     def __init__(self, study: Study) -> None:
@@ -92,43 +92,46 @@ class OptunaDecisions:
             study_name=study.name, sampler=RandomSampler(seed=0), pruner=make_pruner(study), direction="minimize"
         )
         self._trials: list[optuna.Trial] = []
-        """by number"""
+        """by trial number"""
         self._reported: dict[int, int] = {}
-        """points that the study in memory has, by trial number"""
+        """number of points that the in-memory study has, by trial number"""
+        self._stops: dict[int, bool] = {}
+        """the pruner's answer at each trial's last point, by trial number"""
         self._ended: set[int] = set()
-        """numbers of the trials that the study in memory knows to have ended"""
+        """numbers of the trials that have ended in the in-memory study"""
 
     def decide(self, run: Run, runs: Collection[Run]) -> Pruning | None:
-        """What the pruner says against `run` of the search at its last evaluation; None: the run goes on."""
+        """Return the pruner's decision against `run` of the search at its last evaluation; None: the run goes on."""
         searched = [other for other in runs if other.optuna_study == self._study.study_name]
         for other in sorted(searched, key=lambda other: other.trial):
             if other.trial != run.trial and other.trial not in self._ended:
                 self._catch_up(other)
-        return compared(run, searched, rule=self._rule) if self._catch_up(run) else None
+        self._catch_up(run)
+        return optuna_pruning(run, searched, rule=self._rule) if self._stops.get(run.trial, False) else None
 
-    def _catch_up(self, run: Run) -> bool:
-        """Report the run's new points, and its end; whether the pruner would stop it at the last of them."""
-        while len(self._trials) <= run.trial:  # a number without a run was refused before it was trained
+    def _catch_up(self, run: Run) -> None:
+        """Report the run's new points, ask the pruner at each, and report the run's end."""
+        while len(self._trials) <= run.trial:  # a trial without a run was refused before training
             self._trials.append(self._study.ask())
-        trial, stops = self._trials[run.trial], False
+        trial = self._trials[run.trial]
         for point in run.points[self._reported.get(run.trial, 0) :]:
             trial.report(point.val_loss, step=evaluation_of(point.step, run.config))
-            if run.origin == "sampler" and point.step < run.config.max_iters and math.isfinite(point.val_loss):
-                stops = trial.should_prune()
+            may_stop = run.origin == "sampler" and point.step < run.config.max_iters and math.isfinite(point.val_loss)
+            # kept: a restored session reports a run's points while another run is decided on
+            self._stops[run.trial] = may_stop and trial.should_prune()
         self._reported[run.trial] = len(run.points)
         if not run.unfinished:
             self._ended.add(run.trial)
             state = _STATES.get(run.outcome, TrialState.PRUNED)
             self._study.tell(trial, run.val_loss if state is TrialState.COMPLETE else None, state=state)
-        return stops
 
 
 _STATES = {Outcome.COMPLETE: TrialState.COMPLETE, Outcome.FAILED: TrialState.FAIL}
-"""the others are PRUNED"""
+"""of the other outcomes: PRUNED"""
 
 
-def compared(run: Run, runs: Collection[Run], *, rule: str) -> Pruning:
-    """Why Optuna's pruner `rule` stopped `run` of the search: its last loss beside those of the other trials there.
+def optuna_pruning(run: Run, runs: Collection[Run], *, rule: str) -> Pruning:
+    """Return why Optuna's pruner `rule` stopped `run`: its last loss and the others' losses at the same evaluation.
 
     The median pruner compares with complete trials, Hyperband with all.
     """
@@ -140,7 +143,7 @@ def compared(run: Run, runs: Collection[Run], *, rule: str) -> Pruning:
         point.val_loss
         for other in (complete if rule == "median" else others)
         for point in other.points
-        if evaluation_of(point.step, other.config) == evaluation
+        if evaluation_of(point.step, other.config) == evaluation and not math.isnan(point.val_loss)
     ]
     return Pruning(
         rule=rule,
@@ -158,7 +161,7 @@ def compared(run: Run, runs: Collection[Run], *, rule: str) -> Pruning:
 
 
 def decisions_of(study: Study) -> PlateauDecisions | OptunaDecisions | None:
-    """The decisions of the study's pruner; None: it prunes nothing."""
+    """Return the decisions of the study's pruner; None: it prunes nothing."""
     match study.pruner.type:
         case "none":
             return None

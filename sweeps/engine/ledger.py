@@ -1,11 +1,11 @@
 """The ledger: a study's runs in memory, in our tables and in Optuna.
 
-It alone knows the order of writing, which lets another process go on from any moment at which this one is killed:
+It owns the order of writing, so that a sweep can be resumed after being killed between any two writes:
 
-- Optuna's trial before our run. A trial without a run is given one when it is taken up.
-- Points before reports. Optuna is told again of points that it lacks.
-- A decision to stop a trial before its worker hears of it. It is never made twice.
-- Our outcome before Optuna's. Optuna is told again of a run that has ended.
+- Optuna's trial before our run. On resuming, a trial without a run gets one.
+- Points before reports. On resuming, points that Optuna lacks are reported.
+- A pruning decision before its worker hears of it, and why it was made. No decision is made twice.
+- Our outcome before Optuna's. On resuming, outcomes that Optuna lacks are told.
 """
 
 from __future__ import annotations
@@ -31,32 +31,33 @@ from trainer.points import Point, Result
 from trainer.schedule import evaluation_of
 
 MOST_REFUSED = 50
-"""proposals of the sampler in a row whose shape is known not to fit, before one is run all the same"""
+"""consecutive proposals of the sampler that are refused because their shape didn't fit; the next is run all the same"""
 
 
 @dataclass
 class Flight:
-    """A run that has no outcome yet, and its trial."""
+    """A run without an outcome, and its Optuna trial."""
 
     run: Run
     asked: Asked
     attempt: int = 0
     """launches so far"""
     step: int = 0
-    """updates done when it ended"""
+    """updates done when the run ended"""
     failures: int = 0
     """crashes in this session"""
     heard: float = 0.0
-    """time at which its worker last said something, on the runner's clock"""
+    """time of its worker's last message, on the runner's clock"""
     points: list[Point] = field(default_factory=list)
-    """the points that the store has"""
+    """the points in the store"""
 
     @property
     def last_step(self) -> int:
+        """Step of the last point in the store; -1: there is none."""
         return self.points[-1].step if self.points else -1
 
     def evaluation(self, step: int) -> int:
-        """The evaluation at `step`, or the next one after it: one grid for all trials, whatever their batch."""
+        """Return the number of the first evaluation at or after `step`, on the grid that all batch sizes share."""
         return evaluation_of(step, self.run.config)
 
 
@@ -68,7 +69,7 @@ def new_run(
     config: TrainConfig,
     proposal: Proposal | None,
 ) -> Run:
-    """A run that is about to start, without an id; without a proposal it is the sampler's."""
+    """Return a run that is about to start, without an id. Without a proposal its trial is the sampler's."""
     return Run(
         id=0,
         optuna_study=optuna_study,
@@ -92,13 +93,13 @@ def new_run(
 
 
 class Ledger:
-    """The books of one sweep."""
+    """The record of one study's runs, the same in memory, in our tables and in Optuna."""
 
     def __init__(self, stored: Results, store: Store, paths: StudyPaths, dataset: Dataset) -> None:
         self.study: Study = stored.study
         self.runs: dict[int, Run] = {run.id: run for run in stored.runs}
         self.outcomes_changed = 0
-        """how often a run has begun or ended: what rests on outcomes alone is the same until it grows"""
+        """times that a run has begun or ended; until it grows, whatever depends on outcomes alone stays valid"""
         self._store, self._paths, self._dataset = store, paths, dataset
         self._trials = OptunaTrials(self.study, store.storage)
         self._decisions = decisions_of(self.study)
@@ -109,16 +110,16 @@ class Ledger:
         """The search's best complete run."""
         return best_of(self.runs.values(), search=self.study.name)
 
-    # what an earlier session left
+    # unfinished runs of earlier sessions
 
     def unfinished(self) -> Iterator[tuple[Asked, Run | None]]:
-        """Trials that an earlier session left unfinished, each with its run; None: killed between the two."""
+        """Yield the trials that earlier sessions left unfinished, with their runs; None: no run was written."""
         of_trial = {(run.optuna_study, run.trial): run for run in self.runs.values()}
         for asked in self._trials.unfinished():
             yield asked, of_trial.get((asked.optuna_study, asked.number))
 
     def resume(self, asked: Asked, run: Run) -> Flight | None:
-        """Take up the run of an unfinished trial; None: the run has ended, and now Optuna knows, too."""
+        """Resume the run of an unfinished trial; None: the run had ended, and now Optuna has been told."""
         launch = self._store.launches(self.study.name)[run.id]
         flight = Flight(run, asked, attempt=launch.attempt, step=launch.step, points=list(run.points))
         for point in flight.points:
@@ -128,14 +129,14 @@ class Ledger:
         self._tell(flight)
         return None
 
-    def tidy(self) -> None:
-        """Delete the checkpoints that nothing needs any more."""
+    def drop_checkpoints(self) -> None:
+        """Delete the checkpoints that are no longer needed."""
         self._drop_checkpoints(*self.runs.values())
 
     # the start of a run
 
     def queued(self) -> bool:
-        """Whether the user has put a trial into the search that has not begun."""
+        """Whether the user has queued a trial of the search that has not begun."""
         return self._trials.queued()
 
     def ask(self, proposal: Proposal) -> Flight:
@@ -143,26 +144,26 @@ class Ledger:
         return self.begin(self._trials.ask(proposal), proposal)
 
     def ask_sampler(self) -> Flight:
-        """Begin the next trial that the user has queued, else the sampler's.
+        """Begin the next trial of the user's queue, or else the sampler's.
 
-        A trial of a shape that had no memory before is told so at once, and another is asked for: being told makes a
-        sampler ask for such shapes less often, not never.
+        A trial whose shape didn't fit into memory before ends as infeasible at once, and another is asked for. Such
+        outcomes make a sampler propose the shape less often, but not never.
         """
         runs = self.runs.values()
-        lost = {shape_of(run.config) for run in runs if run.outcome == Outcome.INFEASIBLE}
-        if lost:
-            lost -= {shape_of(run.config) for run in runs if run.outcome == Outcome.COMPLETE}
-        for _ in range(MOST_REFUSED if lost else 0):
+        too_large = {shape_of(run.config) for run in runs if run.outcome == Outcome.INFEASIBLE}
+        if too_large:
+            too_large -= {shape_of(run.config) for run in runs if run.outcome == Outcome.COMPLETE}
+        for _ in range(MOST_REFUSED if too_large else 0):
             asked = self._trials.ask()
             config = self._config(asked)
-            if shape_of(config) not in lost:
+            if shape_of(config) not in too_large:
                 return self.begin(asked, None)
-            reason = f"n_embd={config.n_embd}, n_layer={config.n_layer} had no memory in an earlier trial"
+            reason = f"n_embd={config.n_embd}, n_layer={config.n_layer} ran out of memory in an earlier trial"
             self._refuse(asked, Outcome.INFEASIBLE, reason, label=reason)
         return self.begin(self._trials.ask(), None)
 
     def begin(self, asked: Asked, proposal: Proposal | None) -> Flight:
-        """Write down the run of a trial that has none. Raises UserError for parameters that make no config."""
+        """Write the run of a trial that has none. Raises UserError for parameters that make no valid config."""
         run = new_run(
             optuna_study=asked.optuna_study,
             trial=asked.number,
@@ -189,13 +190,13 @@ class Ledger:
             raise
 
     def _refuse(self, asked: Asked, outcome: Outcome, reason: str, **attrs: str) -> None:
-        """End a trial that gets no run."""
+        """End a trial without running it."""
         self._trials.tell(asked, outcome=outcome, reason=reason, val_loss=None, index=0, attrs=attrs)
 
-    # while it runs
+    # a run in flight
 
     def launch(self, flight: Flight, *, device: str) -> None:
-        """The flight's run starts or goes on, on a device."""
+        """Record that the run starts or resumes on a device."""
         flight.attempt += 1
         self._update(flight, device=device, outcome=Outcome.RUNNING, reason="")
         self._store.launched(flight.run.id, device=device, attempt=flight.attempt)
@@ -207,7 +208,7 @@ class Ledger:
         )
 
     def report(self, flight: Flight, point: Point) -> None:
-        """Note a point that has been written, and report its loss."""
+        """Add a point that has been written, and report its loss to Optuna."""
         flight.points.append(point)
         self._update(flight, points=tuple(flight.points), seconds=point.seconds)
         self._report(flight, point)
@@ -216,26 +217,26 @@ class Ledger:
         self._trials.report(flight.asked, index=flight.evaluation(point.step), value=point.val_loss)
 
     def decide(self, flight: Flight) -> Pruning | None:
-        """What the study's pruner says against a flight of the search at its last point, written down.
+        """Return the pruner's decision against a run of the search at its last point, and write it; None: go on.
 
-        A decision stands: asked again, also after a crash, the answer is the same. None: the run goes on.
+        A decision is final: asked again, even after a crash, the answer is the same.
         """
         if flight.run.pruning is None and self._decisions is not None:
-            decided = self._decisions.decide(flight.run, self.runs.values())
-            if decided is not None:
-                self._store.decided(self.study.name, flight.run.id, decided)
-                self._update(flight, pruning=decided)
+            decision = self._decisions.decide(flight.run, self.runs.values())
+            if decision is not None:
+                self._store.decided(self.study.name, flight.run.id, decision)
+                self._update(flight, pruning=decision)
         return flight.run.pruning
 
     # the end of a run
 
     def pause(self, flight: Flight, *, seconds: float) -> None:
-        """The run has paused, to be resumed by another session."""
+        """Record that the run has paused, to be resumed by another session."""
         self._update(flight, seconds=seconds)
 
     def end(self, flight: Flight, outcome: Outcome, reason: str, result: Result) -> None:
-        """Give the run its outcome. A truncated run keeps its trial: it goes on when the study has more hours."""
-        before = best_of((run for run in self.runs.values() if run.id != flight.run.id), search=self.study.name)
+        """Write the run's outcome. A truncated run's trial stays open, to resume when the study gets more hours."""
+        former_best = best_of((run for run in self.runs.values() if run.id != flight.run.id), search=self.study.name)
         flight.step = result.step
         losses = {"val_loss": result.val_loss, "val_se": result.val_se}
         self._update(flight, outcome=outcome, reason=reason, seconds=result.seconds, **losses)
@@ -252,7 +253,7 @@ class Ledger:
             self.note(outcome, reason, flight.run)
         if outcome != Outcome.TRUNCATED:
             self._tell(flight)
-        self._drop_checkpoints(flight.run, *([before] if before else []))
+        self._drop_checkpoints(flight.run, *([former_best] if former_best else []))
 
     def _tell(self, flight: Flight) -> None:
         run = flight.run
@@ -278,7 +279,7 @@ class Ledger:
         self._store.add_event(self.study.name, kind, text, run=None if run is None else run.id)
 
     def close(self, *, seconds: float) -> None:
-        """Note the seconds that the study has taken, over all its sessions."""
+        """Write the seconds that the study has taken, over all its sessions."""
         self._store.update_study(self.study.name, seconds=seconds)
 
     def _update(self, flight: Flight, **changed: Any) -> None:

@@ -1,4 +1,4 @@
-"""Opening a study: the same one found in its store; a changed one under its name is refused."""
+"""Opening a study: a new one, or the stored one of the same name, which is refused if its settings have changed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sweeps.study.study import Study
 
 
 def stored_study(study: Study, store: Store, *, data: DataFacts) -> Results | None:
-    """Everything that the store has of the study, which may have grown (more trials, more hours); None: it is new.
+    """Return the stored results of the study, with its growth (more trials, more hours) written; None: it is new.
 
-    A stored study keeps the length that was fitted for its trials. Raises StudyChanged where the store's study of
-    this name has other settings or other data.
+    A stored study keeps the length that was fitted for its trials. Raises StudyChanged if the stored study of this
+    name has other settings or other data.
     """
     try:
         stored = store.results(study.name)
@@ -29,15 +29,15 @@ def stored_study(study: Study, store: Store, *, data: DataFacts) -> Results | No
     if different:
         raise StudyChanged(
             f"study {study.name!r} in {store.path} was begun with other settings: {'; '.join(different)}. Trials of "
-            "different settings can't be compared: give this study another name, another folder (--out), or the "
-            "settings it had"
+            "different settings can't be compared: give this study another name, another folder (--out), or its "
+            "earlier settings"
         )
     store.update_study(study.name, study=study, data=data)
     return dataclasses.replace(stored, study=study)
 
 
 def _as_long_as(stored: Study, study: Study) -> Study:
-    """Give the study the fit of the stored one, where both have a horizon in minutes."""
+    """Return the study with the stored one's fitted length, if both have a horizon in minutes."""
     if not isinstance(study.horizon, MinuteHorizon) or not isinstance(stored.horizon, MinuteHorizon):
         return study
     return study.model_copy(update={"horizon": study.horizon.model_copy(update={"fit": stored.horizon.fit})})
@@ -53,8 +53,9 @@ def _other_data(was: DataFacts, now: DataFacts) -> list[str]:
 
 
 _GROWING = ("trials", "baseline_seeds")
+"""settings of a begun study that may grow"""
 _FREE = ("hours", "workers", "store", "notes")
-"""settings of a begun study that may change: none changes what a trial is or which one comes next"""
+"""settings of a begun study that may change, because they change neither a trial nor the order of trials"""
 _FREE_OF_CONFIRM = {"seeds", "max_trials"}
 
 
@@ -62,23 +63,23 @@ def changes(stored: Study, new: Study) -> list[str]:
     """Describe the differences between `new` and the `stored` study that make it another study.
 
     trials and baseline_seeds may grow. hours, workers, the store's place and confirm's budget may change. The length of
-    a trial in minutes was measured for the stored study. The rest decides what a trial is, or which one comes next.
+    a trial in minutes was measured for the stored study. Everything else decides what a trial is or which comes next.
     """
-    found = []
+    shrunk = []
     for name in _GROWING:
         before, after = getattr(stored, name), getattr(new, name)
         if after < before:
-            found.append(
+            shrunk.append(
                 f"{name}: {before} → {after} (it can grow, not shrink: keep {before}, or give the study a new name)"
             )
     left_out: Any = {**dict.fromkeys((*_GROWING, *_FREE), True), "confirm": _FREE_OF_CONFIRM, "horizon": {NOT_WRITTEN}}
     before, after = (study.model_dump(mode="json", exclude=left_out) for study in (stored, new))
-    return found + list(_differences("", before, after))
+    return shrunk + list(_differences("", before, after))
 
 
 def _differences(path: str, before: Any, after: Any) -> Iterator[str]:
     if isinstance(before, list) and isinstance(after, list):
-        before, after = (dict(enumerate(each)) for each in (before, after))
+        before, after = dict(enumerate(before)), dict(enumerate(after))
     if isinstance(before, dict) and isinstance(after, dict):
         for key in [*before, *(key for key in after if key not in before)]:
             yield from _differences(f"{path}.{key}".lstrip("."), before.get(key), after.get(key))
@@ -87,11 +88,11 @@ def _differences(path: str, before: Any, after: Any) -> Iterator[str]:
 
 
 def _in_words(value: Any) -> str:
-    """Write a value in YAML's flow style; an absent one as 'none'."""
+    """Format a value in YAML's flow style; an absent value as 'none'."""
     if value is None:
         return "none"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_in_words(each)}" for key, each in value.items() if each is not None) + "}"
+        return "{" + ", ".join(f"{key}: {_in_words(item)}" for key, item in value.items() if item is not None) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(_in_words(each) for each in value) + "]"
+        return "[" + ", ".join(map(_in_words, value)) + "]"
     return as_yaml(value)

@@ -1,7 +1,7 @@
-"""Optuna's side of a study: its trials asked, reported, told, and taken up again after a crash.
+"""A study's trials in Optuna: asking, reporting, telling, and resuming after a crash.
 
 One store holds two Optuna studies. `<name>` is the search: its sampler, its pruner and the dashboard's best value see
-only its trials. `<name>-confirm` holds what they must not see: further seeds of the baseline, candidates that the space
+only its trials. `<name>-confirm` holds what they must not see: the baseline on other seeds, candidates that the space
 can't express, and the runs of the confirm phase.
 
 The search itself has no pruner. With Hyperband set on the study, Optuna would show TPE the trials of one bracket only,
@@ -10,24 +10,21 @@ which are too few in 40 trials.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.engine.sampler import make_sampler
+from sweeps.engine.sampler import make_sampler, no_experimental_warnings
 from sweeps.store.records import Outcome
 from sweeps.store.store import optuna_trial
 from sweeps.study import space
-from sweeps.study.proposals import Proposal
+from sweeps.study.proposals import Proposal, present_name
 from sweeps.study.study import CONFIRM, Study
 
 _KEY, _PARAMS = "key", "params"
@@ -38,16 +35,16 @@ _RESTING = RandomSampler(seed=0)
 
 @dataclass
 class Asked:
-    """A RUNNING trial of ours."""
+    """A running Optuna trial of this study."""
 
     optuna_study: str
     number: int
     key: str | None
-    """key of the proposal that it runs; None: the sampler proposed it"""
+    """key of its proposal; None: the sampler proposed it"""
     params: Mapping[str, Any]
     trial: optuna.Trial
     reported: set[int] = field(default_factory=set)
-    """evaluation indices that Optuna has"""
+    """indices of the evaluations that Optuna has"""
 
 
 class OptunaTrials:
@@ -71,36 +68,37 @@ class OptunaTrials:
     # asking
 
     def unfinished(self) -> list[Asked]:
-        """Take up what an earlier session left: RUNNING trials, and a proposal that it had queued but not asked."""
+        """Return the running trials of earlier sessions. A proposal that was queued but not asked is asked first."""
         studies = (self._search, self._confirm)
         for study in studies:
             while any(_KEY in trial.user_attrs for trial in _in_state(study, TrialState.WAITING)):
                 study.ask()
         running = [(study, trial.number) for study in studies for trial in _in_state(study, TrialState.RUNNING)]
-        return [self._taken_up(study, number) for study, number in running]
+        return [self._with_all_params(study, number) for study, number in running]
 
     def queued(self) -> bool:
         """Whether the user has put a trial into the search (Study.enqueue_trial) that has not begun."""
         return bool(_in_state(self._search, TrialState.WAITING))
 
     def ask(self, proposal: Proposal | None = None) -> Asked:
-        """Begin a trial: the proposal's; without one the next that the user has queued, else the sampler's."""
+        """Begin a trial: the proposal's, or without one the next of the user's queue, or else the sampler's."""
         study = self._search
         if proposal is not None:
             if proposal.params is None or proposal.seed != self._study.seed:
                 study = self._confirm
             params = dict(proposal.params or {})
             study.enqueue_trial(params, user_attrs={_KEY: proposal.key, _PARAMS: sorted(params)})
-        return self._taken_up(study, study.ask().number)
+        return self._with_all_params(study, study.ask().number)
 
-    def _taken_up(self, study: optuna.Study, number: int) -> Asked:
-        """A trial that exists, with all its parameters; those it lacks are suggested as if it had not been killed."""
+    def _with_all_params(self, study: optuna.Study, number: int) -> Asked:
+        """Return an existing trial with all its parameters; missing ones get the values of an uninterrupted sweep."""
         frozen = study.get_trials(deepcopy=False)[number]
-        key = frozen.user_attrs.get(_KEY)
+        stored = frozen.user_attrs.get(_KEY)
+        key = None if stored is None else present_name(stored)
         names: Collection[str] = self._space
         if study is self._confirm:
             names = frozen.user_attrs.get(_PARAMS, frozen.params)
-        with _quiet():
+        with no_experimental_warnings():
             if key is None and not self._space.keys() <= frozen.params.keys():
                 study.sampler = make_sampler(self._study, trial_number=number)
             trial = optuna_trial(self._storage, study, number)
@@ -120,7 +118,7 @@ class OptunaTrials:
     # reporting
 
     def report(self, asked: Asked, *, index: int, value: float) -> None:
-        """Report the loss at evaluation `index`; a loss that Optuna has already stays."""
+        """Report the loss at evaluation `index`, unless Optuna has it already."""
         if index not in asked.reported:
             asked.trial.report(value, step=index)
             asked.reported.add(index)
@@ -150,14 +148,15 @@ class OptunaTrials:
             # to a constraint that all its trials meet.
             asked.trial.set_constraint("fits_memory", 1.0)
         if outcome == Outcome.DIVERGED:
-            self.report(asked, index=index, value=math.nan)  # TPE ranks it behind all that got there
+            # TPE ranks it behind every trial that reached this evaluation
+            self.report(asked, index=index, value=math.nan)
         if outcome == Outcome.COMPLETE:
             state, value = TrialState.COMPLETE, val_loss
         elif outcome == Outcome.FAILED:
             state, value = TrialState.FAIL, None
         else:
             state, value = TrialState.PRUNED, None
-        with _quiet():
+        with no_experimental_warnings():
             study.tell(asked.number, value, state=state)
 
 
@@ -166,7 +165,7 @@ def _in_state(study: optuna.Study, state: TrialState) -> list[FrozenTrial]:
 
 
 def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> None:
-    """Suggest a parameter from its distribution; one that the trial has already stays."""
+    """Suggest a parameter from its distribution; a value that the trial already has stays."""
     match distribution:
         case FloatDistribution():
             trial.suggest_float(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
@@ -176,11 +175,3 @@ def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> 
             trial.suggest_categorical(name, distribution.choices)
         case _:
             raise AssertionError(f"{name}: the space has no {type(distribution).__name__}")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Optuna's warnings of experimental features, which are our choice and not the user's."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        yield

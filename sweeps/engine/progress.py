@@ -1,4 +1,4 @@
-"""The progress of a sweep: what the loop tells its observer, and the estimates that rest on it."""
+"""The progress of a sweep: what the loop tells its observer, the time left, hung workers, and checkpoints to keep."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ import math
 import signal
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
+from sweeps.analysis.arms import PHASE
+from sweeps.engine import confirm
 from sweeps.store.records import UNFINISHED, Outcome, Run, best_of, counts
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
 from trainer.points import Point
 
+if TYPE_CHECKING:
+    from sweeps.analysis.findings import Findings
+
 STALL_SECONDS = 600.0
+"""least silence after which a worker counts as hung"""
 STALL_GAPS = 20.0
+"""the same, in units of the longest time between two evaluations so far"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +38,12 @@ class Progress:
     seconds: float
     """time spent, over all sessions"""
     remaining_seconds: float | None
-    """estimated from the runs that ended; None before the first has"""
+    """estimated from the runs that have ended; None before any has ended"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """How a session ended, and what the study has so far."""
+    """How a session ended, and the study's runs so far."""
 
     finished: bool
     """nothing is left to run"""
@@ -75,7 +82,7 @@ class Observer(Protocol):
 
 
 class Silent:
-    """Nobody watches."""
+    """An observer that ignores everything."""
 
     def begun(self, study: Study, baseline: TrainConfig, runs: Sequence[Run]) -> None: ...
     def started(self, run: Run) -> None: ...
@@ -96,11 +103,11 @@ class Standing:
     unfinished: tuple[int, ...]
     """ids of the runs that have begun and not ended"""
     ended: int
-    """runs that have"""
+    """number of runs that have ended"""
 
     @classmethod
     def of(cls, runs: Collection[Run], *, search: str, planned: int) -> Self:
-        """The standing of a study whose search is the Optuna study `search`."""
+        """Return the standing of a study whose search is the Optuna study `search`."""
         unfinished = tuple(run.id for run in runs if run.unfinished)
         return cls(
             best=best_of(runs, search=search),
@@ -112,7 +119,7 @@ class Standing:
         )
 
     def now(self, runs: Mapping[int, Run], in_flight: tuple[Run, ...], *, seconds: float, workers: int) -> Progress:
-        """The progress at this moment."""
+        """Return the progress at this moment."""
         return Progress(
             in_flight=in_flight,
             best=self.best,
@@ -129,10 +136,20 @@ class Standing:
 
 
 def keeps_checkpoint(run: Run, *, best: Run | None) -> bool:
-    """Whether a run's checkpoint is kept: it is unfinished, of the baseline, or the best."""
+    """Whether a run's checkpoint is kept: that of an unfinished run, of a complete baseline run, or of the best run."""
     if run.unfinished:
         return True
     return run.outcome == Outcome.COMPLETE and (run.phase == "baseline" or (best is not None and run.id == best.id))
+
+
+def planned_runs(findings: Findings) -> int:
+    """Return the runs of the finished study. Until no run of the confirm phase is left, its maximum counts."""
+    runs, study = findings.results.runs, findings.study
+    searching = sum(run.phase != PHASE for run in runs)
+    confirming = confirm.planned(
+        runs, most=study.confirm.max_trials, over=lambda: confirm.next_run(findings.evidence) is None
+    )
+    return max(searching, study.baseline_seeds + study.trials) + confirming
 
 
 def gaps(points: Sequence[Point]) -> list[float]:
@@ -141,26 +158,26 @@ def gaps(points: Sequence[Point]) -> list[float]:
 
 
 def stall_limit(longest_gap: float) -> float:
-    """Seconds of silence after which a worker counts as hung, from the longest gap between evaluations so far.
+    """Return the seconds of silence after which a worker counts as hung, from the longest gap between evaluations.
 
-    Before a gap has been measured there is no limit.
+    Infinite before a gap has been measured.
     """
     return max(STALL_SECONDS, STALL_GAPS * longest_gap) if longest_gap > 0 else math.inf
 
 
 def mean_seconds(runs: Iterable[Run]) -> float | None:
-    """Mean time of the runs that ended; None: none has."""
+    """Return the mean time of the runs that ended by training, in seconds; None: none has."""
     ended = [run.seconds for run in runs if run.outcome not in (*UNFINISHED, Outcome.FAILED, Outcome.INFEASIBLE)]
     return sum(ended) / len(ended) if ended else None
 
 
-def remaining(runs: Sequence[Run], each: float | None, *, planned: int, workers: int) -> float | None:
-    """Estimate the seconds that the rest of the study takes if a run takes `each`.
+def remaining(runs: Sequence[Run], mean: float | None, *, planned: int, workers: int) -> float | None:
+    """Estimate the seconds that the rest of the study takes if a run takes `mean` seconds.
 
-    Runs that have ended may be left out, if `planned` doesn't count them either.
+    Runs that have ended may be left out if `planned` doesn't count them either.
     """
-    if each is None:
+    if mean is None:
         return None
-    under_way = [min(run.seconds, each) for run in runs if run.unfinished]
-    left = planned - (len(runs) - len(under_way))
-    return max(0.0, left * each - sum(under_way)) / max(1, workers)
+    spent = [min(run.seconds, mean) for run in runs if run.unfinished]
+    left = planned - (len(runs) - len(spent))
+    return max(0.0, left * mean - sum(spent)) / max(1, workers)

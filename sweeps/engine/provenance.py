@@ -17,22 +17,22 @@ _PACKAGES = ("plateau-sweep", "torch", "optuna", "numpy")
 @functools.cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that the numbers depend on."""
-    found = {"python": platform.python_version()}
+    packages = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            packages[name] = metadata.version(name)
         except metadata.PackageNotFoundError:  # run from a source tree
-            found[name] = "not installed"
-    return found
+            packages[name] = "not installed"
+    return packages
 
 
 def provenance_of(devices: Sequence[str]) -> dict[str, str]:
     """Describe where a study runs: versions, platform, devices by name, commit, command."""
     counts = {name: devices.count(name) for name in dict.fromkeys(devices)}
     names = [f"{count} x {device_name(name)}" if count > 1 else device_name(name) for name, count in counts.items()]
-    found = {**versions(), "platform": platform.platform(), "devices": ", ".join(names), "command": " ".join(sys.argv)}
+    facts = {**versions(), "platform": platform.platform(), "devices": ", ".join(names), "command": " ".join(sys.argv)}
     revision = commit()
-    return found if revision is None else {**found, "commit": revision}
+    return facts if revision is None else {**facts, "commit": revision}
 
 
 def device_name(device: str) -> str:

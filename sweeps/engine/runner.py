@@ -1,7 +1,7 @@
-"""The loop: ask, start, take points, report and prune, tell, until the study is finished or told to end.
+"""The loop of a sweep: it starts runs on idle workers, stores their points, prunes them and records how they end.
 
-There is no barrier between phases before the last. An idle worker gets the next of the baseline's seeds, the
-candidates, the single-knob trials and the sampler's trials; what confirms the best waits until the best is known.
+Ctrl-C, the study's deadline and crashes of workers are handled here. There is no barrier between phases before the
+last: an idle worker always gets the next run. Only the confirm phase waits, until the best trial is known.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from trainer.machine.microbatch import Limits
 from trainer.points import Answer, Point, Result
 
 TICK_SECONDS = 0.5
+"""longest wait for a message of a worker"""
 NOTE_SECONDS = 10.0
-"""between notes of the time taken, while there are no points; a killed sweep forgets no more"""
+"""between writes of the time taken while no points arrive; a killed sweep loses at most this much of it"""
 RETRIES = 2
-"""launches of a run beyond the first, in one session, after a crash of its worker"""
+"""further launches of a run in one session, after crashes of its worker"""
 
 
 class WorkerError(Exception):
-    """Workers fail before they have trained anything, so the trials are not the cause."""
+    """Workers failed before any run had trained, so the trials are not the cause."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,20 +44,21 @@ class Clock:
     time: Callable[[], float]
     """seconds, from any start"""
     began: float
-    """this session's start on it"""
+    """start of this session, on the same clock"""
     before: float
     """seconds that earlier sessions took"""
 
     @property
     def seconds(self) -> float:
+        """Seconds that the study has taken so far."""
         return self.before + self.time() - self.began
 
 
 class Runner:
-    """One session of a sweep. The pool stays the caller's to close.
+    """One session of a sweep. The caller closes the pool.
 
-    `interrupts` are the signals received so far that ask it to end: at the first each run pauses before its next step,
-    at the second all stop now. Either way the study can be resumed by running it again.
+    `interrupts` holds the signals received so far that ask the session to end. After one, each run pauses before its
+    next step; after two, all runs stop at once. Either way, running the study again resumes it.
     """
 
     def __init__(
@@ -79,21 +81,21 @@ class Runner:
         self.limits = Limits()
         self.flights: dict[int, Flight] = {}
         self.ready: deque[Flight] = deque()
-        """flights that wait for a worker to go on with them"""
+        """runs that wait for a worker to resume them"""
         self.started = 0
         self.noted = clock.time()
         self.longest_gap = max((gap for run in stored.runs for gap in progress.gaps(run.points)), default=0.0)
         self.standing: tuple[int, Standing] | None = None
-        """with the ledger's count of changed outcomes that it is of"""
+        """the standing, after the value of `ledger.outcomes_changed` for which it was computed"""
         observer.begun(self.study, self.agenda.baseline, stored.runs)
 
     def run(self) -> Summary:
-        """Run the study, or go on with it, to its end, its deadline or an interrupt.
+        """Run or resume the study until its end, its deadline or an interrupt.
 
-        Raises UserError for what a worker says is the user's mistake, WorkerError where workers die before they train.
+        Raises UserError for a user's mistake that a worker reports, WorkerError if workers fail before any run trains.
         """
-        self._take_up()
-        self._say_what_is_left_out()
+        self._resume_unfinished()
+        self._note_what_is_left_out()
         while True:
             if len(self.interrupts) > 1:
                 self._stop_now()
@@ -105,34 +107,34 @@ class Runner:
             if not self.flights:
                 break
             self._handle(self.pool.wait(TICK_SECONDS))
-            self._end_the_silent()
-            self._watch()
+            self._retry_silent_runs()
+            self._show_progress()
         return self._summary()
 
     @property
     def runs(self) -> Collection[Run]:
         return self.ledger.runs.values()
 
-    def _take_up(self) -> None:
-        """Put what an earlier session left unfinished on its way again, each run under its trial's number."""
+    def _resume_unfinished(self) -> None:
+        """Queue the runs that earlier sessions left unfinished, each under its trial's number."""
         for asked, run in self.ledger.unfinished():
             if run is None:
                 self.ready.append(self.ledger.begin(asked, self.agenda.proposal(asked.key, self.runs)))
             elif flight := self.ledger.resume(asked, run):
                 self.ready.append(flight)
-        self.ledger.tidy()
+        self.ledger.drop_checkpoints()
 
-    def _say_what_is_left_out(self) -> None:
+    def _note_what_is_left_out(self) -> None:
         study = self.study
         if self.agenda.left_out:
             self.observer.note(
-                f"trials: {study.trials} leave out {self.agenda.left_out} of the candidates and single-knob "
-                f"trials, and the sampler has none; raise trials"
+                f"trials={study.trials} leaves out {self.agenda.left_out} of the candidates and single-knob trials, "
+                "and the sampler gets none; raise trials"
             )
-        if self.runs and not self.ready and self.agenda.empty(self.runs):
+        if self.runs and not self.ready and self.agenda.is_empty(self.runs):
             self.observer.note(
-                f"study {study.name!r} is finished: {len(self.runs)} runs; raise trials (now {study.trials}) "
-                "or baseline_seeds, or confirm with more seeds, to go on"
+                f"study {study.name!r} is finished: {len(self.runs)} runs; to continue, raise trials (now "
+                f"{study.trials}) or baseline_seeds, or run `sweep confirm` with more seeds"
             )
 
     def _ending(self) -> bool:
@@ -144,7 +146,7 @@ class Runner:
     # starting runs
 
     def _fill(self) -> None:
-        """Give every idle worker a run: one to go on with, else the next."""
+        """Give every idle worker a run: one that waits to be resumed, or else the next of the agenda."""
         for device in self.pool.idle():
             flight = self.ready.popleft() if self.ready else self._next()
             if flight is None:
@@ -152,7 +154,7 @@ class Runner:
             self._launch(flight, device)
 
     def _next(self) -> Flight | None:
-        queued = self.agenda.room(self.runs) and self.ledger.queued()
+        queued = self.agenda.has_room(self.runs) and self.ledger.queued()
         match self.agenda.next(self.runs, queued=queued):
             case None:
                 return None
@@ -179,7 +181,7 @@ class Runner:
         self.pool.start(job)
         self.observer.started(flight.run)
 
-    # what workers say
+    # messages of workers
 
     def _handle(self, messages: list[Message]) -> None:
         current = [
@@ -209,21 +211,21 @@ class Runner:
                     self._retry(flight, "crashed" if isinstance(message, Crashed) else "died", text)
 
     def _answer(self, flight: Flight, point: Point) -> Answer:
-        """Note the point and decide. A point that the store had already is a resumed run's history being replayed."""
+        """Record a point and return the answer. A resumed run replays its history, so a point may be stored already."""
         if point.step > flight.last_step:
             self.longest_gap = max([self.longest_gap, *progress.gaps([*flight.points[-1:], point])])
             self.ledger.report(flight, point)
             self.observer.point(flight.run, point)
         if self._ending():
             return Answer.PAUSE
-        # up to the last known point the answer was to go on, or there would be none after it
+        # stored points before the last were answered with GO, or the run would have ended there
         if flight.run.origin != "sampler" or not flight.last_step <= point.step < flight.run.config.max_iters:
             return Answer.GO
-        before = flight.run.pruning
+        earlier_decision = flight.run.pruning
         pruning = self.ledger.decide(flight)
         if pruning is not None and not pruning.sentinel:
             return Answer.STOP
-        if pruning is not None and before is None:
+        if pruning is not None and earlier_decision is None:
             self.observer.note(f"{flight.run.label} goes on as a sentinel; {pruning.why}")
         return Answer.GO
 
@@ -244,27 +246,27 @@ class Runner:
                 self._end(flight, Outcome(ended), result.reason, result)
 
     def _split_further(self, flight: Flight, result: Result) -> None:
-        """Go on in smaller micro-batches, while there are any: want of memory is not the trial's doing."""
+        """Resume in smaller micro-batches, if there are any, because the trial may still fit into memory."""
         run, size = flight.run, result.batch_size
         assert size is not None
         if not self.limits.ran_out(run.config, run.device, batch_size=size):
             self._end(flight, Outcome.INFEASIBLE, f"{result.reason} (with a micro-batch of {size})", result)
             return
-        less = self.limits.of(run.config, run.device)
+        smaller = self.limits.of(run.config, run.device)
         self.ledger.note("oom", f"micro-batch {size}: {result.reason}", run)
-        self.observer.note(f"{run.label}: no memory for micro-batches of {size}; it goes on with {less}")
+        self.observer.note(f"{run.label}: out of memory with micro-batches of {size}; it continues with {smaller}")
         self.ready.appendleft(flight)
 
     def _retry(self, flight: Flight, kind: str, text: str) -> None:
-        """Go on from the run's checkpoint, but not for ever: a crash is not the trial's doing."""
+        """Resume the run from its checkpoint, at most RETRIES times, because a crash need not be the trial's fault."""
         del self.flights[flight.run.id]
         self.ledger.note(kind, f"attempt {flight.attempt}: {text}", flight.run)
         flight.failures += 1
         if flight.failures <= RETRIES:
-            self.observer.note(f"{flight.run.label}: its worker {kind}; it goes on from its checkpoint")
+            self.observer.note(f"{flight.run.label}: its worker {kind}; the run resumes from its checkpoint")
             self.ready.appendleft(flight)
             return
-        lines = text.strip().splitlines()  # of a traceback the last says it, of a death the first
+        lines = text.strip().splitlines()  # the cause is the last line of a traceback, but the first line about a death
         reason = f"its worker {kind} {flight.failures} times; the last time: {lines[-1 if kind == 'crashed' else 0]}"
         last = flight.points[-1] if flight.points else None
         result = Result(
@@ -283,25 +285,25 @@ class Runner:
         self.ledger.end(flight, outcome, reason, result)
         self.observer.ended(flight.run)
 
-    # silence, and the end
+    # silent workers, and the end
 
-    def _end_the_silent(self) -> None:
+    def _retry_silent_runs(self) -> None:
         limit = progress.stall_limit(self.longest_gap)
         for flight in list(self.flights.values()):
             silent = self.clock.time() - flight.heard
             if silent > limit:
                 self.pool.kill(flight.run.id)
-                self._retry(flight, "hung", f"nothing was heard of it for {silent:.0f} s (limit {limit:.0f} s)")
+                self._retry(flight, "hung", f"no message for {silent:.0f} s (limit {limit:.0f} s)")
 
-    def _watch(self) -> None:
+    def _show_progress(self) -> None:
         changes = self.ledger.outcomes_changed
         if self.standing is None or self.standing[0] != changes:
             planned = self.agenda.planned(self.runs)
             self.standing = changes, Standing.of(self.runs, search=self.study.name, planned=planned)
         in_flight = tuple(flight.run for flight in self.flights.values())
         workers = len(self.pool.devices)
-        now = self.standing[1].now(self.ledger.runs, in_flight, seconds=self.clock.seconds, workers=workers)
-        self.observer.progress(now)
+        standing = self.standing[1]
+        self.observer.progress(standing.now(self.ledger.runs, in_flight, seconds=self.clock.seconds, workers=workers))
 
     def _ask_to_pause(self, sender: str) -> None:
         self.observer.note(f"interrupted by {sender}: runs pause at their next step; {sender} again stops them now")
@@ -314,7 +316,7 @@ class Runner:
 
     def _summary(self) -> Summary:
         interrupted = self.interrupts[0] if self.interrupts else None
-        left = bool(self.ready) or not self.agenda.empty(self.runs) or any(run.unfinished for run in self.runs)
+        left = bool(self.ready) or not self.agenda.is_empty(self.runs) or any(run.unfinished for run in self.runs)
         truncated = left and interrupted is None and self._hours_are_over()
         if interrupted is not None:
             self.ledger.note("interrupted", f"by {signals.in_words(interrupted)}")

@@ -1,4 +1,4 @@
-"""The sampler and the pruner of a study, as Optuna takes them."""
+"""A study's sampler and pruner as objects of Optuna."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from sweeps.study.study import Study
 
 
 def sampler_seed(study: Study, *, trial_number: int) -> int:
-    """The seed of the sampler that proposes one trial.
+    """Return the seed of the sampler that proposes one trial, from the study's seed and the trial's number.
 
-    It derives from the study's seed and the trial's number. A sampler seeded alike for every ask would repeat its
-    start-up proposals after a restart; seeded like this it proposes what an undisturbed sweep would.
+    With the same seed for every trial, a restarted sweep would repeat its first proposals. With a seed per trial it
+    proposes what an uninterrupted sweep would.
     """
     return int(np.random.SeedSequence([study.seed, trial_number]).generate_state(1)[0])
 
 
 def make_sampler(study: Study, *, trial_number: int) -> BaseSampler:
-    """The sampler to ask for trial `trial_number`.
+    """Return the sampler to ask for trial `trial_number`.
 
-    QMC alone keeps the study's seed: it counts its own trials in the study and goes on with the sequence.
+    Only QMC keeps the study's seed, because it counts its trials in the study and continues the sequence.
     """
     seed = sampler_seed(study, trial_number=trial_number)
-    with _no_experimental_warnings():
+    with no_experimental_warnings():
         match study.sampler.type:
             case "tpe":
                 return optuna.samplers.TPESampler(multivariate=True, constant_liar=True, seed=seed)
@@ -55,15 +55,15 @@ def make_sampler(study: Study, *, trial_number: int) -> BaseSampler:
 
 
 @contextmanager
-def _no_experimental_warnings() -> Iterator[None]:
-    """Optuna 5 marks `multivariate`, `constant_liar` and whole samplers as experimental; a user can't act on that."""
+def no_experimental_warnings() -> Iterator[None]:
+    """Silence Optuna's warnings of experimental features. These are our choice, so a user can't act on them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield
 
 
 def make_pruner(study: Study) -> BasePruner:
-    """The pruner, whose steps are evaluations: 0 at the start, then 1, 2, ... to the horizon."""
+    """Return the pruner, whose steps are evaluations: 0 at the start, then 1, 2, ... to the horizon."""
     evaluations, pruner, rule = grid(study).evaluations, study.pruner, rule_of(study)
     if isinstance(pruner, PlateauPruning) and rule is not None:
         return PlateauPruner(**dataclasses.asdict(rule), sentinel=pruner.sentinel)

@@ -1,4 +1,4 @@
-"""A session of `sweep run`: it prepares the data, starts the workers, opens the study and runs it."""
+"""A session of `sweep run`: it prepares the data, starts the workers, opens the study, runs it and counts Ctrl-C."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def prepare_data(study: Study, paths: StudyPaths, *, progress: Callable[[Prepare
 
 
 def run(study: Study, paths: StudyPaths, store: Store, dataset: Dataset, *, observer: Observer) -> Summary:
-    """Run the study or go on with it, on the devices that it names, until it ends or a signal pauses it."""
+    """Run or resume the study on the devices that it names, until it ends or a signal pauses it."""
     devices = devices_here(study.workers.devices)
     with (
         ProcessPool(devices, logs=paths.logs, cores=cpu_cores()) as pool,
@@ -82,11 +82,11 @@ def run_in(
     interrupts: Sequence[signal.Signals] = (),
     clock: Callable[[], float] = time.monotonic,
 ) -> Summary:
-    """Open the study, alone in its store, and run it in `pool`, which stays the caller's to close.
+    """Open the study under its lock and run it in `pool`, which the caller closes.
 
-    `interrupts` grows while the study runs: see Runner.
+    `interrupts` may grow while the study runs: see Runner.
 
-    A new study has the length of its trials fitted to the workers, and is stored with the time that its plan says.
+    The trials of a new study get a length that fits the workers, and its plan's estimate of the time is stored.
     Raises StoreBusy, StudyChanged, StoreError, SpecError for a horizon of too few minutes, MeasuringError where
     workers die while they are measured, and what Runner.run raises.
     """
@@ -133,18 +133,18 @@ def estimate(study: Study, *, data: DataFacts, device: str) -> dict[str, str]:
     where = _described(device)
     if where is None:
         return {}
-    made = plan(study, data, where)
-    (baseline,) = (phase for phase in made.phases if phase.name == "baseline")
-    if made.seconds is None or baseline.seconds is None:
+    study_plan = plan(study, data, where)
+    (baseline,) = (phase for phase in study_plan.phases if phase.name == "baseline")
+    if study_plan.seconds is None or baseline.seconds is None:
         return {}
-    each = duration(baseline.seconds / baseline.trials)
-    return {records.ESTIMATE: f"{duration(made.seconds)}, {each} a run of the baseline"}
+    per_run = duration(baseline.seconds / baseline.trials)
+    return {records.ESTIMATE: f"{duration(study_plan.seconds)}, {per_run} per run of the baseline"}
 
 
 def _described(device: str) -> Device | None:
-    """Describe the workers' device, a card by its name alone: torch would take GPU memory from the workers to answer.
+    """Describe the workers' device; None: an unknown card.
 
-    None: an unknown card.
+    A card is described by its name alone, because asking torch would take GPU memory from the workers.
     """
     if device == "cpu":
         return describe(device)

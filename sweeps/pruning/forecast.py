@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -41,11 +41,42 @@ class Curve:
     predicted: float | None = None
     """of a pruned trial: the mean of its final loss as predicted when it was stopped"""
 
+    @classmethod
+    def of(
+        cls,
+        losses: Array,
+        *,
+        schedule: Schedule,
+        knobs: Array,
+        final: float | None = None,
+        predicted: float | None = None,
+        stopped: bool = False,
+    ) -> Self:
+        """Build a trial's curve from its losses (`losses_by_evaluation`).
+
+        A trial that was stopped without a prediction has an infinite final loss if it diverged.
+        """
+        if stopped and predicted is None and len(losses) and (not math.isfinite(losses[-1]) or diverged(losses)):
+            final = math.inf
+        return cls(losses=losses, schedule=schedule, knobs=knobs, final=final, predicted=predicted)
+
+
+def losses_by_evaluation(losses: Mapping[int, float]) -> Array:
+    """Return (k+1,) losses at evaluations 0 to k, the last one with a loss; empty without losses.
+
+    A missing evaluation is NaN, and a loss that was not a number is infinite.
+    """
+    row = np.full(max(losses, default=-1) + 1, math.nan)
+    for evaluation, loss in losses.items():
+        row[evaluation] = math.inf if math.isnan(loss) else loss
+    return row
+
 
 def forecast(curve: Curve, others: Sequence[Curve], *, min_completed: int) -> Prediction | None:
-    """Return the final loss of `curve`, nats; None if fewer than `min_completed` complete trials, or none, inform it.
+    """Predict the final loss of `curve`, nats; None if fewer than `min_completed` complete trials inform it.
 
-    A complete trial informs it if it has the same number of evaluations and a loss at the last evaluation of `curve`.
+    At least one must. A complete trial informs it if it has the same number of evaluations and a loss at the last
+    evaluation of `curve`.
     """
     k, end = len(curve.losses) - 1, curve.schedule.end
     known = _complete(tuple(others), end)

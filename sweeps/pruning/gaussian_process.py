@@ -58,19 +58,62 @@ def predict(
 
     features (n, c) are standardised, places (n, d) lie in 0..1, targets are (n,). `relative_scale` is the prior spread
     of the targets as a share of their median.
+
+    Each hyperparameter setting has a closed form: the mean's prior is normal, the scale's inverse gamma, so the target
+    is Student's t. The settings are averaged by their evidence.
+    """
+    n, centre = len(targets), float(np.median(targets))
+    solved = _solve(np.vstack([features, feature]), np.vstack([places, place]), targets - centre)
+
+    # the constant mean
+    precision = (solved.ones**2).sum(1) + 1 / _MEAN_SPREAD
+    shift = (solved.ones * solved.targets).sum(1) / precision
+    residual = solved.targets - shift[:, None] * solved.ones
+    squares = (residual**2).sum(1) + shift**2 / _MEAN_SPREAD
+
+    # the scale, and how well each setting explains the targets
+    shape = _SHAPE + n / 2
+    rate = _SHAPE * (relative_scale * abs(centre) + 1e-3) ** 2 + squares / 2
+    evidence = -np.log(solved.diagonal[:, :n]).sum(1) - np.log(precision) / 2 - shape * np.log(rate)
+    weights = np.exp(evidence - evidence.max())
+    weights /= weights.sum()
+
+    # the target at the query: its mean and variance over all settings
+    means = shift + (solved.query * residual).sum(1)
+    spread = solved.diagonal[:, n] ** 2 + (1 - (solved.query * solved.ones).sum(1)) ** 2 / precision
+    mean = float(weights @ means)
+    variance = float(weights @ (rate / shape * spread + (means - mean) ** 2))
+    return Prediction(mean=centre + mean, scale=float(np.sqrt(variance)), degrees=2 * shape)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Solved:
+    """For each of h hyperparameter settings, L⁻¹ times a vector, where L is the factor of the n targets' kernel."""
+
+    query: Array
+    """(h, n) of the kernel between the query and the targets"""
+    ones: Array
+    """(h, n) of ones"""
+    targets: Array
+    """(h, n) of the targets"""
+    diagonal: Array
+    """(h, n+1) of the factor itself; the last is the query's standard deviation given the targets"""
+
+
+def _solve(features: Array, places: Array, targets: Array) -> _Solved:
+    """Factor the kernel of (n+1, c) features and (n+1, d) places, the query last, for every setting.
+
+    The factor of [[K, b], [b', c]] holds L⁻¹ b in its lower rows. So one factorisation per setting solves for all three
+    vectors b: the query's kernel, ones and the targets.
     """
     n = len(targets)
-    x, p = np.vstack([features, feature]), np.vstack([places, place])
-    centre = float(np.median(targets))
-    alike, beside, lines = _falling(x, _LENGTHS)[:, None], _falling(p, _REACHES), x @ x.T
-    # The factor of [[K, b], [b', c]] holds K's inverse factor times b in its lower rows. So one factorisation solves
-    # for all right-hand sides b: the query's kernel, ones and the targets.
+    alike, beside = _falling(features, _LENGTHS)[:, None], _falling(places, _REACHES)
+    lines = features @ features.T
     below = np.zeros((2, n + 3))
-    below[:, :n] = [np.ones(n), targets - centre]
-    below[[0, 1], [n + 1, n + 2]] = 1 + (n + ((targets - centre) ** 2).sum()) / min(
-        _NOISES
-    )  # large enough to be definite
-    # One buffer for all kernels, because allocating takes as long as the algebra.
+    below[:, :n] = [np.ones(n), targets]
+    definite = 1 + (n + (targets**2).sum()) / min(_NOISES)  # large enough for a positive definite matrix
+    below[[0, 1], [n + 1, n + 2]] = definite
+    # one buffer for all kernels, because allocating takes as long as the algebra
     whole = np.empty((len(_LENGTHS), len(_REACHES), n + 3, n + 3))
     kernel, diagonals = whole[..., : n + 1, : n + 1], np.einsum("...ii->...i", whole)
     rows, roots = [], []
@@ -83,24 +126,9 @@ def predict(
         _factor(whole)
         rows.append(whole[..., n:, :n].copy())
         roots.append(diagonals[..., : n + 1].copy())
-    k, ones, y = np.concatenate(rows).reshape(-1, 3, n).swapaxes(0, 1)
+    query, ones, solved_targets = np.concatenate(rows).reshape(-1, 3, n).swapaxes(0, 1)
     diagonal = np.concatenate(roots).reshape(-1, n + 1)
-
-    precision = (ones**2).sum(1) + 1 / _MEAN_SPREAD
-    shift = (ones * y).sum(1) / precision
-    residual = y - shift[:, None] * ones
-    squares = (residual**2).sum(1) + shift**2 / _MEAN_SPREAD
-    shape = _SHAPE + n / 2
-    rate = _SHAPE * (relative_scale * abs(centre) + 1e-3) ** 2 + squares / 2
-    evidence = -np.log(diagonal[:, :n]).sum(1) - np.log(precision) / 2 - shape * np.log(rate)
-    weights = np.exp(evidence - evidence.max())
-    weights /= weights.sum()
-
-    means = shift + (k * residual).sum(1)
-    spread = diagonal[:, n] ** 2 + (1 - (k * ones).sum(1)) ** 2 / precision
-    mean = float(weights @ means)
-    variance = float(weights @ (rate / shape * spread + (means - mean) ** 2))
-    return Prediction(mean=centre + mean, scale=float(np.sqrt(variance)), degrees=2 * shape)
+    return _Solved(query=query, ones=ones, targets=solved_targets, diagonal=diagonal)
 
 
 def _factor(matrices: Array) -> None:

@@ -41,7 +41,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.pruning.forecast import Curve, diverged
+from sweeps.pruning.forecast import Curve, losses_by_evaluation
 from sweeps.pruning.law import Schedule
 from sweeps.pruning.rule import Decision, Rule, decide
 
@@ -93,7 +93,7 @@ class PlateauPruner(optuna.pruners.BasePruner):
 
     def decide(self, trial: FrozenTrial, others: Sequence[FrozenTrial]) -> Decision:
         """Apply the rule to a trial at its last evaluation, given finished trials of its study."""
-        past = self._past = self._past.moved_on(others, trial.distributions)
+        past = self._past = self._past.updated(others, trial.distributions)
         return decide(self.rule, _curve(trial, past.ranges, horizon=past.horizon), past.curves)
 
     def numbers(self, decision: Decision, trial: FrozenTrial) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def is_sentinel(trial: int, *, share: float) -> bool:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Past:
-    """Trials that have ended, with what the next decision needs of them."""
+    """The trials that have ended, and what the next decision needs from them."""
 
     trials: Sequence[FrozenTrial] = ()
     distributions: Mapping[str, BaseDistribution] = field(default_factory=dict)
@@ -134,8 +134,8 @@ class _Past:
     curves: Sequence[Curve] = ()
     """curves of the trials that have been evaluated"""
 
-    def moved_on(self, trials: Sequence[FrozenTrial], distributions: Mapping[str, BaseDistribution]) -> Self:
-        """Return the same for `trials`. Trials known before keep their curve, because finished trials don't change."""
+    def updated(self, trials: Sequence[FrozenTrial], distributions: Mapping[str, BaseDistribution]) -> Self:
+        """Return the past of `trials`. Trials known before keep their curves, because finished trials don't change."""
         same = len(trials) == len(self.trials) and all(map(operator.is_, trials, self.trials))
         if same and distributions == self.distributions:
             return self
@@ -167,25 +167,17 @@ def _evaluated(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def _curve(trial: FrozenTrial, ranges: Mapping[str, BaseDistribution], *, horizon: int) -> Curve:
-    steps = trial.intermediate_values
-    losses = np.full(max(steps) + 1, math.nan)
-    for step, value in steps.items():
-        losses[step] = math.inf if math.isnan(value) else value
+    losses = losses_by_evaluation(trial.intermediate_values)
     rates = trial.user_attrs.get(LR)
-    final, predicted = None, None
-    if trial.state is TrialState.COMPLETE:
-        final = trial.value
-    elif trial.state is TrialState.PRUNED:
-        prediction = trial.user_attrs.get(PRUNED, {}).get("predicted")
-        predicted = prediction["mean"] if prediction else None
-        if predicted is None and (not math.isfinite(losses[-1]) or diverged(losses)):
-            final = math.inf
-    return Curve(
-        losses=losses,
+    stopped = trial.state is TrialState.PRUNED
+    prediction = trial.user_attrs.get(PRUNED, {}).get("predicted") if stopped else None
+    return Curve.of(
+        losses,
         schedule=_schedule(tuple(rates)) if rates else _constant(max(horizon, len(losses) - 1)),
         knobs=np.array([place for name, values in ranges.items() for place in places(trial.params[name], values)]),
-        final=final,
-        predicted=predicted,
+        final=trial.value if trial.state is TrialState.COMPLETE else None,
+        predicted=prediction["mean"] if prediction else None,
+        stopped=stopped,
     )
 
 

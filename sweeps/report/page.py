@@ -22,7 +22,7 @@ from sweeps.report.runs import provenance, runs_table
 from sweeps.store.records import Run
 from sweeps.text import NOT_TRAINED, changes, count, duration, perplexity, short
 from sweeps.verdict.confirmed import knob_words
-from sweeps.verdict.recommendation import ends
+from sweeps.verdict.recommendation import confirmed_losses
 from sweeps.verdict.verdict import Verdict, verdict
 from trainer.config import EXPORTABLE, TrainConfig
 
@@ -94,7 +94,7 @@ def _loss_rows(findings: Findings, best: Run, *, judged: bool) -> Iterator[str]:
     `judged`: the table has a column of verdicts.
     """
     losses: Sequence[float | None]
-    confirmed, data = ends(findings), findings.results.data
+    confirmed, data = confirmed_losses(findings), findings.results.data
     if confirmed is not None:
         losses, seeds = confirmed.means, confirmed.seeds
     else:

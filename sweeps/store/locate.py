@@ -1,4 +1,4 @@
-"""Location of a study's results, given its name, its folder, its database or its YAML file."""
+"""The location of a study's results, given its name, its folder, its database or its YAML file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def locate(study: str, *, out: Path | None = None) -> Located:
         name, store = _named_in(given)
         paths = paths_of(name, out=out)
         url = store or f"sqlite:///{paths.store}"
-        return Located(name=_only(url, name), url=url, paths=paths)
+        return Located(name=_name_in_store(url, name), url=url, paths=paths)
     if (given / "study.db").exists():
         database = given / "study.db"
     elif given.suffix == ".db" or given.is_file():
@@ -40,24 +40,24 @@ def locate(study: str, *, out: Path | None = None) -> Located:
         if not paths.store.exists():
             raise NotFound(_not_there(study, paths.store))
         url = f"sqlite:///{paths.store}"
-        return Located(name=_only(url, study), url=url, paths=paths)
+        return Located(name=_name_in_store(url, study), url=url, paths=paths)
     if not database.exists():
         raise NotFound(_not_there(study, database))
     url = f"sqlite:///{database.absolute()}"
-    return Located(name=_only(url, None), url=url, paths=StudyPaths(database.parent))
+    return Located(name=_name_in_store(url, None), url=url, paths=StudyPaths(database.parent))
 
 
 def _named_in(path: Path) -> tuple[str, str | None]:
     value = strict_yaml.read(path).value
     name = value.get("name") if isinstance(value, dict) else None
     if not isinstance(name, str):
-        raise NotFound(f"{path}: has no name: and so names no study")
+        raise NotFound(f"{path}: has no name, so its study can't be found; add name: NAME")
     store = value.get("store")
     return name, store if isinstance(store, str) else None
 
 
-def _only(url: str, name: str | None) -> str:
-    """Name the study in the store: the one called `name`, or the only one."""
+def _name_in_store(url: str, name: str | None) -> str:
+    """Return `name` if the store has this study; without a name, that of its only study. Raises NotFound."""
     with Reader(url) as reader:
         names = reader.names()
         where = reader.path
@@ -74,6 +74,9 @@ def _only(url: str, name: str | None) -> str:
 
 
 def _not_there(study: str, database: Path) -> str:
-    found = sorted(path.parent.name for path in Path(RUNS).glob("*/study.db"))
-    there = f"; under runs/ there is {', '.join(found)}" if found else ""
-    return f"study {study!r}: there is no {database}{there}; `sweep run` makes one"
+    names = sorted(path.parent.name for path in Path(RUNS).glob("*/study.db"))
+    existing = f"; under {RUNS}/ there is {', '.join(names)}" if names else ""
+    return (
+        f"study {study!r}: there is no {database}{existing}; `sweep run` creates one; a study that ran with --out is "
+        "found by its folder"
+    )

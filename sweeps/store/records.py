@@ -30,9 +30,9 @@ class Outcome(StrEnum):
     PRUNED = "pruned"
     DIVERGED = "diverged"
     INFEASIBLE = "infeasible"
-    """no memory for it"""
+    """too large for the memory, however it is split"""
     TRUNCATED = "truncated"
-    """the study's hours were over; goes on when there are more"""
+    """the study's hours were over; resumes when there are more"""
     FAILED = "failed"
 
 
@@ -59,9 +59,9 @@ class Pruning:
     val_loss: float
     """at that evaluation, on the small set of validation windows"""
     sentinel: bool
-    """the trial went on, to measure what pruning costs"""
+    """True: the trial goes on all the same, to measure what pruning costs"""
     completed: int
-    """trials that the decision is based on"""
+    """number of trials that the decision is based on"""
     best: float | None
     """lowest final loss by then"""
     predicted: float | None = None
@@ -77,7 +77,7 @@ class Pruning:
     epsilon: float | None = None
     """largest chance at which a trial is stopped"""
     schedule_known: bool = True
-    """False: the learning rate was taken to be constant"""
+    """False: the learning rate was assumed to be constant"""
     best_so_far: float | None = None
     """this run's lowest loss by then"""
     peers_median: float | None = None
@@ -115,7 +115,7 @@ class Run:
     phase: str
     """baseline, search or confirm"""
     origin: str
-    """what proposed it: baseline, candidate, star, combined, sampler or confirm"""
+    """what proposed it: baseline, candidate, one-at-a-time, combined, sampler or confirm"""
     label: str
     """short description: 'baseline, seed 2', 'dropout at its high, 0.3'"""
     knob: str | None
@@ -140,7 +140,7 @@ class Run:
 
     @property
     def unfinished(self) -> bool:
-        """Whether the run may go on."""
+        """Whether the run may still continue."""
         return self.outcome in UNFINISHED
 
 
@@ -158,7 +158,7 @@ class DataFacts:
 
     @classmethod
     def of(cls, dataset: Dataset) -> DataFacts:
-        """The facts of an opened data folder."""
+        """Return the facts of an opened data folder."""
         return cls(
             path=str(dataset.path),
             fingerprint=dataset.fingerprint,
@@ -169,11 +169,11 @@ class DataFacts:
         )
 
     def as_dict(self) -> dict[str, str | int | float | None]:
-        """Names and values, as JSON takes them."""
+        """Return names and values, for JSON."""
         return dataclasses.asdict(self)
 
     def epochs(self, config: TrainConfig) -> float:
-        """Passes of a whole run over its share of the training tokens."""
+        """Return the passes of a whole run over its share of the training tokens."""
         return config.max_iters * config.tokens_per_iter / (config.data_fraction * self.train_tokens)
 
     def bits_per_byte(self, loss: float) -> float | None:
@@ -197,14 +197,14 @@ class Results:
     def reference(self) -> TrainConfig | None:
         """The baseline's config under the search's seed, whether or not its run is complete."""
         runs = [run for run in self.runs if run.origin == "baseline"]
-        first = min(runs, key=self._own_seed_first, default=None)
+        first = min(runs, key=self._search_seed_first, default=None)
         return None if first is None else first.config
 
     @functools.cached_property
     def baseline_runs(self) -> tuple[Run, ...]:
         """The baseline's complete runs, one per seed, the search's seed first; those of the confirm phase included."""
         runs = [run for run in self.runs if run.val_loss is not None and self._is_baseline(run)]
-        return tuple(sorted(runs, key=self._own_seed_first))
+        return tuple(sorted(runs, key=self._search_seed_first))
 
     @functools.cached_property
     def search_runs(self) -> tuple[Run, ...]:
@@ -213,7 +213,7 @@ class Results:
 
     @functools.cached_property
     def best(self) -> Run | None:
-        """The complete trial of the search with the lowest final loss; the earliest of equal ones."""
+        """The complete trial of the search with the lowest final loss; the earliest in a tie."""
         return best_of(self.runs, search=self.study.name)
 
     def _is_baseline(self, run: Run) -> bool:
@@ -221,12 +221,12 @@ class Results:
             return run.origin == "baseline"
         return run.config == self.reference.replace(seed=run.seed)
 
-    def _own_seed_first(self, run: Run) -> tuple[bool, int]:
+    def _search_seed_first(self, run: Run) -> tuple[bool, int]:
         return run.seed != self.study.seed, run.seed
 
 
 def best_of(runs: Iterable[Run], *, search: str) -> Run | None:
-    """The complete run of the Optuna study `search` with the lowest final loss; the earliest of equal ones."""
+    """Return the complete run of the Optuna study `search` with the lowest final loss; the earliest in a tie."""
     losses = [
         (run.val_loss, run.id, run)
         for run in runs

@@ -1,4 +1,4 @@
-"""SQLite: the file behind a URL, its connections, its errors in the user's words, and one driver per study."""
+"""SQLite: the file behind a URL, its connections (WAL), its errors in the user's words, and a lock per study."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from trainer.atomic import write_text
 
 @contextlib.contextmanager
 def hold(path: Path, *, what: str) -> Iterator[None]:
-    """Hold the lock file `path`. Raises StoreBusy, which says who runs `what` and since when, where another holds it.
+    """Hold the lock file `path`. If another process holds it, raise StoreBusy, which says who runs `what` since when.
 
-    The lock is the system's: it ends with the process that holds it, however that process ends.
+    The operating system releases the lock with the process that holds it, however that process ends.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     holder = path.with_suffix(".holder.json")
@@ -47,7 +47,7 @@ def _holder(path: Path) -> str:
     try:
         who = json.loads(path.read_text(encoding="utf-8"))
         return f"process {who['pid']} on {who['host']} since {who['since']}"
-    except (OSError, ValueError, KeyError):  # the lock has just been taken
+    except (OSError, ValueError, KeyError):  # its holder has not written the file yet
         return "another process"
 
 
@@ -82,7 +82,7 @@ def check_file(path: Path) -> None:
 
 
 def connect_to_write(path: Path) -> sqlite3.Connection:
-    """Connect for reading and writing, in WAL mode; makes the file."""
+    """Connect for reading and writing, in WAL mode. Creates the file if it is missing."""
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -95,22 +95,22 @@ def connect_to_write(path: Path) -> sqlite3.Connection:
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """Connect for reading, also to a copy on a read-only disk."""
-    # Even a reader of a WAL file makes files beside it. Where it can't, and nobody else has made them, there is no
-    # writer either, so SQLite may treat the file as immutable.
-    alone = not any(path.with_name(path.name + suffix).exists() for suffix in _SUFFIXES)
-    unchanging = "&immutable=1" if alone and not os.access(path.parent, os.W_OK) else ""
+    # Even a reader of a WAL database creates files beside it. If it can't, and they don't exist, there is no writer
+    # either, so SQLite may treat the database as immutable.
+    no_wal = not any(path.with_name(path.name + suffix).exists() for suffix in _SUFFIXES)
+    unchanging = "&immutable=1" if no_wal and not os.access(path.parent, os.W_OK) else ""
     return sqlite3.connect(
         f"{path.as_uri()}?mode=ro{unchanging}", uri=True, timeout=BUSY_SECONDS, check_same_thread=False
     )
 
 
 @contextlib.contextmanager
-def clear_errors(path: Path) -> Iterator[None]:
+def as_store_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's and the system's errors into a StoreError in the user's words."""
     try:
         yield
     except OSError as error:
-        raise StoreError(f"{path}: the store cannot be made here: {error.strerror or error}") from error
+        raise StoreError(f"{path}: the store cannot be created here: {error.strerror or error}") from error
     except (sqlite3.Error, sa.exc.DBAPIError, optuna.exceptions.StorageInternalError) as error:
         text = str(getattr(error, "orig", None) or error.__cause__ or error)
         if "not a database" in text or "malformed" in text:
@@ -120,7 +120,7 @@ def clear_errors(path: Path) -> Iterator[None]:
         elif "locked" in text:
             remedy = f"another program has kept it locked for {BUSY_SECONDS:.0f} s; close that program and run again"
         elif "full" in text:
-            remedy = "the disk is full; make room and run again, the study goes on where it stopped"
+            remedy = "the disk is full; make room and run again: the study continues where it stopped"
         else:
             raise
         raise StoreError(f"{path}: {remedy} ({text})") from error

@@ -1,7 +1,7 @@
 """The store: Optuna's trials and our runs, points and events in one SQLite file.
 
 `Store` is for the driver, `Reader` for everything else: `sweep status`, the report and optuna-dashboard read while a
-sweep writes. One process writes (see `Store.lock`), so nothing waits for locks.
+sweep writes. Only one process writes (see `Store.lock`), so nobody waits for locks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ import sqlalchemy as sa
 from sweeps.errors import NotFound, StoreError
 from sweeps.store import sqlite, tables
 from sweeps.store.records import DataFacts, Outcome, Pruning, Results, Run
-from sweeps.store.sqlite import check_file, clear_errors, connect_to_read, connect_to_write, path_of
+from sweeps.store.sqlite import as_store_errors, check_file, connect_to_read, connect_to_write, path_of
+from sweeps.study.proposals import present_name
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
 from trainer.points import Point
@@ -32,10 +33,12 @@ from trainer.points import Point
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened to a run, or to the study (run None)."""
+    """Something that happened to a run, or to the whole study."""
 
     run: int | None
+    """id of the run; None: the whole study"""
     time: str
+    """ISO 8601, UTC"""
     kind: str
     detail: str
 
@@ -51,7 +54,7 @@ class Launch:
 
 
 class Reader:
-    """Reads a store without keeping its writer waiting.
+    """A store opened for reading, which never keeps its writer waiting.
 
     Raises StoreError for a URL that isn't sqlite:///, and for a file that doesn't exist, isn't a store, or is newer
     than this code.
@@ -65,11 +68,11 @@ class Reader:
 
     def _open(self) -> sa.Engine:
         if not self.path.exists():
-            raise StoreError(f"{self.path}: there is no store here; `sweep run` makes one, --store names another")
+            raise StoreError(f"{self.path}: there is no store here; `sweep run` creates one, --out names another")
         engine = sa.create_engine(
             "sqlite://", creator=functools.partial(connect_to_read, self.path), poolclass=sa.pool.NullPool
         )
-        with clear_errors(self.path), engine.connect() as connection:
+        with as_store_errors(self.path), engine.connect() as connection:
             version = tables.version_of(connection)
             if version == 0:
                 raise StoreError(f"{self.path}: holds no sweep of plateau-sweep; `sweep run` starts one")
@@ -129,7 +132,7 @@ class Reader:
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[sa.Connection]:
-        with clear_errors(self.path), self._engine.connect() as connection:
+        with as_store_errors(self.path), self._engine.connect() as connection:
             yield connection
 
     def _study(self, connection: sa.Connection, name: str) -> sa.Row[Any]:
@@ -150,28 +153,28 @@ class Reader:
 
 
 class Store(Reader):
-    """Reads and writes a store, and opens Optuna's storage in it. Makes and migrates the file."""
+    """A store opened for writing, with Optuna's storage in it. Creates the file if needed, and migrates it."""
 
     storage: optuna.storages.RDBStorage
 
     def _open(self) -> sa.Engine:
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # our events say what Optuna's log would
         connect = functools.partial(connect_to_write, self.path)
-        with clear_errors(self.path):
+        with as_store_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            connect().close()  # a file that is no database is told before Optuna sees it
+            connect().close()  # fails for a file that is no database, before Optuna opens it
             try:
                 self.storage = optuna.storages.RDBStorage(self.url, engine_kwargs={"creator": connect})
-            except RuntimeError as error:  # Optuna's word for tables of another Optuna
+            except RuntimeError as error:  # Optuna's error for tables of another Optuna version
                 raise StoreError(
                     f"{self.path}: its Optuna tables are not those of Optuna {optuna.__version__}; "
                     f"`optuna storage upgrade --storage {self.url}` brings older ones up to date"
                 ) from error
-        # alembic, which Optuna asks for its version, sets up logging of its own
+        # alembic, which Optuna uses to read the version of its tables, sets up logging of its own
         logging.getLogger("alembic").setLevel(logging.ERROR)
         engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.StaticPool)
         try:
-            with clear_errors(self.path), engine.begin() as connection:
+            with as_store_errors(self.path), engine.begin() as connection:
                 tables.migrate(connection)
         except StoreError:
             engine.dispose()
@@ -188,13 +191,14 @@ class Store(Reader):
         self.storage.engine.dispose()
 
     def lock(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """Be the only driver of study `name` in this file. Entering it raises StoreBusy where there is another."""
+        """Return a context with this process as the only driver of study `name`. Entering it may raise StoreBusy."""
         return sqlite.hold(self.path.with_name(f"{self.path.name}.{name}.lock"), what=f"study {name!r}")
 
     def add_study(self, study: Study, *, data: DataFacts, provenance: Mapping[str, str]) -> None:
+        """Write a new study. Raises StoreError if the name is that of a foreign Optuna study."""
         if study.name in optuna.get_all_study_names(self.storage):
             raise StoreError(
-                f"{self.path}: has an Optuna study {study.name!r} that no sweep has made; give this study another name"
+                f"{self.path}: has an Optuna study {study.name!r} that no sweep created; give this study another name"
             )
         with self._write() as connection:
             connection.execute(
@@ -254,7 +258,7 @@ class Store(Reader):
             return dataclasses.replace(run, id=int(done.inserted_primary_key[0]))
 
     def launched(self, run: int, *, device: str, attempt: int) -> None:
-        """Write that the run starts for the `attempt`-th time."""
+        """Write launch number `attempt` of a run."""
         self._update_run(run, device=device, attempt=attempt, outcome=Outcome.RUNNING, reason="", finished=None)
 
     def ended(
@@ -269,6 +273,7 @@ class Store(Reader):
         val_se: float | None,
         pruning: Pruning | None,
     ) -> None:
+        """Write how a run ended."""
         self._update_run(
             run,
             outcome=outcome,
@@ -282,7 +287,7 @@ class Store(Reader):
         )
 
     def decided(self, name: str, run: int, pruning: Pruning) -> None:
-        """Write a decision to prune the run. Sparing it as a sentinel is an event now, stopping it when it ends."""
+        """Write a decision against a run. A sentinel's event is written here, a stopped run's when it ends."""
         with self._write() as connection:
             connection.execute(tables.run.update().where(tables.run.c.id == run).values(pruning=_json(pruning)))
             if pruning.sentinel:
@@ -308,6 +313,7 @@ class Store(Reader):
             connection.execute(tables.study.update().where(tables.study.c.name == name).values(active_seconds=seconds))
 
     def add_event(self, name: str, kind: str, detail: str, *, run: int | None = None) -> None:
+        """Write an event of a run, or without `run` of the whole study."""
         with self._write() as connection:
             self._add_event(connection, name, kind, detail, run=run)
 
@@ -319,7 +325,7 @@ class Store(Reader):
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[sa.Connection]:
-        with clear_errors(self.path), self._engine.begin() as connection:
+        with as_store_errors(self.path), self._engine.begin() as connection:
             yield connection
 
 
@@ -327,7 +333,7 @@ _POINT = [field.name for field in dataclasses.fields(Point)]
 
 
 def optuna_trial(storage: optuna.storages.RDBStorage, study: optuna.Study, number: int) -> optuna.Trial:
-    """Trial `number` of an Optuna study, in whatever state, as Optuna hands it out."""
+    """Return trial `number` of an Optuna study, in whatever state, for suggesting and reporting."""
     study_id = storage.get_study_id_from_name(study.study_name)
     return optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, number))
 
@@ -340,7 +346,7 @@ def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
         trial=row.trial,
         seed=row.seed,
         phase=row.phase,
-        origin=row.origin,
+        origin=present_name(row.origin),
         label=row.label,
         knob=row.knob,
         params=json.loads(row.params),
@@ -353,7 +359,7 @@ def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
         seconds=seconds,
         points=points,
         pruning=Pruning(**json.loads(row.pruning)) if row.pruning else None,
-        key=row.key,
+        key=present_name(row.key),
     )
 
 

@@ -128,7 +128,7 @@ VERSION = len(MIGRATIONS)
 
 
 def version_of(connection: Connection) -> int:
-    """The file's version; 0 where our tables are not there yet."""
+    """Return the file's version; 0: our tables are not there yet."""
     if not inspect(connection).has_table("schema_version"):
         return 0
     return int(connection.execute(text("SELECT version FROM schema_version")).scalar_one())

@@ -2,7 +2,7 @@
 
 A baseline's schedule keeps its fractions of max_iters: a warm-up of 500 in 20000 iterations becomes 15 in 600. All
 trials see the same number of tokens, unless the horizon asks for equal FLOPs or equal time. They are evaluated at the
-same shares of their length and on the same windows.
+same shares of their length and on the same windows. engine/planning/minutes.py turns minutes into iterations.
 """
 
 from __future__ import annotations

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from sweeps.errors import SpecError
 from sweeps.study import messages
-from sweeps.study.baseline import WHOLE, Baseline, Value, complete, head_unit
 from sweeps.study.horizon import provisional
-from sweeps.study.knobs import ChoicesKnob, Knobs, RangeKnob
-from sweeps.study.model import Number, as_yaml
+from sweeps.study.knobs import RangeKnob
 from sweeps.study.proposals import Designed, DesignError, baseline_params, config_of, designed
 from sweeps.study.resolve import Resolved, resolve
 from sweeps.study.sections import NOT_WRITTEN
-from sweeps.study.study import Study, knob_value, setting_named
+from sweeps.study.study import Study, setting_named
+from sweeps.study.widening import widen_knobs
 from trainer.errors import ConfigError
 
 
@@ -46,7 +42,7 @@ def load(
     if isinstance(horizon, dict) and NOT_WRITTEN in horizon:
         raise resolved.error(("horizon", NOT_WRITTEN), f"unknown key '{NOT_WRITTEN}'; `sweep run` measures it")
     if resolved.baseline is not None:
-        _widen_knobs(resolved)
+        widen_knobs(resolved)
     resolved.value["notes"] = resolved.notes
     try:
         study = Study.model_validate(resolved.value)
@@ -117,76 +113,3 @@ def _redundant_candidates(known: Designed, resolved: Resolved) -> list[int]:
 def _remedy(resolved: Resolved) -> str:
     """Return the way out for a study whose candidates don't suit a baseline from the command line."""
     return "; to leave out the study's candidates: --set candidates=[]" if resolved.baseline is not None else ""
-
-
-_KNOBS: TypeAdapter[dict[str, RangeKnob | ChoicesKnob]] = TypeAdapter(Knobs)
-_BASELINE: TypeAdapter[dict[str, Value]] = TypeAdapter(Baseline)
-
-
-def _widen_knobs(resolved: Resolved) -> None:
-    """Make the knobs contain the values of a baseline from the command line, and note the changes.
-
-    Invalid knobs and an invalid baseline are left for the check of the whole study. Raises SpecError for a log scale
-    that would have to contain 0.
-    """
-    try:
-        knobs = _KNOBS.validate_python(resolved.value.get("knobs"))
-        settings = complete(_BASELINE.validate_python(resolved.value.get("baseline")))
-    except ValidationError:
-        return
-    for name, knob in knobs.items():
-        try:
-            wider = widened(name, knob, settings, unit=head_unit(settings))
-        except SpecError as error:
-            raise resolved.error(("baseline", name), str(error)) from error
-        if wider != knob:
-            resolved.value["knobs"][name] = wider.model_dump(exclude_defaults=True)
-            resolved.notes.append(
-                f"knobs.{name}: {wider.words()} instead of {knob.words()}, to contain the value of "
-                f"{resolved.baseline}: {as_yaml(knob_value(settings, name))}"
-            )
-
-
-_K = TypeVar("_K", RangeKnob, ChoicesKnob)
-
-
-def widened(
-    name: str, knob: RangeKnob | ChoicesKnob, settings: Mapping[str, Value], *, unit: int
-) -> RangeKnob | ChoicesKnob:
-    """Return `knob` with the value of the baseline's `settings` added, or `knob` itself if it contains the value.
-
-    Widths stay multiples of `unit`, the size or the number of heads. Whole numbers stay on steps, which become finer
-    where necessary. Raises SpecError for a log scale that would have to contain 0.
-    """
-    value = knob_value(settings, name)
-    if isinstance(knob, ChoicesKnob):
-        return knob if knob.contains(value) else _changed(knob, choices=(*knob.choices, value))
-    if knob.log and value <= 0:
-        raise SpecError(
-            f"{name}={as_yaml(value)} can't be on the log scale of knobs.{name}; "
-            f"add --set knobs.{name}.log=false, or leave the knob out: --set knobs.{name}=null"
-        )
-    if name == "n_embd" and not knob.round:
-        return _on_units(knob, int(value), unit)
-    if knob.contains(value):
-        return knob
-    low, high = min(knob.low, value), max(knob.high, value)
-    if name in WHOLE and isinstance(value, int):
-        step = None if knob.step is None else math.gcd(int(knob.step), int(high - value), int(value - low))
-        return _changed(knob, low=low, high=high, step=step)
-    return _changed(knob, low=low, high=high, step=None)
-
-
-def _on_units(knob: RangeKnob, value: int, unit: int) -> RangeKnob:
-    """Return a range of widths that contains `value`, with steps that are multiples of `unit`."""
-    if knob.contains(value) and all(width % unit == 0 for width in knob.wholes()):
-        return knob
-    low = min(value, max(unit, math.floor(knob.low / unit) * unit))
-    high = max(value, math.ceil(knob.high / unit) * unit)
-    high = high if high > low else high + unit
-    step = max(unit, round((knob.step or unit) / unit) * unit)
-    return _changed(knob, low=low, high=high, step=math.gcd(step, high - value, value - low), log=False)
-
-
-def _changed(knob: _K, **changes: Number | tuple[Number, ...] | None) -> _K:
-    return type(knob).model_validate({**knob.model_dump(), **changes})

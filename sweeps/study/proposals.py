@@ -20,6 +20,10 @@ from trainer.config import TrainConfig
 from trainer.errors import ConfigError
 
 ParamValue = float | int | str
+ONE_AT_A_TIME = "one-at-a-time"
+"""origin of the trials that change one knob of the baseline, and prefix of their keys"""
+_EARLIER = "star"
+"""its name in stores of plateau-sweep 0.1.0"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +31,11 @@ class Proposal:
     """A trial to run."""
 
     key: str
-    """stable and unique within its study: baseline:0, candidate:2, star:dropout:high"""
+    """stable and unique within its study: baseline:0, candidate:2, one-at-a-time:dropout:high"""
     phase: str
     """baseline, search or confirm"""
     origin: str
-    """baseline, candidate, star (one knob at a time), combined or confirm"""
+    """baseline, candidate, one-at-a-time, combined or confirm"""
     label: str
     """short description"""
     knob: str | None
@@ -59,6 +63,12 @@ class Designed:
         return (*self.baseline, *self.candidates, *self.one_at_a_time)
 
 
+def present_name(name: str) -> str:
+    """Return an origin or a key as it is called now, given the one that an earlier version stored."""
+    origin, colon, rest = name.partition(":")
+    return ONE_AT_A_TIME + colon + rest if origin == _EARLIER else name
+
+
 class DesignError(ConfigError):
     """A trial known beforehand that can't be run."""
 
@@ -71,7 +81,7 @@ class DesignError(ConfigError):
 def designed(study: Study, *, vocab_size: int) -> Designed:
     """Build the trials that are known before any sampler is asked. Raises DesignError for one that can't be run."""
     baseline = baseline_proposals(study, vocab_size=vocab_size)
-    one_at_a_time = star_proposals(study, vocab_size=vocab_size)
+    one_at_a_time = one_at_a_time_proposals(study, vocab_size=vocab_size)
     candidates = candidate_proposals(study, vocab_size=vocab_size)
     return Designed(baseline=tuple(baseline), candidates=tuple(candidates), one_at_a_time=tuple(one_at_a_time))
 
@@ -197,7 +207,7 @@ def _alike(config: TrainConfig, other: TrainConfig) -> bool:
     )
 
 
-def star_proposals(study: Study, *, vocab_size: int) -> list[Proposal]:
+def one_at_a_time_proposals(study: Study, *, vocab_size: int) -> list[Proposal]:
     """Propose the one-at-a-time trials: each knob at its ends or choices, the baseline itself left out.
 
     data_fraction is tried on all of the baseline's seeds, because its effect is seldom visible in one run and no later
@@ -225,9 +235,9 @@ def _one_at_a_time(study: Study, name: str, end: str, *, seed: int, vocab_size: 
     share = {"min_lr": " of learning_rate", "warmup_iters": " of max_iters"}.get(name, "")
     of_data = name == DATA
     return Proposal(
-        key=f"star:{name}:{end}" + (f":{seed}" if of_data else ""),
+        key=f"{ONE_AT_A_TIME}:{name}:{end}" + (f":{seed}" if of_data else ""),
         phase="search",
-        origin="star",
+        origin=ONE_AT_A_TIME,
         label=f"{name} {place}{share}" + (f", seed {seed}" if of_data else ""),
         knob=name,
         seed=seed,

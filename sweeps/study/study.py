@@ -189,7 +189,7 @@ class Study(Model):
     def iters(self) -> int:
         """Iterations of the baseline as a trial, and of every trial with its batch if trials are equal in tokens.
 
-        A horizon in minutes must be fitted first (engine/planning/fit.py).
+        A horizon in minutes must be fitted first (engine/planning/minutes.py).
         """
         match self.horizon:
             case IterHorizon(iters=iters):

@@ -1,11 +1,11 @@
-"""A study's results in numbers: what `sweep run --json` ends with."""
+"""JSON of a study's results: what `sweep run --json` ends with."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from sweeps.analysis.attribution import Advice, Attribution, KnobVerdict, KnobWord
+from sweeps.analysis.attribution import Attribution, CandidateVerdict, KnobVerdict, KnobWord
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.findings import Findings
 from sweeps.store import records
@@ -24,11 +24,11 @@ _KNOB_WORDS = {
 
 
 def summarize(findings: Findings, *, seconds: float, store: Path, report: Path) -> dict[str, Any]:
-    """The study as one JSON object; losses in nats a token, paths absolute.
+    """Return the study as one JSON object, with losses in nats per token and absolute paths.
 
-    `trials` counts every run that has ended, the baseline's seeds among them; `best` is the search's best complete
-    trial, with absolute nanoGPT values; `baseline` and `best` are null before there is one; `verdict` is null before
-    anything is confirmed.
+    `trials` counts every run that has ended, the baseline's seeds included. `best` is the search's best complete trial,
+    with absolute nanoGPT values. `baseline` and `best` are null before there is one, `verdict` before anything is
+    confirmed.
     """
     results, noise = findings.results, findings.screening.baseline
     best = results.best
@@ -47,29 +47,31 @@ def summarize(findings: Findings, *, seconds: float, store: Path, report: Path) 
 
 
 def verdict_of(findings: Findings) -> dict[str, Any] | None:
-    """The confirmed verdict as JSON; None: nothing is confirmed yet.
+    """Return the confirmed verdict as JSON. None: nothing is confirmed yet.
 
-    Effects in nats (above 0: better) with their two-sided 95 % intervals, each list the most telling first.
-
-    `from` and `to` are absolute nanoGPT values at the trials' length; a knob's and a candidate's `p` is Holm's. The
-    verdict is of the baseline with the knobs of `change`: all of them, or the one that is shown without the others.
+    Effects are in nats (above 0 is better) with two-sided 95 % intervals, and each list has the most telling entries
+    first. `from` and `to` are absolute nanoGPT values at the trials' length. The `p` of a knob or a candidate is
+    corrected by Holm's method. The verdict is about the baseline with the knobs of `change`: all that the best config
+    changes, or the one knob that is shown to be better without the others.
     """
-    found = findings.attribution
-    if found is None:
+    attribution = findings.attribution
+    if attribution is None:
         return None
     return {
-        "broken": found.broken,
-        "word": found.word.value,
-        "decided": found.decided,
-        "why": why(found),
-        "change": list(found.change),
-        "delta": None if found.effect is None else found.effect.mean,
-        "ci": _interval(found.effect),
-        "seeds": list(found.seeds),
-        "min_effect": found.min_effect,
-        "knobs": [_knob(knob) for knob in found.knobs],
-        "joint": _joint(found),
-        "candidates": [_candidate(each, found, findings.results) for each in by_word(found.advice)],
+        "broken": attribution.broken,
+        "word": attribution.word.value,
+        "decided": attribution.decided,
+        "why": why(attribution),
+        "change": list(attribution.change),
+        "delta": None if attribution.effect is None else attribution.effect.mean,
+        "ci": _interval(attribution.effect),
+        "seeds": list(attribution.seeds),
+        "min_effect": attribution.min_effect,
+        "knobs": [_knob(knob) for knob in attribution.knobs],
+        "joint": _joint(attribution),
+        "candidates": [
+            _candidate(candidate, attribution, findings.results) for candidate in by_word(attribution.candidates)
+        ],
     }
 
 
@@ -88,26 +90,28 @@ def _knob(knob: KnobVerdict) -> dict[str, Any]:
     }
 
 
-def _joint(found: Attribution) -> dict[str, Any] | None:
-    """The pair that does what neither of its knobs does alone."""
-    if found.pair is None or not any(knob.word is KnobWord.JOINT for knob in found.knobs):
+def _joint(attribution: Attribution) -> dict[str, Any] | None:
+    """Return the pair that does what neither of its knobs does alone."""
+    pair = attribution.pair
+    if pair is None or not any(knob.word is KnobWord.JOINT for knob in attribution.knobs):
         return None
-    pair = found.pair
     return {"knobs": list(pair.knobs), **_tested(pair.both), "interaction": _effect(pair.interaction)}
 
 
-def _candidate(each: Advice, found: Attribution, results: Results) -> dict[str, Any]:
-    config = candidate_proposal(results.study, each.candidate, vocab_size=results.data.vocab_size).config.as_dict()
-    baseline = found.reference.as_dict()
+def _candidate(candidate: CandidateVerdict, attribution: Attribution, results: Results) -> dict[str, Any]:
+    proposal = candidate_proposal(results.study, candidate.candidate, vocab_size=results.data.vocab_size)
+    baseline = attribution.reference.as_dict()
     changed: dict[str, Value] = {
-        name: value for name, value in config.items() if name not in NOT_TRAINED and value != baseline[name]
+        name: value
+        for name, value in proposal.config.as_dict().items()
+        if name not in NOT_TRAINED and value != baseline[name]
     }
     return {
         "config": changed,
-        "verdict": each.word.value,
-        **_tested(each.effect),
-        "diverged": each.diverged,
-        "more_seeds": each.more_seeds,
+        "verdict": candidate.word.value,
+        **_tested(candidate.effect),
+        "diverged": candidate.diverged,
+        "more_seeds": candidate.more_seeds,
     }
 
 

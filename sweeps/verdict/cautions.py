@@ -1,4 +1,4 @@
-"""Cautions beside the verdict: runs without a loss, edges of the ranges, what pruning may have cost."""
+"""Cautions beside the verdict: crowded edges of the ranges, what pruning may have cost, runs without a loss."""
 
 from __future__ import annotations
 
@@ -13,68 +13,75 @@ from sweeps.study.horizon import EQUAL
 from sweeps.study.knobs import DATA
 from sweeps.text import count, joined, percent_whole, short
 
+_REASONS_SHOWN = 3
+_UNITS = {"min_lr": " of learning_rate", "warmup_iters": " of max_iters"}
+"""of the knobs whose range is a fraction of another setting"""
+
 
 def boundary_sentences(findings: Findings) -> list[str]:
-    """One a crowded edge: where the best trials are, and what a wider study would try."""
+    """Return a sentence per crowded edge: where the best trials are, and what a wider study would try."""
     return [_boundary_sentence(edge) for edge in findings.boundaries]
 
 
-def _boundary_sentence(found: BoundaryVerdict) -> str:
-    way = "above" if found.side == "high" else "below"
-    whole = {"min_lr": " of learning_rate", "warmup_iters": " of max_iters"}.get(found.knob, "")
-    inside = round(found.share * found.n)
+def _boundary_sentence(edge: BoundaryVerdict) -> str:
+    beyond = "above" if edge.side == "high" else "below"
+    unit = _UNITS.get(edge.knob, "")
+    at_the_edge = round(edge.share * edge.n)
     return (
-        f"The best trials crowd the {found.side} end of {found.knob}, {short(found.edge)}{whole} ({inside} of the best "
-        f"{found.n} are in that tenth of its range): better values may lie {way} it; a new study could go on to "
-        f"{short(found.suggestion)}{whole}."
+        f"The best trials crowd the {edge.side} end of {edge.knob}, {short(edge.edge)}{unit} "
+        f"({at_the_edge} of the best {edge.n} lie in the outermost tenth of its range). Better values may lie "
+        f"{beyond} it; a new study could extend the range to {short(edge.suggestion)}{unit}."
     )
 
 
 def pruning_sentence(findings: Findings) -> str:
-    """The balance in words; empty where the study stops nothing or no trial of the sampler has ended."""
-    found = findings.balance
-    if findings.study.pruner.type == "none" or not found.trials:
+    """Return what stopping trials early saved and may have cost.
+
+    Empty where the study stops no trials, or no trial of the sampler has ended.
+    """
+    balance = findings.balance
+    if findings.study.pruner.type == "none" or not balance.trials:
         return ""
-    of = f"of {count(found.trials, 'sampled trial')}"
-    were = "was" if len(found.stopped) == 1 else "were"
-    text = f"None {of} was stopped early."
-    if found.stopped:
-        text = f"{len(found.stopped)} {of} {were} stopped early, which saved "
-        text += f"{percent_whole(found.saved)} of their training."
-    if found.expected is not None:
-        text += f" The rule expects that {found.expected:.2g} of those stopped would have ended among the best."
-    if found.interval is not None:
-        low, high = map(percent_whole, found.interval)
-        sentinels = count(len(found.sentinels), "sentinel")
-        text += f" Of {sentinels}, which went on, {found.mistakes or 'none'} did (95 % interval: {low} to {high})."
-    elif found.stopped:
-        text += " None that was to be stopped went on to its end: not enough evidence of what stopping cost."
+    trials = f"of {count(balance.trials, 'sampled trial')}"
+    if balance.stopped:
+        were = "was" if len(balance.stopped) == 1 else "were"
+        text = f"{len(balance.stopped)} {trials} {were} stopped early. "
+        text += f"This saved {percent_whole(balance.saved)} of the sampled trials' training."
+    else:
+        text = f"None {trials} was stopped early."
+    if balance.expected is not None:
+        text += f" The rule expects that {balance.expected:.2g} of those stopped would have ended among the best."
+    if balance.interval is not None:
+        low, high = map(percent_whole, balance.interval)
+        sentinels = count(len(balance.sentinels), "sentinel")
+        text += f" Of {sentinels}, which the rule would have stopped but let go on, "
+        text += f"{balance.mistakes or 'none'} ended among the best (95 % interval: {low} to {high})."
+    elif balance.stopped:
+        text += " No trial that the rule would have stopped went on to its end: not enough evidence of what stopping "
+        text += "cost."
     return text
 
 
-_REASONS_SHOWN = 3
-
-
-def _fates(findings: Findings) -> Iterator[str]:
-    """How the runs ended, and how often they saw their data."""
+def run_sentences(findings: Findings) -> Iterator[str]:
+    """Yield how the runs ended, what pruning did, and how often the runs saw their data."""
     results = findings.results
     if results.study.equal != "tokens":
         yield (
             f"Trials of every width and depth are equal in {EQUAL[results.study.equal]}, not in tokens: a smaller, "
-            "faster model sees more of them."
+            "faster model sees more tokens."
         )
     yield _outcomes(results.runs)
-    if said := pruning_sentence(findings):
-        yield said
+    if sentence := pruning_sentence(findings):
+        yield sentence
     for outcome in (Outcome.FAILED, Outcome.DIVERGED, Outcome.INFEASIBLE):
         runs = [run for run in results.runs if run.outcome == outcome and run.origin in ("sampler", "confirm")]
         yield from _reasons(outcome, runs)
-    longest = max((results.data.epochs(run.config) for run in results.runs if run.knob != DATA), default=0.0)
-    if longest > records.MANY_EPOCHS:
+    most_epochs = max((results.data.epochs(run.config) for run in results.runs if run.knob != DATA), default=0.0)
+    if most_epochs > records.MANY_EPOCHS:
         yield (
-            f"A run goes over its training data {longest:.1f} times; beyond {records.MANY_EPOCHS:.0f} times "
-            "repeated tokens are worth less and less (Muennighoff et al. 2023), so regularisation looks better "
-            "here than it will on more data."
+            f"A run goes over its training data {most_epochs:.1f} times. Beyond {records.MANY_EPOCHS:.0f} times, "
+            "repeated tokens are worth less and less (Muennighoff et al. 2023), so regularisation looks better here "
+            "than it will on more data."
         )
 
 
@@ -87,13 +94,13 @@ def _outcomes(runs: Sequence[Run]) -> str:
 def _reasons(outcome: Outcome, runs: Sequence[Run]) -> Iterator[str]:
     if not runs:
         return
-    shown = [f"{_what(run)}{f' ({run.reason})' if run.reason else ''}" for run in runs[:_REASONS_SHOWN]]
+    shown = [f"{_described(run)}{f' ({run.reason})' if run.reason else ''}" for run in runs[:_REASONS_SHOWN]]
     more = len(runs) - len(shown)
     yield f"{outcome.capitalize()}: {'; '.join(shown)}{f'; and {more} more' if more else ''}."
 
 
-def _what(run: Run) -> str:
-    """The run; of one that has no memory what decides over that."""
+def _described(run: Run) -> str:
+    """Return the run's label; for a run without memory, also the settings that decide how much it needs."""
     if run.outcome != Outcome.INFEASIBLE:
         return run.label
     return f"{run.label}, with n_layer {run.config.n_layer} and n_embd {run.config.n_embd}"

@@ -1,19 +1,27 @@
-"""The confirmed verdict in plain sentences: what `attribution` found, with its size, interval and seeds.
+"""Sentences of the confirmed verdict: each claim of the attribution with its size, interval and seeds.
 
-A claim is worded as strongly as its evidence and no stronger: "breaks the plateau" is said of Word.BREAKS alone, "not
-enough evidence" comes with the seeds that would decide.
+A claim is worded as strongly as its evidence and no stronger. "Breaks the plateau" is said of BestWord.BREAKS alone,
+and "not enough evidence" comes with the number of seeds that would decide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from sweeps.analysis.attribution import Advice, AdviceWord, Attribution, BestWord, KnobVerdict, KnobWord, Pair, Why
+from sweeps.analysis.attribution import (
+    Attribution,
+    BestWord,
+    CandidateVerdict,
+    CandidateWord,
+    KnobVerdict,
+    KnobWord,
+    Pair,
+    Why,
+)
 from sweeps.analysis.contrasts import Contrast
-from sweeps.analysis.evidence import ALPHA_BEST, P_MULTIPLIER
-from sweeps.analysis.significance import MAX_SEEDS_TO_DECIDE, shown
+from sweeps.analysis.significance import ALPHA_BEST, MAX_SEEDS_TO_DECIDE, P_MULTIPLIER, shown
 from sweeps.text import count, joined, named, short, signed
-from sweeps.verdict.effects import bound, gain, loss, plain, share, size
+from sweeps.verdict.effects import bound, gain, harm, plain, share, size
 
 _WHY = {
     Why.NOTHING_LOWER: "no trial of the search ended lower than the baseline",
@@ -27,134 +35,160 @@ _WHY = {
 }
 
 
-def why(found: Attribution) -> str:
-    """What keeps the best config from being shown to be better; empty where it is shown."""
-    return "" if found.why is None else _WHY[found.why]
+def why(attribution: Attribution) -> str:
+    """Return what keeps the best config from being shown to be better. Empty where it is shown."""
+    return "" if attribution.why is None else _WHY[attribution.why]
 
 
-def headline(found: Attribution) -> str:
-    """The sentence on top, or two."""
-    if found.broken:
-        return _proven(found)
-    right = [each.label for each in found.advice if each.word is AdviceWord.RIGHT]
-    return _unproven(found) + (f" But of the advice, this is right: {'; '.join(right)}." if right else "")
+def headline(attribution: Attribution) -> str:
+    """Return the sentence on top, or two."""
+    if attribution.broken:
+        return _proven(attribution)
+    right = [candidate.label for candidate in attribution.candidates if candidate.word is CandidateWord.RIGHT]
+    return _unproven(attribution) + (f" However, this advice is right: {'; '.join(right)}." if right else "")
 
 
-def _proven(found: Attribution) -> str:
-    assert found.effect is not None
-    does, do = _verbs(found)
-    changed = [knob.knob for knob in found.knobs]
-    alone = [knob.knob for knob in found.knobs if knob.word is KnobWord.ALONE]
-    others = [knob for knob in changed if knob not in alone]
-    whole = f"the loss by {size(found.effect)}"
-    if found.by_one:
-        return _proven_by_one(found, alone)
+def _proven(attribution: Attribution) -> str:
+    assert attribution.effect is not None
+    alone = [knob.knob for knob in attribution.knobs if knob.word is KnobWord.ALONE]
+    if attribution.by_one:
+        return _proven_by_one(attribution, alone)
     if alone:
-        also = f"the best config, which also changes {_names(others)}, lowers {whole}."
-        if len(alone) == 1:
-            start = f"{_capital(alone)} {does} alone"
-            first = next(knob.alone for knob in found.knobs if knob.knob == alone[0])
-            by = "" if first is None else f", by {plain(first.mean)} nats"
-            return f"{start}{by}; {also}" if others else f"{start}: it lowers {whole}."
-        start = f"{_capital(alone)} each {do} alone"
-        return f"{start}; {also}" if others else f"{start}; together they lower {whole}."
-    if found.pair is not None and any(knob.word is KnobWord.JOINT for knob in found.knobs):
-        both = f"together they lower the loss by {size(found.pair.both)}"
-        return f"{_capital(found.pair.knobs)} {do} only jointly: {both}."
-    start = f"The best config {does}: it lowers {whole}"
-    if needed := [knob.knob for knob in found.knobs if knob.necessary]:
-        verb = "is" if len(needed) == 1 else "are each"
-        return f"{start}; {_names(needed)} {verb} necessary for that, but no knob is shown to do it alone."
-    return f"{start}; no single knob is shown to do it alone."
+        return _proven_alone(attribution, alone)
+    _, do = _verbs(attribution)
+    pair = attribution.pair
+    if pair is not None and any(knob.word is KnobWord.JOINT for knob in attribution.knobs):
+        return f"{_capital(pair.knobs)} {do} only jointly: together they lower the loss by {size(pair.both)}."
+    return _proven_as_a_whole(attribution)
 
 
-def _proven_by_one(found: Attribution, alone: list[str]) -> str:
-    """Of a best that isn't shown to be better, where a part of it is."""
-    assert found.effect is not None
-    does, do = _verbs(found)
-    rest = [knob.knob for knob in found.knobs if knob.knob not in found.change]
+def _proven_by_one(attribution: Attribution, alone: list[str]) -> str:
+    """Return the headline where knobs alone are shown to be better and the search's best config isn't."""
+    assert attribution.effect is not None
+    does, do = _verbs(attribution)
+    rest = [knob.knob for knob in attribution.knobs if knob.knob not in attribution.change]
     best = f"the search's best config, which also changes {_names(rest)}, is not shown to be better."
+    by = f"by {plain(attribution.effect.mean)} nats"
     if len(alone) == 1:
-        return f"{_capital(alone)} {does} alone, by {plain(found.effect.mean)} nats; {best}"
-    first = f"{_names(found.change)} by {plain(found.effect.mean)} nats"
-    return f"{_capital(alone)} each {do} alone, {first}; {best}"
+        return f"{_capital(alone)} {does} alone, {by}; {best}"
+    return f"{_capital(alone)} each {do} alone, {_names(attribution.change)} {by}; {best}"
 
 
-def _unproven(found: Attribution) -> str:
-    if not found.knobs:
+def _proven_alone(attribution: Attribution, alone: list[str]) -> str:
+    """Return the headline where the best config is shown to be better, and so is one of its knobs by itself."""
+    assert attribution.effect is not None
+    does, do = _verbs(attribution)
+    others = [knob.knob for knob in attribution.knobs if knob.knob not in alone]
+    lowers = f"the loss by {size(attribution.effect)}."
+    whole = f"the best config, which also changes {_names(others)}, lowers {lowers}"
+    if len(alone) > 1:
+        start = f"{_capital(alone)} each {do} alone"
+        return f"{start}; {whole}" if others else f"{start}; together they lower {lowers}"
+    start = f"{_capital(alone)} {does} alone"
+    if not others:
+        return f"{start}: it lowers {lowers}"
+    effect = next(knob.alone for knob in attribution.knobs if knob.knob == alone[0])
+    by = "" if effect is None else f", by {plain(effect.mean)} nats"
+    return f"{start}{by}; {whole}"
+
+
+def _proven_as_a_whole(attribution: Attribution) -> str:
+    """Return the headline where the best config is shown to be better, and no knob by itself is."""
+    assert attribution.effect is not None
+    does, _ = _verbs(attribution)
+    start = f"The best config {does}: it lowers the loss by {size(attribution.effect)}"
+    necessary = [knob.knob for knob in attribution.knobs if knob.necessary]
+    if not necessary:
+        return f"{start}; no single knob is shown to do it alone."
+    verb = "is" if len(necessary) == 1 else "are each"
+    return f"{start}; {_names(necessary)} {verb} necessary for that, but no knob is shown to do it alone."
+
+
+def _unproven(attribution: Attribution) -> str:
+    if not attribution.knobs:
         return "No config is shown to be better: the best of the search is the baseline itself."
-    if found.diverged:
-        runs = count(found.diverged, "run")
+    if attribution.diverged:
+        runs = count(attribution.diverged, "run")
         return f"No config is shown to be better: {runs} of the best config on fresh seeds diverged."
-    effect = found.effect
+    effect = attribution.effect
     if effect is None or effect.p is None:
         return "Not enough evidence: the best config has too few runs on fresh seeds."
     gains = f"gains {gain(effect)} on fresh seeds"
     if not shown(effect):
-        if found.decided:
-            return f"Nothing in this space is shown to beat the baseline by {_floor(found)}: the best config {gains}."
-        return f"Not enough evidence: the best config {gains}, which is not shown to exceed {_floor(found)}."
-    if found.decided:
-        return f"The best config has a head start only: it {gains}, but that shrinks by half or more in longer runs."
-    return f"Not enough evidence: the best config {gains}, but that may be a head start that longer runs would shrink."
+        floor = _floor(attribution)
+        if attribution.decided:
+            return f"Nothing in this space is shown to beat the baseline by {floor}: the best config {gains}."
+        return f"Not enough evidence: the best config {gains}, which is not shown to exceed {floor}."
+    if attribution.decided:
+        return f"The best config has only a head start: it {gains}, but this shrinks by half or more in longer runs."
+    return f"Not enough evidence: the best config {gains}, but this may be a head start that shrinks in longer runs."
 
 
-def proof(found: Attribution) -> Iterator[str]:
-    """What the headline rests on."""
-    yield from _plateau(found)
-    effect, lasting = found.effect, found.lasting
+def proof(attribution: Attribution) -> Iterator[str]:
+    """Yield what the headline rests on: the plateau, the gain, and whether it lasts."""
+    yield from _plateau(attribution)
+    effect, whole = attribution.effect, attribution.whole
     if effect is not None and effect.p is not None:
-        what = f"{_capital(found.change)} alone" if found.by_one else "Best config"
-        yield f"{what} against the baseline: {_compared(effect, found)}."
-    if found.by_one and found.whole is not None and found.whole.p is not None:
-        yield f"All changes of the search's best, trial {found.searched.trial}: {_compared(found.whole, found)}."
-    if lasting is not None and lasting.p is not None:
-        word = "No mere head start" if shown(lasting) else "A head start is not ruled out"
-        if found.decided and not shown(lasting) and not found.diverged:
-            word = "A head start"
-        yield f"{word}: the gain less half of the gain of runs half as long is {gain(lasting)}; {bound(lasting)}."
-    elif found.knobs and effect is not None and shown(effect) and not found.diverged:
-        yield "Runs of half the length are missing, so a head start is not ruled out."
-    if found.diverged:
-        yield f"{count(found.diverged, 'run')} of the best config diverged: one that may diverge is no improvement."
+        what = f"{_capital(attribution.change)} alone" if attribution.by_one else "Best config"
+        yield f"{what} against the baseline: {_compared(effect, attribution)}."
+    if attribution.by_one and whole is not None and whole.p is not None:
+        yield f"All changes of the search's best, trial {attribution.searched.trial}: {_compared(whole, attribution)}."
+    yield from _head_start(attribution)
+    if attribution.diverged:
+        runs = count(attribution.diverged, "run")
+        yield f"{runs} of the best config diverged: a config that may diverge is no improvement."
 
 
-def _compared(effect: Contrast, found: Attribution) -> str:
-    compared = "above" if shown(effect) else "not above"
-    return f"{gain(effect)}; {bound(effect)}, {compared} the {_floor(found)} set beforehand{share(effect)}"
-
-
-def _plateau(found: Attribution) -> Iterator[str]:
-    stuck, n = found.plateaued
-    if found.word is BestWord.IMPROVES:
+def _plateau(attribution: Attribution) -> Iterator[str]:
+    stuck, n = attribution.plateaued
+    if attribution.word is BestWord.IMPROVES:
         which = "Half of the" if 2 * stuck == n else "Most of the" if stuck else "The"
         yield (
-            f"{which} short baseline runs were not on a plateau themselves ({stuck} of {n} ended on one), so the "
-            "word is “improves”, on the evidence that “breaks” would need."
+            f"{which} short baseline runs were not on a plateau ({stuck} of {n} ended on one), so the word is "
+            "“improves”. The evidence is as strong as “breaks” requires."
         )
     elif n:
-        yield f"{stuck} of {count(n, 'baseline run')} ended on a plateau, by their own curves."
+        yield f"{stuck} of {count(n, 'baseline run')} ended on a plateau, judged by their own curves."
 
 
-def knobs(found: Attribution) -> Iterator[str]:
-    """Each knob that the best config changes, then the pair and the path."""
-    for knob in found.knobs:
-        yield f"{knob.knob} {short(knob.was)} → {short(knob.new)}: {'; '.join(_knob(knob, found))}."
-    if found.pair is not None:
-        yield _pair(found.pair)
-    yield from _path(found)
+def _compared(effect: Contrast, attribution: Attribution) -> str:
+    compared = "above" if shown(effect) else "not above"
+    return f"{gain(effect)}; {bound(effect)}, {compared} the {_floor(attribution)} set beforehand{share(effect)}"
 
 
-def knob_words(found: Attribution) -> dict[str, str]:
-    """Each knob that the best config changes with its word, and what it gains alone."""
+def _head_start(attribution: Attribution) -> Iterator[str]:
+    effect, lasting = attribution.effect, attribution.lasting
+    if lasting is not None and lasting.p is not None:
+        if shown(lasting):
+            start = "More than a head start"
+        elif attribution.decided and not attribution.diverged:
+            start = "A head start"
+        else:
+            start = "A head start is not ruled out"
+        yield f"{start}: the gain minus half of the gain in runs half as long is {gain(lasting)}; {bound(lasting)}."
+    elif attribution.knobs and effect is not None and shown(effect) and not attribution.diverged:
+        yield "Runs of half the length are missing, so a head start is not ruled out."
+
+
+def knobs(attribution: Attribution) -> Iterator[str]:
+    """Yield a sentence for each knob that the best config changes, then for the pair and for the ablation path."""
+    for knob in attribution.knobs:
+        yield f"{knob.knob} {short(knob.was)} → {short(knob.new)}: {'; '.join(_knob(knob, attribution))}."
+    if attribution.pair is not None:
+        yield _pair(attribution.pair)
+    yield from _path(attribution)
+
+
+def knob_words(attribution: Attribution) -> dict[str, str]:
+    """Return, by knob that the best config changes, its word and what it gains alone."""
     return {
-        knob.knob: _word(knob, found) + ("" if knob.alone is None else f"; alone {gain(knob.alone)}")
-        for knob in found.knobs
+        knob.knob: _word(knob, attribution) + ("" if knob.alone is None else f"; alone {gain(knob.alone)}")
+        for knob in attribution.knobs
     }
 
 
-def _word(knob: KnobVerdict, found: Attribution) -> str:
-    does, _ = _verbs(found)
+def _word(knob: KnobVerdict, attribution: Attribution) -> str:
+    does, _ = _verbs(attribution)
     return {
         KnobWord.ALONE: f"{does} alone{', and is necessary' if knob.necessary else ''}",
         KnobWord.NECESSARY: "necessary, but not shown to do it alone",
@@ -163,20 +197,22 @@ def _word(knob: KnobVerdict, found: Attribution) -> str:
     }.get(knob.word, knob.word.value)
 
 
-def _knob(knob: KnobVerdict, found: Attribution) -> Iterator[str]:
-    """The parts of a knob's sentence: its word, alone, reset, what would decide."""
-    yield _word(knob, found)
+def _knob(knob: KnobVerdict, attribution: Attribution) -> Iterator[str]:
+    """Yield the parts of a knob's sentence: its word, its runs alone, the best config without it, what would decide."""
+    yield _word(knob, attribution)
     if knob.diverged:
-        yield f"{count(knob.diverged, 'run')} of it alone diverged or did not fit"
-    if knob.alone is None:
-        yield "no run of it alone ended with a loss" if knob.diverged else "no run of it alone on a fresh seed"
-    else:
+        yield f"{count(knob.diverged, 'run')} with it alone diverged or did not fit in memory"
+    if knob.alone is not None:
         tested = knob.word not in (KnobWord.NO_EFFECT, KnobWord.HURTS)
         yield f"alone it gains {gain(knob.alone, p=tested)}{share(knob.alone)}"
+    elif knob.diverged:
+        yield "no run with it alone has a final loss"
+    else:
+        yield "it was not run alone on a fresh seed"
     if knob.reset is not None:
         half = ", more than half of the whole gain" if knob.necessary else ""
         yield f"without it the best config loses {gain(knob.reset)}{half}"
-    if knob.word is KnobWord.UNKNOWN and (found.broken or not found.decided):
+    if knob.word is KnobWord.UNKNOWN and (attribution.broken or not attribution.decided):
         yield from _decided_by(knob.alone, knob.lasting, more=knob.more_seeds)
 
 
@@ -187,23 +223,23 @@ def _decided_by(effect: Contrast | None, lasting: Contrast | None, *, more: int 
         if lasting is None or not shown(lasting):
             yield "a head start is not ruled out"
     elif more is None:
-        yield f"over {MAX_SEEDS_TO_DECIDE} more seeds would be needed to decide"
+        yield f"more than {MAX_SEEDS_TO_DECIDE} further seeds would be needed to decide it"
     else:
-        yield f"about {count(more, 'more seed')} would decide"
+        yield f"about {count(more, 'more seed')} would decide it"
 
 
 def _pair(pair: Pair) -> str:
-    together, apart = f"{_capital(pair.knobs)} together gain {gain(pair.both)}", pair.interaction
-    than = f"than their gains alone add up to: interaction {gain(apart)}"
-    if apart.low is not None and apart.low > 0:
-        return f"{together}, more {than}."
-    if apart.high is not None and apart.high < 0:
-        return f"{together}, less {than}."
-    return f"{together}; not shown to be more or less {than}."
+    together, interaction = f"{_capital(pair.knobs)} together gain {gain(pair.both)}", pair.interaction
+    than_the_sum = f"than the sum of their gains alone: interaction {gain(interaction)}"
+    if interaction.low is not None and interaction.low > 0:
+        return f"{together}, more {than_the_sum}."
+    if interaction.high is not None and interaction.high < 0:
+        return f"{together}, less {than_the_sum}."
+    return f"{together}; not shown to be more or less {than_the_sum}."
 
 
-def _path(found: Attribution) -> Iterator[str]:
-    steps = found.path[1:]
+def _path(attribution: Attribution) -> Iterator[str]:
+    steps = attribution.path[1:]
     if not steps:
         return
     drops = [step.drop for step in steps if step.drop is not None]
@@ -212,85 +248,91 @@ def _path(found: Attribution) -> Iterator[str]:
     for step in steps:
         what = named(step.knob) if step.knob else f"{_names(step.rest)} together"
         words.append(f"{what} {signed(step.drop.mean) if step.drop else 'not measured'}")
-    yield f"Step by step from the baseline to the best config, nats gained (greedy; {seeds}): {', then '.join(words)}."
-
-
-def advice(found: Attribution) -> Iterator[str]:
-    """Each candidate, those with a word first."""
-    return (f"Advice {each.label}: {'; '.join(_answer(each))}." for each in by_word(found.advice))
-
-
-def by_word(answers: Iterable[Advice]) -> list[Advice]:
-    """Right ones first, then the wrong, those without an effect, and the open; each by size."""
-
-    def rank(each: Advice) -> tuple[int, float]:
-        return list(AdviceWord).index(each.word), -abs(each.effect.mean) if each.effect else 0.0
-
-    return sorted(answers, key=rank)
-
-
-def _answer(each: Advice) -> Iterator[str]:
-    yield str(each.word)
-    if each.diverged:
-        yield f"diverged or did not fit in memory at {count(each.diverged, 'seed')}"
-    if each.effect is not None:
-        tested = each.word in (AdviceWord.RIGHT, AdviceWord.UNKNOWN)
-        # what diverged at a seed is wrong, whatever it gains at others
-        harmful = each.word is AdviceWord.WRONG and each.effect.mean < 0
-        moved = f"loses {loss(each.effect)}" if harmful else f"gains {gain(each.effect, p=tested)}"
-        yield f"it {moved}{share(each.effect)}"
-    elif not each.diverged:
-        yield "no run of it on a fresh seed"
-    if each.word is AdviceWord.UNKNOWN:
-        yield from _decided_by(each.effect, None, more=each.more_seeds)
-
-
-def reading(found: Attribution) -> Iterator[str]:
-    """How the sentences are to be read."""
-    seeds = f"seeds {_range(found.seeds)}" if found.seeds else "fresh seeds"
     yield (
-        "Gains are the baseline's final loss less the change's, nats a token, above 0 better; runs with the best "
-        f"config's settings count on {seeds} alone, which the search has not seen. {count(found.runs, 'run')} of the "
-        "confirm phase ended."
+        f"From the baseline to the best config step by step, in nats gained (greedy; {seeds}): {', then '.join(words)}."
+    )
+
+
+def candidates(attribution: Attribution) -> Iterator[str]:
+    """Yield a sentence for each candidate, those with a clear word first."""
+    for candidate in by_word(attribution.candidates):
+        yield f"Advice {candidate.label}: {'; '.join(_candidate(candidate))}."
+
+
+def by_word(judged: Iterable[CandidateVerdict]) -> list[CandidateVerdict]:
+    """Sort judged candidates: right, wrong, without effect, undecided; within a word the largest effect first."""
+
+    def rank(candidate: CandidateVerdict) -> tuple[int, float]:
+        size_ = abs(candidate.effect.mean) if candidate.effect else 0.0
+        return list(CandidateWord).index(candidate.word), -size_
+
+    return sorted(judged, key=rank)
+
+
+def _candidate(candidate: CandidateVerdict) -> Iterator[str]:
+    """Yield the parts of a candidate's sentence: its word, its runs, what would decide."""
+    yield str(candidate.word)
+    if candidate.diverged:
+        yield f"it diverged or did not fit in memory with {count(candidate.diverged, 'seed')}"
+    if candidate.effect is not None:
+        tested = candidate.word in (CandidateWord.RIGHT, CandidateWord.UNKNOWN)
+        # a candidate that diverged with one seed is wrong, whatever it gains with the others
+        harmful = candidate.word is CandidateWord.WRONG and candidate.effect.mean < 0
+        moved = f"loses {harm(candidate.effect)}" if harmful else f"gains {gain(candidate.effect, p=tested)}"
+        yield f"it {moved}{share(candidate.effect)}"
+    elif not candidate.diverged:
+        yield "it was not run on a fresh seed"
+    if candidate.word is CandidateWord.UNKNOWN:
+        yield from _decided_by(candidate.effect, None, more=candidate.more_seeds)
+
+
+def reading(attribution: Attribution) -> Iterator[str]:
+    """Yield how the sentences are to be read: what a gain is, the tests behind the words, the methods."""
+    seeds = f"seeds {_range(attribution.seeds)}" if attribution.seeds else "fresh seeds"
+    yield (
+        "A gain is the baseline's final loss minus that of the change, in nats per token; above 0 is better. Runs with "
+        f"settings of the best config count only on {seeds}, which the search has not seen. "
+        f"{count(attribution.runs, 'run')} of the confirm phase ended."
     )
     yield (
-        "Intervals are two-sided 95 %, each for itself. The words are one-sided 5 % tests: breaks, improves, alone and "
-        f"right of a gain above {_floor(found)} (min_effect, set beforehand), necessary of a loss above half of the "
-        "whole gain; p is Holm's over the knobs, or over the advice, which isn't tested for a head start, and "
-        f"{P_MULTIPLIER:g} times as large as for a single look, since seeds are added until something is shown; the "
-        f"best config's once more {1 / ALPHA_BEST:g} times, and its knobs' "
-        f"{1 / (1 - ALPHA_BEST):.3g} times while it isn't shown."
+        "Each interval is two-sided 95 %, without correction for the number of intervals. The words come from "
+        "one-sided 5 % tests: “breaks”, “improves”, “alone” and “right” require a gain above "
+        f"{_floor(attribution)} (min_effect, set beforehand), “necessary” a loss above half of the whole gain. "
+        "p-values are corrected over the knobs, and over the advice, by Holm's method; advice isn't tested for a head "
+        "start. Adding seeds until something is shown inflates errors, so every p-value is multiplied by "
+        f"{P_MULTIPLIER:g}. The best config's is multiplied by {1 / ALPHA_BEST:g} as well, and those of its knobs by "
+        f"{1 / (1 - ALPHA_BEST):.3g} while the best config is not shown to be better."
     )
-    yield from _methods(found)
+    yield from _methods(attribution)
 
 
-def _methods(found: Attribution) -> Iterator[str]:
-    """How the intervals came about that there are."""
-    contrasts = [found.effect, found.lasting, *(each.effect for each in found.advice)]
-    contrasts += [each for knob in found.knobs for each in (knob.alone, knob.lasting, knob.reset)]
-    methods = {each.method for each in contrasts if each is not None}
-    said = []
+def _methods(attribution: Attribution) -> Iterator[str]:
+    """Yield how the intervals were made, as far as the methods occur."""
+    contrasts = [attribution.effect, attribution.lasting, *(candidate.effect for candidate in attribution.candidates)]
+    contrasts += [effect for knob in attribution.knobs for effect in (knob.alone, knob.lasting, knob.reset)]
+    methods = {effect.method for effect in contrasts if effect is not None}
+    parts = []
     if methods & {"layout", "paired"}:
-        said.append("configs of one shape are paired by seed, which gives them the same initial weights and batches")
+        parts.append("configs of the same shape are paired by seed, which gives them equal initial weights and batches")
     if "layout" in methods:
-        said.append("others of that shape tell of their noise, too, but not of the whole best config's")
+        parts.append("other configs of that shape help to estimate their noise, except that of the whole best config")
     if "unpaired" in methods:
-        said.append("where a change makes other weights or batches, seeds are unpaired")
+        parts.append("where a change makes other weights or batches, seeds are unpaired")
     if "permutation" in methods:
-        said.append("where some seeds broke through and others did not, the interval is by permutation")
-    if said:
-        yield f"{'; '.join(said)}.".capitalize()
+        parts.append("where some seeds broke through and others did not, the interval is by permutation")
+    if parts:
+        yield f"{'; '.join(parts)}.".capitalize()
 
 
-def _verbs(found: Attribution) -> tuple[str, str]:
-    """What it does, what they do."""
-    if found.word is BestWord.BREAKS:
+def _verbs(attribution: Attribution) -> tuple[str, str]:
+    """Return what one subject does, and what several do."""
+    if attribution.word is BestWord.BREAKS:
         return "breaks the plateau", "break the plateau"
     return "improves on the baseline", "improve on the baseline"
 
 
-def _floor(found: Attribution) -> str:
-    return f"{found.min_effect:g} nats"
+def _floor(attribution: Attribution) -> str:
+    return f"{attribution.min_effect:g} nats"
 
 
 def _names(knobs: Iterable[str]) -> str:
@@ -303,5 +345,5 @@ def _capital(knobs: Iterable[str]) -> str:
 
 
 def _range(seeds: tuple[int, ...]) -> str:
-    whole = len(seeds) > 2 and seeds == tuple(range(seeds[0], seeds[-1] + 1))
-    return f"{seeds[0]} to {seeds[-1]}" if whole else joined(map(str, seeds))
+    consecutive = len(seeds) > 2 and seeds == tuple(range(seeds[0], seeds[-1] + 1))
+    return f"{seeds[0]} to {seeds[-1]}" if consecutive else joined(map(str, seeds))

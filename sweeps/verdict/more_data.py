@@ -17,16 +17,19 @@ _NAMES = {0.5: "half of", 0.25: "a quarter of", 1.0: "all of"}
 
 
 def sentences(findings: Findings) -> list[str]:
-    """What more data would do, as far as the runs tell; nothing where the study doesn't ask."""
-    results, tried, reference = findings.results, findings.amounts, findings.results.reference
-    if not tried or reference is None:
+    """Return what more data would do, as far as the runs show. Empty where the study doesn't sweep the amount."""
+    results, amounts, reference = findings.results, findings.amounts, findings.results.reference
+    if not amounts or reference is None:
         return []
-    return [*(_measured(each, reference, results) for each in tried), *_concluded(tried, reference, results)]
+    return [
+        *(_measured(amount, reference, results) for amount in amounts),
+        *_concluded(amounts, reference, results),
+    ]
 
 
 def _measured(amount: Amount, reference: TrainConfig, results: Results) -> str:
-    own = results.data.epochs(reference)
-    where = f"On {_name(amount.fraction)} the training data (epochs: {amount.epochs:.2g} instead of {own:.2g})"
+    epochs = results.data.epochs(reference)
+    where = f"On {_name(amount.fraction)} the training data (epochs: {amount.epochs:.2g} instead of {epochs:.2g})"
     if amount.gain is None:
         return f"{where} the baseline has no final loss to compare yet."
     sign = 1 if amount.fraction < reference.data_fraction else -1
@@ -39,45 +42,49 @@ def _measured(amount: Amount, reference: TrainConfig, results: Results) -> str:
     return f"{text} (95 % interval {signed(low)} to {signed(high)}, {seeds})."
 
 
-def _concluded(tried: tuple[Amount, ...], reference: TrainConfig, results: Results) -> Iterator[str]:
-    """What follows, from the amount next above the baseline's, else the one next below it."""
-    above = [each for each in tried if each.fraction > reference.data_fraction]
-    next_to = above[-1] if above else tried[0]
-    if next_to.gain is None:
+def _concluded(amounts: tuple[Amount, ...], reference: TrainConfig, results: Results) -> Iterator[str]:
+    """Yield what follows from the amount next above the baseline's, else from the one next below it."""
+    above = [amount for amount in amounts if amount.fraction > reference.data_fraction]
+    nearest = above[-1] if above else amounts[0]
+    if nearest.gain is None:
         return
-    floor, compared = next_to.gain.threshold, f"{_name(next_to.fraction)} it"
-    if negligible(next_to.gain, floor):
-        yield f"So more data would matter little to such runs: {compared} is within {floor:g} nats either way."
-    elif shown(next_to.gain) and above:
-        yield f"So more data helps: that {compared} ends lower by over {floor:g} nats is beyond the noise of seeds."
-    elif shown(next_to.gain):
+    floor, name = nearest.gain.threshold, _name(nearest.fraction)
+    if negligible(nearest.gain, floor):
+        yield f"So more data would matter little here: with {name} it the loss changes by less than {floor:g} nats."
+    elif shown(nearest.gain) and above:
+        yield f"So more data helps: with {name} it runs end more than {floor:g} nats lower, beyond the noise of seeds."
+    elif shown(nearest.gain):
         yield (
-            f"So more data would likely help: that {compared} ends higher by over {floor:g} nats is beyond the noise "
-            "of seeds; that more than there is would end lower is the trend, which was not measured."
+            f"So more data would likely help: with {name} it runs end more than {floor:g} nats higher, beyond the "
+            "noise of seeds. More data than there is would lower the loss if this trend goes on; that was not measured."
         )
     else:
-        yield f"So more data isn't shown to help by over {floor:g} nats{_seeds_needed(next_to.gain, floor)}."
-    yield from _of_the_long_run(reference, results)
+        yield f"So more data isn't shown to help by more than {floor:g} nats{_seeds_needed(nearest.gain, floor)}."
+    yield from _long_run(reference, results)
 
 
 def _seeds_needed(gain: Contrast, floor: float) -> str:
     more = None if harmful(gain, floor) else seeds_to_decide(gain, min_effect=floor)
     if more is None:
         return ""
-    seeds = count(more, "more seed")
-    return f"; {seeds} would decide, if mean and noise stay (raise baseline_seeds, and trials by as many a value)"
+    return (
+        f"; {count(more, 'more seed')} would decide it, if mean and noise stay as they are (raise baseline_seeds by "
+        "that number, and trials by that number per value)"
+    )
 
 
-def _of_the_long_run(reference: TrainConfig, results: Results) -> Iterator[str]:
+def _long_run(reference: TrainConfig, results: Results) -> Iterator[str]:
+    """Yield a warning where the baseline's own run repeats its data and is longer than the trials."""
     iters = int(results.study.baseline["max_iters"])
-    own, long = results.data.epochs(reference), results.data.epochs(reference) * iters / reference.max_iters
-    if iters > reference.max_iters and long > 1:
+    epochs = results.data.epochs(reference)
+    long_epochs = epochs * iters / reference.max_iters
+    if iters > reference.max_iters and long_epochs > 1:
         yield (
-            f"This is about runs of {own:.2g} epochs: the baseline's own {iters:,} iterations make {long:.2g}, and the "
-            "more often data is repeated, the more fresh data is worth."
+            f"This holds for runs of {epochs:.2g} epochs. The baseline's own {iters:,} iterations make "
+            f"{long_epochs:.2g}, and the more often data is repeated, the more fresh data is worth."
         )
 
 
 def _name(fraction: float) -> str:
-    """'half of', '0.1 of'"""
+    """Return 'half of', '0.1 of'."""
     return _NAMES.get(fraction, f"{as_yaml(fraction)} of")

@@ -1,4 +1,4 @@
-"""What follows from a confirmed verdict: what the best ends with, what to train next, what would decide the rest."""
+"""Consequences of a confirmed verdict: the best config's loss, what to train next, what would decide the rest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sweeps.analysis.attribution import AdviceWord, Attribution, KnobWord
+from sweeps.analysis.attribution import Attribution, CandidateWord, KnobWord
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.findings import Findings
 from sweeps.analysis.significance import seeds_to_decide, shown
@@ -17,150 +17,170 @@ from sweeps.verdict.effects import in_other_units
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ends:
-    """Final losses of the baseline and the best config, nats, whose means differ by the effect."""
+class ConfirmedLosses:
+    """Final losses of the baseline and of the best config, nats per token. Their means differ by the effect."""
 
     baseline: tuple[float, ...]
     best: tuple[float, ...]
 
     @property
     def means(self) -> tuple[float, float]:
-        """Of the baseline and the best, nats."""
+        """Mean losses of the baseline and of the best config, nats per token."""
         return statistics.fmean(self.baseline), statistics.fmean(self.best)
 
     @property
     def seeds(self) -> str:
-        """How many stand behind the means."""
-        return f"means over the baseline's {count(len(self.baseline), 'seed')} and {count(len(self.best), 'fresh one')}"
+        """How many seeds the means are over, in words."""
+        baseline, fresh = count(len(self.baseline), "seed"), count(len(self.best), "fresh seed")
+        return f"means over {baseline} of the baseline and {fresh}"
 
 
-def ends(findings: Findings) -> Ends | None:
-    """What both end with; None: there is no confirmed effect. Unpaired, the baseline counts with all of its seeds."""
-    found, results = findings.attribution, findings.results
-    if found is None or found.effect is None:
+def confirmed_losses(findings: Findings) -> ConfirmedLosses | None:
+    """Return the losses behind the confirmed effect. None: there is no such effect.
+
+    A paired effect counts the seeds that both configs share, an unpaired one all seeds of the baseline.
+    """
+    attribution, results = findings.attribution, findings.results
+    if attribution is None or attribution.effect is None:
         return None
-    shared, runs = set(found.effect.differences), results.baseline_runs
-    if found.effect.method == "unpaired":
-        shared |= {run.seed for run in runs}
-    known = {run.config: run.val_loss for run in results.runs}
-    best = [known.get(found.best.config.replace(seed=seed)) for seed in found.seeds if seed in shared]
-    return Ends(
-        baseline=tuple(run.val_loss for run in runs if run.seed in shared and run.val_loss is not None),
+    seeds, runs = set(attribution.effect.differences), results.baseline_runs
+    if attribution.effect.method == "unpaired":
+        seeds |= {run.seed for run in runs}
+    loss_of = {run.config: run.val_loss for run in results.runs}
+    best = [loss_of.get(attribution.best.config.replace(seed=seed)) for seed in attribution.seeds if seed in seeds]
+    return ConfirmedLosses(
+        baseline=tuple(run.val_loss for run in runs if run.seed in seeds and run.val_loss is not None),
         best=tuple(loss for loss in best if loss is not None),
     )
 
 
-def best(findings: Findings, found: Attribution) -> Iterator[str]:
-    """What the best config ends with on fresh seeds, beside what the search had promised."""
+def best_config(findings: Findings, attribution: Attribution) -> Iterator[str]:
+    """Yield what the best config changes and ends with on fresh seeds, and what the search had promised."""
     searched = findings.screening.best
-    chosen = count(searched.trials, "trial") if searched is not None else "the trials"
-    if not found.knobs or found.effect is None:
-        yield f"The best of {chosen} is {'trial ' + str(found.best.trial) if found.knobs else 'the baseline itself'}."
+    trials = count(searched.trials, "trial") if searched is not None else "the trials"
+    if not attribution.knobs or attribution.effect is None:
+        best = f"trial {attribution.best.trial}" if attribution.knobs else "the baseline itself"
+        yield f"The best of {trials} is {best}."
         return
-    changed = joined(
-        f"{knob.knob} {short(knob.was)} → {short(knob.new)}" for knob in found.knobs if knob.knob in found.change
+    changes = joined(
+        f"{knob.knob} {short(knob.was)} → {short(knob.new)}"
+        for knob in attribution.knobs
+        if knob.knob in attribution.change
     )
-    what = "A run" if found.by_one else f"Trial {found.best.trial}"
-    yield f"{what} of {found.best.config.max_iters:,} iterations; it changes {changed}."
-    if (both := ends(findings)) is not None:
-        reference, loss = both.means
+    what = "A run" if attribution.by_one else f"Trial {attribution.best.trial}"
+    yield f"{what} of {attribution.best.config.max_iters:,} iterations; it changes {changes}."
+    losses = confirmed_losses(findings)
+    if losses is not None:
+        reference, loss = losses.means
         yield (
-            f"The baseline ends at {reference:.3f} nats, this at {loss:.3f} ({both.seeds}): "
+            f"The baseline ends at {reference:.3f} nats, this config at {loss:.3f} ({losses.seeds}): "
             f"{in_other_units(loss, reference, findings.results.data)}."
         )
-    if searched is not None and searched.gain is not None and found.whole is not None:
-        whose = f"The gain of trial {found.searched.trial}, the search's best," if found.by_one else "Its gain"
+    if searched is not None and searched.gain is not None and attribution.whole is not None:
+        trial = f"trial {attribution.searched.trial}"
+        subject = f"The gain of {trial}, the search's best," if attribution.by_one else "Its gain"
         yield (
-            f"{whose} is {found.whole.mean:.3f} nats on fresh seeds; the search had promised {searched.gain:.3f}, "
-            f"which is optimistic, as it is the winner of {chosen} on their own seed."
+            f"{subject} is {attribution.whole.mean:.3f} nats on fresh seeds. The search had promised "
+            f"{searched.gain:.3f}, which is optimistic because the trial is the winner of {trials} on the search's own "
+            "seed."
         )
 
 
-def steps(findings: Findings, found: Attribution) -> Iterator[str]:
-    """What to train next, and what would decide the rest."""
-    results = findings.results
-    name, iters = results.study.name, int(results.study.baseline["max_iters"])
-    if found.broken:
-        settings = joined(found.change)
+def steps(findings: Findings, attribution: Attribution) -> Iterator[str]:
+    """Yield what to train next, and what would decide the open questions."""
+    study = findings.study
+    iters = int(study.baseline["max_iters"])
+    if attribution.broken:
+        settings = joined(attribution.change)
         what = (
             f"the baseline with {settings} changed"
-            if found.by_one
-            else f"trial {found.best.trial}, which changes {settings}"
+            if attribution.by_one
+            else f"trial {attribution.best.trial}, which changes {settings}"
         )
         yield (
-            f"Train {what}: `sweep export {name} --iters {iters} -o "
-            f"{name}-best.py` writes it as a nanoGPT config, fitted to the baseline's own {iters:,} iterations."
+            f"Train {what}: `sweep export {study.name} --iters {iters} -o {study.name}-best.py` writes it as a nanoGPT "
+            f"config, fitted to the baseline's own {iters:,} iterations."
         )
-    elif found.decided:
+    elif attribution.decided:
         yield (
-            "No config is shown to be better than the baseline, so there is none to train in its place: keep its "
+            "No config is shown to be better than the baseline, so there is nothing to train in its place: keep its "
             "settings, or widen the ranges and sweep again."
         )
-        yield from _follow(found, results, iters=iters)
+        yield from _right_candidates(attribution, findings.results, iters=iters)
     else:
-        yield "No config is shown to be better than the baseline yet: more seeds first, then a long run."
-        yield from _follow(found, results, iters=iters)
-    yield from _deciding(left_open(found), results)
+        yield "No config is shown to be better than the baseline yet: run more seeds before a long run."
+        yield from _right_candidates(attribution, findings.results, iters=iters)
+    yield from _deciding(open_questions(attribution), findings.results)
 
 
-def _follow(found: Attribution, results: Results, *, iters: int) -> Iterator[str]:
-    """Advice that is right where the best config isn't shown to be."""
+def _right_candidates(attribution: Attribution, results: Results, *, iters: int) -> Iterator[str]:
+    """Yield the candidates that are right where the best config isn't shown to be better."""
     trials = {advised(run.label): run.trial for run in results.search_runs if run.origin == "candidate"}
-    for each in found.advice:
-        if each.word is AdviceWord.RIGHT and each.label in trials:
-            command = f"sweep export {results.study.name} --trial {trials[each.label]} --iters {iters}"
-            yield f"The advice {each.label} is shown to be right, though: `{command}` prints its config."
+    for candidate in attribution.candidates:
+        if candidate.word is CandidateWord.RIGHT and candidate.label in trials:
+            command = f"sweep export {results.study.name} --trial {trials[candidate.label]} --iters {iters}"
+            yield f"However, the advice {candidate.label} is shown to be right: `{command}` prints its config."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Open:
+class OpenQuestion:
     """A question that the runs have not decided."""
 
     name: str
     seeds: int | None
-    """of its comparison, with which it would be decided were mean and noise to stay; None: over 64"""
+    """seeds of its comparison that would decide it if mean and noise stay as they are; None: over 64"""
     measured: bool
-    """False: it lacks the runs that would tell how much noise there is"""
+    """False: the runs that would measure the noise are missing"""
 
 
-def left_open(found: Attribution) -> tuple[Open, ...]:
-    """Whether the best config is better, then the knobs (unless it is shown not to be) and the advice."""
-    made: list[Open | None] = []
-    if not found.decided:
-        more = None if found.effect is None else seeds_to_decide(found.effect, min_effect=found.min_effect)
-        made.append(_question("the best config", found.effect, found.lasting, more))
-    for knob in found.knobs if found.broken or not found.decided else ():
+def open_questions(attribution: Attribution) -> tuple[OpenQuestion, ...]:
+    """Return what is undecided: the best config, then its knobs (unless it is shown not to be better), then advice."""
+    questions: list[OpenQuestion | None] = []
+    if not attribution.decided:
+        effect = attribution.effect
+        more = None if effect is None else seeds_to_decide(effect, min_effect=attribution.min_effect)
+        questions.append(_question("the best config", effect, attribution.lasting, more))
+    for knob in attribution.knobs if attribution.broken or not attribution.decided else ():
         if knob.word is KnobWord.UNKNOWN:
-            made.append(_question(knob.knob, knob.alone, knob.lasting, knob.more_seeds))
-    for each in found.advice:
-        if each.word is AdviceWord.UNKNOWN:
-            made.append(_question(f"the advice “{each.label}”", each.effect, None, each.more_seeds))
-    return tuple(each for each in made if each is not None)
+            questions.append(_question(knob.knob, knob.alone, knob.lasting, knob.more_seeds))
+    for candidate in attribution.candidates:
+        if candidate.word is CandidateWord.UNKNOWN:
+            name = f"the advice “{candidate.label}”"
+            questions.append(_question(name, candidate.effect, None, candidate.more_seeds))
+    return tuple(question for question in questions if question is not None)
 
 
-def _question(name: str, effect: Contrast | None, lasting: Contrast | None, more: int | None) -> Open | None:
-    """Of a gain that is shown it is open whether it is a head start; None: that isn't open either."""
+def _question(name: str, effect: Contrast | None, lasting: Contrast | None, more: int | None) -> OpenQuestion | None:
+    """Return the question that a comparison leaves open. None: it leaves none.
+
+    Of a gain that is shown, the open question is whether it is a head start.
+    """
     if effect is not None and shown(effect):
         if lasting is not None and shown(lasting):
             return None
         effect, more = lasting, None if lasting is None else seeds_to_decide(lasting, min_effect=0.0)
     if effect is None or effect.se is None:
-        return Open(name=name, seeds=None, measured=False)
-    return Open(name=name, seeds=None if more is None else effect.n + more, measured=True)
+        return OpenQuestion(name=name, seeds=None, measured=False)
+    return OpenQuestion(name=name, seeds=None if more is None else effect.n + more, measured=True)
 
 
-def _deciding(questions: Sequence[Open], results: Results) -> Iterator[str]:
+def _deciding(questions: Sequence[OpenQuestion], results: Results) -> Iterator[str]:
+    """Yield the command that would decide the questions, and those that no command decides."""
     command, planned = f"sweep confirm {results.study.name}", results.study.confirm.seeds
-    near = {each.name: each.seeds for each in questions if each.seeds is not None and each.seeds <= MAX_CONFIRM_SEEDS}
-    far = [each.name for each in questions if each.measured and each.name not in near]
-    bare = [each.name for each in questions if not each.measured]
-    if near:
-        seeds = max(planned, *near.values())
-        yield f"`{command} --seeds {seeds}` would decide {joined(near)}, were mean and noise to stay as they are."
-    if bare:
-        yield f"`{command}` makes the runs that are missing for {joined(bare)}."
-    if far:
+    decidable = {
+        question.name: question.seeds
+        for question in questions
+        if question.seeds is not None and question.seeds <= MAX_CONFIRM_SEEDS
+    }
+    beyond = [question.name for question in questions if question.measured and question.name not in decidable]
+    unmeasured = [question.name for question in questions if not question.measured]
+    if decidable:
+        seeds = max(planned, *decidable.values())
+        yield f"`{command} --seeds {seeds}` would decide {joined(decidable)}, if mean and noise stay as they are."
+    if unmeasured:
+        yield f"`{command}` makes the runs that are missing for {joined(unmeasured)}."
+    if beyond:
         yield (
-            f"Over {MAX_CONFIRM_SEEDS} seeds would be needed to decide {joined(far)}: whatever the effect is, it "
-            "is small beside the noise of seeds."
+            f"More than {MAX_CONFIRM_SEEDS} seeds would be needed to decide {joined(beyond)}: any effect is small "
+            "compared with the noise between seeds."
         )

@@ -1,8 +1,8 @@
-"""The screening in plain sentences: single runs against the seeds of the baseline.
+"""Sentences of the screening: single runs against the seeds of the baseline.
 
-Each sentence says how large, how sure and on how many runs. The words "lowers" and "raises" come
-from `screening`, which gives them only outside the noise of the baseline's seeds; nothing here is
-called proven, because every change was run once.
+Each sentence says how large, how sure and on how many runs. The words "lowers" and "raises" come from `screening`,
+which gives them only outside the noise of the baseline's seeds. Nothing is called proven, because every change was run
+once.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from sweeps.store.records import Outcome, Run
 from sweeps.text import advised, change, changes, count, joined, signed
 from sweeps.verdict.effects import in_other_units
 
-ADVICE = {
+CANDIDATE_WORDS = {
     ScreenWord.LOWERS: "helped",
     ScreenWord.RAISES: "hurt",
     ScreenWord.NOISE: "no effect shown",
     ScreenWord.UNKNOWN: "not enough evidence",
     ScreenWord.NO_LOSS: "no final loss",
 }
-"""the word for a candidate"""
 _ENDED = {
     Outcome.PRUNED: "was stopped early",
     Outcome.DIVERGED: "diverged",
@@ -32,78 +31,81 @@ _ENDED = {
     Outcome.FAILED: "failed",
     Outcome.RUNNING: "is still running",
 }
+_WITHOUT_LOSS = (Outcome.DIVERGED, Outcome.INFEASIBLE, Outcome.PRUNED, Outcome.TRUNCATED, Outcome.FAILED)
+_MOVED = (ScreenWord.LOWERS, ScreenWord.RAISES)
+_ENOUGH_SEEDS = 5
+"""of the baseline; with fewer, the verdict suggests more"""
 
 
-def headline(found: Screening) -> str:
-    """The sentence on top."""
-    if found.baseline is None:
+def headline(screening: Screening) -> str:
+    """Return the sentence on top."""
+    baseline = screening.baseline
+    if baseline is None:
         return "No verdict yet: no run of the baseline is complete, so there is nothing to compare with."
-    if not any(effect.effect is not None for effect in _stars(found)):
+    if not any(effect.effect is not None for effect in _single_knob_effects(screening)):
         return "No verdict on single knobs yet: no knob has a complete run of its own."
-    if found.baseline.sd is None:
-        return f"Not enough evidence: {_noise_unknown(found.baseline)}, so no difference can be told from luck."
-    lowering = _knobs(found, ScreenWord.LOWERS)
-    raising = [knob for knob in _knobs(found, ScreenWord.RAISES) if knob not in lowering]
-    seeds = count(found.baseline.seeds, "baseline seed")
+    if baseline.sd is None:
+        return f"Not enough evidence: {_noise_unknown(baseline)}. No difference can be told from luck."
+    lowering = _knobs(screening, ScreenWord.LOWERS)
+    raising = [knob for knob in _knobs(screening, ScreenWord.RAISES) if knob not in lowering]
+    seeds = count(baseline.seeds, "baseline seed")
     if lowering:
         verb = "lowers" if len(lowering) == 1 else "each lower"
         moved = f"Changed alone, {joined(lowering)} {verb} the loss beyond the noise of {seeds}."
         return f"{moved} Screened, not yet proven."
     if raising:
-        verb = "moves" if len(raising) == 1 else "each move"
-        return f"No knob changed alone lowers the loss; {joined(raising)} {verb} it, for the worse."
+        verb = "raises" if len(raising) == 1 else "each raise"
+        return f"No knob changed alone lowers the loss; {joined(raising)} {verb} it."
     return f"No knob changed alone moves the loss beyond the noise of {seeds}."
 
 
-def alone(found: Screening) -> Iterator[str]:
-    """Each knob changed alone, to an end of its range."""
-    yield from _moved(found)
-    yield from _within_noise(found)
-    yield from _without_loss(found)
+def alone(screening: Screening) -> Iterator[str]:
+    """Yield what each knob does when it is changed alone, to an end of its range."""
+    yield from _moved(screening)
+    yield from _within_noise(screening)
+    yield from _without_loss(screening)
 
 
-def _moved(found: Screening) -> Iterator[str]:
-    """One sentence a star run outside the noise, the largest effect first."""
-    moved = [effect for effect in _stars(found) if effect.word in (ScreenWord.LOWERS, ScreenWord.RAISES)]
+def _moved(screening: Screening) -> Iterator[str]:
+    """Yield a sentence per single-knob run outside the noise, the largest effect first."""
+    moved = [effect for effect in _single_knob_effects(screening) if effect.word in _MOVED]
     for effect in sorted(moved, key=lambda effect: -(effect.effect or 0.0)):
         assert effect.effect is not None
         size, half = abs(effect.effect), effect.family_half_width or 0.0
-        yield f"{_star(effect, found)} {effect.word} by {size:.3f} nats ({size - half:.3f} to {size + half:.3f})."
+        yield f"{_change(effect, screening)} {effect.word} by {size:.3f} nats ({size - half:.3f} to {size + half:.3f})."
 
 
-def _within_noise(found: Screening) -> Iterator[str]:
+def _within_noise(screening: Screening) -> Iterator[str]:
+    baseline = screening.baseline
     quiet = [
         knob
-        for knob in found.knobs
+        for knob in screening.knobs
         if any(effect.word is ScreenWord.NOISE for effect in knob.effects)
-        and not any(effect.word in (ScreenWord.LOWERS, ScreenWord.RAISES) for effect in knob.effects)
+        and not any(effect.word in _MOVED for effect in knob.effects)
     ]
-    if not quiet or found.baseline is None or found.baseline.sd is None:
+    if not quiet or baseline is None or baseline.sd is None:
         return
-    half = found.baseline.half_width(looks=found.family)
+    half = baseline.half_width(looks=screening.family)
     verb = "is" if len(quiet) == 1 else "are"
     names = joined(knob.knob for knob in quiet)
-    yield f"{names} {verb} {ScreenWord.NOISE} (under {half:.3f} nats either way): no effect shown, not proof of none."
-    top = max((knob.largest for knob in quiet if knob.largest), key=lambda effect: abs(effect.effect or 0.0))
-    assert top.effect is not None
-    needed = seeds_to_show(top.effect, found.baseline.sd, looks=found.family)
-    largest = f"The largest of these, {_star(top, found)} at {signed(top.effect)} nats,"
-    if needed is None:
-        yield f"{largest} is too small for single runs to show; it would need several seeds of its own."
+    yield (
+        f"{names} {verb} {ScreenWord.NOISE} (under {half:.3f} nats either way): no effect is shown, which does not "
+        "prove that there is none."
+    )
+    largest = max((knob.largest for knob in quiet if knob.largest), key=lambda effect: abs(effect.effect or 0.0))
+    assert largest.effect is not None
+    seeds = seeds_to_show(largest.effect, baseline.sd, looks=screening.family)
+    start = f"The largest of these, {_change(largest, screening)} at {signed(largest.effect)} nats,"
+    if seeds is None:
+        yield f"{start} is too small for single runs to show; it would need several seeds of its own."
     else:
-        yield f"{largest} would be shown with {needed} baseline seeds, if the noise stays as it is."
+        yield f"{start} would be shown with {seeds} baseline seeds, if the noise stays as it is."
 
 
-def _without_loss(found: Screening) -> Iterator[str]:
-    for effect in _stars(found):
-        if effect.run.outcome in (
-            Outcome.DIVERGED,
-            Outcome.INFEASIBLE,
-            Outcome.PRUNED,
-            Outcome.TRUNCATED,
-            Outcome.FAILED,
-        ):
-            yield f"{_star(effect, found)} {_ending(effect.run)}."
+def _without_loss(screening: Screening) -> Iterator[str]:
+    for effect in _single_knob_effects(screening):
+        if effect.run.outcome in _WITHOUT_LOSS:
+            yield f"{_change(effect, screening)} {_ending(effect.run)}."
 
 
 def _ending(run: Run) -> str:
@@ -111,23 +113,24 @@ def _ending(run: Run) -> str:
     return _ENDED.get(run.outcome, run.outcome) + reason
 
 
-def advice(found: Screening) -> Iterator[str]:
-    """Each candidate."""
-    for effect in found.advice:
+def candidates(screening: Screening) -> Iterator[str]:
+    """Yield a sentence for each candidate."""
+    for effect in screening.candidates:
         name = f"Advice {advised(effect.run.label)}"
-        if effect.effect is None:
-            unknown = "ended, but there is no baseline to hold it against"
-            yield f"{name} {_ending(effect.run) if effect.run.val_loss is None else unknown}."
-            continue
-        way = "lower" if effect.effect > 0 else "higher"
-        interval = "" if effect.family_half_width is None else f" ± {effect.family_half_width:.3f}"
-        yield f"{name}: {ADVICE[effect.word]} (ends {abs(effect.effect):.3f}{interval} nats {way})."
+        if effect.run.val_loss is None:
+            yield f"{name} {_ending(effect.run)}."
+        elif effect.effect is None:
+            yield f"{name} ended, but there is no baseline to compare it with."
+        else:
+            way = "lower" if effect.effect > 0 else "higher"
+            interval = "" if effect.family_half_width is None else f" ± {effect.family_half_width:.3f}"
+            yield f"{name}: {CANDIDATE_WORDS[effect.word]} (ends {abs(effect.effect):.3f}{interval} nats {way})."
 
 
-def best(findings: Findings) -> Iterator[str]:
-    """The winner of the search."""
-    found = findings.screening
-    winner, baseline = found.best, found.baseline
+def search_winner(findings: Findings) -> Iterator[str]:
+    """Yield what the winner of the search ends with, how far luck may explain it, and what it changes."""
+    screening = findings.screening
+    winner, baseline = screening.best, screening.baseline
     if winner is None or winner.run.val_loss is None:
         yield "No trial of the search is complete, so there is no best config yet."
         return
@@ -136,78 +139,79 @@ def best(findings: Findings) -> Iterator[str]:
         return
     start = f"Best config: {winner.run.label}, final loss {winner.run.val_loss:.3f} nats"
     if baseline is None or winner.gain is None:
-        yield f"{start}; there is no baseline to hold it against yet."
+        yield f"{start}; there is no baseline to compare it with yet."
         return
-    way = "lower than" if winner.gain > 0 else "above"
+    way = "lower" if winner.gain > 0 else "higher"
     yield (
-        f"{start}, {abs(winner.gain):.3f} {way} the baseline's {baseline.mean:.3f} "
+        f"{start}, {abs(winner.gain):.3f} {way} than the baseline's {baseline.mean:.3f} "
         f"({in_other_units(winner.run.val_loss, baseline.mean, findings.results.data)})."
     )
-    yield _winner(winner)
-    if found.reference is not None and (changed := changes(winner.run.config, found.reference)):
+    yield _optimistic(winner)
+    if screening.reference is not None and (changed := changes(winner.run.config, screening.reference)):
         yield f"It changes {joined(f'{name} {values}' for name, values in changed.items())}."
 
 
-def _winner(best: SearchBest) -> str:
-    start = f"It is the winner of {count(best.trials, 'trial')} on the search's own seed, so its gain is optimistic"
-    if best.luck is None or best.gain is None:
+def _optimistic(winner: SearchBest) -> str:
+    start = f"It is the winner of {count(winner.trials, 'trial')} on the search's own seed, so its gain is optimistic"
+    if winner.luck is None or winner.gain is None:
         return f"{start}: screened, not yet proven."
-    compared = "though more" if best.gain > best.luck else "and no more"
-    luck = f"{best.luck:.3f} nats that the luckiest of {count(best.trials, 'baseline run')} could show"
+    compared = "but larger" if winner.gain > winner.luck else "and no larger"
+    luck = f"{winner.luck:.3f} nats that the luckiest of {count(winner.trials, 'baseline run')} could show"
     return f"{start}, {compared} than the {luck}: screened, not yet proven."
 
 
 def steps(findings: Findings) -> Iterator[str]:
-    """What would prove it."""
+    """Yield the command that would prove or refute it."""
     if findings.screening.baseline is not None and findings.screening.best is not None:
         yield (
-            f"`sweep confirm {findings.study.name}` proves or refutes this on fresh seeds; before that no config is "
+            f"`sweep confirm {findings.study.name}` proves or refutes this on fresh seeds. Until then, no config is "
             "shown to be better than the baseline."
         )
 
 
 def reading(findings: Findings) -> Iterator[str]:
-    """How far single runs are to be trusted."""
-    found = findings.screening
-    if found.baseline is not None:
-        yield _seeds(found.baseline, found.family)
-    if missing := [knob for knob in findings.study.sampled if knob not in {tried.knob for tried in found.knobs}]:
+    """Yield how far single runs can be trusted."""
+    screening = findings.screening
+    if screening.baseline is not None:
+        yield _baseline(screening.baseline, screening.family)
+    tried = {knob.knob for knob in screening.knobs}
+    if missing := [knob for knob in findings.study.sampled if knob not in tried]:
         yield f"Not tried alone: {joined(missing)}."
 
 
-def _seeds(baseline: Noise, family: int) -> str:
+def _baseline(baseline: Noise, family: int) -> str:
     if baseline.sd is None:
         return (
             f"Baseline: final loss {baseline.mean:.3f} nats; {_noise_unknown(baseline)}. Run it with 3 seeds or more."
         )
-    few = " More seeds would sharpen every comparison." if baseline.seeds < 5 else ""
-    together = "" if family < 2 else f", which hold for all {family} comparisons together,"
+    few = " More seeds would sharpen every comparison." if baseline.seeds < _ENOUGH_SEEDS else ""
+    together = "" if family < 2 else f" hold for all {family} comparisons together and"
     return (
         f"Baseline: {baseline.seeds} seeds, mean {baseline.mean:.3f} nats, standard deviation {baseline.sd:.4f}. "
-        f"In the search each change was run once; the 95 % intervals of such single runs{together} take seed noise to "
-        f"be normal and the same for every config.{few}"
+        f"In the search, each change was run once. The 95 % intervals of such single runs{together} assume that seed "
+        f"noise is normal and the same for every config.{few}"
     )
 
 
 def _noise_unknown(baseline: Noise) -> str:
     if baseline.seeds == 1:
-        return "only one baseline seed is complete, and the noise between seeds is unknown"
-    return f"all {baseline.seeds} baseline seeds ended with the same loss, and the noise between seeds is unknown"
+        return "only one baseline seed is complete, so the noise between seeds is unknown"
+    return f"all {baseline.seeds} baseline seeds ended with the same loss, so the noise between seeds is unknown"
 
 
-def _stars(found: Screening) -> list[Effect]:
-    return [effect for knob in found.knobs for effect in knob.effects]
+def _single_knob_effects(screening: Screening) -> list[Effect]:
+    return [effect for knob in screening.knobs for effect in knob.effects]
 
 
-def _knobs(found: Screening, word: ScreenWord) -> list[str]:
-    """Knobs with a star run of this word, the largest effect first."""
-    named = [knob for knob in found.knobs if any(effect.word is word for effect in knob.effects)]
+def _knobs(screening: Screening, word: ScreenWord) -> list[str]:
+    """Return the knobs with a single-knob run of this word, the largest effect first."""
 
     def size(knob: KnobEffect) -> float:
         return max(abs(effect.effect or 0.0) for effect in knob.effects if effect.word is word)
 
-    return [knob.knob for knob in sorted(named, key=size, reverse=True)]
+    knobs = [knob for knob in screening.knobs if any(effect.word is word for effect in knob.effects)]
+    return [knob.knob for knob in sorted(knobs, key=size, reverse=True)]
 
 
-def _star(effect: Effect, found: Screening) -> str:
-    return change(effect.run.knob or "", effect.run.config, found.reference)
+def _change(effect: Effect, screening: Screening) -> str:
+    return change(effect.run.knob or "", effect.run.config, screening.reference)

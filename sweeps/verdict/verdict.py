@@ -1,7 +1,7 @@
 """The verdict in plain sentences, for the terminal and the top of the report.
 
-Where runs on fresh seeds have confirmed something, their words stand (`confirmed`); before that those of the screening
-(`screened`), which proves nothing.
+Once runs on fresh seeds have confirmed something, the verdict is made of the sentences in `confirmed`. Before that, it
+is made of those in `screened`, which prove nothing.
 """
 
 from __future__ import annotations
@@ -12,26 +12,27 @@ from dataclasses import dataclass
 
 from sweeps.analysis.findings import Findings
 from sweeps.verdict import confirmed, more_data, recommendation, screened
-from sweeps.verdict.cautions import _fates, boundary_sentences
+from sweeps.verdict.cautions import boundary_sentences, run_sentences
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the study found, most important first."""
+    """Sentences about a study, the most important first."""
 
     headline: str
     proof: tuple[str, ...] = ()
-    """what the headline rests on: plateau, gain, no head start"""
+    """what the headline rests on: the plateau, the gain, no head start"""
     knobs: tuple[str, ...]
-    """each knob that the best config changes, the pair, the ablation path; before that each knob in single runs"""
-    advice: tuple[str, ...]
+    """each knob that the best config changes, the pair, the ablation path; before a confirm phase the single-knob
+    runs"""
+    candidates: tuple[str, ...]
     """each candidate"""
     best: tuple[str, ...]
     """what the best config ends with"""
     next: tuple[str, ...]
     """what to train next, or to run first"""
     screening: tuple[str, ...] = ()
-    """beside what is confirmed: each knob alone at the ends of its range, one run each"""
+    """the single-knob runs, beside what is confirmed"""
     data: tuple[str, ...] = ()
     """what the baseline loses on part of its data"""
     cautions: tuple[str, ...]
@@ -39,18 +40,18 @@ class Verdict:
 
     @property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """The sentences below the headline, by their heading; none is empty."""
-        found = {
+        """The sentences below the headline by their heading, without empty groups."""
+        groups = {
             "What it rests on": self.proof,
             "Which knob": self.knobs,
-            "The advice": self.advice,
+            "The advice": self.candidates,
             "The best config": self.best,
             "What to train next": self.next,
             "Each knob alone at the ends of its range, one run each": self.screening,
             "Would more data help?": self.data,
             "How far to trust it": self.cautions,
         }
-        return {heading: sentences for heading, sentences in found.items() if sentences}
+        return {heading: sentences for heading, sentences in groups.items() if sentences}
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -58,7 +59,7 @@ class Verdict:
         return (self.headline, *(sentence for sentences in self.groups.values() for sentence in sentences))
 
     def text(self, *, width: int) -> str:
-        """For a terminal of `width` columns: the headline, then each group under its heading."""
+        """Return the text for a terminal of `width` columns: the headline, then each group under its heading."""
 
         def wrapped(sentence: str, mark: str) -> str:
             wrapper = textwrap.TextWrapper(width, initial_indent=mark, subsequent_indent=" " * len(mark))
@@ -72,31 +73,31 @@ class Verdict:
 
 
 def verdict(findings: Findings) -> Verdict:
-    """Put what a study has found into words: those of the confirmed verdict, or before it those of the screening."""
-    attribution, single = findings.attribution, findings.screening
+    """Put the findings of a study into words: the confirmed verdict, or before it the screening."""
+    attribution, screening = findings.attribution, findings.screening
     if attribution is None:
         return Verdict(
-            headline=screened.headline(single),
-            knobs=tuple(screened.alone(single)),
-            advice=tuple(screened.advice(single)),
-            best=tuple(screened.best(findings)),
+            headline=screened.headline(screening),
+            knobs=tuple(screened.alone(screening)),
+            candidates=tuple(screened.candidates(screening)),
+            best=tuple(screened.search_winner(findings)),
             next=tuple(screened.steps(findings)),
             data=tuple(more_data.sentences(findings)),
-            cautions=(*screened.reading(findings), *boundary_sentences(findings), *_fates(findings)),
+            cautions=(*screened.reading(findings), *boundary_sentences(findings), *run_sentences(findings)),
         )
     return Verdict(
         headline=confirmed.headline(attribution),
         proof=tuple(confirmed.proof(attribution)),
         knobs=tuple(confirmed.knobs(attribution)),
-        advice=tuple(confirmed.advice(attribution)),
-        best=tuple(recommendation.best(findings, attribution)),
+        candidates=tuple(confirmed.candidates(attribution)),
+        best=tuple(recommendation.best_config(findings, attribution)),
         next=tuple(recommendation.steps(findings, attribution)),
-        screening=tuple(screened.alone(single)),
+        screening=tuple(screened.alone(screening)),
         data=tuple(more_data.sentences(findings)),
         cautions=(
             *confirmed.reading(attribution),
             *screened.reading(findings),
             *boundary_sentences(findings),
-            *_fates(findings),
+            *run_sentences(findings),
         ),
     )

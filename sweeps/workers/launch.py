@@ -1,7 +1,7 @@
-"""The start of a worker's process: its environment, and what it has imported when it begins.
+"""The start of a worker's process: its environment and its preloaded modules.
 
-CPU workers are forked from one process that has imported torch for all of them, so that a worker, and its replacement
-after a crash, starts at once. A card's workers are spawned: CUDA doesn't survive a fork, and an import may touch it.
+CPU workers are forked from one process that has imported torch for all of them. So a worker, or its replacement after a
+crash, starts at once. A card's workers are spawned, because CUDA doesn't survive a fork and an import may start it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PRELOADED = ("trainer.run.loop", "sweeps.workers.worker")
 
 
 def warm_up() -> None:
-    """Begin to import what CPU workers need in the background, if there is certainly no card.
+    """Begin to import the modules of CPU workers in the background, if there is certainly no card.
 
     The imports take seconds. Asking torch whether there is a card would take as long.
     """
@@ -52,7 +52,7 @@ def start(device: str, *, threads: int, target: Callable[..., None], args: tuple
 
 
 def _begin_imports() -> bool:
-    """Start the fork server of the CPU workers, if it isn't running. False: this system can have none."""
+    """Start the fork server of the CPU workers, if it isn't running. Returns False if this system can't have one."""
     if sys.platform != "linux":
         return False
     from multiprocessing import forkserver, resource_tracker  # not on every system
@@ -69,7 +69,7 @@ def _begin_imports() -> bool:
 
 
 def environment(device: str, *, threads: int, inherited: Mapping[str, str]) -> dict[str, str]:
-    """Variables that a worker adds to the inherited environment. glibc, OpenMP and CUDA read them at the start."""
+    """Return a worker's changes to the inherited environment. glibc, OpenMP and CUDA read them at the start."""
     number = str(threads)
     changes = {"OMP_NUM_THREADS": number, "MKL_NUM_THREADS": number, "OPENBLAS_NUM_THREADS": number}
     kind, _, index = device.partition(":")

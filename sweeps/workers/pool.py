@@ -23,7 +23,7 @@ class Job:
     data: Path
     """folder of the data, for trainer.data.dataset.open_dataset"""
     out: Path
-    """folder of the log and of checkpoints; the run resumes from one that is there"""
+    """folder of the log and the checkpoint; if it holds a checkpoint, the run resumes from it"""
     device: str
     largest: int | None = None
     """largest micro-batch allowed, after larger ones ran out of memory; None: any"""
@@ -56,9 +56,9 @@ class Crashed:
     run: int
     attempt: int
     text: str
-    """the traceback; for a user's mistake its message"""
+    """the traceback; for a user's mistake the message"""
     user_error: bool
-    """a mistake that only the user can mend, so that a retry is useless"""
+    """whether only the user can fix it, so that a retry is useless"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class Pool(Protocol):
         """One name per worker; several workers may share one ("cpu")."""
 
     def idle(self) -> list[str]:
-        """Devices of the workers that have no job."""
+        """Return the devices of the workers that have no job."""
 
     def start(self, job: Job) -> None:
         """Give the job to an idle worker on its device. Raises ValueError where there is none."""
@@ -93,7 +93,7 @@ class Pool(Protocol):
         """Receive messages, waiting at most `timeout` seconds for the first. A PointMessage waits for its `answer`."""
 
     def answer(self, run: int, answer: Answer) -> None:
-        """Let the run's worker go on from its last point."""
+        """Send the answer to the run's last point to its worker, which waits for it."""
 
     def pause(self) -> None:
         """Ask all workers to pause their runs at the next step, if they can, else at the answer to the next point.

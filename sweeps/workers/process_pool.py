@@ -1,7 +1,7 @@
 """Worker processes, one per device, kept warm between jobs and replaced when they die.
 
-torch is imported and the data opened once per worker; once per trial would cost 3.5 s each on a CPU. On a CPU one
-process per core with one thread each trains 1.14 to 1.49 times as fast as one process with all of the cores.
+torch is imported and the data opened once per worker; once per trial, that would cost 3.5 s per trial on a CPU. On a
+CPU, one process per core with one thread each trains 1.14 to 1.49 times as fast as one process with all cores.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class _Worker:
 
 
 class ProcessPool:
-    """The `Pool` of processes, one per device, each started by its first job. One that dies is replaced at once.
+    """A `Pool` of processes, one per device. A process starts with its first job and is replaced at once if it dies.
 
-    A CPU worker has one thread, however many cores are idle: with more threads sums would be in another order, and a
-    trial's result would depend on the number of workers. Workers of cards share `cores`. Output goes to the runs' logs,
-    outside of runs to `logs`.
+    A CPU worker has one thread, however many cores are idle: with more threads, sums would have another order, and a
+    trial's result would depend on the number of workers. Workers of cards share `cores`. A process writes its output to
+    the run's log, and between runs to a log in `logs`.
     """
 
     def __init__(
@@ -78,15 +78,15 @@ class ProcessPool:
         free = [worker for worker in self._workers if worker.job is None and worker.device == job.device]
         if not free:
             raise ValueError(f"no idle worker on {job.device} for run {job.run}")
-        chosen = free[0]
-        if chosen.process is None or not chosen.process.is_alive():
-            self._replace(chosen)
-        chosen.job = job
+        worker = free[0]
+        if worker.process is None or not worker.process.is_alive():
+            self._replace(worker)
+        worker.job = job
         job.out.mkdir(parents=True, exist_ok=True)
-        assert chosen.connection is not None
+        assert worker.connection is not None
         # a broken pipe means a dead worker, which `wait` reports
         with contextlib.suppress(OSError):
-            chosen.connection.send(chosen.job)
+            worker.connection.send(job)
 
     def wait(self, timeout: float) -> list[Message]:
         busy = [worker for worker in self._workers if worker.job is not None]
@@ -105,7 +105,7 @@ class ProcessPool:
             while worker.job is not None and worker.connection.poll():
                 message: Message = worker.connection.recv()
                 if (message.run, message.attempt) != (worker.job.run, worker.job.attempt):
-                    continue  # from a job that was taken away from it
+                    continue  # from an earlier launch
                 if not isinstance(message, PointMessage):
                     self._release(worker, message)
                 yield message
@@ -115,7 +115,7 @@ class ProcessPool:
             how = self._stop(worker, patience=_PATIENCE)
             worker.job = None
             self._replace(worker)
-            text = f"the worker on {worker.device} {how}; its last words:\n{self._tail(worker, job)}"
+            text = f"the worker on {worker.device} {how}; the end of its log:\n{self._tail(worker, job)}"
             yield Died(run=job.run, attempt=job.attempt, text=text)
 
     def _release(self, worker: _Worker, message: Message) -> None:

@@ -34,7 +34,7 @@ class TrainJob:
     """Trains a job with trainer.run.loop, in micro-batches that fit. Only the worker imports the loop, not the driver.
 
     `checkpoint_seconds`: the least time between a run's checkpoints. A killed worker loses at most that and an
-    evaluation interval. Half a gigabyte at each evaluation would cost more than it saves.
+    evaluation interval. Writing half a gigabyte at each evaluation would cost more than it saves.
     """
 
     checkpoint_seconds: float = 30.0
@@ -46,9 +46,9 @@ class TrainJob:
         # The worker sees one GPU, so the config says `cuda` on every device. A sweep keeps evaluations only: reading
         # each step's loss would stall the GPU's queue.
         kind = job.device.partition(":")[0]
-        asked = job.config.replace(device=kind, log_interval=job.config.eval_interval)
+        unfitted = job.config.replace(device=kind, log_interval=job.config.eval_interval)
         try:
-            config = fitted(asked, job)
+            config = fitted(unfitted, job)
         except Infeasible as error:
             return Result(outcome="infeasible", step=0, points=(), reason=f"out of memory: {error}")
         data = _dataset(job.data)
@@ -68,7 +68,7 @@ class TrainJob:
 
 
 def fitted(config: TrainConfig, job: Job) -> TrainConfig:
-    """Split the run into micro-batches that fit into the memory that is free now. Raises microbatch.Infeasible."""
+    """Return the run split into micro-batches that fit into the free memory. Raises microbatch.Infeasible."""
     from trainer.machine import device, microbatch
     from trainer.run import probe
 
@@ -82,7 +82,7 @@ def fitted(config: TrainConfig, job: Job) -> TrainConfig:
     if kind == "cpu":
         return microbatch.as_asked(splits, config)
     card = device.card_name(where)
-    return microbatch.tried_out(splits, lambda each: probe.measure(each, job.data, card=card), free=free)
+    return microbatch.tried_out(splits, lambda candidate: probe.measure(candidate, job.data, card=card), free=free)
 
 
 @functools.cache
@@ -93,7 +93,7 @@ def _dataset(path: Path) -> Dataset:
 
 
 def main(connection: Connection, log: Path, threads: int, work: Work, environment: Mapping[str, str]) -> None:
-    """Do jobs until the driver closes the pipe or is gone.
+    """Run jobs until the driver closes the pipe or is gone.
 
     `log`: where output outside of runs goes. `threads`: of torch. `environment`: replaces the environment inherited
     from the fork server.
@@ -145,14 +145,14 @@ def _request_pause(number: int, frame: FrameType | None) -> None:  # noqa: ARG00
 
 
 def do(work: Work, job: Job, report: Report) -> Finished | Crashed:
-    """Do the job and turn an exception into a message."""
+    """Run the job and turn an exception into a message."""
     try:
         return Finished(run=job.run, attempt=job.attempt, result=work(job, report))
     except UserError as error:
         return Crashed(run=job.run, attempt=job.attempt, text=str(error), user_error=True)
     except DriverGone:
         raise
-    except Exception:  # noqa: BLE001  # the process boundary: the driver decides what becomes of the run
+    except Exception:  # noqa: BLE001  # the process boundary: the driver decides whether to retry
         return Crashed(run=job.run, attempt=job.attempt, text=traceback.format_exc(), user_error=False)
 
 

@@ -1,7 +1,7 @@
-"""A sweep of real, very small training in a process of its own, which a test may kill: `driver FOLDER DATA [LINE]`.
+"""A sweep of real, very small training in a process that tests kill: `driver FOLDER DATA [LINE]`.
 
-It prints a line at each evaluation, `point RUN STEP`, and its summary at the end. At the given line it waits until it
-is killed, or told to go on by a line on its standard input.
+It prints `point RUN STEP` per evaluation, and `finished` or `interrupted` at the end. After the line LINE it waits
+until it is killed or reads a line from standard input.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trainer.points import Point
 
 
 def study(data: Path) -> Study:
-    """The baseline, dropout at its high, and a trial of the sampler's, on somebody's bins."""
+    """Return a study of three runs on a nanoGPT data folder: the baseline, dropout at its high end, a sampled trial."""
     return small_sweep.study(
         data={"bin": str(data)},
         knobs={"dropout": {"low": 0.0, "high": 0.4}},
@@ -37,6 +37,8 @@ def study(data: Path) -> Study:
 
 
 class Printer(Silent):
+    """An observer that prints a line per evaluation, and waits for standard input after the line `hold_at`."""
+
     def __init__(self, *, hold_at: str) -> None:
         self._hold_at = hold_at
 

@@ -1,4 +1,4 @@
-"""optuna-dashboard over the store, during a sweep and after it."""
+"""optuna-dashboard on a study's store, during the sweep and after it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from trainer.errors import UserError
 
 @contextlib.contextmanager
 def dashboard(folder: Path) -> Iterator[Callable[..., Any]]:
-    """Serve a study's dashboard; yield a function that returns the parsed answer of a path."""
+    """Serve a study's dashboard. Yield a function from a path to its parsed answer."""
     paths = StudyPaths(folder)
     with server(f"sqlite:///{paths.store}", artifacts=paths.artifacts) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
@@ -60,35 +60,43 @@ def states(ask: Callable[[str], Any], study: int) -> list[str]:
     return [trial["state"] for trial in ask(f"/api/studies/{study}")["trials"]]
 
 
-def test_it_shows_a_sweep_while_it_runs_and_when_it_is_done(tmp_path: Path) -> None:
-    seen: list[list[str]] = []
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which a small study has been run."""
+    folder = tmp_path_factory.mktemp("swept")
+    small_sweep.sweep(folder, small_sweep.study(trials=1, baseline_seeds=1))
+    return folder
+
+
+def test_it_shows_a_sweep_while_it_runs_and_when_it_has_ended(tmp_path: Path) -> None:
+    during: list[list[str]] = []
     spec = small_sweep.study(knobs={"dropout": {"low": 0.0, "high": 0.4}}, baseline_seeds=2, trials=2)
 
     def look(tick: int) -> None:
-        if tick == 60:  # the baseline's two seeds are done (22 ticks each), the third run is under way
+        if tick == 60:  # the baseline's two seeds have ended (22 ticks each), and the third run is under way
             with dashboard(tmp_path) as ask:
-                seen.append(states(ask, 1))
+                during.append(states(ask, 1))
                 names = {study["study_name"]: study["study_id"] for study in ask("/api/studies")["study_summaries"]}
                 assert names == {"small": 1, "small-confirm": 2}
 
     small_sweep.sweep(tmp_path, spec, at_tick=look)
-    assert seen == [["Complete", "Running"]]
+    assert during == [["Complete", "Running"]]
 
     with dashboard(tmp_path) as ask:
         assert states(ask, 1) == ["Complete"] * 3
         assert states(ask, 2) == ["Complete"]
         trials = ask("/api/studies/1")["trials"]
-        runs = [run for run in small_sweep.found(tmp_path).runs if run.optuna_study == "small"]
+        runs = [run for run in small_sweep.results_in(tmp_path).runs if run.optuna_study == "small"]
         assert [trial["values"] for trial in trials] == [[run.val_loss] for run in runs]
         assert len(trials[0]["intermediate_values"]) == 21
         attrs = {attr["key"]: attr["value"] for attr in trials[1]["user_attrs"]}
         assert attrs["label"] == "dropout at its high, 0.4"
 
 
-def test_what_was_found_stands_in_the_dashboard(tmp_path: Path) -> None:
+def test_it_shows_the_verdict_the_figures_and_the_best_config(tmp_path: Path) -> None:
     spec = small_sweep.study(knobs={"dropout": {"low": 0.0, "high": 0.4}}, confirm={"seeds": 2, "max_trials": 4})
     small_sweep.sweep(tmp_path, spec)
-    paths, results = StudyPaths(tmp_path), small_sweep.found(tmp_path)
+    paths, results = StudyPaths(tmp_path), small_sweep.results_in(tmp_path)
     findings = Findings(results)
     with Store(f"sqlite:///{paths.store}") as store:
         for _ in range(2):  # the second call replaces what the first wrote
@@ -114,9 +122,8 @@ def test_what_was_found_stands_in_the_dashboard(tmp_path: Path) -> None:
         assert "search has not seen" in ask("/api/studies/2")["note"]["body"]
 
 
-def test_it_listens_on_this_machine_only(tmp_path: Path) -> None:
-    small_sweep.sweep(tmp_path, small_sweep.study(trials=1, baseline_seeds=1))
-    url = f"sqlite:///{StudyPaths(tmp_path).store}"
+def test_it_listens_on_this_machine_only_and_names_a_remedy_for_a_port_in_use(swept: Path) -> None:
+    url = small_sweep.url_of(swept)
     with server(url) as running:
         assert running.server_address[0] == "127.0.0.1"
         with (
@@ -126,9 +133,8 @@ def test_it_listens_on_this_machine_only(tmp_path: Path) -> None:
             pass
 
 
-def test_another_address_is_served_when_asked_for(tmp_path: Path) -> None:
-    small_sweep.sweep(tmp_path, small_sweep.study(trials=1, baseline_seeds=1))
-    url = f"sqlite:///{StudyPaths(tmp_path).store}"
+def test_another_address_is_served_when_asked_for(swept: Path) -> None:
+    url = small_sweep.url_of(swept)
     with server(url, host="0.0.0.0") as running:  # noqa: S104  # for a moment
         assert running.server_address[0] == "0.0.0.0"  # noqa: S104
         assert address_of(running) == f"http://127.0.0.1:{running.server_port}"  # a browser can't open 0.0.0.0
@@ -153,15 +159,14 @@ def test_another_address_is_served_when_asked_for(tmp_path: Path) -> None:
         ("my-laptop", False),
     ],
 )
-def test_whether_others_reach_an_address(host: str, private: bool) -> None:
+def test_an_address_is_private_if_only_this_machine_reaches_it(host: str, private: bool) -> None:
     assert is_private(host) is private
 
 
 @pytest.mark.parametrize("host", [None, "0.0.0.0"])  # noqa: S104
-def test_the_command_warns_of_an_open_address_and_ends_with_sigterm(tmp_path: Path, host: str | None) -> None:
-    """As `docker stop` ends it: with 143, and without a traceback of the thread that answers."""
-    small_sweep.sweep(tmp_path, small_sweep.study(trials=1, baseline_seeds=1))
-    command = [sys.executable, "-m", "sweeps", "dashboard", str(tmp_path), *(["--host", host] if host else [])]
+def test_the_command_warns_of_an_open_address_and_ends_on_sigterm(swept: Path, host: str | None) -> None:
+    """`docker stop` ends it with 143, and without a traceback of the thread that answers."""
+    command = [sys.executable, "-m", "sweeps", "dashboard", str(swept), *(["--host", host] if host else [])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -169,20 +174,19 @@ def test_the_command_warns_of_an_open_address_and_ends_with_sigterm(tmp_path: Pa
         with urllib.request.urlopen(f"{address}/api/studies", timeout=60) as response:  # noqa: S310  # our own
             assert response.status == 200
         process.send_signal(signal.SIGTERM)
-        said = process.stderr.read()
+        errors = process.stderr.read()
     assert process.returncode == 143
     warning = "warning: whoever can reach 0.0.0.0 can read and change this study: the dashboard has no password and "
-    assert said == (f"{warning}checks no host\n" if host else "")
+    assert errors == (f"{warning}checks no host\n" if host else "")
 
 
-def test_serve_tells_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
-    small_sweep.sweep(tmp_path, small_sweep.study(trials=1, baseline_seeds=1))
+def test_serve_announces_its_address_and_ends_on_ctrl_c(swept: Path) -> None:
     program = (
-        # a test run in the background ignores SIGINT, and its children inherit that
+        # a process in the background ignores SIGINT, and its children inherit that
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from sweeps.report.dashboard import serve; serve(sys.argv[1], announce=lambda a: print(a, flush=True))"
     )
-    command = [sys.executable, "-c", program, f"sqlite:///{StudyPaths(tmp_path).store}"]
+    command = [sys.executable, "-c", program, small_sweep.url_of(swept)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
@@ -193,7 +197,7 @@ def test_serve_tells_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
-def test_without_a_store_it_makes_none(tmp_path: Path) -> None:
+def test_without_a_store_it_creates_none(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     with pytest.raises(StoreError, match="there is no store here"):
         serve(f"sqlite:///{path}")

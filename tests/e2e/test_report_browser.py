@@ -1,7 +1,8 @@
-"""The report in a real browser: offline, without errors, every figure drawn, usable by keyboard and on a phone."""
+"""The report in a real browser: offline and without errors, with every figure, by keyboard and on a phone."""
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import zlib
@@ -12,9 +13,9 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from sweeps.analysis.findings import Findings
-from sweeps.report.publish import all_pictures, page_of
+from sweeps.report.publish import all_pictures
 from sweeps.verdict.verdict import verdict
-from tests.helpers import attributions, synthetic
+from tests.helpers import attributions, report_page, synthetic
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -27,6 +28,7 @@ FLAGS = [
     "--disable-sync",
 ]
 STUDIES = {"searched": synthetic.full, "confirmed": attributions.swept}
+PAGES = {"searched": report_page.searched_html, "confirmed": report_page.confirmed_html}
 
 pytestmark = [
     pytest.mark.browser,
@@ -49,21 +51,30 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reports")
     pages = {name: folder / f"{name}.html" for name in STUDIES}
     for name, page in pages.items():
-        page.write_text(page_of(Findings(STUDIES[name]())), encoding="utf-8")
+        page.write_text(PAGES[name](), encoding="utf-8")
     return pages
 
 
+@functools.cache
+def findings_of(study: str) -> Findings:
+    return Findings(STUDIES[study]())
+
+
+@functools.cache
+def count_figures(study: str) -> int:
+    return sum(len(picture.figures) for picture in all_pictures(findings_of(study)))
+
+
 class Visit:
-    """A page opened offline, with the requests and errors it caused."""
+    """A page opened offline, with the requests and the errors that it has caused."""
 
     def __init__(self, browser: Browser, report: Path, *, study: str, width: int) -> None:
-        self.results = STUDIES[study]()
-        self.figures = sum(len(picture.figures) for picture in all_pictures(Findings(self.results)))
+        self.findings, self.figures = findings_of(study), count_figures(study)
         self.context = browser.new_context(offline=True, viewport={"width": width, "height": 800})
         self.requests: list[str] = []
         self.errors: list[str] = []
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(120_000)  # a busy machine must not fail the test
+        self.page.set_default_timeout(120_000)  # long enough for a busy machine
         self.context.route("**/*", self._route)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", lambda message: self.errors.append(message.text) if message.type != "log" else None)
@@ -92,8 +103,8 @@ def visit(request: pytest.FixtureRequest, browser: Browser, reports: dict[str, P
     assert visit.errors == []
 
 
-def test_verdict_and_figures_are_there(visit: Visit) -> None:
-    words = verdict(Findings(visit.results))
+def test_the_verdict_and_every_figure_are_shown(visit: Visit) -> None:
+    words = verdict(visit.findings)
     for sentence in words.lines:
         if sentence not in words.next:
             place = visit.page.locator("#verdict").get_by_text(sentence.partition(": ")[2] or sentence)
@@ -108,7 +119,7 @@ def test_verdict_and_figures_are_there(visit: Visit) -> None:
 
 def test_what_to_train_next_follows_the_verdict(visit: Visit) -> None:
     place = visit.page.locator("#next")
-    for sentence in verdict(Findings(visit.results)).next:
+    for sentence in verdict(visit.findings).next:
         for command in re.findall(r"`([^`]+)`", sentence):
             assert place.locator("code", has_text=command).first.is_visible()
     settings = place.locator("details")
@@ -122,7 +133,7 @@ def test_what_to_train_next_follows_the_verdict(visit: Visit) -> None:
 
 def test_nothing_is_wider_than_the_screen(visit: Visit) -> None:
     assert visit.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    # titles of axes and names in legends stay inside their figures
+    # titles of axes and names in legends must stay inside their figures
     outside = visit.page.evaluate(
         """() => [...document.querySelectorAll(".plot")].flatMap((plot) => {
             const box = plot.getBoundingClientRect();
@@ -147,7 +158,7 @@ def test_tables_sort_by_keyboard(visit: Visit) -> None:
     losses = _column(page, "Final loss")
     known = [float(loss) for loss in losses if loss]
     assert known == sorted(known)
-    assert known[0] == min(run.val_loss for run in visit.results.runs if run.val_loss is not None)
+    assert known[0] == min(run.val_loss for run in visit.findings.results.runs if run.val_loss is not None)
     assert losses == [*map(str, known), *[""] * (len(losses) - len(known))]  # runs without a loss come last
     page.keyboard.press("Space")
     assert header.get_attribute("aria-sort") == "descending"
@@ -186,30 +197,30 @@ def test_the_contents_lead_to_the_sections(visit: Visit) -> None:
         assert heading.get_attribute("id") == target
 
 
-def test_focus_is_seen(visit: Visit) -> None:
+def test_the_focus_is_visible_on_every_stop_of_the_tab_key(visit: Visit) -> None:
     page = visit.page
     page.locator("a").first.focus()
-    seen = []
+    focused = []
     for _ in range(8):
         name, width = page.evaluate(
             "[document.activeElement.outerHTML.slice(0, 30), getComputedStyle(document.activeElement).outlineWidth]"
         )
         assert width == "3px", name
-        seen.append(name)
+        focused.append(name)
         page.keyboard.press("Tab")
-    assert len(set(seen)) == 8
+    assert len(set(focused)) == 8
     assert (
         page.evaluate("[...document.querySelectorAll('.plot *')].filter((element) => element.tabIndex >= 0).length")
         == 0
     )
 
 
-def test_it_prints(visit: Visit) -> None:
+def test_it_prints_on_a4_at_full_size(visit: Visit) -> None:
     page = visit.page
     pdf = page.pdf(format="A4", margin=dict.fromkeys(("top", "right", "bottom", "left"), "12mm"))
     assert pdf.startswith(b"%PDF")
     assert len(re.findall(rb"/Type /Page\b", pdf)) > 3
-    # the browser shrinks a page with content wider than the paper; 300 dots per 96 pixels is full size
+    # the browser would shrink a page wider than the paper; 300 dots per 96 pixels is full size
     assert set(_scales(pdf)) == {300 / 96}
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 703, "height": 1000})  # A4 less the margins

@@ -1,4 +1,4 @@
-"""The main job, as a person does it: `sweep` in real processes, on real text, a study of seconds."""
+"""The command `sweep` as a user runs it: real workers, real text, a study that takes seconds."""
 
 from __future__ import annotations
 
@@ -48,25 +48,26 @@ COMMAND = [sys.executable, "-m", "sweeps"]
 
 @dataclass(frozen=True)
 class Done:
-    """A command that has ended."""
+    """The output of a command that has ended."""
 
     stdout: str
     stderr: str
 
     def last_object(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.stdout.splitlines()[-1])
-        return found
+        """Return the JSON object in the last line of the output."""
+        parsed: dict[str, Any] = json.loads(self.stdout.splitlines()[-1])
+        return parsed
 
 
 def sweep(folder: Path, *arguments: str, code: int = 0) -> Done:
-    """`sweep` in a process of its own."""
+    """Run `sweep` in another process, and check its exit code."""
     done = subprocess.run([*COMMAND, *arguments], cwd=folder, capture_output=True, text=True)
     assert done.returncode == code, done.stderr
     return Done(done.stdout, done.stderr)
 
 
 class Call(Protocol):
-    """`sweep` in this process, which has imported torch already; exit code and output as a process's."""
+    """A function that runs `sweep` in this process, which has imported torch already, and checks its exit code."""
 
     def __call__(self, folder: Path, *arguments: str, code: int = 0) -> Done: ...
 
@@ -86,48 +87,44 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 def write_documents(path: Path) -> None:
-    words = [
-        "loss",
-        "plateau",
-        "width",
-        "rate",
-        "decay",
-        "warm",
-        "up",
-        "drop",
-        "out",
-        "the",
-        "a",
-        "of",
-        "and",
-        "knob",
-        "seed",
-    ]
+    words = ["loss", "plateau", "width", "rate", "decay", "warm", "up", "drop", "the", "a", "of", "and", "knob", "seed"]
     generator = np.random.default_rng(0)
     documents = [" ".join(generator.choice(words, size=40)) for _ in range(60)]
     pq.write_table(pa.table({"text": documents}), path, row_group_size=20)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the study has been run."""
-    folder = tmp_path_factory.mktemp("work")
+def write_study(folder: Path) -> None:
+    """Write the study and its documents into the folder."""
     write_documents(folder / "docs.parquet")
     (folder / "tiny.yaml").write_text(STUDY)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which the study has been run. Tests must not change what it holds."""
+    folder = tmp_path_factory.mktemp("work")
+    write_study(folder)
     (folder / "run.json").write_text(json.dumps(sweep(folder, "run", "tiny.yaml", "--json").last_object()))
     return folder
 
 
 @pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    """Return a copy of the folder, for tests that write to it."""
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+@pytest.fixture
 def ran(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "run.json").read_text())
-    return found
+    """Return the JSON object with which `sweep run --json` ended."""
+    parsed: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    return parsed
 
 
 class TestRun:
-    """`sweep run`, start to end and again."""
+    """`sweep run`: to the end, once more, with more trials, and after an interrupt."""
 
-    def test_it_ends_with_one_object(self, folder: Path, ran: dict[str, Any]) -> None:
+    def test_it_ends_with_one_json_object(self, folder: Path, ran: dict[str, Any]) -> None:
         assert set(ran) == {"study", "store", "report", "seconds", "trials", "baseline", "best", "verdict"}
         assert ran["study"] == "tiny"
         assert ran["store"] == str(folder / "runs/tiny/study.db")
@@ -145,23 +142,23 @@ class TestRun:
         assert ran["best"]["val_loss"] <= ran["baseline"]["mean"] + ran["baseline"]["sd"]
         assert set(ran["best"]["config"]) >= {"learning_rate", "min_lr", "warmup_iters", "n_embd", "max_iters"}
         assert ran["best"]["config"]["max_iters"] == 20
-        assert ran["best"]["config"]["warmup_iters"] == 2  # 100 of 1000, carried over as a fraction
+        assert ran["best"]["config"]["warmup_iters"] == 2  # 100 of 1000, kept as a fraction
 
-    def test_the_store_is_optunas(self, folder: Path, ran: dict[str, Any]) -> None:
+    def test_optuna_loads_the_store_and_finds_the_same_best_trial(self, folder: Path, ran: dict[str, Any]) -> None:
         storage = optuna.storages.RDBStorage(f"sqlite:///{ran['store']}")
         study = optuna.load_study(study_name="tiny", storage=storage)
         assert study.best_trial.number == ran["best"]["trial"]
         assert study.best_value == ran["best"]["val_loss"]
         assert set(study.best_trial.params) == {"learning_rate", "dropout"}
         steps = [list(trial.intermediate_values) for trial in study.trials]
-        assert steps[0] == list(range(21))  # evaluations by index
-        # the second seed and the candidate with two layers are not for the sampler to see
+        assert steps[0] == list(range(21))  # evaluations, not iterations
+        # hidden from the sampler: the second seed, and the candidate with two layers
         confirm = optuna.load_study(study_name="tiny-confirm", storage=storage)
         assert (len(study.trials), len(confirm.trials)) == (8, 2)
         storage.remove_session()
         storage.engine.dispose()
 
-    def test_rows_of_every_evaluation(self, ran: dict[str, Any]) -> None:
+    def test_every_evaluation_has_a_row(self, ran: dict[str, Any]) -> None:
         connection = sqlite3.connect(ran["store"])
         rows = connection.execute(
             "select run.phase, count(*), min(point.val_se) from point join run on run.id = point.run_id "
@@ -172,31 +169,27 @@ class TestRun:
         assert all(error > 0 for _, _, error in rows)
         assert {phase for phase, _, _ in rows} == {"baseline", "search"}
 
-    def test_running_it_again_changes_nothing(self, folder: Path, ran: dict[str, Any]) -> None:
-        again = sweep(folder, "run", "tiny.yaml", "--json").last_object()
+    def test_running_it_again_changes_nothing(self, call: Call, folder: Path, ran: dict[str, Any]) -> None:
+        again = call(folder, "run", "tiny.yaml", "--json").last_object()
         assert {**again, "seconds": 0} == {**ran, "seconds": 0}
 
-    def test_a_changed_study_is_refused_with_the_differences(self, folder: Path) -> None:
-        done = sweep(folder, "run", "tiny.yaml", "--set", "knobs.dropout.high=0.5", code=2)
+    def test_a_changed_study_is_refused_with_the_differences(self, call: Call, folder: Path) -> None:
+        done = call(folder, "run", "tiny.yaml", "--set", "knobs.dropout.high=0.5", code=2)
         assert "knobs.dropout.high: 0.3 → 0.5" in done.stderr
         assert done.stderr.startswith("error: ")
 
-    def test_more_trials_go_on_from_what_is_there(self, folder: Path, tmp_path: Path, ran: dict[str, Any]) -> None:
-        (tmp_path / "docs.parquet").write_bytes((folder / "docs.parquet").read_bytes())
-        (tmp_path / "tiny.yaml").write_text(STUDY)
-        few = sweep(tmp_path, "run", "tiny.yaml", "--set", "trials=7", "--json").last_object()
-        more = sweep(tmp_path, "run", "tiny.yaml", "--json").last_object()
-        assert sum(few["trials"].values()) == 9
-        assert sum(more["trials"].values()) == 10
-        assert more["baseline"] == few["baseline"] == ran["baseline"]  # the same losses in another process
+    def test_more_trials_go_on_from_those_that_have_been_run(self, call: Call, copy: Path, ran: dict[str, Any]) -> None:
+        more = call(copy, "run", "tiny.yaml", "--set", "trials=9", "--json").last_object()
+        assert sum(ran["trials"].values()) == 10
+        assert sum(more["trials"].values()) == 11
+        assert more["baseline"] == ran["baseline"]
 
-    def test_plain_lines_tell_the_verdict(self, tmp_path: Path) -> None:
-        write_documents(tmp_path / "docs.parquet")
-        (tmp_path / "tiny.yaml").write_text(STUDY)
-        done = sweep(tmp_path, "run", "tiny.yaml", "--set", "trials=2", "--out", "elsewhere")
+    def test_without_a_terminal_it_prints_lines_and_the_verdict(self, call: Call, tmp_path: Path) -> None:
+        write_study(tmp_path)
+        done = call(tmp_path, "run", "tiny.yaml", "--set", "trials=2", "--out", "elsewhere")
         assert "run 1 starts on cpu: baseline, seed 1337" in done.stdout
         assert "Baseline: 2 seeds, mean " in done.stdout
-        assert "note: trials: 2 leave out 4 of the candidates" in done.stdout
+        assert "note: trials=2 leaves out 4 of the candidates" in done.stdout
         assert (tmp_path / "elsewhere/study.db").exists()
         assert (tmp_path / "elsewhere/report.html").exists()
         assert not (tmp_path / "runs").exists()
@@ -204,15 +197,15 @@ class TestRun:
     @pytest.mark.parametrize(
         ("sent", "send", "sender", "code"),
         [
-            (signal.SIGINT, os.killpg, "Ctrl-C", 130),  # as a terminal does: parent and workers
-            (signal.SIGTERM, os.kill, "SIGTERM", 143),  # as `docker stop` does: the parent
+            (signal.SIGINT, os.killpg, "Ctrl-C", 130),  # to the driver and the workers, as a terminal does
+            (signal.SIGTERM, os.kill, "SIGTERM", 143),  # to the driver, as `docker stop` does
             (signal.SIGTERM, os.killpg, "SIGTERM", 143),  # as systemd does
             (signal.SIGHUP, os.killpg, "SIGHUP", 129),  # as a terminal does that closes
         ],
     )
-    def test_a_signal_leaves_a_study_that_goes_on(
+    def test_an_interrupted_sweep_is_run_again_to_the_same_end(
         self,
-        folder: Path,
+        call: Call,
         tmp_path: Path,
         ran: dict[str, Any],
         sent: signal.Signals,
@@ -220,9 +213,7 @@ class TestRun:
         sender: str,
         code: int,
     ) -> None:
-        """Interrupted in the middle, run again: the trials of a sweep that wasn't interrupted."""
-        (tmp_path / "docs.parquet").write_bytes((folder / "docs.parquet").read_bytes())
-        (tmp_path / "tiny.yaml").write_text(STUDY)
+        write_study(tmp_path)
         process = subprocess.Popen(
             [*COMMAND, "run", "tiny.yaml", "--set", "workers.devices=[cpu]"],
             cwd=tmp_path,
@@ -236,30 +227,28 @@ class TestRun:
             if line.startswith("run 3 starts"):
                 send(process.pid, sent)
                 break
-        said, _ = process.communicate()
+        output, _ = process.communicate()
         assert process.returncode == code
-        assert f"interrupted by {sender}: runs pause at their next step; {sender} again stops them now" in said
-        assert "run the same command to go on" in said
-        again = sweep(tmp_path, "run", "tiny.yaml", "--json").last_object()
+        assert f"interrupted by {sender}: runs pause at their next step; {sender} again stops them now" in output
+        assert "run the same command to continue" in output
+        again = call(tmp_path, "run", "tiny.yaml", "--json").last_object()
         assert sum(again["trials"].values()) == 10
         assert again["trials"]["failed"] == 0
-        assert again["baseline"] == ran["baseline"]
+        assert again["baseline"] == ran["baseline"]  # the same losses in another process
 
     @pytest.mark.parametrize("moment", ["preparing", "loading"])
-    def test_sigterm_outside_of_a_session(self, tmp_path: Path, moment: str) -> None:
-        """Before there is anything to pause it just ends; what is prepared is taken up by the next run."""
-        write_documents(tmp_path / "docs.parquet")
-        (tmp_path / "tiny.yaml").write_text(STUDY)
-        place = {"preparing": "sweeps.engine.session.prepare_data", "loading": "sweeps.study.load.load"}[moment]
+    def test_sigterm_outside_of_a_session_ends_the_command(self, tmp_path: Path, moment: str) -> None:
+        write_study(tmp_path)
+        function = {"preparing": "sweeps.engine.session.prepare_data", "loading": "sweeps.study.load.load"}[moment]
         program = textwrap.dedent(f"""
             import pkgutil, signal, sys
             from unittest import mock
             from sweeps import cli
-            real = pkgutil.resolve_name({place!r})
-            def sends(*args, **options):
+            real = pkgutil.resolve_name({function!r})
+            def interrupted(*args, **options):
                 signal.raise_signal(signal.SIGTERM)
                 return real(*args, **options)
-            with mock.patch({place!r}, sends):
+            with mock.patch({function!r}, interrupted):
                 cli.main()
         """)
         ended = subprocess.run([sys.executable, "-c", program, "run", "tiny.yaml"], cwd=tmp_path, capture_output=True)
@@ -267,36 +256,38 @@ class TestRun:
         assert not (tmp_path / "runs/tiny/study.db").exists()
 
 
-class TestConfirming:
-    def test_more_seeds_later_and_what_they_say(self, call: Call, folder: Path, tmp_path: Path) -> None:
-        shutil.copytree(folder, tmp_path / "copy")
-        place = tmp_path / "copy"
-        assert call(place, "verdict", "tiny", "--json").last_object() == {"study": "tiny", "verdict": None}
-        more = sweep(place, "confirm", "tiny", "--max-trials", "3", "--json").last_object()
-        assert sum(more["trials"].values()) == 13
-        said = call(place, "verdict", "tiny", "--json").last_object()["verdict"]
-        assert said == more["verdict"]
-        assert said["word"] in ("breaks", "improves", "none")
-        assert {"name", "verdict", "effect", "ci", "p", "n", "from", "to"} <= said["knobs"][0].keys()
-        assert "tiny: 13 of " in call(place, "status", "tiny").stdout
-        assert "What it rests on" in call(place, "verdict", "tiny").stdout
+class TestConfirm:
+    """`sweep confirm`: seeds added to a finished search."""
+
+    def test_added_seeds_give_a_verdict(self, call: Call, copy: Path) -> None:
+        assert call(copy, "verdict", "tiny", "--json").last_object() == {"study": "tiny", "verdict": None}
+        confirmed = call(copy, "confirm", "tiny", "--max-trials", "3", "--json").last_object()
+        assert sum(confirmed["trials"].values()) == 13
+        verdict = call(copy, "verdict", "tiny", "--json").last_object()["verdict"]
+        assert verdict == confirmed["verdict"]
+        assert verdict["word"] in ("breaks", "improves", "none")
+        assert {"name", "verdict", "effect", "ci", "p", "n", "from", "to"} <= verdict["knobs"][0].keys()
+        assert "tiny: 13 of " in call(copy, "status", "tiny").stdout
+        assert "What it rests on" in call(copy, "verdict", "tiny").stdout
 
 
 class TestBrowsing:
-    """What reads a study afterwards."""
+    """Commands that read a study that has been run."""
 
     @pytest.mark.parametrize("named", ["tiny", "tiny.yaml", "runs/tiny", "runs/tiny/study.db"])
-    def test_status_by_any_name(self, call: Call, folder: Path, named: str, ran: dict[str, Any]) -> None:
-        found = call(folder, "status", named, "--json").last_object()
-        assert found["best"] == ran["best"]
-        assert found["planned"] == 10
+    def test_status_takes_a_name_a_file_a_folder_or_a_database(
+        self, call: Call, folder: Path, named: str, ran: dict[str, Any]
+    ) -> None:
+        status = call(folder, "status", named, "--json").last_object()
+        assert status["best"] == ran["best"]
+        assert status["planned"] == 10
         assert "tiny: 10 of 10 runs" in call(folder, "status", named).stdout
 
-    def test_a_study_that_is_not_there(self, call: Call, folder: Path) -> None:
+    def test_an_unknown_study_is_refused_with_the_known_ones(self, call: Call, folder: Path) -> None:
         done = call(folder, "status", "other", code=2)
         assert "runs/other/study.db; under runs/ there is tiny" in done.stderr
 
-    def test_report(self, call: Call, folder: Path, tmp_path: Path) -> None:
+    def test_report_writes_a_page_and_prints_its_path(self, call: Call, folder: Path, tmp_path: Path) -> None:
         done = call(folder, "report", "tiny", "-o", str(tmp_path / "r.html"))
         assert done.stdout.strip() == str(tmp_path / "r.html")
         page = (tmp_path / "r.html").read_text()
@@ -305,15 +296,17 @@ class TestBrowsing:
 
     def test_plan_runs_nothing(self, call: Call, folder: Path) -> None:
         before = (folder / "runs/tiny/study.db").read_bytes()
-        found = call(folder, "plan", "tiny.yaml", "--json").last_object()
-        assert found["trials"] == 10
-        assert found["iters"] == 20
-        assert found["tokens_per_trial"] == 20 * 4 * 16
-        assert found["resolved"]["name"] == "tiny"
+        plan = call(folder, "plan", "tiny.yaml", "--json").last_object()
+        assert plan["trials"] == 10
+        assert plan["iters"] == 20
+        assert plan["tokens_per_trial"] == 20 * 4 * 16
+        assert plan["resolved"]["name"] == "tiny"
         assert (folder / "runs/tiny/study.db").read_bytes() == before
         assert "resolved study:" in call(folder, "plan", "tiny.yaml").stdout
 
-    def test_export_is_read_back(self, call: Call, folder: Path, tmp_path: Path, ran: dict[str, Any]) -> None:
+    def test_an_exported_config_is_the_best_trials(
+        self, call: Call, folder: Path, tmp_path: Path, ran: dict[str, Any]
+    ) -> None:
         call(folder, "export", "tiny", "-o", str(tmp_path / "best.py"), "--checkpoint", str(tmp_path / "ckpt"))
         settings = nanogpt.read_config(tmp_path / "best.py")
         assert settings["learning_rate"] == ran["best"]["config"]["learning_rate"]
@@ -326,7 +319,7 @@ class TestBrowsing:
     def test_the_exported_config_trains_to_the_same_loss(
         self, folder: Path, tmp_path: Path, ran: dict[str, Any]
     ) -> None:
-        """Config, data folder and seed are all that a run is: one without the sweep ends where its trial did."""
+        """The config, the data folder and the seed determine a run, also outside of a sweep."""
         config = {key: value for key, value in ran["best"]["config"].items() if key != "device"}
         (tmp_path / "best.yaml").write_text(json.dumps(config))
         data = next((folder / "runs/data").glob("docs-bytes-*"))
@@ -340,32 +333,32 @@ class TestBrowsing:
         last = json.loads((tmp_path / "points.jsonl").read_text().splitlines()[-1])
         assert last["val_loss"] == pytest.approx(ran["best"]["val_loss"], abs=1e-5)
 
-    def test_prepare_finds_it_prepared(self, call: Call, folder: Path) -> None:
-        found = call(folder, "prepare", "tiny.yaml", "--json").last_object()
-        assert found["vocab_size"] == 257
-        assert found["bytes_per_token"] == pytest.approx(1.0, abs=0.02)
-        assert found["train_tokens"] > found["val_tokens"] > 1000
+    def test_prepare_describes_data_that_are_prepared_already(self, call: Call, folder: Path) -> None:
+        data = call(folder, "prepare", "tiny.yaml", "--json").last_object()
+        assert data["vocab_size"] == 257
+        assert data["bytes_per_token"] == pytest.approx(1.0, abs=0.02)
+        assert data["train_tokens"] > data["val_tokens"] > 1000
 
 
-class TestOnesOwn:
-    """One's own data folder and nanoGPT config."""
+class TestOwnRun:
+    """The user's data folder and nanoGPT config."""
 
-    def test_a_nanogpt_data_folder_and_config(self, tmp_path: Path) -> None:
+    def test_a_nanogpt_data_folder_and_config_are_swept(self, call: Call, tmp_path: Path) -> None:
         random_walk_folder(tmp_path / "walk", tokens=8000)
         (tmp_path / "train_mine.py").write_text(
             "n_layer = 1\nn_head = 2\nn_embd = 24\nblock_size = 16\nbatch_size = 4\ngradient_accumulation_steps = 1\n"
             "learning_rate = 5e-4\nmin_lr = 5e-5\nwarmup_iters = 10\nlr_decay_iters = 100\nmax_iters = 100\n"
         )
         (tmp_path / "tiny.yaml").write_text(STUDY)
-        more = ["--data", "walk", "--baseline", "train_mine.py", "--set", "trials=1", "--set", "candidates=[]"]
-        done = sweep(tmp_path, "run", "tiny.yaml", *more, "--json")
-        found = done.last_object()
-        assert found["trials"]["complete"] == 3
-        assert found["best"]["config"]["n_embd"] == 24
-        assert found["best"]["config"]["vocab_size"] == 32
-        assert "learning_rate" in done.stderr  # its range was widened to hold the config's, and that is said
+        options = ["--data", "walk", "--baseline", "train_mine.py", "--set", "trials=1", "--set", "candidates=[]"]
+        done = call(tmp_path, "run", "tiny.yaml", *options, "--json")
+        summary = done.last_object()
+        assert summary["trials"]["complete"] == 3
+        assert summary["best"]["config"]["n_embd"] == 24
+        assert summary["best"]["config"]["vocab_size"] == 32
+        assert "learning_rate" in done.stderr  # a note that its range was widened to the config's value
 
-    def test_a_meta_pkl_that_would_run_code(self, call: Call, tmp_path: Path) -> None:
+    def test_a_meta_pkl_that_would_run_code_is_refused(self, call: Call, tmp_path: Path) -> None:
         random_walk_folder(tmp_path / "walk")
         (tmp_path / "walk/meta.pkl").write_bytes(pickle.dumps(sqlite3.connect))
         (tmp_path / "tiny.yaml").write_text(STUDY)
@@ -374,23 +367,23 @@ class TestOnesOwn:
 
 
 class TestInit:
-    """A study to start from, without a clone."""
+    """A study to start from, without a clone of the repository."""
 
-    def test_init_then_plan(self, call: Call, tmp_path: Path) -> None:
+    def test_a_new_study_can_be_planned_and_is_not_overwritten(self, call: Call, tmp_path: Path) -> None:
         assert "mine.yaml" in call(tmp_path, "init", "mine").stdout
-        more = ["--profile", "cpu", "--set", "data={parquet: docs.parquet}", "--set", "tokenizer={type: bytes}"]
+        data = ["--set", "data={parquet: docs.parquet}", "--set", "data.val_fraction=0.3"]
+        options = ["--profile", "cpu", *data, "--set", "tokenizer={type: bytes}"]
         write_documents(tmp_path / "docs.parquet")
-        found = call(tmp_path, "plan", "mine.yaml", *more, "--set", "data.val_fraction=0.3", "--json").last_object()
-        assert found["study"] == "mine"
+        assert call(tmp_path, "plan", "mine.yaml", *options, "--json").last_object()["study"] == "mine"
         done = call(tmp_path, "init", "mine", code=2)
-        assert "is there already" in done.stderr
+        assert "exists already" in done.stderr
 
-    def test_schema_is_json(self, call: Call, tmp_path: Path) -> None:
+    def test_the_schema_is_json(self, call: Call, tmp_path: Path) -> None:
         assert "properties" in json.loads(call(tmp_path, "schema").stdout)
 
 
 class TestMistakes:
-    """Exit code 2 and a line that says what to do."""
+    """Mistakes of the user: exit code 2, and a line with the remedy."""
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
@@ -403,7 +396,9 @@ class TestMistakes:
             (["run", "tiny.yaml"], "docs.parquet"),
         ],
     )
-    def test_told_in_words(self, call: Call, tmp_path: Path, arguments: list[str], words: str) -> None:
+    def test_a_mistake_is_reported_without_a_traceback(
+        self, call: Call, tmp_path: Path, arguments: list[str], words: str
+    ) -> None:
         (tmp_path / "tiny.yaml").write_text(STUDY)
         done = call(tmp_path, *arguments, code=2)
         assert words in done.stderr

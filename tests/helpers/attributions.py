@@ -16,10 +16,10 @@ from scipy import stats
 
 from sweeps.analysis.arms import Arm, Arms
 from sweeps.analysis.attribution import (
-    Advice,
-    AdviceWord,
     Attribution,
     BestWord,
+    CandidateVerdict,
+    CandidateWord,
     KnobVerdict,
     KnobWord,
     Pair,
@@ -35,7 +35,7 @@ from sweeps.study.proposals import (
     baseline_proposals,
     candidate_proposals,
     config_of,
-    star_proposals,
+    one_at_a_time_proposals,
 )
 from tests.helpers import synthetic
 
@@ -110,11 +110,11 @@ def knob(name: str, word: KnobWord, alone: Contrast | None, **changes: Any) -> K
     return KnobVerdict(**{**fields, **changes})
 
 
-def advice(index: int, word: AdviceWord, effect: Contrast | None, **changes: Any) -> Advice:
+def candidate(index: int, word: CandidateWord, effect: Contrast | None, **changes: Any) -> CandidateVerdict:
     """Return the verdict on one of ADVICE."""
     label = ", ".join(f"{name} {value:g}" for name, value in ADVICE[index].items())
     fields: dict[str, Any] = {"candidate": index, "label": label, "word": word, "effect": effect}
-    return Advice(**{**fields, "diverged": 0, "more_seeds": None, **changes})
+    return CandidateVerdict(**{**fields, "diverged": 0, "more_seeds": None, **changes})
 
 
 def best(**changes: Any) -> Run:
@@ -144,10 +144,10 @@ PATH = (
     PathStep(knob="dropout", rest=(), losses={1338: 3.30, 1339: 3.33}, drop=contrast(0.005, n=2)),
 )
 ANSWERS = (
-    advice(0, AdviceWord.WRONG, gain(-0.08)),
-    advice(1, AdviceWord.NO_EFFECT, gain(0.001, se=0.003)),
-    advice(2, AdviceWord.RIGHT, gain(0.25)),
-    advice(3, AdviceWord.UNKNOWN, gain(0.01, n=2), more_seeds=4),
+    candidate(0, CandidateWord.WRONG, gain(-0.08)),
+    candidate(1, CandidateWord.NO_EFFECT, gain(0.001, se=0.003)),
+    candidate(2, CandidateWord.RIGHT, gain(0.25)),
+    candidate(3, CandidateWord.UNKNOWN, gain(0.01, n=2), more_seeds=4),
 )
 
 
@@ -165,7 +165,7 @@ def attribution(**changes: Any) -> Attribution:
         "knobs": KNOBS,
         "pair": PAIR,
         "path": PATH,
-        "advice": ANSWERS,
+        "candidates": ANSWERS,
         "min_effect": FLOOR,
         "seeds": tuple(range(SEED + 1, SEED + 6)),
         "runs": 41,
@@ -242,8 +242,8 @@ def findings_of(verdict: Attribution | None, of: Results | None = None) -> Findi
     return findings
 
 
-OPEN = {"pair": None, "path": PATH[:1], "advice": (ANSWERS[0], ANSWERS[1], ANSWERS[3]), "lasting": None}
-BASELINE_ALONE = {"knobs": (), "pair": None, "path": PATH[:1], "advice": (), "lasting": None, "seeds": ()}
+OPEN = {"pair": None, "path": PATH[:1], "candidates": (ANSWERS[0], ANSWERS[1], ANSWERS[3]), "lasting": None}
+BASELINE_ALONE = {"knobs": (), "pair": None, "path": PATH[:1], "candidates": (), "lasting": None, "seeds": ()}
 
 
 def jointly() -> Attribution:
@@ -394,7 +394,7 @@ def swept(*, seeds: int = 5, noise: float = 0.004) -> Results:
     for proposal in (
         *baseline_proposals(study, **size),
         *candidate_proposals(study, **size),
-        *star_proposals(study, **size),
+        *one_at_a_time_proposals(study, **size),
     ):
         add(proposal)
     params = {**baseline_params(study), **WINNER}

@@ -1,4 +1,4 @@
-"""Training by a closed form, and misbehaving: what workers are given in tests. Light, because processes import it."""
+"""Work for workers in tests: training by a closed form, and jobs that misbehave. Imports little: processes load it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from trainer.points import Answer, Point, Result
 
 
 def final_loss(config: TrainConfig) -> float:
-    """The closed form: best at a rate of 3e-3 and without dropout; each seed has its luck, much the same for all."""
+    """Return the closed form: best at a rate of 3e-3 without dropout, and a seed's luck about the same for all."""
     luck = 0.01 * math.sin(config.seed) + 1e-3 * math.sin(config.seed * (1 + 1e3 * config.learning_rate))
     return 3.0 + 0.2 * (math.log10(config.learning_rate / 3e-3)) ** 2 + config.dropout + luck
 
 
 def point_at(config: TrainConfig, step: int) -> Point:
+    """Return the point of a run at `step`: an exponential decay of 2 nats towards the final loss."""
     loss = final_loss(config) + 2.0 * math.exp(-5.0 * step / config.max_iters)
     return Point(
         step=step,
@@ -39,7 +40,10 @@ def point_at(config: TrainConfig, step: int) -> Point:
 
 
 def train(job: Job, report: Report) -> Result:
-    """Train by the closed form, with trainer.run.loop's checkpoints: replayed on resume, the last answer counts."""
+    """Train by the closed form, with checkpoints as of trainer.run.loop.
+
+    A resumed run reports its history again. Only the answer to its last point counts.
+    """
     config = job.config
     checkpoint = job.out / "ckpt.pt"
     last = -1
@@ -70,7 +74,7 @@ def train(job: Job, report: Report) -> Result:
 
 
 def misbehave(job: Job, report: Report) -> Result:
-    """Whatever the dropout says: the ways in which a job can end."""
+    """End in one of the ways in which a job can end, chosen by the dropout."""
     print(f"training run {job.run}, attempt {job.attempt}", flush=True)
     match job.config.dropout:
         case 0.1:
@@ -86,25 +90,25 @@ def misbehave(job: Job, report: Report) -> Result:
 
 
 def hang(job: Job, report: Report) -> Result:
-    """Report once and never again."""
+    """Report one point and hang."""
     report(point_at(job.config, 0))
     threading.Event().wait()
     raise AssertionError
 
 
-def look_around(job: Job, report: Report) -> Result:
-    """Say what the worker's process is like."""
-    os.write(1, b"from the depths of C\n")
-    names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "OF_THE_DAY")
-    seen = {name: os.environ.get(name) for name in names}
-    # what glibc has read; of a forked process, what the one that was executed began with
-    began_with = dict(entry.split("=", 1) for entry in Path("/proc/self/environ").read_text().split("\0") if entry)
+def describe_process(job: Job, report: Report) -> Result:
+    """Describe the worker's process, as JSON in the result's reason. With dropout the result is "oom"."""
+    os.write(1, b"written by C\n")
+    names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "WEEKDAY")
+    environment = {name: os.environ.get(name) for name in names}
+    # glibc reads the environment in which the process was executed; a fork keeps that of its server
+    executed_with = dict(entry.split("=", 1) for entry in Path("/proc/self/environ").read_text().split("\0") if entry)
     facts = {
         "pid": os.getpid(),
         "ignores_interrupts": signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
-        "MALLOC_MMAP_MAX_": began_with.get("MALLOC_MMAP_MAX_"),
+        "MALLOC_MMAP_MAX_": executed_with.get("MALLOC_MMAP_MAX_"),
         "warm": "trainer.run.loop" in sys.modules,
     }
-    reason = json.dumps({**seen, **facts})
+    reason = json.dumps({**environment, **facts})
     report(point_at(job.config, 0))
     return Result(outcome=(job.config.dropout and "oom") or "complete", step=0, points=(), reason=reason)

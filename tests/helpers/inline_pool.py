@@ -1,6 +1,6 @@
-"""The pool's contract in this process, one step at a time and always in the same order: for tests and debugging.
+"""A pool in this process that works one step at a time, always in the same order, for tests and debugging.
 
-Each job runs in a thread of its own, but only while `wait` runs it, and never two at once.
+Each job has a thread, which runs only inside `wait`. So no two jobs run at once.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from sweeps.workers.pool import Died, Job, Message, PointMessage, Work
 from trainer.points import Answer, Point
 
 
-class _Killed(BaseException):
-    """Ends the thread of a job that was killed."""
+class _JobKilled(BaseException):
+    """Ends the thread of a killed job."""
 
 
 @dataclass
 class _Flight:
-    """A job on its way: its thread, and what passes to and from it."""
+    """A job that has started, its thread, and the messages and answers between them."""
 
     job: Job
     ready: bool = True
-    """it has something to go on with: the job itself, or an answer"""
+    """False while it waits for an answer"""
     thread: threading.Thread | None = None
     answers: queue.SimpleQueue[Answer | None] = field(default_factory=queue.SimpleQueue)
     messages: queue.SimpleQueue[Message | None] = field(default_factory=queue.SimpleQueue)
 
 
 class InlinePool:
-    """Each `wait` takes the next job in turn to its next point, or its end, and returns that one message."""
+    """Each `wait` runs the next job in turn up to its next point or its end, and returns that message."""
 
     def __init__(self, devices: Sequence[str], *, work: Work) -> None:
         self.devices = tuple(devices)
@@ -50,7 +50,7 @@ class InlinePool:
             raise ValueError(f"no idle worker on {job.device} for run {job.run}")
         self._flights.append(_Flight(job))
 
-    def wait(self, timeout: float) -> list[Message]:  # nothing here takes time
+    def wait(self, timeout: float) -> list[Message]:  # no message takes time
         flight = next((flight for flight in self._flights if flight.ready), None)
         if flight is None:
             return []
@@ -93,13 +93,13 @@ class InlinePool:
             flight.messages.put(PointMessage(run=job.run, attempt=job.attempt, point=point))
             answer = flight.answers.get()
             if answer is None:
-                raise _Killed
+                raise _JobKilled
             return answer
 
         try:
             flight.messages.put(worker.do(self._work, job, report))
-        except SystemExit as end:  # a process would be gone
+        except SystemExit as end:  # would end the process of a real worker
             text = f"the worker on {job.device} ended with exit code {end.code}"
             flight.messages.put(Died(run=job.run, attempt=job.attempt, text=text))
-        except _Killed:
+        except _JobKilled:
             pass

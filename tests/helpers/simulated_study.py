@@ -1,4 +1,4 @@
-"""Simulated studies in memory: a search and its confirm phase on a known loss, without a trainer or a store."""
+"""Simulated studies: a search and its confirm phase on a known loss, in memory, without a trainer or a store."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ VOCAB_SIZE = 2048
 
 
 def searched(study: Study, loss: Loss, *, trials: int, vocab_size: int = VOCAB_SIZE, key: int = 0) -> Results:
-    """Return the study before its confirm phase: the baseline's seeds, candidates, each knob alone, random trials.
+    """Return the study before its confirm phase: baseline seeds, candidates, single-knob trials, random trials.
 
-    `trials` counts the random ones. Studies with one seed and different keys draw different random trials.
+    `trials` counts the random ones. Studies of the same seed with different keys draw different random trials.
     """
     rng = np.random.default_rng([study.seed, key])
     proposals = [
@@ -49,7 +49,7 @@ def searched(study: Study, loss: Loss, *, trials: int, vocab_size: int = VOCAB_S
 def confirmed(results: Results, loss: Loss) -> Results:
     """Return the study with every run that its confirm phase asks for, one after another."""
     study, runs = results.study, list(results.runs)
-    arms = Evidence(results).arms  # the best run stays the same, so its arms do
+    arms = Evidence(results).arms  # they depend on the best run, which stays the same
     while sum(run.phase == PHASE for run in runs) < study.confirm.max_trials:
         evidence = Evidence(dataclasses.replace(results, runs=tuple(runs)), arms)
         next_run = confirm.next_run(evidence)
@@ -60,7 +60,7 @@ def confirmed(results: Results, loss: Loss) -> Results:
 
 
 def complete_run(number: int, proposal: Proposal, loss: Loss, *, study: Study) -> Run:
-    """Return a proposal's run, complete with its final loss."""
+    """Return the complete run of a proposal."""
     in_search = proposal.seed == study.seed and proposal.params
     return Run(
         id=number,

@@ -1,4 +1,4 @@
-"""The study of the run that plateaued first, and random studies around it."""
+"""The study of the run whose plateau started this project, and random studies like it."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ STORY = {
 
 FOLLOWERS = {"learning_rate": {"min_lr"}, "n_embd": {"n_head"}, "batch_size": {"max_iters", "lr_decay_iters",
              "warmup_iters", "eval_interval"}, "data_fraction": {"seed"}}  # fmt: skip
-"""settings that change along with a knob"""
+"""settings that change together with a knob"""
 
 
 def story(**changes: Any) -> Study:
-    """Return the study of the run that plateaued first, with `changes` of its top level."""
+    """Return the study of that run; `changes` replace its top-level fields."""
     settings = {
         "name": "story",
         "baseline": STORY,
@@ -55,7 +55,7 @@ def differing(config: TrainConfig, baseline: TrainConfig) -> set[str]:
 
 @st.composite
 def studies(draw: st.DrawFn) -> Study:
-    """Draw a study with any knobs, a baseline of many digits and candidates inside and outside of the space."""
+    """Draw a study: any knobs, baseline values of many digits, candidates inside and outside of the space."""
     digits = draw(st.integers(2, 17))
 
     def number(low: float, high: float) -> float:

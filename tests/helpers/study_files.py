@@ -46,5 +46,5 @@ def write(folder: Path, text: str = TEXT, *, name: str = "study.yaml") -> Path:
 
 
 def small(folder: Path, *sets: str, text: str = TEXT, cuda: bool = False, **options: Any) -> Study:
-    """Load the small study with overrides as of `--set`."""
+    """Load the small study with overrides, as `--set` gives them."""
     return load(write(folder, text), overrides=sets, devices_have_cuda=cuda, **options)

@@ -210,23 +210,25 @@ def results(runs: Sequence[Run], **changes: Any) -> Results:
     return Results(runs=tuple(runs), **{**fields, **changes})
 
 
-def family(baseline: Sequence[float], star: Sequence[float], *, knob: str = "dropout", **changes: Any) -> Results:
-    """Return baseline seeds and star runs with these final losses, without curves."""
+def family(
+    baseline: Sequence[float], single_knob: Sequence[float], *, knob: str = "dropout", **changes: Any
+) -> Results:
+    """Return baseline seeds and single-knob runs with these final losses, without curves."""
     seeds = [
         run(i, "baseline", seed=1337 + i, val_loss=loss, points=(), optuna_study="plateau-confirm" if i else "plateau")
         for i, loss in enumerate(baseline)
     ]
     changed = BASELINE.replace(**{knob: 0.3})
     stars = [
-        run(100 + i, "star", knob=knob, val_loss=loss, points=(), config=changed, label=f"{knob} at its high")
-        for i, loss in enumerate(star)
+        run(100 + i, "one-at-a-time", knob=knob, val_loss=loss, points=(), config=changed, label=f"{knob} at its high")
+        for i, loss in enumerate(single_knob)
     ]
     return results([*seeds, *stars], **changes)
 
 
 @functools.cache
 def full(*, seeds: int = 3, trials: int = 30, noise: float = 0.006) -> Results:
-    """Return a whole study: baseline seeds, three candidates, the star, and a sampler's trials with every outcome.
+    """Return a whole study: baseline seeds, three candidates, single-knob trials, and sampled trials of every outcome.
 
     Among the later trials of the sampler, hopeless trials are stopped, and merely bad trials are sentinels.
     """
@@ -253,7 +255,7 @@ def full(*, seeds: int = 3, trials: int = 30, noise: float = 0.006) -> Results:
             if params == params_of(BASELINE):
                 continue
             label = f"{knob} at its {end}, {spec[end]:g}"
-            add("star", label, config_of(params), params=params, knob=knob)
+            add("one-at-a-time", label, config_of(params), params=params, knob=knob)
     for index in range(trials):
         params = {
             "learning_rate": float(math.exp(rng.uniform(math.log(1e-4), math.log(6e-3)))),

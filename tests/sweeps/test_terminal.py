@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: sparklines, differences, plain lines, the live table."""
+"""The terminal while a sweep runs: sparklines, differences, plain lines, the live table, the preparation's bar."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ from rich.console import Console
 from sweeps.engine.progress import Progress
 from sweeps.store import records
 from sweeps.store.records import Pruning, Run
-from sweeps.terminal import LiveView, PlainView, differences, outcome_line, prepare_line, preparing, sparkline
+from sweeps.terminal import (
+    LiveView,
+    PlainView,
+    differences,
+    outcome_line,
+    prepare_line,
+    preparing,
+    sparkline,
+    status_lines,
+)
 from tests.helpers import synthetic
 from trainer.data.encode import PrepareProgress
 
@@ -103,47 +112,64 @@ def test_outcome_line(changed: dict[str, object], line: str) -> None:
     assert outcome_line(dataclasses.replace(runs()[0], **changed)) == line  # type: ignore[arg-type]
 
 
+def test_status_lines() -> None:
+    results = synthetic.full()
+    in_flight = dataclasses.replace(results.runs[5], id=99, outcome="running", val_loss=None, label="dropout 0.3")
+    best = records.best_of(results.runs, search="plateau")
+    assert best is not None
+    first, running, last = status_lines(dataclasses.replace(results, runs=(*results.runs, in_flight)), planned=50)
+    assert first == "plateau: 47 of 50 runs ended (37 complete, 8 pruned, 1 diverged and 1 infeasible)"
+    assert running == f"  run 99 dropout 0.3: step {in_flight.points[-1].step} of 600"
+    assert last == f"best: trial {best.trial} ({best.label}): {outcome_line(best)}"
+    assert [*status_lines(synthetic.results([]), planned=9)] == ["plateau: 0 of 9 runs ended (none)"]
+
+
 class TestPlainView:
-    """Lines for a log file: one a start, one an end, one in ten seconds between."""
+    """Plain lines: one per start and end of a run, and one per 10 seconds between them."""
 
     def test_its_lines(self) -> None:
-        clock, said = [0.0], list[str]()
-        baseline, star = runs()[0], next(run for run in runs() if run.knob == "dropout")
-        view = PlainView(said.append, clock=lambda: clock[0])
+        clock, lines = [0.0], list[str]()
+        baseline, single_knob = runs()[0], next(run for run in runs() if run.knob == "dropout")
+        view = PlainView(lines.append, clock=lambda: clock[0])
         view.begun(synthetic.study(), baseline.config, ())
-        view.started(star)
+        view.started(single_knob)
         clock[0] = 3.0
-        view.progress(now(star))
-        view.point(star, star.points[-1])
+        view.progress(now(single_knob))
+        view.point(single_knob, single_knob.points[-1])
         clock[0] = 14.0
-        view.progress(now(star))
-        view.ended(star)
+        view.progress(now(single_knob))
+        view.ended(single_knob)
         view.note("something")
-        assert len(said) == 4
-        assert said[0].startswith(f"run {star.id} starts on {star.device}: {star.label}: dropout 0 → ")
-        assert said[1].startswith("0 of 40 runs · 2 min · about 5 min left")
-        assert f"run {star.id} at {star.points[-1].step}/600: {star.points[-1].val_loss:.3f}" in said[1]
-        assert said[2].startswith(f"run {star.id} complete ")
-        assert said[3] == "note: something"
+        assert len(lines) == 4
+        assert lines[0].startswith(
+            f"run {single_knob.id} starts on {single_knob.device}: {single_knob.label}: dropout 0 → "
+        )
+        assert lines[1].startswith("0 of 40 runs · 2 min · about 5 min left")
+        assert (
+            f"run {single_knob.id} at {single_knob.points[-1].step}/600: {single_knob.points[-1].val_loss:.3f}"
+            in lines[1]
+        )
+        assert lines[2].startswith(f"run {single_knob.id} complete ")
+        assert lines[3] == "note: something"
 
     def test_a_sentinel_is_marked_as_going_on(self) -> None:
-        clock, said = [0.0], list[str]()
-        view = PlainView(said.append, clock=lambda: clock[0])
-        star = dataclasses.replace(runs()[5], pruning=SENTINEL)
+        clock, lines = [0.0], list[str]()
+        view = PlainView(lines.append, clock=lambda: clock[0])
+        single_knob = dataclasses.replace(runs()[5], pruning=SENTINEL)
         clock[0] = 10.0
-        view.progress(now(star, runs()[6]))
-        at = [f"{run.points[-1].step}/600: {run.points[-1].val_loss:.3f}" for run in (star, runs()[6])]
-        assert said[0].endswith(f"run {star.id} at {at[0]} (sentinel) · run {runs()[6].id} at {at[1]}")
+        view.progress(now(single_knob, runs()[6]))
+        at = [f"{run.points[-1].step}/600: {run.points[-1].val_loss:.3f}" for run in (single_knob, runs()[6])]
+        assert lines[0].endswith(f"run {single_knob.id} at {at[0]} (sentinel) · run {runs()[6].id} at {at[1]}")
 
     def test_going_on_says_so(self) -> None:
-        said: list[str] = []
-        view = PlainView(said.append)
+        lines: list[str] = []
+        view = PlainView(lines.append)
         view.begun(synthetic.study(), synthetic.BASELINE, runs()[:3])
-        assert said == ["note: going on with study 'plateau': 3 runs of it done before"]
+        assert lines == ["note: continuing study 'plateau': 3 runs ended earlier"]
 
 
 class TestLiveView:
-    """The table of a terminal."""
+    """The live table."""
 
     def shown(self, width: int = 120, *, more: tuple[Run, ...] = (), flying: Pruning | None = None) -> str:
         console = Console(file=io.StringIO(), force_terminal=True, width=width, height=40, color_system=None)
@@ -190,7 +216,7 @@ class TestLiveView:
         monkeypatch.setattr(threading, "excepthook", failures.append)
 
         class Halting(LiveView):
-            """Stops in the middle of its first drawing until it has been fed."""
+            """Pauses in the middle of its first drawing until it has been fed."""
 
             def knobs(self, run: Run) -> str:
                 drawing.set()
@@ -201,7 +227,7 @@ class TestLiveView:
         console = Console(file=io.StringIO(), force_terminal=True, width=60, height=40, color_system=None)
         with Halting(console) as view:
             view.begun(synthetic.study(), synthetic.BASELINE, earlier)
-            assert drawing.wait(60)  # rich's thread is among the rows
+            assert drawing.wait(60)  # rich's thread is drawing the rows
             view.ended(last)
             view.progress(now(ended=(*earlier, last)))
             fed.set()
@@ -216,7 +242,7 @@ class TestLiveView:
             PrepareProgress(stage="tokenizing", done=40_000_000, total=100_000_000, tokens=1_500_000, seconds=4.0),
             "tokenizing: 40%, 1,500,000 tokens, 10.0 MB/s, about 6 s left",
         ),
-        # what an interrupted preparation had done doesn't count towards this one's rate
+        # the part done by an earlier, interrupted preparation doesn't count towards the rate
         (
             PrepareProgress(stage="tokenizing", done=60, total=100, tokens=5, seconds=2.0, resumed=20),
             "tokenizing: 60%, 5 tokens, 0.0 MB/s, about 2 s left",

@@ -1,4 +1,4 @@
-"""The reason of a pruned run in words, and the format of percentages."""
+"""The reason of a pruned run in words, the format of percentages, and a trial's title."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.store.records import Pruning
-from sweeps.text import percent
+from sweeps.text import percent, trial_title
 
 PREDICTED = Pruning(
     rule="plateau",
@@ -104,3 +104,11 @@ def test_percent(share: float, words: str) -> None:
 @given(st.floats(0, 1))
 def test_no_chance_is_called_none(share: float) -> None:
     assert not percent(share).startswith("0.0 ")
+
+
+@pytest.mark.parametrize(
+    ("number", "label", "title"),
+    [(7, "dropout 0", "trial 7 (dropout 0)"), (19, "trial 19", "trial 19"), (1, "trial 19", "trial 1 (trial 19)")],
+)
+def test_a_trials_title(number: int, label: str, title: str) -> None:
+    assert trial_title(number, label) == title

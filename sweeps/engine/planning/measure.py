@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sweeps import signals
-from sweeps.engine.planning.fit import fitted, shapes
+from sweeps.engine.planning.minutes import fitted, shapes
 from sweeps.store.records import DataFacts
 from sweeps.study.horizon import fit_in_words, provisional
 from sweeps.study.sections import ShapeSpeed

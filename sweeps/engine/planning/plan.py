@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sweeps.engine.planning import fit, warnings
+from sweeps.engine.planning import minutes, warnings
 from sweeps.engine.planning.speed import CUDA_EFFICIENCY, Shape, Speed, makespan, share_of
 from sweeps.engine.planning.widths import Width, widths
 from sweeps.engine.planning.workload import Workload, workload
 from sweeps.store.records import DataFacts
 from sweeps.study.model import as_yaml
+from sweeps.study.proposals import ONE_AT_A_TIME
 from sweeps.study.study import Study
 from sweeps.text import count, duration, joined, si
 from trainer.machine import microbatch
@@ -34,7 +35,7 @@ class Phase:
     """The trials of one origin."""
 
     name: str
-    """baseline, candidates, star (one knob at a time), sampler (combinations included) or confirm (an upper bound)"""
+    """baseline, candidates, one-at-a-time, sampler (combinations included) or confirm (an upper bound)"""
     trials: int
     seconds: float | None
     """on one worker; None: not known"""
@@ -90,6 +91,7 @@ class Plan:
         if self.epochs_on_part:
             parts = joined(f"{epochs:.2g} with {part}" for part, epochs in self.epochs_on_part.items())
             yield f"epochs by data_fraction: {parts}"
+        yield f"  {'phase':<12}{'':>10}{'on 1 worker':>14}"
         for phase in self.phases:
             name = _PHASES_IN_WORDS.get(phase.name, phase.name)
             yield f"  {name:<12}{count(phase.trials, 'run'):>10}{_time(phase.seconds):>14}"
@@ -98,19 +100,17 @@ class Plan:
         )
         yield from map(_width_line, self.widths)
         if self.seconds is not None:
-            assumption = (
-                f"{CUDA_EFFICIENCY:.0%} of the card's dense peak" if unit == "card" else "a share of the measured peak"
-            )
-            condition = " where nothing was measured" if any(width.measured for width in self.widths) else ""
+            basis = f"{CUDA_EFFICIENCY:.0%} of the card's dense peak" if unit == "card" else "the peak of a core"
+            measured = "measured speeds and " if any(width.measured for width in self.widths) else ""
             yield (
-                f"about {duration(self.seconds)} if nothing is pruned and all confirming runs are needed; an estimate "
-                f"that assumes {assumption}{condition}"
+                f"about {duration(self.seconds)} on {workers} if nothing is pruned and all confirming runs are needed, "
+                f"estimated from {measured}{basis}"
             )
         yield f"disk for checkpoints: {si(self.disk_bytes, 'B')}"
         yield from (f"warning: {warning}" for warning in self.warnings)
 
 
-_PHASES_IN_WORDS = {"star": "single-knob"}
+_PHASES_IN_WORDS = {ONE_AT_A_TIME: "single-knob"}
 
 
 def _width_line(width: Width) -> str:
@@ -141,7 +141,7 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
         fit=study.fit,
         seen=seen or {},
     )
-    written, study = study, fit.estimated(study, data, speed.tokens_per_s)
+    written, study = study, minutes.estimated(study, data, speed.tokens_per_s)
     work = workload(study, vocab_size=data.vocab_size)
     baseline = work.baseline[0]
     costs = work.costs(speed)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sweeps.engine.planning.speed import Speed
 from sweeps.study.knobs import ChoicesKnob, RangeKnob
 from sweeps.study.model import Number
-from sweeps.study.proposals import baseline_params, config_of, designed
+from sweeps.study.proposals import ONE_AT_A_TIME, baseline_params, config_of, designed
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
 
@@ -40,7 +40,7 @@ class Workload:
         return {
             "baseline": [speed.seconds(config) for config in self.baseline],
             "candidates": [speed.seconds(config) for config in self.candidates],
-            "star": [speed.seconds(config) for config in self.one_at_a_time],
+            ONE_AT_A_TIME: [speed.seconds(config) for config in self.one_at_a_time],
             "sampler": [expected] * self.sampled,
             "confirm": [expected] * self.confirming,  # an upper bound: some of these runs have half the length
         }

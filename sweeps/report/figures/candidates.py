@@ -26,7 +26,7 @@ from sweeps.report.figures.curves import (
 from sweeps.report.figures.style import BLACK, Picture, hover, literal, new_figure, no_picture, padded_range
 from sweeps.store.records import Run
 from sweeps.text import advised, joined, signed
-from sweeps.verdict.screened import ADVICE
+from sweeps.verdict.screened import CANDIDATE_WORDS
 from trainer.config import TrainConfig
 
 _AT = "%{x:.4s} tokens<extra></extra>"
@@ -70,7 +70,7 @@ def against_baseline(run: Run, baseline: Sequence[Run]) -> Difference | None:
 def candidates_picture(findings: Findings) -> Picture:
     """Draw each candidate's loss, and how far it is from the baseline's mean, along training."""
     key, title = "candidates", "Loss curves of the advice and the baseline"
-    effects, baseline = findings.screening.advice, findings.results.baseline_runs
+    effects, baseline = findings.screening.candidates, findings.results.baseline_runs
     if not effects:
         return no_picture(key, title, "The study names no candidates, or none has started.")
     compared = [(effect, against_baseline(effect.run, baseline)) for effect in effects]
@@ -91,7 +91,7 @@ def candidates_picture(findings: Findings) -> Picture:
 
 def _summary(effects: Sequence[Effect]) -> str:
     words = [
-        f"{advised(effect.run.label)}: {ADVICE[effect.word]}"
+        f"{advised(effect.run.label)}: {CANDIDATE_WORDS[effect.word]}"
         + ("" if effect.effect is None else f" ({signed(effect.effect)} nats)")
         for effect in effects
     ]

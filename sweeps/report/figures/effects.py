@@ -85,7 +85,7 @@ def effect_rows(findings: Findings) -> tuple[EffectRow, ...]:
         for effect in knob.effects
     ]
     advice_rows = [
-        EffectRow(label=f"advice: {advised(effect.run.label)}", effect=effect) for effect in screening.advice
+        EffectRow(label=f"advice: {advised(effect.run.label)}", effect=effect) for effect in screening.candidates
     ]
     return (*knob_rows, *advice_rows)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from sweeps.analysis.attribution import Advice, AdviceWord, Attribution, BestWord, KnobVerdict, KnobWord
+from sweeps.analysis.attribution import Attribution, BestWord, CandidateVerdict, CandidateWord, KnobVerdict, KnobWord
 from sweeps.analysis.contrasts import Contrast
 from sweeps.report.figures.contrast_rows import (
     contrast_words,
@@ -36,12 +36,12 @@ from sweeps.report.figures.style import (
 from sweeps.text import count, joined, short, signed
 from sweeps.verdict.confirmed import why
 
-_TOGETHER, _ALONE, _RESET, _ADVICE = "all together", "the knob alone", "lost when it is reset", "the advice"
+_TOGETHER, _ALONE, _RESET, _CANDIDATE = "all together", "the knob alone", "lost when it is reset", "the advice"
 _STYLES = {
     _TOGETHER: (BLACK, "square"),
     _ALONE: (BLUE, "circle"),
     _RESET: (PURPLE, "diamond"),
-    _ADVICE: (BLUE, "diamond"),
+    _CANDIDATE: (BLUE, "diamond"),
 }
 """colour and symbol by kind of effect"""
 _BEST_WORDS = {BestWord.BREAKS: "breaks the plateau", BestWord.IMPROVES: "improves", BestWord.NONE: "not shown"}
@@ -118,17 +118,18 @@ def advice_rows(attribution: Attribution) -> tuple[ForestRow, ...]:
     """Return a row per candidate, in the study's order."""
     return tuple(
         ForestRow(
-            label=advice.label,
-            word=_advice_words(advice),
-            effects=_effects((_ADVICE, advice.effect, "", None)),
-            more_seeds=advice.more_seeds,
+            label=candidate.label,
+            word=_candidate_words(candidate),
+            effects=_effects((_CANDIDATE, candidate.effect, "", None)),
+            more_seeds=candidate.more_seeds,
         )
-        for advice in attribution.advice
+        for candidate in attribution.candidates
     )
 
 
-def _advice_words(advice: Advice) -> str:
-    return f"{advice.word}, {count(advice.diverged, 'run')} diverged" if advice.diverged else advice.word.value
+def _candidate_words(candidate: CandidateVerdict) -> str:
+    diverged = f", {count(candidate.diverged, 'run')} diverged" if candidate.diverged else ""
+    return f"{candidate.word}{diverged}"
 
 
 def visible_range(effects: Sequence[Contrast], floor: float) -> tuple[float, float]:
@@ -177,9 +178,9 @@ def _summary(attribution: Attribution) -> str:
     for knob in attribution.knobs:
         knobs_by_word.setdefault(_knob_word(knob, attribution), []).append(knob.knob)
     parts = [_whole_effect(attribution), *(f"{joined(names)}: {word}" for word, names in knobs_by_word.items())]
-    words = [advice.word for advice in attribution.advice]
+    words = [candidate.word for candidate in attribution.candidates]
     if words:
-        counts = joined(f"{words.count(word)} {word}" for word in AdviceWord if word in words)
+        counts = joined(f"{words.count(word)} {word}" for word in CandidateWord if word in words)
         parts.append(f"of {count(len(words), 'piece')} of advice: {counts}")
     return f"{'; '.join(parts)}."
 
@@ -246,7 +247,7 @@ def _hover(mark: ForestMark, row: ForestRow) -> str:
     effect = mark.effect
     lines = [f"<b>{wrapped(row.label, width=44)}</b>", f"{mark.kind}: {contrast_words(effect)}"]
     if effect.p is not None:
-        p = "Holm's p" if mark.kind in (_ALONE, _ADVICE) else "p"
+        p = "Holm's p" if mark.kind in (_ALONE, _CANDIDATE) else "p"
         size = "< 0.001" if effect.p < 0.001 else f"= {effect.p:.3f}"
         lines.append(f"{p} {size} against {short(effect.threshold)} nats ({effect.method})")
     if mark.test is not None:

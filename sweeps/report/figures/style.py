@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 
 from sweeps.analysis.finals import Final
 from sweeps.store.records import Run
+from sweeps.study.proposals import ONE_AT_A_TIME
 from sweeps.text import short
 
 BLACK, BLUE, GREEN, VERMILION, PURPLE, GREY = "#000000", "#0072B2", "#009E73", "#D55E00", "#AA4F86", "#8C8C8C"
@@ -29,7 +30,7 @@ KIND_COLOURS = {
     "best": VERMILION,
     "baseline": BLACK,
     "candidate": BLUE,
-    "star": GREEN,
+    ONE_AT_A_TIME: GREEN,
     "combined": GREEN,
     "confirm": PURPLE,
     "sampler": GREY,
@@ -39,7 +40,7 @@ KIND_NAMES = {
     "best": "best",
     "baseline": "baseline",
     "candidate": "advice",
-    "star": "one knob changed",
+    ONE_AT_A_TIME: "one knob changed",
     "combined": "knobs combined",
     "sampler": "search",
     "confirm": "confirm phase",
@@ -49,7 +50,7 @@ SYMBOLS = {
     "sampler": "circle",
     "baseline": "square",
     "candidate": "diamond",
-    "star": "triangle-up",
+    ONE_AT_A_TIME: "triangle-up",
     "combined": "triangle-down",
     "best": "star",
 }

@@ -20,7 +20,7 @@ def test_keys_name_their_proposals() -> None:
     for arm in [*listed, *(Arm(arm.knobs, arm.candidate, half=True) for arm in listed)]:
         proposal = arms.proposal(arm, 77)
         assert arms.proposed(proposal.key) == proposal
-    assert arms.proposed("star:dropout:high") is None
+    assert arms.proposed("one-at-a-time:dropout:high") is None
 
 
 def test_half_is_half_and_keeps_its_schedule() -> None:

@@ -60,8 +60,8 @@ def test_the_best_trials_at_an_edge_are_a_crowd() -> None:
     assert (verdict.edge, verdict.suggestion) == (6e-3, 0.018)
     results = synthetic.results([*SEEDS, *crowd(learning_rate=5.9e-3), *spread()])
     assert boundary_sentences(Findings(results)) == [
-        "The best trials crowd the high end of learning_rate, 0.006 (3 of the best 3 are in that tenth of its range): "
-        "better values may lie above it; a new study could go on to 0.018."
+        "The best trials crowd the high end of learning_rate, 0.006 (3 of the best 3 lie in the outermost tenth of its "
+        "range). Better values may lie above it; a new study could extend the range to 0.018."
     ]
 
 
@@ -119,7 +119,7 @@ def test_an_edge_is_crowded_by_three_conditions(changes: dict[str, Any], crowded
         [*crowd(2, learning_rate=5.9e-3), trial(12, 3.21), *spread()],  # two of three
         [*crowd(learning_rate=3.9e-3), *spread()],  # near, not at the edge
         [*crowd(learning_rate=5.9e-3), trial(50, 3.1, "candidate"), *spread()],  # the best of all is elsewhere
-        [*crowd(learning_rate=5.9e-3, origin="star"), *spread()],  # star runs are there by design
+        [*crowd(learning_rate=5.9e-3, origin="one-at-a-time"), *spread()],  # single-knob runs are there by design
         [*crowd(learning_rate=5.9e-3), *spread(6)],  # too few for a tenth
         [*crowd(learning_rate=5.9e-3), trial(60, 3.205, learning_rate=3e-4), *spread()],  # as good far away
         [
@@ -127,7 +127,7 @@ def test_an_edge_is_crowded_by_three_conditions(changes: dict[str, Any], crowded
             *(trial(30 + i, 3.7, learning_rate=2e-3) for i in range(20)),
         ],  # nothing far away
     ],
-    ids=["two of three", "near", "best elsewhere", "star", "few", "as good far away", "nothing far away"],
+    ids=["two of three", "near", "best elsewhere", "one-at-a-time", "few", "as good far away", "nothing far away"],
 )
 def test_no_crowd(runs: list[Run]) -> None:
     assert [verdict for verdict in crowded_edges(runs) if verdict.knob == "learning_rate"] == []

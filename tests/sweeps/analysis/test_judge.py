@@ -10,8 +10,8 @@ import pytest
 
 from sweeps.analysis.arms import Arm
 from sweeps.analysis.attribution import Attribution, KnobWord
-from sweeps.analysis.evidence import ALPHA_BEST, P_MULTIPLIER
 from sweeps.analysis.findings import Findings
+from sweeps.analysis.significance import ALPHA_BEST, P_MULTIPLIER
 from sweeps.export.ladder import ladder
 from sweeps.export.trial import export_run, trial_of
 from sweeps.store.records import Results

@@ -51,7 +51,7 @@ def results(
             runs.append(
                 synthetic.run(
                     len(runs),
-                    "star" if apart else "baseline",
+                    "one-at-a-time" if apart else "baseline",
                     seed=seed,
                     config=synthetic.BASELINE.replace(data_fraction=fraction, seed=seed),
                     knob="data_fraction" if apart else None,
@@ -96,8 +96,8 @@ def test_the_cost_is_welchs_difference(whole: list[float], half: list[float]) ->
                 "(95 % interval +0.077 to +0.123, 3 seeds against 3).",
                 "On a quarter of the training data (epochs: 4 instead of 1) the baseline ends 0.300 nats higher "
                 "(95 % interval +0.277 to +0.323, 3 seeds against 3).",
-                "So more data would likely help: that half of it ends higher by over 0.02 nats is beyond the noise of "
-                "seeds; that more than there is would end lower is the trend, which was not measured.",
+                "So more data would likely help: with half of it runs end more than 0.02 nats higher, beyond the noise "
+                "of seeds. More data than there is would lower the loss if this trend goes on; that was not measured.",
             ],
         ),
         (
@@ -107,7 +107,7 @@ def test_the_cost_is_welchs_difference(whole: list[float], half: list[float]) ->
                 "(95 % interval −0.003 to +0.001, 3 seeds against 3).",
                 "On a quarter of the training data (epochs: 4 instead of 1) the baseline ends 0.099 nats higher "
                 "(95 % interval +0.049 to +0.149, 3 seeds against 3).",
-                "So more data would matter little to such runs: half of it is within 0.02 nats either way.",
+                "So more data would matter little here: with half of it the loss changes by less than 0.02 nats.",
             ],
         ),
         (
@@ -117,8 +117,8 @@ def test_the_cost_is_welchs_difference(whole: list[float], half: list[float]) ->
                 "(95 % interval −0.041 to +0.141, 3 seeds against 3).",
                 "On a quarter of the training data (epochs: 4 instead of 1) the baseline has no final loss to compare "
                 "yet.",
-                "So more data isn't shown to help by over 0.02 nats; 8 more seeds would decide, if mean and noise stay "
-                "(raise baseline_seeds, and trials by as many a value).",
+                "So more data isn't shown to help by more than 0.02 nats; 8 more seeds would decide it, if mean and "
+                "noise stay as they are (raise baseline_seeds by that number, and trials by that number per value).",
             ],
         ),
         (
@@ -128,7 +128,7 @@ def test_the_cost_is_welchs_difference(whole: list[float], half: list[float]) ->
                 "against 1, too few for an interval).",
                 "On a quarter of the training data (epochs: 4 instead of 1) the baseline has no final loss to compare "
                 "yet.",
-                "So more data isn't shown to help by over 0.02 nats.",
+                "So more data isn't shown to help by more than 0.02 nats.",
             ],
         ),
         (
@@ -138,7 +138,7 @@ def test_the_cost_is_welchs_difference(whole: list[float], half: list[float]) ->
                 "(95 % interval −0.123 to −0.077, 3 seeds against 3).",
                 "On a quarter of the training data (epochs: 4 instead of 1) the baseline has no final loss to compare "
                 "yet.",
-                "So more data isn't shown to help by over 0.02 nats.",
+                "So more data isn't shown to help by more than 0.02 nats.",
             ],
         ),
         (
@@ -163,13 +163,13 @@ def test_more_of_the_data_than_the_baseline_has_is_measured() -> None:
         "(95 % interval −0.123 to −0.077, 3 seeds against 3).",
         "On a quarter of the training data (epochs: 4 instead of 2) the baseline ends 0.200 nats higher "
         "(95 % interval +0.177 to +0.223, 3 seeds against 3).",
-        "So more data helps: that all of it ends lower by over 0.02 nats is beyond the noise of seeds.",
+        "So more data helps: with all of it runs end more than 0.02 nats lower, beyond the noise of seeds.",
     ]
 
 
 @pytest.mark.parametrize(
     ("longer", "epochs", "text"),
-    [(1, 3.0, ""), (10, 0.05, ""), (20, 0.4, "runs of 0.4 epochs: the baseline's own 12,000 iterations make 8,")],
+    [(1, 3.0, ""), (10, 0.05, ""), (20, 0.4, "runs of 0.4 epochs. The baseline's own 12,000 iterations make 8,")],
 )
 def test_a_longer_run_may_need_more_data(longer: int, epochs: float, text: str) -> None:
     last = sentences(Findings(results({1.0: [3.4, 3.41], 0.5: [3.5, 3.51]}, longer=longer, epochs=epochs)))[-1]
@@ -211,8 +211,8 @@ def small(**changes: Any) -> Study:
 
 def test_a_sweep_tries_amounts_on_the_baselines_seeds_apart_from_the_search(tmp_path: Path) -> None:
     assert small_sweep.sweep(tmp_path, small()).finished
-    swept = small_sweep.found(tmp_path)
-    assert small_sweep.by_origin(swept) == {"baseline": 2, "star": 5, "sampler": 2}
+    swept = small_sweep.results_in(tmp_path)
+    assert small_sweep.origin_counts(swept) == {"baseline": 2, "one-at-a-time": 5, "sampler": 2}
     part = [run for run in swept.runs if run.knob == "data_fraction"]
     assert {(run.config.data_fraction, run.seed) for run in part} == {(f, s) for f in (0.25, 0.5) for s in (1337, 1338)}
     assert {(run.optuna_study, run.phase, tuple(run.params)) for run in part} == {("small-confirm", "search", ())}
@@ -229,7 +229,9 @@ def test_a_sweep_killed_in_between_goes_on(tmp_path: Path) -> None:
     small_sweep.sweep(tmp_path / "whole", small())
     small_sweep.sweep(tmp_path / "parts", small(trials=2))
     small_sweep.sweep(tmp_path / "parts", small())
-    whole, parts = (small_sweep.essence(small_sweep.found(tmp_path / name)) for name in ("whole", "parts"))
+    whole, parts = (
+        small_sweep.reproducible_part(small_sweep.results_in(tmp_path / name)) for name in ("whole", "parts")
+    )
     assert parts == whole
 
 
@@ -237,7 +239,7 @@ def test_amounts_are_not_in_the_space_or_the_arms(tmp_path: Path) -> None:
     study = small()
     assert list(space.distributions(study)) == list(proposals.baseline_params(study)) == ["dropout"]
     small_sweep.sweep(tmp_path, study)
-    swept = small_sweep.found(tmp_path)
+    swept = small_sweep.results_in(tmp_path)
     arms = Arms(study, swept.best, vocab_size=swept.data.vocab_size)
     assert set(arms.changed) <= {"dropout"}
 
@@ -249,6 +251,6 @@ def test_there_must_be_something_else_to_sweep() -> None:
 
 def test_the_report_tells_about_amounts(tmp_path: Path) -> None:
     small_sweep.sweep(tmp_path, small())
-    page = page_of(Findings(small_sweep.found(tmp_path)))
+    page = page_of(Findings(small_sweep.results_in(tmp_path)))
     assert "Would more data help?" in page
     assert "half of the training data" in page

@@ -53,7 +53,7 @@ def test_saved_is_the_share_of_the_horizon_that_stopped_trials_did_not_train() -
         synthetic.run(2, outcome="diverged", val_loss=None, points=CURVE[:5]),
         # trials that are never pruned
         synthetic.run(3, "baseline"),
-        synthetic.run(4, "star"),
+        synthetic.run(4, "one-at-a-time"),
         synthetic.run(5, outcome="running", val_loss=None),
         synthetic.run(6, outcome="infeasible", val_loss=None, points=()),
         synthetic.run(7, optuna_study="plateau-confirm"),
@@ -133,7 +133,7 @@ def test_only_the_plateau_pruner_has_a_rule() -> None:
 
 # --- words ---------------------------------------------------------------------------------------------------------
 
-UNSEEN = " None that was to be stopped went on to its end: not enough evidence of what stopping cost."
+UNSEEN = " No trial that the rule would have stopped went on to its end: not enough evidence of what stopping cost."
 
 
 @pytest.mark.parametrize(
@@ -146,26 +146,28 @@ UNSEEN = " None that was to be stopped went on to its end: not enough evidence o
         (
             [stopped(0, at=15, predicted=None, rule="median"), *complete(9)],
             MEDIAN,
-            f"1 of 10 sampled trials was stopped early, which saved 5.0 % of their training.{UNSEEN}",
+            f"1 of 10 sampled trials was stopped early. This saved 5.0 % of the sampled trials' training.{UNSEEN}",
         ),
         (
             [stopped(0, at=6), stopped(1, at=6), *complete(2)],
             PLATEAU,
-            "2 of 4 sampled trials were stopped early, which saved 40 % of their training. "
+            "2 of 4 sampled trials were stopped early. This saved 40 % of the sampled trials' training. "
             f"The rule expects that 0.02 of those stopped would have ended among the best.{UNSEEN}",
         ),
         (
             [stopped(0, at=6), *complete(21), sentinel(1, 4.0), sentinel(2, 3.4), sentinel(3, 4.1)],
             PLATEAU,
-            "1 of 25 sampled trials was stopped early, which saved 3.2 % of their training. "
+            "1 of 25 sampled trials was stopped early. This saved 3.2 % of the sampled trials' training. "
             "The rule expects that 0.01 of those stopped would have ended among the best. "
-            "Of 3 sentinels, which went on, 1 did (95 % interval: 0.8 % to 91 %).",
+            "Of 3 sentinels, which the rule would have stopped but let go on, 1 ended among the best (95 % "
+            "interval: 0.8 % to 91 %).",
         ),
         (
             [*complete(21), sentinel(1, 4.0)],
             PLATEAU,
             "None of 22 sampled trials was stopped early. "
-            "Of 1 sentinel, which went on, none did (95 % interval: 0 % to 98 %).",
+            "Of 1 sentinel, which the rule would have stopped but let go on, none ended among the best (95 % "
+            "interval: 0 % to 98 %).",
         ),
     ],
     ids=["empty", "no sampled trial", "no pruner", "none stopped", "median", "no sentinel", "sentinels", "only one"],

@@ -42,7 +42,7 @@ def test_the_word_of_a_comparison(
 
 
 @pytest.mark.parametrize(
-    ("star", "word"),
+    ("single_knob", "word"),
     [
         ([3.45], ScreenWord.LOWERS),  # half of the interval is 4.3027 * sqrt(4/3) * 0.01 = 0.04968
         ([3.4504], ScreenWord.NOISE),
@@ -51,10 +51,10 @@ def test_the_word_of_a_comparison(
         ([3.45, 3.5], ScreenWord.NOISE),  # two looks ask more of each run
     ],
 )
-def test_words(star: list[float], word: ScreenWord) -> None:
-    effect = screen(synthetic.family([3.49, 3.5, 3.51], star)).knobs[0].effects[0]
+def test_words(single_knob: list[float], word: ScreenWord) -> None:
+    effect = screen(synthetic.family([3.49, 3.5, 3.51], single_knob)).knobs[0].effects[0]
     assert effect.word is word
-    assert effect.effect == pytest.approx(3.5 - star[0])
+    assert effect.effect == pytest.approx(3.5 - single_knob[0])
     assert effect.half_width == pytest.approx(0.04968, abs=1e-5)
 
 
@@ -69,7 +69,9 @@ def test_without_known_noise_nothing_is_claimed(baseline: list[float]) -> None:
 
 def test_pruned_runs_count_in_the_family() -> None:
     results = synthetic.family([3.49, 3.5, 3.51], [3.45])
-    pruned = synthetic.run(500, "star", knob="n_embd", val_loss=None, outcome="pruned", reason="worse than the median")
+    pruned = synthetic.run(
+        500, "one-at-a-time", knob="n_embd", val_loss=None, outcome="pruned", reason="worse than the median"
+    )
     with_pruned = dataclasses.replace(results, runs=(*results.runs, pruned))
     assert screen(results).knobs[0].effects[0].word is ScreenWord.LOWERS
     knobs = {knob.knob: knob for knob in screen(with_pruned).knobs}
@@ -82,7 +84,7 @@ def test_pruned_runs_count_in_the_family() -> None:
 @pytest.mark.parametrize("shared", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_families_without_any_effect_are_left_alone(seeds: int, shared: float) -> None:
-    """If star runs are only further seeds, at most 5 % of whole families claim anything.
+    """If single-knob runs are only further seeds, at most 5 % of whole families claim anything.
 
     `shared`: the part of a run's luck that comes with the search's seed, which the first baseline run has too.
     """
@@ -91,8 +93,8 @@ def test_families_without_any_effect_are_left_alone(seeds: int, shared: float) -
     claims = 0
     for _ in range(families):
         luck = rng.normal(size=seeds)
-        star = math.sqrt(shared) * luck[0] + math.sqrt(1 - shared) * rng.normal(size=looks)
-        results = synthetic.family((3.5 + 0.01 * luck).tolist(), (3.5 + 0.01 * star).tolist(), study=STUDY)
+        single_knob = math.sqrt(shared) * luck[0] + math.sqrt(1 - shared) * rng.normal(size=looks)
+        results = synthetic.family((3.5 + 0.01 * luck).tolist(), (3.5 + 0.01 * single_knob).tolist(), study=STUDY)
         effects = screen(results).knobs[0].effects
         claims += any(effect.word in (ScreenWord.LOWERS, ScreenWord.RAISES) for effect in effects)
     error = 3.3 * math.sqrt(0.05 * 0.95 / families)
@@ -107,14 +109,14 @@ SIXTEENTHS = st.integers(16, 160).map(lambda number: number / 16)
 @settings(max_examples=40, deadline=None)
 @given(
     baseline=st.lists(SIXTEENTHS, min_size=2, max_size=4),
-    star=st.lists(SIXTEENTHS, min_size=1, max_size=4),
+    single_knob=st.lists(SIXTEENTHS, min_size=1, max_size=4),
     shift=st.integers(-8, 8),
     random=st.randoms(use_true_random=False),
 )
 def test_a_constant_and_the_order_change_nothing(
-    baseline: list[float], star: list[float], shift: int, random: object
+    baseline: list[float], single_knob: list[float], shift: int, random: object
 ) -> None:
-    results = synthetic.family(baseline, star, study=STUDY)
+    results = synthetic.family(baseline, single_knob, study=STUDY)
     moved = [dataclasses.replace(run, val_loss=(run.val_loss or 0.0) + shift) for run in results.runs]
     random.shuffle(moved)  # type: ignore[attr-defined]
     was, now = screen(results).knobs[0], screen(dataclasses.replace(results, runs=tuple(moved))).knobs[0]

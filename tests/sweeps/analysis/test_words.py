@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from sweeps.analysis.attribution import AdviceWord, BestWord, KnobWord, Pair, Why
+from sweeps.analysis.attribution import BestWord, CandidateWord, KnobWord, Pair, Why
 from sweeps.analysis.contrasts import Contrast
-from sweeps.analysis.words import advice_word, best_word, is_decided, knob_word, why_not_better, works_jointly
+from sweeps.analysis.words import best_word, candidate_word, is_decided, knob_word, why_not_better, works_jointly
 from tests.helpers.attributions import FLOOR
 from tests.helpers.contrasts import by_hand
 
@@ -134,15 +134,15 @@ def test_a_pair_works_jointly(two: Pair | None, words: list[KnobWord], broken: b
 @pytest.mark.parametrize(
     ("effect", "inputs", "word"),
     [
-        (SHOWN, {}, AdviceWord.RIGHT),
-        (OPEN, {}, AdviceWord.UNKNOWN),
-        (NO_NOISE, {}, AdviceWord.UNKNOWN),
-        (None, {}, AdviceWord.UNKNOWN),
-        (NEGLIGIBLE, {}, AdviceWord.NO_EFFECT),
-        (OPEN, {"harmful": True}, AdviceWord.WRONG),
-        (SHOWN, {"diverged": 1}, AdviceWord.WRONG),
-        (None, {"diverged": 1}, AdviceWord.WRONG),
+        (SHOWN, {}, CandidateWord.RIGHT),
+        (OPEN, {}, CandidateWord.UNKNOWN),
+        (NO_NOISE, {}, CandidateWord.UNKNOWN),
+        (None, {}, CandidateWord.UNKNOWN),
+        (NEGLIGIBLE, {}, CandidateWord.NO_EFFECT),
+        (OPEN, {"harmful": True}, CandidateWord.WRONG),
+        (SHOWN, {"diverged": 1}, CandidateWord.WRONG),
+        (None, {"diverged": 1}, CandidateWord.WRONG),
     ],
 )
-def test_the_word_of_advice(effect: Contrast | None, inputs: dict[str, Any], word: AdviceWord) -> None:
-    assert advice_word(effect, **{"harmful": False, "diverged": 0, **inputs}, min_effect=FLOOR) is word
+def test_the_word_of_advice(effect: Contrast | None, inputs: dict[str, Any], word: CandidateWord) -> None:
+    assert candidate_word(effect, **{"harmful": False, "diverged": 0, **inputs}, min_effect=FLOOR) is word

@@ -1,4 +1,4 @@
-"""What the star suggests: the parabola against numpy's, the choice of values, and when it is asked for."""
+"""Combined trials: the parabola compared with numpy's, the values chosen, and when the trials are proposed."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from sweeps.engine.combined import combined_proposals, lowest_point
 from sweeps.engine.optuna_trials import OptunaTrials
 from sweeps.store.records import Run
 from sweeps.store.store import Store
-from sweeps.study.proposals import baseline_proposals, star_proposals
+from sweeps.study.proposals import baseline_proposals, one_at_a_time_proposals
 from sweeps.study.study import Study
 from tests.helpers import small_sweep, synthetic
+from tests.helpers.kills import Killed, die_at, killing
 
-losses = st.floats(-50, 50)
+LOSSES = st.floats(-50, 50)
 
 
-@given(losses, losses, losses, st.floats(0.05, 0.95))
-def test_the_lowest_point_is_that_of_numpys_parabola(low: float, own: float, high: float, at: float) -> None:
-    a, b, _ = np.polyfit([0.0, at, 1.0], [low, own, high], 2)
+@given(LOSSES, LOSSES, LOSSES, st.floats(0.05, 0.95))
+def test_the_lowest_point_is_that_of_numpys_parabola(low: float, middle: float, high: float, place: float) -> None:
+    a, b, _ = np.polyfit([0.0, place, 1.0], [low, middle, high], 2)
     grid = np.linspace(0, 1, 20_001)
-    found = lowest_point({at: own, 0.0: low, 1.0: high})
+    points = {place: middle, 0.0: low, 1.0: high}
+    lowest = lowest_point(points)
     if a > 1e-6:
-        assert found == pytest.approx(grid[np.argmin(a * grid**2 + b * grid)], abs=1e-4 + 1e-9 / a)
+        assert lowest == pytest.approx(grid[np.argmin(a * grid**2 + b * grid)], abs=1e-4 + 1e-9 / a)
     elif a < -1e-6:
-        assert {0.0: low, at: own, 1.0: high}[found] == min(low, own, high)
+        assert points[lowest] == min(low, middle, high)
 
 
 @pytest.mark.parametrize(
@@ -40,8 +42,8 @@ def test_the_lowest_point_is_that_of_numpys_parabola(low: float, own: float, hig
     [
         ({0.5: 3.0, 0.0: 3.5, 1.0: 3.5}, 0.5),
         ({0.5: 3.0, 0.0: 3.5, 1.0: 3.1}, 2 / 3),
-        ({0.5: 3.0, 0.0: 4.0, 1.0: 2.5}, 1.0),  # its lowest point lies beyond the range
-        ({0.5: 3.0, 0.0: 3.2, 1.0: math.inf}, 0.5),  # diverged: nothing to bend towards
+        ({0.5: 3.0, 0.0: 4.0, 1.0: 2.5}, 1.0),  # the parabola's minimum lies beyond the range
+        ({0.5: 3.0, 0.0: 3.2, 1.0: math.inf}, 0.5),  # diverged: no parabola
         ({0.5: 3.0, 0.0: 2.9, 1.0: math.inf}, 0.0),
         ({0.0: 3.0, 1.0: 2.9}, 1.0),
         ({0.5: 3.0}, 0.5),
@@ -61,31 +63,38 @@ KNOBS = {
 
 
 def study(**changes: Any) -> Study:
+    """Return a study of three knobs: on a logarithmic range, on steps, and of choices."""
     return synthetic.study(**{"knobs": KNOBS, **changes})
 
 
-def screened(of: Study, losses: dict[str, float | None], *, own: float = 3.5) -> list[Run]:
-    """The baseline and the star; losses by key, 3.6 where there is none, None: it diverged."""
-    size = 2048
-    baseline = baseline_proposals(of, vocab_size=size)[0]
-    runs = [synthetic.run(0, "baseline", config=baseline.config, params=baseline.params, val_loss=own)]
-    for number, point in enumerate(star_proposals(of, vocab_size=size), start=1):
-        loss = losses.get(point.key.removeprefix("star:"), 3.6)
+VOCAB_SIZE = 2048
+
+
+def screened(of: Study, losses: dict[str, float | None]) -> list[Run]:
+    """Return the baseline's run, of loss 3.5, and the single-knob runs.
+
+    `losses` are by key, such as "dropout:high". None: the run diverged. A missing key: 3.6.
+    """
+    baseline = baseline_proposals(of, vocab_size=VOCAB_SIZE)[0]
+    runs = [synthetic.run(0, "baseline", config=baseline.config, params=baseline.params, val_loss=3.5)]
+    for number, proposal in enumerate(one_at_a_time_proposals(of, vocab_size=VOCAB_SIZE), start=1):
+        loss = losses.get(proposal.key.removeprefix("one-at-a-time:"), 3.6)
+        fields = {"config": proposal.config, "params": proposal.params, "knob": proposal.knob, "val_loss": loss}
         outcome = "diverged" if loss is None else "complete"
-        given = {"config": point.config, "params": point.params, "knob": point.knob, "outcome": outcome}
-        runs.append(synthetic.run(number, "star", val_loss=loss, **given))
+        runs.append(synthetic.run(number, "one-at-a-time", outcome=outcome, **fields))
     return runs
 
 
 def suggested(of: Study, runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
-    proposals = combined_proposals(of, runs, vocab_size=2048)
-    assert all((each.seed, each.phase, each.origin) == (of.seed, "search", "combined") for each in proposals)
-    return {each.key: dict(each.params or {}) for each in proposals}
+    """Return the parameters of the combined proposals, by key."""
+    proposals = combined_proposals(of, runs, vocab_size=VOCAB_SIZE)
+    for proposal in proposals:
+        assert (proposal.seed, proposal.phase, proposal.origin) == (of.seed, "search", "combined")
+    return {proposal.key: dict(proposal.params or {}) for proposal in proposals}
 
 
-class TestWhatItSuggests:
-    def test_every_knob_where_it_was_best_or_a_parabola_is(self) -> None:
-        # the rate's own 1e-3 is the middle of its range; 3.2 at 1e-2 and 3.8 at 1e-4: a line, lowest at its end
+class TestProposals:
+    def test_one_takes_the_best_value_of_every_knob_and_one_the_parabolas_minimum(self) -> None:
         runs = screened(
             study(),
             {
@@ -96,104 +105,77 @@ class TestWhatItSuggests:
                 "beta2:0.9": 3.4,
             },
         )
-        found = suggested(study(), runs)
-        assert found.keys() == {"combined:parabolas", "combined:best"}
-        assert found["combined:best"] == {"learning_rate": 1e-2, "n_embd": 512, "beta2": 0.9}
-        parabola = np.polyfit([-4, -3, -2], [4.5, 3.5, 3.45], 2)
-        rate = 10 ** (-parabola[1] / (2 * parabola[0]))
-        assert found["combined:parabolas"] == {"learning_rate": pytest.approx(rate), "n_embd": 512, "beta2": 0.9}
-        assert isinstance(found["combined:parabolas"]["n_embd"], int)
+        params = suggested(study(), runs)
+        assert params.keys() == {"combined:parabolas", "combined:best"}
+        assert params["combined:best"] == {"learning_rate": 1e-2, "n_embd": 512, "beta2": 0.9}
+        a, b, _ = np.polyfit([-4, -3, -2], [4.5, 3.5, 3.45], 2)  # the baseline's rate, 1e-3, is the middle of its range
+        rate = 10 ** (-b / (2 * a))
+        assert params["combined:parabolas"] == {"learning_rate": pytest.approx(rate), "n_embd": 512, "beta2": 0.9}
+        assert isinstance(params["combined:parabolas"]["n_embd"], int)
 
-    def test_values_lie_on_the_knobs_steps(self) -> None:
+    def test_values_lie_on_the_steps_of_a_knob(self) -> None:
         runs = screened(study(), {"n_embd:low": 3.56, "n_embd:high": 3.51, "learning_rate:high": 3.4})
         assert suggested(study(), runs)["combined:parabolas"]["n_embd"] == 448
 
-    def test_what_diverged_is_not_taken(self) -> None:
+    def test_a_value_that_diverged_is_not_chosen(self) -> None:
         runs = screened(study(), {"learning_rate:high": None, "n_embd:high": 3.3, "beta2:0.9": 3.4})
         for params in suggested(study(), runs).values():
             assert params["learning_rate"] == pytest.approx(1e-3)
 
-    def test_nothing_that_was_tried_already(self) -> None:
-        worse: dict[str, float | None] = {}
-        assert (
-            suggested(study(knobs={"beta2": KNOBS["beta2"]}), screened(study(knobs={"beta2": KNOBS["beta2"]}), worse))
-            == {}
-        )
-        one = study(knobs={"beta2": KNOBS["beta2"]})
-        assert suggested(one, screened(one, {"beta2:0.9": 3.0})) == {}  # that is the star's own run
+    @pytest.mark.parametrize("losses", [{}, {"beta2:0.9": 3.0}], ids=["baseline is best", "single-knob run is best"])
+    def test_a_run_that_exists_is_not_proposed_again(self, losses: dict[str, float | None]) -> None:
+        beta2 = study(knobs={"beta2": KNOBS["beta2"]})
+        assert suggested(beta2, screened(beta2, losses)) == {}
 
-    def test_a_baseline_that_failed_suggests_nothing(self) -> None:
-        baseline, *star = screened(study(), {"n_embd:high": 3.3, "beta2:0.9": 3.4})
+    def test_nothing_is_proposed_after_a_failed_baseline(self) -> None:
+        baseline, *single_knob = screened(study(), {"n_embd:high": 3.3, "beta2:0.9": 3.4})
         failed = synthetic.run(0, "baseline", config=baseline.config, outcome="failed", val_loss=None)
-        assert suggested(study(), [failed, *star]) == {}
+        assert suggested(study(), [failed, *single_knob]) == {}
 
-    def test_other_seeds_and_the_confirm_phases_study_have_no_say(self) -> None:
+    def test_other_seeds_and_the_confirm_phase_change_nothing(self) -> None:
         runs = screened(study(), {"n_embd:high": 3.3, "beta2:0.9": 3.4})
-        luck = synthetic.run(90, "baseline", config=runs[0].config.replace(seed=1338), seed=1338, val_loss=1.0)
-        other = synthetic.run(91, "star", knob="n_embd", params=runs[2].params, optuna_study="x-confirm", val_loss=1.0)
-        assert suggested(study(), [*runs, luck, other]) == suggested(study(), runs)
+        lucky_seed = synthetic.run(90, "baseline", config=runs[0].config.replace(seed=1338), seed=1338, val_loss=1.0)
+        confirming = synthetic.run(
+            91, "one-at-a-time", knob="n_embd", params=runs[2].params, optuna_study="x-confirm", val_loss=1.0
+        )
+        assert suggested(study(), [*runs, lucky_seed, confirming]) == suggested(study(), runs)
 
 
 class TestInASweep:
     SPEC = small_sweep.study(trials=7, baseline_seeds=1)
 
     @pytest.mark.parametrize("devices", [("cpu",), ("cpu",) * 3])
-    def test_it_is_tried_once_the_whole_star_has_ended(self, tmp_path: Path, devices: tuple[str, ...]) -> None:
+    def test_it_starts_after_all_single_knob_trials_have_ended(self, tmp_path: Path, devices: tuple[str, ...]) -> None:
         watcher = small_sweep.Watcher()
         small_sweep.sweep(tmp_path, self.SPEC, devices=devices, observer=watcher)
-        runs = small_sweep.found(tmp_path).runs
-        assert (
-            small_sweep.by_origin(small_sweep.found(tmp_path))["combined"] == 1
-        )  # the best of each alone: the rate's end is the star's
+        runs = small_sweep.results_in(tmp_path).runs
+        # the parabolas' only: the best value of each knob is that of a single-knob trial
         (combined,) = (run for run in runs if run.origin == "combined")
-        before = watcher.told[: watcher.told.index(("started", combined.id))]
-        assert all(("complete", run.id) in before for run in runs if run.origin in ("baseline", "star"))
+        before = watcher.history[: watcher.history.index(("started", combined.id))]
+        assert all(("complete", run.id) in before for run in runs if run.origin in ("baseline", "one-at-a-time"))
         assert combined.params["dropout"] == 0.0
         assert 1e-3 < combined.params["learning_rate"] < 1e-2
         assert combined.val_loss == min(run.val_loss for run in runs if run.origin != "sampler" and run.val_loss)
         if len(devices) == 1:
             assert [run.origin for run in runs][-4:] == ["combined", "sampler", "sampler", "sampler"]
 
-    def test_not_beyond_the_trials_of_the_search(self, tmp_path: Path) -> None:
+    def test_it_has_no_room_beyond_the_trials_of_the_search(self, tmp_path: Path) -> None:
         small_sweep.sweep(tmp_path, small_sweep.study(trials=3, baseline_seeds=1))
-        assert small_sweep.by_origin(small_sweep.found(tmp_path)) == {"baseline": 1, "star": 3}
+        assert small_sweep.origin_counts(small_sweep.results_in(tmp_path)) == {"baseline": 1, "one-at-a-time": 3}
 
-    def test_a_sweep_killed_around_it_ends_as_an_undisturbed_one(self, tmp_path: Path) -> None:
-        small_sweep.sweep(tmp_path / "undisturbed", self.SPEC)
+    def test_a_sweep_killed_around_it_ends_as_an_uninterrupted_one(self, tmp_path: Path) -> None:
+        whole, killed = tmp_path / "whole", tmp_path / "killed"
+        small_sweep.sweep(whole, self.SPEC)
         deaths, finished = 0, False
         while not finished:
-            owner, method = [(Store, "add_run"), (OptunaTrials, "_taken_up"), (Store, "launched")][deaths % 3]
-            with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
-                patch.setattr(owner, method, deadly(getattr(owner, method)))
-                finished = small_sweep.sweep(tmp_path / "killed", self.SPEC).finished
+            owner, method = [(Store, "add_run"), (OptunaTrials, "_with_all_params"), (Store, "launched")][deaths % 3]
+            with killing(owner, method):
+                finished = small_sweep.sweep(killed, self.SPEC).finished
             deaths += 1
             assert deaths < 60
-            if deaths % 4 == 0:  # or it would never come further than a first run
+            if deaths % 4 == 0:  # without a longer session no run would get beyond its start
                 with contextlib.suppress(Killed):
-                    finished = small_sweep.sweep(tmp_path / "killed", self.SPEC, at_tick=die_after(30)).finished
+                    finished = small_sweep.sweep(killed, self.SPEC, at_tick=die_at(30)).finished
         assert deaths > 5
-        assert small_sweep.essence(small_sweep.found(tmp_path / "killed")) == small_sweep.essence(
-            small_sweep.found(tmp_path / "undisturbed")
-        )
-
-
-class Killed(Exception):
-    """The process is gone."""
-
-
-def deadly(method: Any) -> Any:
-    """The method, after whose first call the process is gone."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        method(*args, **kwargs)
-        raise Killed
-
-    return call
-
-
-def die_after(ticks: int) -> Any:
-    def die(tick: int) -> None:
-        if tick == ticks:
-            raise Killed
-
-    return die
+        uninterrupted = small_sweep.reproducible_part(small_sweep.results_in(whole))
+        assert small_sweep.reproducible_part(small_sweep.results_in(killed)) == uninterrupted

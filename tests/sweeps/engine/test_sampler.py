@@ -1,4 +1,4 @@
-"""The sampler and the pruner of a study: settings, restarts, and that all proposals are trials."""
+"""The sampler and the pruner of a study: their settings, restarts, and that every proposal makes a config."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from tests.helpers.stories import FOLLOWERS, differing, story, studies
 
 @given(studies(), st.integers(0, 1000))
 @settings(max_examples=25, deadline=None)
-def test_whatever_a_sampler_asks_is_a_trial(study: Study, number: int) -> None:
-    asked = study.model_copy(update={"sampler": study.sampler.model_copy(update={"type": "random"})})
+def test_every_proposal_of_a_sampler_makes_a_config(study: Study, number: int) -> None:
+    random = study.model_copy(update={"sampler": study.sampler.model_copy(update={"type": "random"})})
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    search = optuna.create_study(sampler=sampler.make_sampler(asked, trial_number=number))
+    search = optuna.create_study(sampler=sampler.make_sampler(random, trial_number=number))
     trial = search.ask(space.distributions(study))
     config = config_of(study, trial.params, seed=1, vocab_size=0)
     baseline = baseline_config(study, seed=1, vocab_size=0)
@@ -32,7 +32,7 @@ def test_whatever_a_sampler_asks_is_a_trial(study: Study, number: int) -> None:
     assert differing(config, baseline) <= {*study.knobs, *followers}
 
 
-def ask(study: Study, count: int, *, restart_at: int | None = None) -> list[dict[str, Any]]:
+def proposed(study: Study, count: int, *, restart_at: int | None = None) -> list[dict[str, Any]]:
     """Return the sampler's proposals for `count` trials. A restart loads the Optuna study again from its storage."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     search = optuna.create_study(study_name="s", storage=optuna.storages.InMemoryStorage())
@@ -54,25 +54,25 @@ SAMPLED = {
 
 
 @pytest.mark.parametrize("kind", ["tpe", "random", "qmc", "gp", "cmaes"])
-def test_samplers_go_on_after_a_restart_and_warn_of_nothing(kind: str) -> None:
+def test_a_restarted_sampler_proposes_the_same_without_a_warning(kind: str) -> None:
     study = story(knobs=SAMPLED, sampler={"type": kind})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        asked = ask(study, 12)
-        assert asked == ask(study, 12, restart_at=11)
-    assert asked[:2] != ask(story(knobs=SAMPLED, sampler={"type": kind}, seed=2), 2)
+        proposals = proposed(study, 12)
+        assert proposals == proposed(study, 12, restart_at=11)
+    assert proposals[:2] != proposed(story(knobs=SAMPLED, sampler={"type": kind}, seed=2), 2)
     for name in SAMPLED:
-        assert len({params[name] for params in asked[1:]}) >= 2, name
-    assert len({params["dropout"] for params in asked}) > 8
+        assert len({params[name] for params in proposals[1:]}) >= 2, name
+    assert len({params["dropout"] for params in proposals}) > 8
 
 
 def test_qmc_fills_the_space_evenly() -> None:
-    """Each sixteenth of a range holds exactly one of 16 scrambled Sobol points; random points would miss several."""
+    """Each sixteenth of a range holds exactly one of 16 scrambled Sobol points. Random points would miss several."""
     study = story(
         knobs={"dropout": SAMPLED["dropout"], "learning_rate": SAMPLED["learning_rate"]}, sampler={"type": "qmc"}
     )
-    asked = ask(study, 17)[1:]  # the first is drawn at random
-    assert len({int(params["dropout"] / 0.3 * 16) for params in asked}) == 16
+    proposals = proposed(study, 17)[1:]  # the first is random
+    assert len({int(params["dropout"] / 0.3 * 16) for params in proposals}) == 16
 
 
 def test_seeds_differ_between_trials_and_studies() -> None:
@@ -100,8 +100,8 @@ def test_the_median_pruner_waits_for_its_share_of_the_evaluations() -> None:
 
 
 @pytest.mark.parametrize(("factor", "brackets"), [(3, 3), (2, 4)])
-def test_the_hyperband_pruner_knows_the_last_evaluation(factor: int, brackets: int) -> None:
-    """31 evaluations, the first included: floor(log(31 / 3, factor)) + 1 brackets (Li et al. 2018, algorithm 1)."""
+def test_hyperbands_brackets_follow_from_the_number_of_evaluations(factor: int, brackets: int) -> None:
+    """31 evaluations with the first make floor(log(31 / 3, factor)) + 1 brackets (Li et al. 2018, algorithm 1)."""
     study = story(pruner={"type": "hyperband", "reduction_factor": factor})
     pruner = sampler.make_pruner(study)
     assert isinstance(pruner, optuna.pruners.HyperbandPruner)
@@ -114,12 +114,12 @@ def test_the_hyperband_pruner_knows_the_last_evaluation(factor: int, brackets: i
 
 
 def test_the_plateau_pruner_has_the_studys_settings() -> None:
-    pruning = {"epsilon": 0.05, "margin": 0.1, "looks": (0.2, 0.6), "min_completed": 8, "sentinel": 0.25}
-    pruner = sampler.make_pruner(story(pruner={"type": "plateau", **pruning}, trials=43))
+    settings = {"epsilon": 0.05, "margin": 0.1, "looks": (0.2, 0.6), "min_completed": 8, "sentinel": 0.25}
+    pruner = sampler.make_pruner(story(pruner={"type": "plateau", **settings}, trials=43))
     assert isinstance(pruner, PlateauPruner)
-    # the search's trials and the baseline's
-    assert {**dataclasses.asdict(pruner.rule), "sentinel": pruner.sentinel} == {**pruning, "trials": 44}
+    # trials: the search's and the baseline
+    assert {**dataclasses.asdict(pruner.rule), "sentinel": pruner.sentinel} == {**settings, "trials": 44}
 
 
-def test_no_pruner() -> None:
+def test_a_study_without_a_pruner_prunes_nothing() -> None:
     assert isinstance(sampler.make_pruner(story(pruner={"type": "none"})), optuna.pruners.NopPruner)

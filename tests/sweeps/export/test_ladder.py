@@ -1,4 +1,4 @@
-"""The ladder to a longer run: rungs, bands and limits by closed forms, files that nanoGPT takes."""
+"""The ladder to a long run: rungs, bands and limits by closed forms, and files that nanoGPT reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from sweeps.analysis.findings import Findings
 from sweeps.export.ladder import RATES, SLACK, TIMES, ladder, lines, write_ladder
 from sweeps.export.nanogpt_config import ExportError
-from sweeps.export.trial import check_best, export_run
 from sweeps.store.records import Results
 from tests.helpers import confirming, synthetic
 
@@ -20,17 +19,17 @@ NOISE = {"luck": 0.0, "noise": 0.0}
 
 @pytest.fixture(scope="module")
 def results() -> Results:
-    """Without noise: the best ends at the surface, .3 lower than at half the length."""
+    """Return a study without noise: the best ends at the surface, 0.3 lower than at half the length."""
     return confirming.confirmed(confirming.searched(confirming.slow, trials=12, **NOISE), confirming.slow, **NOISE)
 
 
 def test_rungs_double(results: Results) -> None:
     run = results.best
     assert run is not None
-    made = ladder(Findings(results), run)
-    assert [rung.iters for rung in made.rungs] == [times * run.config.max_iters for times in TIMES]
-    assert [rung.tokens for rung in made.rungs] == [times * 600 * 16 * 256 for times in TIMES]
-    for rung in made.rungs:
+    plan = ladder(Findings(results), run)
+    assert [rung.iters for rung in plan.rungs] == [times * run.config.max_iters for times in TIMES]
+    assert [rung.tokens for rung in plan.rungs] == [times * 600 * 16 * 256 for times in TIMES]
+    for rung in plan.rungs:
         assert rung.rates == pytest.approx([factor * run.config.learning_rate for factor in RATES], rel=1e-2)
 
 
@@ -44,7 +43,7 @@ def test_the_band_goes_down_by_the_last_drop_a_doubling(results: Results) -> Non
 
 
 def test_a_power_law_ends_within_the_band() -> None:
-    """2 + 3 * D**-.3 at D/2, D, 2D, 4D: the band by the first two holds the others."""
+    """2 + 3 * D**-0.3 at D/2, D, 2D, 4D: the band drawn from the first two holds the others."""
     loss = {share: 2 + 3 * share**-0.3 for share in (0.5, 1.0, 2.0, 4.0)}
     drop = loss[0.5] - loss[1.0]
     for times in (2.0, 4.0):
@@ -53,18 +52,18 @@ def test_a_power_law_ends_within_the_band() -> None:
 
 def test_another_trial_has_no_band_but_limits_of_its_own(results: Results) -> None:
     other = synthetic.run(4, val_loss=3.6)
-    made = ladder(Findings(results), other)
-    assert all(rung.low is None and rung.high is None for rung in made.rungs)
+    plan = ladder(Findings(results), other)
+    assert all(rung.low is None and rung.high is None for rung in plan.rungs)
     at = {point.step: point.val_loss for point in other.points}
-    assert made.limits == pytest.approx({0.25: at[160] + SLACK, 0.5: at[300] + SLACK, 0.75: at[440] + SLACK})
-    assert any("no band" in line for line in lines(made))
+    assert plan.limits == pytest.approx({0.25: at[160] + SLACK, 0.5: at[300] + SLACK, 0.75: at[440] + SLACK})
+    assert any("no band" in line for line in lines(plan))
 
 
 def test_nine_configs_of_plain_assignments(results: Results, tmp_path: Path) -> None:
     run = results.best
     assert run is not None
-    made = ladder(Findings(results), run)
-    exports = write_ladder(made, results, tmp_path / "ladder", evidence=("because",))
+    plan = ladder(Findings(results), run)
+    exports = write_ladder(plan, results, tmp_path / "ladder", evidence=("because",))
     assert len(exports) == len(TIMES) * len(RATES)
     for name in exports:
         values = {
@@ -76,21 +75,4 @@ def test_nine_configs_of_plain_assignments(results: Results, tmp_path: Path) -> 
         assert values["warmup_iters"] / values["max_iters"] == pytest.approx(run.config.warmup_iters / 600, abs=1e-3)
     assert "Give a run up" in (tmp_path / "ladder" / "LADDER.txt").read_text()
     with pytest.raises(ExportError, match="not an empty folder"):
-        write_ladder(made, results, tmp_path / "ladder", evidence=())
-
-
-def test_a_best_that_is_shown_is_exported_with_its_verdict() -> None:
-    found = confirming.confirmed(confirming.searched(confirming.slow, trials=12), confirming.slow)
-    check_best(Findings(found))
-    run = found.best
-    assert run is not None
-    assert "# - verdict: " in export_run(Findings(found), run, date="d").text
-    assert "not proven" not in export_run(Findings(found), run, date="d").text
-
-
-def test_noise_is_not_called_best() -> None:
-    found = confirming.confirmed(confirming.searched(confirming.flat, trials=12), confirming.flat)
-    assert Findings(found).attribution is not None
-    with pytest.raises(ExportError, match="--force"):
-        check_best(Findings(found))
-    check_best(Findings(confirming.searched(confirming.flat, trials=12)))  # nothing was confirmed: it is only screened
+        write_ladder(plan, results, tmp_path / "ladder", evidence=())

@@ -46,7 +46,9 @@ def test_every_picture_of_a_whole_study_is_drawn_and_said() -> None:
         synthetic.results([synthetic.run(0, "baseline")]),
         synthetic.results([synthetic.run(0, outcome="pruned", val_loss=None)]),
         synthetic.family([3.5, 3.6], [3.4, 3.7]),
-        synthetic.results([synthetic.run(0, "candidate"), synthetic.run(1, "star", knob="dropout", val_loss=None)]),
+        synthetic.results(
+            [synthetic.run(0, "candidate"), synthetic.run(1, "one-at-a-time", knob="dropout", val_loss=None)]
+        ),
         synthetic.results([flat_run(0, 3.5), flat_run(1, 3.5, "candidate")]),
     ],
     ids=["empty", "running", "one seed", "one pruned", "no curves", "no baseline", "all alike"],

@@ -37,12 +37,12 @@ def test_what_it_took_stands_beside_what_was_estimated() -> None:
     runs = [synthetic.run(0, "baseline", seconds=90.0), synthetic.run(1, "baseline", seconds=96.0, seed=1338)]
     plain = Page(render(Findings(synthetic.results(runs)), [])).text
     assert "time70 min, 93 s per run of the baseline" in plain
-    estimate = {"estimated at the start": "2 h 05 min, 80 s a run of the baseline"}
+    estimate = {"estimated at the start": "2 h 05 min, 80 s per run of the baseline"}
     text = Page(render(Findings(synthetic.results(runs, provenance=estimate)), [])).text
     sentence = (
-        "estimated at the start: 2 h 05 min, 80 s a run of the baseline; took: 70 min, 93 s per run of the baseline"
+        "estimated at the start: 2 h 05 min, 80 s per run of the baseline; took: 70 min, 93 s per run of the baseline"
     )
-    assert text.count("80 s a run") == 1
+    assert text.count("80 s per run") == 1
     assert sentence in text
 
 

@@ -34,7 +34,7 @@ BROKEN = [
     ("name: small", "name: a-confirm", "1: name: 'a-confirm' ends in -confirm, which is reserved for the "
      "confirm phase; choose another name"),
     ("name: small\n", "", "1: name is missing"),
-    ("name: small", "name: small\nname: large", "2: the key 'name' is there twice, first at line 1; keep one"),
+    ("name: small", "name: small\nname: large", "2: the key 'name' appears twice, first at line 1; keep one"),
     ("name: small", "name: small\nlearning_rate: 1e-3", "2: learning_rate: unknown key 'learning_rate'; it belongs to "
      "the baseline: baseline.learning_rate"),
     ("{source: embedded}", "embedded", "2: data: data is {source: embedded}, {parquet: FILES} or {bin: FOLDER}"),
@@ -168,7 +168,7 @@ BROKEN = [
      "sqlite:///runs/plateau/study.db"),
     ("candidates:", "workers: {devices: [gpu]}\ncandidates:", "24: workers.devices.0: 'gpu' is not one of cpu, "
      "cuda, cuda:0, cuda:1, ..."),
-    ("candidates:", "\tcandidates:", "24: a tab is no indentation in YAML; use spaces"),
+    ("candidates:", "\tcandidates:", "24: YAML is not indented with tabs; use spaces"),
 ]  # fmt: skip
 """Changes of the study in study_files.py, and the message after `study.yaml:`."""
 

@@ -139,33 +139,33 @@ def test_one_at_a_time_trials() -> None:
     study = story()
     baseline = baseline_config(study, seed=1337, vocab_size=0)
     expected: dict[str, dict[str, Any]] = {
-        "star:learning_rate:low": {"learning_rate": 1e-4, "min_lr": 1e-5},
-        "star:learning_rate:high": {"learning_rate": 6e-3, "min_lr": 6e-4},
-        "star:min_lr:low": {"min_lr": 0.0},
-        "star:min_lr:high": {"min_lr": 3e-4},
-        "star:warmup_iters:low": {"warmup_iters": 6},
-        "star:warmup_iters:high": {"warmup_iters": 120},
-        "star:dropout:low": {"dropout": 0.0},
-        "star:dropout:high": {"dropout": 0.3},
-        "star:weight_decay:low": {"weight_decay": 1e-3},
-        "star:weight_decay:high": {"weight_decay": 0.5},
-        "star:n_embd:low": {"n_embd": 192, "n_head": 6},
-        "star:n_embd:high": {"n_embd": 768, "n_head": 24},
+        "one-at-a-time:learning_rate:low": {"learning_rate": 1e-4, "min_lr": 1e-5},
+        "one-at-a-time:learning_rate:high": {"learning_rate": 6e-3, "min_lr": 6e-4},
+        "one-at-a-time:min_lr:low": {"min_lr": 0.0},
+        "one-at-a-time:min_lr:high": {"min_lr": 3e-4},
+        "one-at-a-time:warmup_iters:low": {"warmup_iters": 6},
+        "one-at-a-time:warmup_iters:high": {"warmup_iters": 120},
+        "one-at-a-time:dropout:low": {"dropout": 0.0},
+        "one-at-a-time:dropout:high": {"dropout": 0.3},
+        "one-at-a-time:weight_decay:low": {"weight_decay": 1e-3},
+        "one-at-a-time:weight_decay:high": {"weight_decay": 0.5},
+        "one-at-a-time:n_embd:low": {"n_embd": 192, "n_head": 6},
+        "one-at-a-time:n_embd:high": {"n_embd": 768, "n_head": 24},
     }
     trials = designed(study, vocab_size=0).one_at_a_time
     assert {trial.key: trial.config for trial in trials} == {
         key: baseline.replace(**changes) for key, changes in expected.items()
     }
-    assert {(trial.phase, trial.origin) for trial in trials} == {("search", "star")}
+    assert {(trial.phase, trial.origin) for trial in trials} == {("search", "one-at-a-time")}
     labels = {trial.key: trial.label for trial in trials}
-    assert labels["star:dropout:high"] == "dropout at its high, 0.3"
-    assert labels["star:min_lr:high"] == "min_lr at its high, 0.3 of learning_rate"
+    assert labels["one-at-a-time:dropout:high"] == "dropout at its high, 0.3"
+    assert labels["one-at-a-time:min_lr:high"] == "min_lr at its high, 0.3 of learning_rate"
 
 
 def test_one_at_a_time_trials_leave_out_the_baseline_itself() -> None:
     study = story(knobs={"dropout": {"low": 0.1, "high": 0.3}, "batch_size": {"choices": [4, 8, 16]}})
     keys = [trial.key for trial in designed(study, vocab_size=0).one_at_a_time]
-    assert keys == ["star:dropout:high", "star:batch_size:4", "star:batch_size:16"]
+    assert keys == ["one-at-a-time:dropout:high", "one-at-a-time:batch_size:4", "one-at-a-time:batch_size:16"]
 
 
 def test_the_amount_of_data_is_tried_on_every_seed_of_the_baseline() -> None:
@@ -174,7 +174,7 @@ def test_the_amount_of_data_is_tried_on_every_seed_of_the_baseline() -> None:
     _, *on_parts = designed(study, vocab_size=0).one_at_a_time
     baseline = baseline_config(study, seed=1337, vocab_size=0)
     assert {trial.key: trial.config for trial in on_parts} == {
-        f"star:data_fraction:{part}:{seed}": baseline.replace(data_fraction=part, seed=seed)
+        f"one-at-a-time:data_fraction:{part}:{seed}": baseline.replace(data_fraction=part, seed=seed)
         for part in (0.25, 0.5)
         for seed in (1337, 1338)
     }
@@ -189,8 +189,8 @@ def test_a_baseline_on_part_of_the_data_may_be_tried_on_more() -> None:
     assert baseline_config(study, seed=1337, vocab_size=0).data_fraction == 0.5
     trials = designed(study, vocab_size=0).one_at_a_time
     assert [(trial.key, trial.config.data_fraction) for trial in trials] == [
-        ("star:dropout:high", 0.5),
-        ("star:data_fraction:1:1337", 1.0),
+        ("one-at-a-time:dropout:high", 0.5),
+        ("one-at-a-time:data_fraction:1:1337", 1.0),
     ]
 
 
@@ -233,7 +233,7 @@ def test_what_holds_for_every_study(study: Study) -> None:
             for name, value in trial.params.items():
                 internal = distributions[name].to_internal_repr(value)
                 assert distributions[name]._contains(internal), (name, value)
-        if trial.origin == "star":
+        if trial.origin == "one-at-a-time":
             assert trial.knob is not None
             changed = differing(trial.config, first)
             assert trial.knob in changed

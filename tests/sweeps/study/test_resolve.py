@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sweeps.errors import SpecError
 from sweeps.study.knobs import ChoicesKnob, RangeKnob
-from sweeps.study.load import load, widened
+from sweeps.study.load import load
 from sweeps.study.resolve import Resolved
 from sweeps.study.sections import (
     BinData,
@@ -24,6 +24,7 @@ from sweeps.study.sections import (
     PlateauPruning,
     TokenHorizon,
 )
+from sweeps.study.widening import widened
 from tests.helpers.study_files import TEXT, small, write
 from trainer.errors import ConfigError, UserError
 

@@ -1,4 +1,4 @@
-"""The verdict as JSON: what a program reads of it."""
+"""JSON of the verdict: its keys, its numbers, its words."""
 
 from __future__ import annotations
 
@@ -8,54 +8,54 @@ from typing import Any
 
 import pytest
 
-from sweeps.analysis.attribution import AdviceWord, Attribution, KnobWord
+from sweeps.analysis.attribution import Attribution, CandidateWord, KnobWord
 from sweeps.analysis.findings import Findings
 from sweeps.verdict.as_json import summarize, verdict_of
 from tests.helpers import attributions, synthetic
 from tests.helpers.attributions import CASES, attribution, findings_of, gain, knob
 
 HALF = 2.776445 * 0.01
-"""of the interval of a mean of 5 with a standard error of .01: Student's t at 4 degrees of freedom"""
+"""half the interval of a mean of 5 with a standard error of 0.01: Student's t with 4 degrees of freedom"""
 
 
-def json_of(found: Attribution) -> dict[str, Any]:
-    shown = verdict_of(findings_of(found))
-    assert shown is not None
-    return shown
+def json_of(judged: Attribution) -> dict[str, Any]:
+    result = verdict_of(findings_of(judged))
+    assert result is not None
+    return result
 
 
 def of_case(case: str) -> dict[str, Any]:
-    """As a reader gets it."""
+    """Return the case's verdict after a round trip through JSON."""
     return json.loads(json.dumps(json_of(CASES[case]()), allow_nan=False))  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_case_has_the_same_keys(case: str) -> None:
-    found = of_case(case)
-    assert set(found) == {
+    result = of_case(case)
+    assert set(result) == {
         *("broken", "word", "decided", "why", "change", "delta", "ci", "seeds", "min_effect"),
         *("knobs", "joint", "candidates"),
     }
-    for each in found["knobs"]:
+    for each in result["knobs"]:
         assert set(each) == {
             *("name", "verdict", "effect", "ci", "p", "n", "from", "to"),
             *("necessary", "reset", "partner", "diverged", "more_seeds"),
         }
         assert each["verdict"] in {"alone", "necessary", "joint", "hurts", "no effect shown", "not enough evidence"}
-    for each in found["candidates"]:
+    for each in result["candidates"]:
         assert set(each) == {"config", "verdict", "effect", "ci", "p", "n", "diverged", "more_seeds"}
         assert each["verdict"] in {"right", "wrong", "no effect shown", "not enough evidence"}
-    assert found["broken"] == (found["word"] in ("breaks", "improves"))
-    assert found["min_effect"] == 0.02
+    assert result["broken"] == (result["word"] in ("breaks", "improves"))
+    assert result["min_effect"] == 0.02
 
 
 def test_the_whole() -> None:
-    found = of_case("broken")
-    assert found["word"] == "breaks"
-    assert found["decided"] is True
-    assert found["delta"] == pytest.approx(0.51)
-    assert found["ci"] == pytest.approx([0.51 - HALF, 0.51 + HALF], abs=1e-6)
-    assert found["seeds"] == [1338, 1339, 1340, 1341, 1342]
+    result = of_case("broken")
+    assert result["word"] == "breaks"
+    assert result["decided"] is True
+    assert result["delta"] == pytest.approx(0.51)
+    assert result["ci"] == pytest.approx([0.51 - HALF, 0.51 + HALF], abs=1e-6)
+    assert result["seeds"] == [1338, 1339, 1340, 1341, 1342]
     assert of_case("unchanged") | {"why": ""} == {
         "broken": False,
         "word": "none",
@@ -73,9 +73,9 @@ def test_the_whole() -> None:
 
 
 def test_of_one_knob_the_numbers_are_its_own() -> None:
-    found = of_case("one alone")
-    assert (found["broken"], found["change"], found["delta"]) == (True, ["learning_rate"], pytest.approx(0.4))
-    assert [each["name"] for each in found["knobs"]] == ["learning_rate", "n_embd"]
+    result = of_case("one alone")
+    assert (result["broken"], result["change"], result["delta"]) == (True, ["learning_rate"], pytest.approx(0.4))
+    assert [each["name"] for each in result["knobs"]] == ["learning_rate", "n_embd"]
 
 
 def test_a_knob() -> None:
@@ -111,10 +111,10 @@ def test_a_knob() -> None:
     ],
 )
 def test_words_of_knobs(word: KnobWord, name: str) -> None:
-    found = json_of(attribution(knobs=(knob("dropout", word, None),)))
-    assert found["knobs"][0]["verdict"] == name
-    assert found["knobs"][0]["effect"] is found["knobs"][0]["ci"] is found["knobs"][0]["reset"] is None
-    assert found["knobs"][0]["n"] == 0
+    result = json_of(attribution(knobs=(knob("dropout", word, None),)))
+    assert result["knobs"][0]["verdict"] == name
+    assert result["knobs"][0]["effect"] is result["knobs"][0]["ci"] is result["knobs"][0]["reset"] is None
+    assert result["knobs"][0]["n"] == 0
 
 
 def test_a_pair_is_there_where_it_does_what_no_knob_does_alone() -> None:
@@ -127,21 +127,21 @@ def test_a_pair_is_there_where_it_does_what_no_knob_does_alone() -> None:
 
 
 def test_a_single_seed_has_no_interval() -> None:
-    found = json_of(attribution(effect=gain(0.3, n=1)))
-    assert (found["delta"], found["ci"]) == (0.3, None)
+    result = json_of(attribution(effect=gain(0.3, n=1)))
+    assert (result["delta"], result["ci"]) == (0.3, None)
 
 
 def test_candidates_have_the_absolute_values_that_they_change_and_the_telling_ones_come_first() -> None:
-    found = of_case("broken")["candidates"]
-    assert [(each["verdict"], each["config"]) for each in found] == [
+    result = of_case("broken")["candidates"]
+    assert [(each["verdict"], each["config"]) for each in result] == [
         ("right", {"learning_rate": 0.002}),
         ("wrong", {"dropout": 0.2, "weight_decay": 0.2}),
         ("no effect shown", {"warmup_iters": 60}),
         ("not enough evidence", {"beta2": 0.99}),
     ]
-    assert found[3]["more_seeds"] == 4
-    sizes = [attributions.advice(index, AdviceWord.WRONG, gain(-0.1 * (index + 1))) for index in range(3)]
-    ordered = json_of(attribution(advice=tuple(sizes)))["candidates"]
+    assert result[3]["more_seeds"] == 4
+    sizes = [attributions.candidate(index, CandidateWord.WRONG, gain(-0.1 * (index + 1))) for index in range(3)]
+    ordered = json_of(attribution(candidates=tuple(sizes)))["candidates"]
     assert [each["effect"] for each in ordered] == pytest.approx([-0.3, -0.2, -0.1])
 
 
@@ -152,16 +152,16 @@ def test_nothing_is_said_before_anything_is_confirmed() -> None:
 
 def test_a_whole_study() -> None:
     results = attributions.swept()
-    shown = summarize(Findings(results), seconds=1.0, store=Path("study.db"), report=Path("report.html"))
-    found = shown["verdict"]
-    assert found == verdict_of(Findings(results))
-    assert [(each["name"], each["verdict"]) for each in found["knobs"]] == [
+    summary = summarize(Findings(results), seconds=1.0, store=Path("study.db"), report=Path("report.html"))
+    result = summary["verdict"]
+    assert result == verdict_of(Findings(results))
+    assert [(each["name"], each["verdict"]) for each in result["knobs"]] == [
         ("learning_rate", "alone"),
         ("n_embd", "alone"),
         ("dropout", "no effect shown"),
     ]
-    # by the surface: .07 * ln(1/3)**2 + .08 * ln 2 - .9 * .05**2
-    assert found["delta"] == pytest.approx(0.07 * 1.0986**2 + 0.08 * 0.6931 - 0.9 * 0.0025, abs=0.02)
-    low, high = found["ci"]
-    assert low < found["delta"] < high
-    json.dumps(shown, allow_nan=False)
+    # by the surface: 0.07 * ln(1/3)**2 + 0.08 * ln 2 - 0.9 * 0.05**2
+    assert result["delta"] == pytest.approx(0.07 * 1.0986**2 + 0.08 * 0.6931 - 0.9 * 0.0025, abs=0.02)
+    low, high = result["ci"]
+    assert low < result["delta"] < high
+    json.dumps(summary, allow_nan=False)

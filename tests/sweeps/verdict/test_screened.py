@@ -1,4 +1,4 @@
-"""The screening's sentences: what each says, and how much it dares."""
+"""Sentences of the screening: what each says, and how strongly."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from tests.helpers import synthetic
 
 
 @pytest.mark.parametrize(
-    ("baseline", "star", "headline"),
+    ("baseline", "single_knob", "headline"),
     [
         ([], [3.4], "No verdict yet"),
         ([3.5], [3.4], "Not enough evidence: only one baseline seed"),
         ([3.5, 3.5], [3.4], "Not enough evidence: all 2 baseline seeds ended with the same loss"),
         ([3.49, 3.5, 3.51], [], "No verdict on single knobs yet"),
         ([3.49, 3.5, 3.51], [3.2], "Changed alone, dropout lowers the loss beyond the noise of 3 baseline seeds."),
-        ([3.49, 3.5, 3.51], [3.9], "No knob changed alone lowers the loss; dropout moves it, for the worse."),
+        ([3.49, 3.5, 3.51], [3.9], "No knob changed alone lowers the loss; dropout raises it."),
         ([3.49, 3.5, 3.51], [3.49], "No knob changed alone moves the loss beyond the noise of 3 baseline seeds."),
     ],
 )
-def test_headline(baseline: Sequence[float], star: Sequence[float], headline: str) -> None:
-    assert verdict(Findings(synthetic.family(baseline, star))).headline.startswith(headline)
+def test_headline(baseline: Sequence[float], single_knob: Sequence[float], headline: str) -> None:
+    assert verdict(Findings(synthetic.family(baseline, single_knob))).headline.startswith(headline)
 
 
 def test_verdict_of_a_whole_study() -> None:
-    found = verdict(Findings(synthetic.full()))
-    text = "\n".join(found.lines)
-    assert found.headline.startswith("Changed alone, n_embd and learning_rate each lower the loss")
+    judged = verdict(Findings(synthetic.full()))
+    text = "\n".join(judged.lines)
+    assert judged.headline.startswith("Changed alone, n_embd and learning_rate each lower the loss")
     assert "dropout 0 → 0.3 raises the loss by" in text
     assert "min_lr, warmup_iters and weight_decay are within the noise of seeds" in text
     assert "Advice dropout 0.2, weight_decay 0.2: hurt" in text
@@ -40,14 +40,20 @@ def test_verdict_of_a_whole_study() -> None:
     assert "Diverged: trial 20 (loss 6.9 at iteration 160)." in text
     assert "Baseline: 3 seeds" in text
     assert "perplexity" in text
-    assert "bits a byte" in text
+    assert "bits per byte" in text
 
 
 def test_verdict_tells_how_single_runs_ended_and_what_was_not_tried() -> None:
     results = synthetic.family([3.49, 3.5, 3.51], [3.2])
     config = synthetic.BASELINE.replace(learning_rate=6e-3)
     diverged = synthetic.run(
-        7, "star", knob="learning_rate", config=config, val_loss=None, outcome="diverged", reason="loss 11 at 40"
+        7,
+        "one-at-a-time",
+        knob="learning_rate",
+        config=config,
+        val_loss=None,
+        outcome="diverged",
+        reason="loss 11 at 40",
     )
     advice = synthetic.run(
         8, "candidate", label="candidate: n_layer 24", val_loss=None, outcome="infeasible", reason="no memory"
@@ -62,9 +68,9 @@ def test_verdict_tells_how_single_runs_ended_and_what_was_not_tried() -> None:
     ("loss", "sentence"),
     [
         (3.499, "dropout 0 → 0.3 at +0.001 nats, is too small for single runs to show"),
-        (3.46, "dropout 0 → 0.3 at +0.040 nats, would be shown with 4 baseline seeds"),  # t(.975, 3) sqrt(5/4) = 3.56
+        (3.46, "dropout 0 → 0.3 at +0.040 nats, would be shown with 4 baseline seeds"),  # t(0.975, 3) sqrt(5/4) = 3.56
     ],
 )
 def test_verdict_says_what_would_decide(loss: float, sentence: str) -> None:
-    found = verdict(Findings(synthetic.family([3.49, 3.5, 3.51], [loss])))
-    assert sentence in " ".join(found.knobs)
+    judged = verdict(Findings(synthetic.family([3.49, 3.5, 3.51], [loss])))
+    assert sentence in " ".join(judged.knobs)

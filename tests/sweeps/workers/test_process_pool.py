@@ -1,4 +1,4 @@
-"""Workers: one contract for both pools, and what only processes have: death, logs, environment, orphans."""
+"""Pools of workers: one contract for both, and for processes also deaths, logs, environments and orphans."""
 
 from __future__ import annotations
 
@@ -55,25 +55,25 @@ def job(folder: Path, run: int = 1, *, attempt: int = 1, device: str = "cpu", dr
 
 
 def talk(pool: Pool, answers: dict[int, Answer] | None = None) -> list[Message]:
-    """Everything said until all jobs have ended, each point answered: GO, or what `answers` has for its step."""
-    said: list[Message] = []
+    """Return all messages until every job has ended. Points are answered by `answers` of their step, else by GO."""
+    messages: list[Message] = []
     while len(pool.idle()) < len(pool.devices):
         for message in pool.wait(60.0):
-            said.append(message)
+            messages.append(message)
             if isinstance(message, PointMessage):
                 pool.answer(message.run, (answers or {}).get(message.point.step, GO))
-    return said
+    return messages
 
 
-def steps(said: Sequence[Message]) -> list[int]:
-    return [message.point.step for message in said if isinstance(message, PointMessage)]
+def steps(messages: Sequence[Message]) -> list[int]:
+    return [message.point.step for message in messages if isinstance(message, PointMessage)]
 
 
 Make = Callable[[Sequence[str], Work], Pool]
 
 
 class PoolContract:
-    """What every pool does."""
+    """The tests that every pool passes."""
 
     @pytest.fixture
     def make(self) -> Make:
@@ -82,15 +82,15 @@ class PoolContract:
     def test_a_job_reports_waits_for_answers_and_finishes(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu"], fake_training.train)
         pool.start(job(tmp_path, run=7, attempt=2))
-        said = talk(pool)
-        assert steps(said) == [0, 1, 2, 3, 4]
-        assert {(message.run, message.attempt) for message in said} == {(7, 2)}
-        last = said[-1]
+        messages = talk(pool)
+        assert steps(messages) == [0, 1, 2, 3, 4]
+        assert {(message.run, message.attempt) for message in messages} == {(7, 2)}
+        last = messages[-1]
         assert isinstance(last, Finished)
         assert last.result.outcome == "complete"
         assert last.result.val_loss == fake_training.final_loss(CONFIG)
 
-    def test_nothing_comes_before_a_point_is_answered(self, make: Make, tmp_path: Path) -> None:
+    def test_a_job_says_nothing_before_its_point_is_answered(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu"], fake_training.train)
         pool.start(job(tmp_path))
         assert steps(pool.wait(60.0)) == [0]
@@ -101,21 +101,21 @@ class PoolContract:
     def test_stop_ends_the_run(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu"], fake_training.train)
         pool.start(job(tmp_path))
-        said = talk(pool, {2: STOP})
-        assert steps(said) == [0, 1, 2]
-        assert isinstance(said[-1], Finished)
-        assert said[-1].result.outcome == "stopped"
+        messages = talk(pool, {2: STOP})
+        assert steps(messages) == [0, 1, 2]
+        assert isinstance(messages[-1], Finished)
+        assert messages[-1].result.outcome == "stopped"
 
-    def test_a_paused_run_goes_on_with_its_history_first(self, make: Make, tmp_path: Path) -> None:
+    def test_a_paused_run_repeats_its_history_and_goes_on(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu"], fake_training.train)
         pool.start(job(tmp_path))
         paused = talk(pool, {2: PAUSE})[-1]
         assert isinstance(paused, Finished)
         assert paused.result.outcome == "paused"
         pool.start(job(tmp_path, attempt=2))
-        said = talk(pool)
-        assert steps(said) == [0, 1, 2, 3, 4]
-        assert said[-1].attempt == 2
+        messages = talk(pool)
+        assert steps(messages) == [0, 1, 2, 3, 4]
+        assert messages[-1].attempt == 2
 
     def test_asked_to_pause_a_run_pauses_at_the_latest_with_its_next_answer(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu", "cpu"], fake_training.train)  # the second worker has no job, and no process yet
@@ -127,7 +127,7 @@ class PoolContract:
         assert isinstance(paused, Finished)
         assert (paused.result.outcome, paused.result.step) == ("paused", 0)
 
-    def test_every_device_has_its_job(self, make: Make, tmp_path: Path) -> None:
+    def test_every_device_runs_one_job_at_a_time(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu", "cpu"], fake_training.train)
         assert pool.devices == ("cpu", "cpu")
         assert pool.idle() == ["cpu", "cpu"]
@@ -137,11 +137,11 @@ class PoolContract:
         assert pool.idle() == []
         with pytest.raises(ValueError, match="no idle worker on cpu for run 3"):
             pool.start(job(tmp_path, run=3))
-        said = talk(pool)
-        assert [message.run for message in said if isinstance(message, Finished)] in ([1, 2], [2, 1])
+        messages = talk(pool)
+        assert [message.run for message in messages if isinstance(message, Finished)] in ([1, 2], [2, 1])
         assert pool.idle() == ["cpu", "cpu"]
 
-    def test_a_bug_is_told_with_its_traceback_and_the_worker_lives(self, make: Make, tmp_path: Path) -> None:
+    def test_a_bug_is_reported_with_its_traceback_and_the_worker_survives(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu"], fake_training.misbehave)
         pool.start(job(tmp_path, dropout=BUG))
         (crashed,) = talk(pool)
@@ -152,12 +152,12 @@ class PoolContract:
         pool.start(job(tmp_path, run=2))
         assert isinstance(talk(pool)[-1], Finished)
 
-    def test_a_users_mistake_is_told_in_its_own_words(self, make: Make, tmp_path: Path) -> None:
+    def test_a_users_mistake_is_reported_without_a_traceback(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu"], fake_training.misbehave)
         pool.start(job(tmp_path, dropout=USERS_MISTAKE))
         assert talk(pool) == [Crashed(run=1, attempt=1, text="/nowhere/data: is gone", user_error=True)]
 
-    def test_a_dead_worker_is_told_and_replaced(self, make: Make, tmp_path: Path) -> None:
+    def test_a_dead_worker_is_reported_and_replaced(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu"], fake_training.misbehave)
         pool.start(job(tmp_path, dropout=DEATH))
         (died,) = talk(pool)
@@ -167,7 +167,7 @@ class PoolContract:
         pool.start(job(tmp_path, run=2))
         assert isinstance(talk(pool)[-1], Finished)
 
-    def test_nothing_is_heard_of_a_killed_run(self, make: Make, tmp_path: Path) -> None:
+    def test_a_killed_run_sends_no_further_message(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu", "cpu"], fake_training.train)
         pool.start(job(tmp_path, run=1))
         while not steps(pool.wait(60.0)):
@@ -178,10 +178,10 @@ class PoolContract:
         pool.start(job(tmp_path, run=1, attempt=2))
         assert {message.attempt for message in talk(pool)} == {2}
 
-    def test_without_a_job_there_is_nothing_to_wait_for(self, make: Make) -> None:
+    def test_waiting_without_a_job_returns_at_once(self, make: Make) -> None:
         assert make(["cpu"], fake_training.train).wait(3600.0) == []
 
-    def test_it_closes_in_the_middle_and_twice(self, make: Make, tmp_path: Path) -> None:
+    def test_it_closes_during_a_job_and_may_be_closed_twice(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu"], fake_training.train)
         pool.start(job(tmp_path))
         pool.wait(60.0)
@@ -202,12 +202,11 @@ class TestInlinePool(PoolContract):
         for pool in pools:
             pool.close()
 
-    def test_turns_are_taken_in_order(self, make: Make, tmp_path: Path) -> None:
+    def test_jobs_take_turns_in_order(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu", "cpu"], fake_training.train)
         pool.start(job(tmp_path, run=1))
         pool.start(job(tmp_path, run=2))
-        said = talk(pool)
-        assert [message.run for message in said] == [1, 2] * 6
+        assert [message.run for message in talk(pool)] == [1, 2] * 6
 
 
 class TestProcessPool(PoolContract):
@@ -223,60 +222,61 @@ class TestProcessPool(PoolContract):
         for pool in pools:
             pool.close()
 
-    def look(self, pool: Pool, one: Job) -> dict[str, Any]:
-        pool.start(one)
+    def described(self, pool: Pool, job: Job) -> dict[str, Any]:
+        """Return the facts of the process that runs the job; the pool's work is `describe_process`."""
+        pool.start(job)
         last = talk(pool)[-1]
         assert isinstance(last, Finished)
-        seen: dict[str, Any] = json.loads(last.result.reason)
-        return seen
+        facts: dict[str, Any] = json.loads(last.result.reason)
+        return facts
 
-    def test_a_worker_is_another_process_and_stays_warm(self, make: Make, tmp_path: Path) -> None:
-        pool = make(["cpu"], fake_training.look_around)
-        first = self.look(pool, job(tmp_path, run=1))
+    def test_a_worker_is_another_process_and_stays_for_the_next_job(self, make: Make, tmp_path: Path) -> None:
+        pool = make(["cpu"], fake_training.describe_process)
+        first = self.described(pool, job(tmp_path, run=1))
         assert first["pid"] != os.getpid()
-        assert self.look(pool, job(tmp_path, run=2))["pid"] == first["pid"]
+        assert self.described(pool, job(tmp_path, run=2))["pid"] == first["pid"]
         assert first["ignores_interrupts"]
-        # one thread, though two cores are there: its sums don't depend on how many workers there are
+        # one thread, though there are two cores: sums must not depend on the number of workers
         assert (first["OMP_NUM_THREADS"], first["MALLOC_MMAP_MAX_"]) == ("1", "0")
         assert "MALLOC_MMAP_MAX_" not in os.environ
 
-    def test_workers_of_a_cpu_begin_with_all_imported_and_the_environment_of_now(
+    def test_a_cpu_worker_starts_with_its_imports_done_and_the_current_environment(
         self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for run, word in enumerate(("Monday", "Tuesday"), start=1):
-            monkeypatch.setenv("OF_THE_DAY", word)
-            seen = self.look(make(["cpu"], fake_training.look_around), job(tmp_path, run=run))
-            assert (seen["OF_THE_DAY"], seen["warm"], seen["CUDA_VISIBLE_DEVICES"]) == (word, True, "")
+        for run, weekday in enumerate(("Monday", "Tuesday"), start=1):
+            monkeypatch.setenv("WEEKDAY", weekday)
+            facts = self.described(make(["cpu"], fake_training.describe_process), job(tmp_path, run=run))
+            assert (facts["WEEKDAY"], facts["warm"], facts["CUDA_VISIBLE_DEVICES"]) == (weekday, True, "")
 
-    def test_where_nothing_can_be_forked_from_they_start_afresh(
+    def test_without_a_fork_server_workers_are_executed(
         self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def refuse() -> None:
             raise OSError("AF_UNIX path too long")
 
         monkeypatch.setattr(forkserver, "ensure_running", refuse)
-        seen = self.look(make(["cpu"], fake_training.look_around), job(tmp_path))
-        assert (seen["warm"], seen["MALLOC_MMAP_MAX_"], seen["OMP_NUM_THREADS"]) == (False, "0", "1")
+        facts = self.described(make(["cpu"], fake_training.describe_process), job(tmp_path))
+        assert (facts["warm"], facts["MALLOC_MMAP_MAX_"], facts["OMP_NUM_THREADS"]) == (False, "0", "1")
 
-    def test_workers_of_a_card_are_no_forks(self, make: Make, tmp_path: Path) -> None:
-        seen = self.look(make(["cuda:0"], fake_training.look_around), job(tmp_path, device="cuda:0"))
-        assert (seen["warm"], seen["MALLOC_MMAP_MAX_"]) == (False, None)
+    def test_a_cards_worker_is_executed_not_forked(self, make: Make, tmp_path: Path) -> None:
+        facts = self.described(make(["cuda:0"], fake_training.describe_process), job(tmp_path, device="cuda:0"))
+        assert (facts["warm"], facts["MALLOC_MMAP_MAX_"]) == (False, None)
 
-    def test_what_a_run_prints_is_in_its_log(self, make: Make, tmp_path: Path) -> None:
-        pool = make(["cpu"], fake_training.look_around)
+    def test_the_output_of_a_run_is_in_its_log(self, make: Make, tmp_path: Path) -> None:
+        pool = make(["cpu"], fake_training.describe_process)
         for run in (1, 2):
-            self.look(pool, job(tmp_path, run=run))
-            assert log_of(tmp_path / "runs" / str(run)).read_text() == "from the depths of C\n"
+            self.described(pool, job(tmp_path, run=run))
+            assert log_of(tmp_path / "runs" / str(run)).read_text() == "written by C\n"
 
-    def test_a_gpu_worker_that_ran_out_of_memory_is_replaced(self, make: Make, tmp_path: Path) -> None:
-        pool = make(["cuda:0"], fake_training.look_around)
-        first = self.look(pool, job(tmp_path, run=1, device="cuda:0"))
-        infeasible = self.look(pool, job(tmp_path, run=2, device="cuda:0", dropout=0.5))
-        after = self.look(pool, job(tmp_path, run=3, device="cuda:0"))
+    def test_a_cards_worker_is_replaced_after_running_out_of_memory(self, make: Make, tmp_path: Path) -> None:
+        pool = make(["cuda:0"], fake_training.describe_process)
+        first = self.described(pool, job(tmp_path, run=1, device="cuda:0"))
+        infeasible = self.described(pool, job(tmp_path, run=2, device="cuda:0", dropout=0.5))
+        after = self.described(pool, job(tmp_path, run=3, device="cuda:0"))
         assert first["pid"] == infeasible["pid"] != after["pid"]
         assert first["CUDA_VISIBLE_DEVICES"] == "0"
 
-    def test_a_killed_process_leaves_its_last_words(self, make: Make, tmp_path: Path) -> None:
+    def test_the_last_lines_of_a_killed_worker_are_reported(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu"], fake_training.misbehave)
         pool.start(job(tmp_path))
         assert steps(pool.wait(60.0)) == [0]
@@ -285,7 +285,7 @@ class TestProcessPool(PoolContract):
         worker.kill()
         (died,) = talk(pool)
         assert isinstance(died, Died)
-        assert died.text == "the worker on cpu was killed by SIGKILL; its last words:\ntraining run 1, attempt 1"
+        assert died.text == "the worker on cpu was killed by SIGKILL; the end of its log:\ntraining run 1, attempt 1"
         (successor,) = multiprocessing.active_children()
         assert successor.pid != pid
 
@@ -307,10 +307,10 @@ class TestProcessPool(PoolContract):
     def test_nor_do_they_end_what_workers_are_forked_from(
         self, make: Make, tmp_path: Path, sent: signal.Signals
     ) -> None:
-        self.look(make(["cpu"], fake_training.look_around), job(tmp_path, run=1))
+        self.described(make(["cpu"], fake_training.describe_process), job(tmp_path, run=1))
         server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # there is no public name
         psutil.Process(server).send_signal(sent)
-        self.look(make(["cpu"], fake_training.look_around), job(tmp_path, run=2))
+        self.described(make(["cpu"], fake_training.describe_process), job(tmp_path, run=2))
         assert forkserver._forkserver._forkserver_pid == server  # type: ignore[attr-defined]
 
     def test_a_run_pauses_long_before_its_next_evaluation(self, make: Make, tmp_path: Path) -> None:
@@ -334,8 +334,8 @@ class TestProcessPool(PoolContract):
         assert saved is not None
         assert saved.iter_num == paused.result.step < many
 
-    def test_it_ends_with_a_parent_that_was_killed(self, tmp_path: Path) -> None:
-        # it is busy with its job, and would notice the broken pipe only at its next point
+    def test_a_worker_ends_when_its_driver_is_killed(self, tmp_path: Path) -> None:
+        # the job hangs, so the worker would never notice the broken pipe
         program = (
             "import sys, multiprocessing; from pathlib import Path\n"
             "from sweeps.workers.process_pool import ProcessPool\n"
@@ -347,15 +347,15 @@ class TestProcessPool(PoolContract):
         )
         with subprocess.Popen(
             [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as parent:
-            assert parent.stdout is not None
-            worker = psutil.Process(int(parent.stdout.readline()))
-            parent.kill()
+        ) as driver:
+            assert driver.stdout is not None
+            worker = psutil.Process(int(driver.stdout.readline()))
+            driver.kill()
         assert ended(worker)
 
 
 def ended(process: psutil.Process) -> bool:
-    """Whether it ends within a minute. (Nobody may be there to reap it.)"""
+    """Whether the process ends within a minute. It may stay a zombie, for lack of a parent that reaps it."""
     for _ in range(600):
         try:
             if process.status() == psutil.STATUS_ZOMBIE:
@@ -380,7 +380,9 @@ def ended(process: psutil.Process) -> bool:
         ("cpu", 1, 8, ("cpu",)),
     ],
 )
-def test_devices_for(choice: str | Sequence[str], cuda: int, cores: int, expected: tuple[str, ...]) -> None:
+def test_the_workers_devices_follow_from_the_choice_and_the_machine(
+    choice: str | Sequence[str], cuda: int, cores: int, expected: tuple[str, ...]
+) -> None:
     assert devices_for(choice, cuda_devices=cuda, cpu_cores=cores) == expected
 
 
@@ -397,7 +399,9 @@ def test_devices_for(choice: str | Sequence[str], cuda: int, cores: int, expecte
         ("cuda:0", {"CUDA_VISIBLE_DEVICES": "GPU-8a"}, {"CUDA_VISIBLE_DEVICES": "GPU-8a"}),
     ],
 )
-def test_environment(device: str, inherited: dict[str, str], expected: dict[str, str | None]) -> None:
+def test_the_environment_of_a_worker_follows_from_its_device(
+    device: str, inherited: dict[str, str], expected: dict[str, str | None]
+) -> None:
     changes = environment(device, threads=3, inherited=inherited)
     assert changes["OMP_NUM_THREADS"] == "3"
     assert {name: changes.get(name) for name in expected} == expected

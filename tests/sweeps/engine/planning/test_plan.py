@@ -56,7 +56,8 @@ def study(**changes: Any) -> Study:
 
 
 def facts(**changes: Any) -> DataFacts:
-    known = {
+    """Return the facts of a million training tokens; `changes` replace DataFacts' fields."""
+    fields = {
         "path": "/data",
         "fingerprint": "f",
         "vocab_size": 1000,
@@ -64,16 +65,16 @@ def facts(**changes: Any) -> DataFacts:
         "val_tokens": 100_000,
         "bytes_per_token": None,
     }
-    return DataFacts(**{**known, **changes})
+    return DataFacts(**{**fields, **changes})
 
 
-def test_what_runs():
+def test_the_runs_of_every_phase_are_counted() -> None:
     planned = plan(study(), facts(), CARD)
-    # one knob at a time: dropout at 0.3 (0 is the baseline's), n_embd at 32 and 96
+    # single-knob trials: dropout at 0.3 (0 is the baseline's), n_embd at 32 and 96
     assert {phase.name: phase.trials for phase in planned.phases} == {
         "baseline": 2,
         "candidates": 1,
-        "star": 3,
+        "one-at-a-time": 3,
         "sampler": 5,
         "confirm": 0,
     }
@@ -85,7 +86,7 @@ def test_what_runs():
 
 
 def flops_of_a_run(width: int, *, layers: int = 3, vocab: int = 1000) -> float:
-    """By hand: 6 N + 12 L C T per token, N without positions; 200 x 8 x 32 tokens trained, evaluated ones a third."""
+    """Return a run's FLOPs by hand: 6 N + 12 L C T per token, N without positions; an evaluated token costs a third."""
     n = vocab * width + layers * (12 * width**2 + 2 * width) + width
     trained = 200 * 8 * 32
     # 21 evaluations of both splits (0.12 * 1600 sequences / 20 = 9 windows each), 16 windows at the end
@@ -93,7 +94,7 @@ def flops_of_a_run(width: int, *, layers: int = 3, vocab: int = 1000) -> float:
     return (6 * n + 12 * layers * width * 32) * (trained + evaluated / 3)
 
 
-def test_time_on_a_card_is_flops_over_half_its_peak():
+def test_the_time_on_a_card_is_flops_at_half_its_peak() -> None:
     planned = plan(study(), facts(), CARD)
     half = 58.3e12 / 2
     assert [width.n_embd for width in planned.widths] == [32, 48, 64, 80, 96]
@@ -101,29 +102,29 @@ def test_time_on_a_card_is_flops_over_half_its_peak():
         assert width.seconds_per_trial == pytest.approx(flops_of_a_run(width.n_embd) / half)
     seconds = {phase.name: phase.seconds for phase in planned.phases}
     assert seconds["baseline"] == pytest.approx(2 * flops_of_a_run(64) / half)
-    assert seconds["star"] == pytest.approx(sum(map(flops_of_a_run, (64, 32, 96))) / half)
+    assert seconds["one-at-a-time"] == pytest.approx(sum(map(flops_of_a_run, (64, 32, 96))) / half)
     expected = sum(map(flops_of_a_run, (32, 48, 64, 80, 96))) / 5
     assert seconds["sampler"] == pytest.approx(5 * expected / half)
     assert planned.seconds == pytest.approx(sum(seconds.values()))
 
 
-def test_speed_and_parameters_of_a_width():
+def test_a_width_has_its_parameters_and_its_speed() -> None:
     (width,) = (width for width in plan(study(), facts(), CARD).widths if width.n_embd == 64)
     assert width.n_params == 1000 * 64 + 32 * 64 + 3 * (12 * 64**2 + 2 * 64) + 64
     flops = 6 * (width.n_params - 32 * 64) + 12 * 3 * 64 * 32
     assert width.tokens_per_s == pytest.approx(58.3e12 / 2 / flops)
 
 
-def test_a_cpu_reaches_a_larger_share_of_its_peak_with_a_larger_model():
-    at = Speed(device=LAPTOP, share=1.0, data=facts(), dtype="bfloat16")
+def test_a_cpu_reaches_a_larger_share_of_its_peak_with_a_larger_model() -> None:
+    laptop = Speed(device=LAPTOP, share=1.0, data=facts(), dtype="bfloat16")
 
     def share(width: int, **changes: Any) -> float:
         config = TrainConfig(n_layer=4, n_head=4, n_embd=width, block_size=64, vocab_size=1000, **changes)
-        speed = at.tokens_per_s(config)
+        speed = laptop.tokens_per_s(config)
         assert speed is not None
         return speed * size.flops_per_token(config) / 40e9
 
-    # measured: see sweeps/engine/planning/speed.py
+    # as measured; see sweeps/engine/planning/speed.py
     assert share(32) == pytest.approx(0.31, rel=0.15)
     assert share(64) == pytest.approx(0.48, rel=0.15)
     assert share(128) == pytest.approx(0.62, rel=0.15)
@@ -131,13 +132,13 @@ def test_a_cpu_reaches_a_larger_share_of_its_peak_with_a_larger_model():
     assert share(64, dropout=0.2) == pytest.approx(0.94 * share(64), rel=0.15)
 
 
-def test_on_a_cpu_the_sampler_pays_for_dropout():
+def test_on_a_cpu_dropout_slows_the_samplers_trials() -> None:
     phases = plan(study(), facts(), LAPTOP).phases
     per_run = {phase.name: phase.seconds / phase.trials for phase in phases if phase.trials}
-    without = plan(study(knobs={"n_embd": {"low": 32, "high": 96, "step": 16}}), facts(), LAPTOP)
-    (bare,) = (phase.seconds / phase.trials for phase in without.phases if phase.name == "sampler")
-    assert per_run["sampler"] == pytest.approx(bare / 0.93)
-    (baseline,) = (width.seconds_per_trial for width in without.widths if width.n_embd == 64)
+    widths_only = plan(study(knobs={"n_embd": {"low": 32, "high": 96, "step": 16}}), facts(), LAPTOP)
+    (without_dropout,) = (phase.seconds / phase.trials for phase in widths_only.phases if phase.name == "sampler")
+    assert per_run["sampler"] == pytest.approx(without_dropout / 0.93)
+    (baseline,) = (width.seconds_per_trial for width in widths_only.widths if width.n_embd == 64)
     assert per_run["baseline"] == pytest.approx(baseline)
 
 
@@ -152,17 +153,19 @@ def test_on_a_cpu_the_sampler_pays_for_dropout():
         ([1.0, None], 2, None),
     ],
 )
-def test_makespan(seconds, workers, total):
+def test_the_makespan_is_that_of_a_list_schedule(
+    seconds: list[float | None], workers: int, total: float | None
+) -> None:
     assert makespan(seconds, workers=workers) == total
 
 
 @given(st.lists(st.floats(0.1, 100.0), min_size=1, max_size=20), st.integers(1, 5))
-def test_makespan_is_between_even_sharing_and_one_worker(seconds, workers):
+def test_the_makespan_is_between_even_sharing_and_one_worker(seconds: list[float], workers: int) -> None:
     total = makespan(seconds, workers=workers)
     assert total is not None
     slack = 1e-9 * sum(seconds)
     assert max(max(seconds), sum(seconds) / workers) - slack <= total <= sum(seconds) + slack
-    # Graham 1966: any list schedule ends within twice the best one
+    # any list schedule takes at most twice the best one's time (Graham 1966)
     assert total <= 2 * max(max(seconds), sum(seconds) / workers) + slack
 
 
@@ -171,14 +174,14 @@ def test_makespan_is_between_even_sharing_and_one_worker(seconds, workers):
     [
         (LAPTOP, "auto", 2, 1.0),
         (LAPTOP, ["cpu", "cpu"], 2, 1.0),
-        (LAPTOP, ["cpu"], 1, 1.0),  # one thread, whatever else is idle
+        (LAPTOP, ["cpu"], 1, 1.0),  # one thread, even if other cores are idle
         (LAPTOP, ["cpu"] * 4, 4, 0.5),
         (CARD, "auto", 1, 1.0),
         (CARD, ["cuda:0", "cuda:0"], 2, 0.5),
         (CARD, ["cuda:0", "cuda:1"], 2, 1.0),
     ],
 )
-def test_workers_share_what_there_is(where, devices, workers, relative_speed):
+def test_workers_share_the_devices(where: Device, devices: Any, workers: int, relative_speed: float) -> None:
     alone = plan(
         study(), facts(), Device(kind=where.kind, name="one", count=1, peak=where.peak, memory=None, free=None)
     )
@@ -188,14 +191,14 @@ def test_workers_share_what_there_is(where, devices, workers, relative_speed):
         assert shared.tokens_per_s == pytest.approx(relative_speed * whole.tokens_per_s)
 
 
-def test_disk_is_for_the_checkpoints_that_are_kept():
+def test_the_disk_holds_the_checkpoints_that_are_kept() -> None:
     planned = plan(study(workers={"devices": ["cpu", "cpu"]}), facts(), LAPTOP)
-    of = {width.n_embd: width.n_params for width in planned.widths}
-    # both baseline seeds, the best, two in flight, both with two checkpoints while one is replaced
-    assert planned.disk_bytes == 12 * (2 * of[64] + (1 + 2 + 2) * of[96])
+    params = {width.n_embd: width.n_params for width in planned.widths}
+    # two baseline seeds, the best, and two runs in flight with two checkpoints each while one replaces the other
+    assert planned.disk_bytes == 12 * (2 * params[64] + (1 + 2 + 2) * params[96])
 
 
-def test_a_deeper_trial_counts_too():
+def test_trials_of_other_depths_have_their_own_time() -> None:
     deep = plan(study(knobs={"n_layer": {"low": 1, "high": 5}}), facts(), CARD)
     (sampler,) = (phase for phase in deep.phases if phase.name == "sampler")
     expected = sum(flops_of_a_run(64, layers=layers) for layers in range(1, 6)) / 5
@@ -211,23 +214,24 @@ def test_a_deeper_trial_counts_too():
         ({"low": 16, "high": 112, "round": True}, [16, 32, 48, 64, 80, 96, 112]),
     ],
 )
-def test_a_wide_range_is_shown_in_part(knob, widths):
+def test_a_range_of_many_widths_is_shown_in_part(knob: dict[str, Any], widths: list[int]) -> None:
     planned = [width.n_embd for width in plan(study(knobs={"n_embd": knob}), facts(), CARD).widths]
     assert set(planned) >= {widths[0], 64, widths[-1]}
     assert len(planned) == len(widths)
-    assert all(abs(width - wanted) <= 16 for width, wanted in zip(planned, widths, strict=True))
+    assert all(abs(width - expected) <= 16 for width, expected in zip(planned, widths, strict=True))
 
 
 def warnings(*, of: Study | None = None, where: Device = CARD, **data: Any) -> str:
+    """Return the plan's warnings as lines."""
     return "\n".join(plan(of or study(), facts(**data), where).warnings)
 
 
-def test_more_designed_runs_than_trials():
+def test_designed_runs_beyond_the_trials_are_left_out_with_a_warning() -> None:
     planned = plan(study(trials=2), facts(), CARD)
     assert {phase.name: phase.trials for phase in planned.phases} == {
         "baseline": 2,
         "candidates": 1,
-        "star": 1,
+        "one-at-a-time": 1,
         "sampler": 0,
         "confirm": 0,
     }
@@ -238,12 +242,12 @@ def test_more_designed_runs_than_trials():
     assert warnings(of=study(trials=5)) == ""
 
 
-def test_one_seed_measures_no_noise():
+def test_a_single_baseline_seed_is_warned_of() -> None:
     assert "baseline_seeds=1 can't show" in warnings(of=study(baseline_seeds=1))
 
 
-def test_evaluations_larger_than_the_split():
-    # 9 windows per evaluation and 16 at the end, of 32 tokens and one more
+def test_a_validation_split_that_is_too_small_is_warned_of() -> None:
+    # 9 windows per evaluation and 16 at the end, of 32 tokens each, and one token more
     assert warnings(val_tokens=16 * 32 + 1) == ""
     text = warnings(val_tokens=16 * 32)
     assert "holds 15 windows of 32 tokens, fewer than the 16 of the final loss" in text
@@ -251,7 +255,7 @@ def test_evaluations_larger_than_the_split():
     assert "fewer than the 9 of an evaluation" in warnings(val_tokens=100)
 
 
-def test_epochs_that_decide_the_outcome():
+def test_four_epochs_and_more_are_warned_of() -> None:
     tokens = 200 * 8 * 32
     assert warnings(train_tokens=tokens // 4) == ""
     assert "epochs" in warnings(train_tokens=tokens // 4 - 1)
@@ -262,12 +266,14 @@ def test_epochs_that_decide_the_outcome():
     assert "favours dropout, weight decay and narrow models" in text
 
 
-def test_epochs_of_runs_on_part_of_the_data():
+def test_the_epochs_of_trials_on_part_of_the_data_are_listed_without_a_warning() -> None:
     tokens = 200 * 8 * 32
     knobs = {**study().knobs, "data_fraction": {"choices": [0.25, 0.5, 1.0]}}
     planned = plan(study(knobs=knobs, trials=20), facts(train_tokens=tokens), CARD)
     assert (planned.epochs, planned.epochs_on_part) == (1.0, {"0.25": 4.0, "0.5": 2.0})
-    assert {phase.name: phase.trials for phase in planned.phases}["star"] == 3 + 4  # two amounts, each on two seeds
+    assert {phase.name: phase.trials for phase in planned.phases}[
+        "one-at-a-time"
+    ] == 3 + 4  # two amounts, each on two seeds
     assert "epochs by data_fraction: 4 with 0.25 and 2 with 0.5" in list(planned.lines())
     assert planned.warnings == ()  # no warning of the quarter's 4 epochs: data_fraction asks about them
     part = study(baseline={**study().baseline, "data_fraction": 0.1})
@@ -276,7 +282,7 @@ def test_epochs_of_runs_on_part_of_the_data():
     assert not any("data_fraction" in line for line in plan(part, facts(), CARD).lines())
 
 
-def test_a_card_without_a_known_peak():
+def test_a_card_of_unknown_peak_has_no_times() -> None:
     unknown = Device(kind="cuda", name="GTX 1080", count=1, peak=None, memory=None, free=None)
     planned = plan(study(), facts(), unknown)
     assert planned.seconds is None
@@ -288,31 +294,31 @@ def test_a_card_without_a_known_peak():
     assert "no estimate" not in warnings(of=float32, where=LAPTOP)
 
 
-def test_more_work_than_hours():
+def test_more_work_than_hours_is_warned_of_with_remedies() -> None:
     slow = Device(kind="cuda", name="slow", count=1, peak=1e9, memory=None, free=None)
-    needed = plan(study(), facts(), slow).seconds / 3600
-    assert warnings(of=study(hours=needed * 1.01), where=slow) == ""
-    text = warnings(of=study(hours=needed * 0.9), where=slow)
+    hours = plan(study(), facts(), slow).seconds / 3600
+    assert warnings(of=study(hours=hours * 1.01), where=slow) == ""
+    text = warnings(of=study(hours=hours * 0.9), where=slow)
     assert "lower the horizon to about 1" in text
     assert "or trials to about 7" in text
-    fits = plan(study(trials=7), facts(), slow)
-    assert fits.seconds <= needed * 0.9 * 3600
-    assert "or trials to" not in warnings(of=study(hours=needed * 0.1), where=slow)
+    smaller = plan(study(trials=7), facts(), slow)
+    assert smaller.seconds <= hours * 0.9 * 3600
+    assert "or trials to" not in warnings(of=study(hours=hours * 0.1), where=slow)
 
 
-def test_a_plan_as_json_and_as_lines():
+def test_a_plan_is_written_as_json_and_as_lines() -> None:
     planned = plan(study(hours=0.001), facts(train_tokens=10_000), LAPTOP)
-    again = json.loads(json.dumps(planned.as_json()))
-    assert again["trials"] == 11
-    assert again["phases"][0] == {"name": "baseline", "trials": 2, "seconds": planned.phases[0].seconds}
-    assert again["device"]["name"] == "a laptop"
+    parsed = json.loads(json.dumps(planned.as_json()))
+    assert parsed["trials"] == 11
+    assert parsed["phases"][0] == {"name": "baseline", "trials": 2, "seconds": planned.phases[0].seconds}
+    assert parsed["device"]["name"] == "a laptop"
     text = "\n".join(planned.lines())
     for word in (
         "11 runs on 2 workers",
         "40 GFLOP/s per core",
         "sampler",
         "n_embd",
-        "an estimate",
+        "estimated from",
         "disk",
         "warning: ",
     ):
@@ -320,7 +326,7 @@ def test_a_plan_as_json_and_as_lines():
     assert text.count("warning: ") == len(planned.warnings) == 2
 
 
-def test_the_default_sweep_ends_overnight_on_a_midrange_card():
+def test_a_sweep_of_the_default_size_ends_overnight_on_a_midrange_card() -> None:
     """40M parameters, 600 iterations of 65 536 tokens, 40 trials and 3 seeds, widths 192 to 768: 8 hours."""
     overnight = study(
         baseline={
@@ -348,7 +354,7 @@ def test_the_default_sweep_ends_overnight_on_a_midrange_card():
     assert planned.warnings == ()
 
 
-def test_confirming_runs_are_planned_as_the_most_there_may_be():
+def test_the_confirm_phase_is_planned_with_all_of_its_trials() -> None:
     planned = plan(study(confirm={"max_trials": 7}), facts(), CARD)
     (confirm,) = (phase for phase in planned.phases if phase.name == "confirm")
     (sampler,) = (phase for phase in planned.phases if phase.name == "sampler")
@@ -358,30 +364,30 @@ def test_confirming_runs_are_planned_as_the_most_there_may_be():
     assert "or confirm.max_trials to about 5" in warnings(of=study(confirm={"max_trials": 7}, hours=hours))
 
 
-def test_the_average_is_over_all_combinations():
+def test_the_samplers_mean_time_is_over_all_widths_and_depths() -> None:
     both = {"n_embd": {"choices": [32, 64]}, "n_layer": {"choices": [1, 2, 3]}}
     (sampler,) = (phase for phase in plan(study(knobs=both), facts(), CARD).phases if phase.name == "sampler")
     flops = [flops_of_a_run(width, layers=layers) for width, layers in itertools.product([32, 64], [1, 2, 3])]
     assert sampler.seconds == pytest.approx(sampler.trials * sum(flops) / 6 / 29.15e12)
 
 
-# --- a horizon in minutes -----------------------------------------------------------------------------------
+# a horizon in minutes
 
 
-def test_minutes_are_planned_by_an_estimate_with_a_warning():
+def test_minutes_are_planned_with_an_estimated_speed_and_a_warning() -> None:
     planned = plan(study(horizon={"minutes": 0.5}), facts(), CARD)
     assert any("0.5 minutes are" in warning and "an estimate" in warning for warning in planned.warnings)
-    # the widest, 96, is the slowest; a trial sees as many tokens at every width
+    # the widest, 96, is the slowest, and trials of every width see as many tokens
     (widest,) = (width for width in planned.widths if width.n_embd == 96)
     at_that_length = plan(study(horizon={"iters": planned.iters}), facts(), CARD)
     assert planned.phases == at_that_length.phases
     assert planned.iters * 8 * 32 == pytest.approx(30 * widest.tokens_per_s, rel=0.11)  # evaluations take the rest
 
 
-def test_minutes_need_a_speed_to_plan_with():
-    of_float32 = study(horizon={"minutes": 0.5}, baseline={**study().baseline, "dtype": "float32"})
+def test_minutes_cannot_be_planned_without_a_speed() -> None:
+    float32 = study(horizon={"minutes": 0.5}, baseline={**study().baseline, "dtype": "float32"})
     with pytest.raises(UserError, match=r"horizon\.minutes: the speed of this device is not known"):
-        plan(of_float32, facts(), CARD)
+        plan(float32, facts(), CARD)
 
 
 def wide(**changes: Any) -> Study:
@@ -395,7 +401,7 @@ def wide(**changes: Any) -> Study:
     return study(baseline=baseline, knobs=knobs, candidates=[], **changes)
 
 
-def test_a_card_of_12_gb_by_width() -> None:
+def test_a_card_of_12_gb_has_a_micro_batch_per_width() -> None:
     planned = plan(wide(), facts(vocab_size=50304), CARD)
     rows = {row.n_embd: row for row in planned.widths}
     assert {width: (row.micro_batch, row.accumulation) for width, row in rows.items()} == {
@@ -412,10 +418,10 @@ def test_a_card_of_12_gb_by_width() -> None:
     assert re.search(r"768 +\S+ +6,3\d\d MiB +8 x 8 +\S+ estimated", shown)
 
 
-def test_widths_that_do_not_fit_are_said() -> None:
+def test_widths_that_do_not_fit_are_named_in_a_warning() -> None:
     planned = plan(wide(), facts(vocab_size=50304), device.card_of("RTX 4070", "3GiB"))
-    none = [row.n_embd for row in planned.widths if row.micro_batch is None]
-    assert none == [768, 1024, 1536]
+    infeasible = [row.n_embd for row in planned.widths if row.micro_batch is None]
+    assert infeasible == [768, 1024, 1536]
     (warning,) = (text for text in planned.warnings if "not even one sequence" in text)
     assert "n_embd 768, 1024 and 1536" in warning
     assert "none fits" in "\n".join(planned.lines())
@@ -427,7 +433,7 @@ def test_a_card_known_by_its_memory_alone_has_splits_and_no_times() -> None:
     assert all(row.tokens_per_s is None and row.seconds_per_trial is None for row in planned.widths)
 
 
-def test_what_was_measured_goes_before_the_estimate() -> None:
+def test_measured_speeds_replace_estimates() -> None:
     depth = int(study().baseline["n_layer"])
     planned = plan(study(), facts(), LAPTOP, seen={(depth, 64): 1000.0, (depth + 1, 96): 1.0})
     rows = {row.n_embd: row for row in planned.widths}
@@ -439,11 +445,11 @@ def test_what_was_measured_goes_before_the_estimate() -> None:
     baseline = next(phase for phase in planned.phases if phase.name == "baseline")
     assert study().baseline["n_embd"] == 64
     assert baseline.seconds == pytest.approx(baseline.trials * (rows[64].seconds_per_trial or 0.0))
-    assert "where nothing was measured" in "\n".join(planned.lines())
-    assert "where nothing was measured" not in "\n".join(plan(study(), facts(), LAPTOP).lines())
+    assert "estimated from measured speeds and" in "\n".join(planned.lines())
+    assert "measured speeds" not in "\n".join(plan(study(), facts(), LAPTOP).lines())
 
 
-def test_speeds_seen_are_medians_of_runs_of_one_shape() -> None:
+def test_measured_speeds_are_medians_over_the_runs_of_a_shape() -> None:
     config = synthetic.BASELINE
     runs = [
         synthetic.run(1),
@@ -455,7 +461,7 @@ def test_speeds_seen_are_medians_of_runs_of_one_shape() -> None:
     assert seen(runs, config, device="cuda") == {(6, 768): 40_000.0}
 
 
-def test_json_names_what_a_machine_asks_for() -> None:
+def test_a_width_in_json_has_its_memory_speed_and_micro_batch() -> None:
     (row, *_) = plan(study(), facts(), LAPTOP).as_json()["widths"]
     names = ("n_embd", "n_params", "peak_bytes", "micro_batch", "accumulation", "tokens_per_s", "measured")
     assert set(row) == {*names, "seconds_per_trial"}

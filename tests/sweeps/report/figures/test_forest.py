@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeps.analysis.attribution import AdviceWord
+from sweeps.analysis.attribution import CandidateWord
 from sweeps.analysis.contrasts import Contrast
 from sweeps.report.figures.forest import advice_rows, forest_picture, knob_rows, visible_range
 from tests.helpers import attributions
@@ -77,8 +77,8 @@ def test_the_forest_shows_each_mean_interval_and_seed() -> None:
 
 
 def test_advice_is_a_panel_of_its_own_with_what_diverged() -> None:
-    lost = attributions.advice(0, AdviceWord.WRONG, None, diverged=2)
-    attribution = attributions.attribution(advice=(lost, *attributions.ANSWERS[1:]))
+    lost = attributions.candidate(0, CandidateWord.WRONG, None, diverged=2)
+    attribution = attributions.attribution(candidates=(lost, *attributions.ANSWERS[1:]))
     assert [row.word for row in advice_rows(attribution)] == [
         "wrong, 2 runs diverged",
         "no effect shown",
@@ -89,12 +89,12 @@ def test_advice_is_a_panel_of_its_own_with_what_diverged() -> None:
     assert len(picture.figures) == 2
     assert list(trace_named(picture.figures[1], "the advice").y) == [1, 2, 3]
     assert "of 4 pieces of advice: 1 right, 1 wrong, 1 no effect shown and 1 not enough evidence" in picture.summary
-    assert len(forest_picture(attributions.attribution(advice=())).figures) == 1
+    assert len(forest_picture(attributions.attribution(candidates=())).figures) == 1
 
 
 def test_a_loss_far_beyond_the_rest_stands_at_the_edge_with_its_number() -> None:
-    answers = (*attributions.ANSWERS, attributions.advice(0, AdviceWord.WRONG, attributions.gain(-4.0)))
-    figure = forest_picture(attributions.attribution(advice=answers)).figures[1]
+    answers = (*attributions.ANSWERS, attributions.candidate(0, CandidateWord.WRONG, attributions.gain(-4.0)))
+    figure = forest_picture(attributions.attribution(candidates=answers)).figures[1]
     marks = trace_named(figure, "the advice")
     low, high = figure.layout.xaxis.range
     assert all(low < x < high for x in marks.x)
@@ -141,7 +141,7 @@ def test_labels_and_words_fit_side_by_side_on_a_phone() -> None:
 
 
 def test_attributions_of_one_seed_are_drawn_without_intervals() -> None:
-    attribution = attributions.attribution(effect=attributions.gain(0.5, n=1), knobs=(), advice=())
+    attribution = attributions.attribution(effect=attributions.gain(0.5, n=1), knobs=(), candidates=())
     picture = forest_picture(attribution)
     assert "interval not known" in picture.summary
     assert "1 fresh seed" in picture.summary

@@ -1,4 +1,4 @@
-"""Fitting a horizon in minutes: the most iterations that the slowest trial of the study completes in them.
+"""Minutes as iterations: a horizon in minutes is fitted to the most iterations that the slowest trial completes in it.
 
 By default all trials see the same tokens, those of the slowest width and depth, and their learning rates end the
 schedule there. Loss curves that are cut off by a clock can't be compared (Hoffmann et al. 2022; Hägele et al. 2024,

@@ -1,4 +1,4 @@
-"""Minutes to iterations: by hand, by trying every length, and properties that hold for all measured speeds."""
+"""Minutes to iterations: examples by hand, a search over every length, and properties for all measured speeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sweeps.engine.planning.fit import estimated, fitted, shapes
+from sweeps.engine.planning.minutes import estimated, fitted, shapes
 from sweeps.errors import SpecError
 from sweeps.store.records import DataFacts
 from sweeps.study import proposals
@@ -28,6 +28,7 @@ TOKENS = 8 * 32
 
 
 def study(minutes: float, *, equal: str = "tokens", **changes: Any) -> Study:
+    """Return a study of three widths whose horizon is in minutes."""
     defaults: dict[str, Any] = {
         "name": "small",
         "baseline": {
@@ -72,10 +73,11 @@ def evaluated(config: TrainConfig) -> int:
 
 
 def seconds(config: TrainConfig, speed: float) -> float:
+    """Return the seconds of a run at `speed` tokens/s; an evaluated token costs a third of a trained one."""
     return (config.max_iters * config.tokens_per_iter + evaluated(config) / 3) / speed
 
 
-# --- three modes --------------------------------------------------------------------------------------------
+# what is equal between trials: tokens, FLOPs or time
 
 
 def test_equal_tokens_by_hand() -> None:
@@ -91,16 +93,16 @@ def test_equal_tokens_by_hand() -> None:
 
 
 @pytest.mark.parametrize("minutes", [0.07, 0.15, 0.4, 1.0])
-def test_equal_tokens_are_the_most_that_the_slowest_gets_through(minutes: float) -> None:
-    """The result is compared with a horizon in iterations of every length."""
-    good = []
+def test_equal_tokens_fill_the_minutes_of_the_slowest_trial(minutes: float) -> None:
+    """Compared with the longest of all horizons in iterations that fit into the minutes."""
+    fitting = []
     for iters in range(10, 60 * math.ceil(minutes) * 1000 // TOKENS + 1):
         config = proposals.baseline_config(study(1, horizon={"iters": iters}), seed=1, vocab_size=1000)
         divides = iters < 20 or iters % config.eval_interval == 0
         if divides and seconds(config, 1000.0) <= 60 * minutes:
-            good.append(iters)
+            fitting.append(iters)
     length = fitted(study(minutes), at({32: 4000.0, 64: 2000.0, 96: 1000.0}), DATA)
-    assert length.iters == max(good)
+    assert length.iters == max(fitting)
     written = proposals.baseline_config(study(1, horizon={"iters": length.iters}), seed=1, vocab_size=1000)
     assert proposals.baseline_config(length, seed=1, vocab_size=1000) == written
 
@@ -110,13 +112,13 @@ def flops(width: int) -> int:
     return 6 * (1000 * width + 3 * (12 * width**2 + 2 * width) + width) + 12 * 3 * width * 32
 
 
-def test_equal_flops() -> None:
-    """The wide model sees fewer tokens. Narrow models waste the device, so the narrowest takes longest here."""
+def test_equal_flops_give_a_wide_model_fewer_tokens() -> None:
+    """Narrow models use the device poorly, so the narrowest takes longest here."""
     speeds = {32: 3000.0, 64: 2000.0, 96: 1500.0}
     configs = trials(fitted(study(10, equal="flops"), at(speeds), DATA))
-    done = {width: config.max_iters * TOKENS * flops(width) for width, config in configs.items()}
-    assert done[32] == pytest.approx(done[64], rel=0.02)
-    assert done[96] == pytest.approx(done[64], rel=0.02)
+    spent = {width: config.max_iters * TOKENS * flops(width) for width, config in configs.items()}
+    assert spent[32] == pytest.approx(spent[64], rel=0.02)
+    assert spent[96] == pytest.approx(spent[64], rel=0.02)
     assert configs[32].max_iters > configs[64].max_iters > configs[96].max_iters
     assert {config.max_iters / config.eval_interval for config in configs.values()} == {20}
     taken = {width: seconds(config, speeds[width]) for width, config in configs.items()}
@@ -124,7 +126,7 @@ def test_equal_flops() -> None:
     assert 0.95 * 600 < taken[32] <= 1.02 * 600
 
 
-def test_equal_time() -> None:
+def test_equal_time_gives_every_width_the_minutes() -> None:
     speeds = {32: 3000.0, 64: 2000.0, 96: 1500.0}
     length = fitted(study(10, equal="time"), at(speeds), DATA)
     configs = trials(length)
@@ -136,7 +138,7 @@ def test_equal_time() -> None:
 
 
 @pytest.mark.parametrize("equal", ["flops", "time"])
-def test_schedules_end_at_each_trials_own_length(equal: str) -> None:
+def test_the_schedule_of_every_trial_ends_with_the_trial(equal: str) -> None:
     length = fitted(study(10, equal=equal), at({32: 3000.0, 64: 2000.0, 96: 1500.0}), DATA)
     for config in trials(length).values():
         assert config.lr_decay_iters == config.max_iters
@@ -144,7 +146,7 @@ def test_schedules_end_at_each_trials_own_length(equal: str) -> None:
 
 
 @pytest.mark.parametrize("equal", ["flops", "time"])
-def test_without_other_shapes_all_modes_are_one(equal: str) -> None:
+def test_studies_of_one_shape_are_the_same_in_all_modes(equal: str) -> None:
     knobs = {"dropout": {"low": 0.0, "high": 0.3}, "batch_size": {"choices": [4, 8]}}
     iters, with_equal_tokens = (
         fitted(study(0.3, equal=mode, knobs=knobs), at({64: 2000.0}), DATA).iters for mode in (equal, "tokens")
@@ -152,11 +154,11 @@ def test_without_other_shapes_all_modes_are_one(equal: str) -> None:
     assert iters == with_equal_tokens
 
 
-# --- between what was measured ------------------------------------------------------------------------------
+# shapes between those that were measured
 
 
 @pytest.mark.parametrize(
-    ("width", "depth", "seconds_a_token"),
+    ("width", "depth", "seconds_per_token"),
     [
         (32, 2, 1.0),
         (64, 6, 8.0),
@@ -169,17 +171,19 @@ def test_without_other_shapes_all_modes_are_one(equal: str) -> None:
         (40, 3, 100.0),  # a shape that only a candidate has
     ],
 )
-def test_the_speed_of_a_shape(width: int, depth: int, seconds_a_token: float) -> None:
+def test_the_speed_of_a_shape_is_interpolated_in_width_and_depth(
+    width: int, depth: int, seconds_per_token: float
+) -> None:
     costs = {(32, 2): 1.0, (32, 6): 3.0, (64, 2): 2.0, (64, 6): 8.0, (40, 3): 100.0}
     speeds = [ShapeSpeed(n_embd=w, n_layer=d, tokens_per_s=1 / cost) for (w, d), cost in costs.items()]
     config = TrainConfig(n_embd=width, n_head=1, n_layer=depth)
-    assert 1 / speed_of(speeds, config) == pytest.approx(seconds_a_token)
+    assert 1 / speed_of(speeds, config) == pytest.approx(seconds_per_token)
 
 
-# --- what is measured ---------------------------------------------------------------------------------------
+# the shapes that are measured
 
 
-def test_the_shapes_of_a_study_at_their_slowest() -> None:
+def test_the_shapes_of_a_study_are_measured_with_their_slowest_settings() -> None:
     knobs = {
         **WIDTHS,
         "n_layer": {"low": 2, "high": 8},
@@ -195,14 +199,14 @@ def test_the_shapes_of_a_study_at_their_slowest() -> None:
     assert {(config.n_embd // config.n_head, config.vocab_size) for config in configs} == {(16, 1000)}
 
 
-def test_a_wide_range_is_measured_in_part() -> None:
+def test_a_range_of_many_widths_is_measured_in_part() -> None:
     knobs = {"n_embd": {"low": 16, "high": 1600, "step": 16, "log": False}}
     widths = [config.n_embd for config in shapes(study(1, knobs=knobs), vocab_size=1000)]
     assert {16, 64, 1600} <= set(widths)
     assert len(widths) in (13, 14)
 
 
-def test_before_it_is_fitted_a_study_is_checked_at_another_length() -> None:
+def test_an_unfitted_study_is_checked_at_a_stand_in_length() -> None:
     unfitted = study(1)
     assert provisional(unfitted).iters == STAND_IN
     length = fitted(unfitted, at({32: 4000.0, 64: 2000.0, 96: 1000.0}), DATA)
@@ -211,11 +215,11 @@ def test_before_it_is_fitted_a_study_is_checked_at_another_length() -> None:
         _ = unfitted.iters
 
 
-# --- too short ----------------------------------------------------------------------------------------------
+# too few minutes
 
 
-def test_too_few_minutes() -> None:
-    """10 iterations are 2560 tokens. 11 evaluations of 2 x 2 windows of 32, and 64 at the end, cost a third as much."""
+def test_too_few_minutes_are_refused_with_the_fewest_that_do() -> None:
+    """10 iterations are 2560 tokens; those of 11 x 2 x 2 + 64 evaluated windows of 32 cost a third as much."""
     with pytest.raises(SpecError) as error:
         fitted(study(0.05), at({32: 400.0, 64: 200.0, 96: 100.0}), DATA)
     assert str(error.value) == (
@@ -229,7 +233,7 @@ def test_too_few_minutes() -> None:
 @pytest.mark.parametrize("equal", ["tokens", "flops", "time"])
 @pytest.mark.parametrize("knobs", [WIDTHS, {**WIDTHS, "batch_size": {"choices": [3, 8, 20]}}])
 @pytest.mark.parametrize("minutes", [1e-3, 0.05, 0.5])
-def test_the_remedy_helps(equal: str, knobs: dict[str, Any], minutes: float) -> None:
+def test_the_minutes_that_the_message_names_are_enough(equal: str, knobs: dict[str, Any], minutes: float) -> None:
     speeds = at({32: 3000.0, 64: 2000.0, 96: 1500.0})
     try:
         assert fitted(study(minutes, equal=equal, knobs=knobs), speeds, DATA).iters >= 10
@@ -242,7 +246,7 @@ def test_the_remedy_helps(equal: str, knobs: dict[str, Any], minutes: float) -> 
     assert f"; {length.iters} iterations are needed" in message or length.iters >= 10
 
 
-# --- whatever is measured -----------------------------------------------------------------------------------
+# properties
 
 
 @given(
@@ -253,7 +257,7 @@ def test_the_remedy_helps(equal: str, knobs: dict[str, Any], minutes: float) -> 
     st.sampled_from(["tokens", "flops", "time"]),
 )
 @settings(max_examples=80, deadline=None)
-def test_trials_are_equal_in_what_they_should_be(
+def test_trials_are_equal_in_tokens_flops_or_time(
     measured: tuple[float, float, float], minutes: float, sizes: set[int], evaluations: int, equal: str
 ) -> None:
     sizes = sizes | {8, 16}
@@ -280,18 +284,18 @@ def test_trials_are_equal_in_what_they_should_be(
 
 @given(st.floats(500, 1e5), st.floats(0.2, 100), st.integers(20, 40))
 @settings(max_examples=60, deadline=None)
-def test_the_minutes_are_used(speed: float, minutes: float, evaluations: int) -> None:
-    """What remains makes the evaluations even; it is at most a few per cent, except in a short trial."""
+def test_the_minutes_are_used_up(speed: float, minutes: float, evaluations: int) -> None:
+    """Evenly spaced evaluations cost at most a few per cent of them, except in a short trial."""
     length = fitted(study(minutes, evaluations=evaluations), at({32: speed * 2, 64: speed * 1.5, 96: speed}), DATA)
     taken = seconds(proposals.baseline_config(length, seed=1, vocab_size=1000), speed)
     assert taken <= 60 * minutes
     assert taken >= 60 * minutes * (0.9 if length.iters >= 100 else 0.6)
 
 
-# --- for a plan ---------------------------------------------------------------------------------------------
+# in a plan
 
 
-def test_an_estimate_of_the_speed_will_do_for_a_plan() -> None:
+def test_a_plan_fits_with_an_estimated_speed() -> None:
     unfitted = study(111.6 / 60)
     speeds = {32: 4000.0, 64: 2000.0, 96: 1000.0}
     length = estimated(unfitted, DATA, lambda config: speeds[config.n_embd])
@@ -301,7 +305,7 @@ def test_an_estimate_of_the_speed_will_do_for_a_plan() -> None:
         estimated(unfitted, DATA, lambda _: None)
 
 
-def test_it_says_how_it_came_about() -> None:
+def test_the_fit_is_described_with_its_speeds() -> None:
     length = fitted(study(10, equal="time"), at({32: 3000.0, 64: 2000.0, 96: 1500.0}), DATA)
     sentence, speeds = fit_in_words(length)
     tokens = f"{length.iters * TOKENS:,} tokens"

@@ -1,0 +1,121 @@
+"""The SQLite file: its connections, its URL, its errors with a remedy, and the lock of its driver."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from sweeps.errors import StoreBusy, StoreError
+from sweeps.store import sqlite
+from sweeps.store.sqlite import as_store_errors
+from sweeps.store.store import Reader, Store
+
+
+def test_a_writer_uses_wal_and_synchronous_normal(url: str) -> None:
+    with Store(url) as store, store.storage.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql+psycopg://user:secret@host/db", "write sqlite:///"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite:///", "names no file"),
+        ("study.db", "is not a URL"),
+    ],
+)
+def test_other_urls_are_refused_and_passwords_not_shown(url: str, words: str) -> None:
+    with pytest.raises(StoreError, match=words) as caught:
+        Store(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [Store, Reader])
+def test_a_folder_is_refused(kind: type[Reader], tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is a folder"):
+        kind(f"sqlite:///{tmp_path}")
+
+
+@pytest.mark.parametrize("kind", [Store, Reader])
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(kind: type[Reader], tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, but somebody's notes " * 50)
+    with pytest.raises(StoreError, match="not a SQLite database"):
+        kind(f"sqlite:///{path}")
+    assert path.read_text().startswith("not a database, but")
+
+
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be created here"):
+        Store(f"sqlite:///{tmp_path / 'file' / 'study.db'}")
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        ("attempt to write a readonly database", "check its permissions"),
+        ("unable to open database file", "check its permissions"),
+        ("database is locked", "close that program"),
+        ("database or disk is full", "make room"),
+        ("database disk image is malformed", "restore it from a copy"),
+    ],
+)
+def test_an_error_of_sqlite_gets_a_remedy(message: str, remedy: str) -> None:
+    with pytest.raises(StoreError, match=remedy) as caught, as_store_errors(Path("/runs/study.db")):
+        raise sqlite3.OperationalError(message)
+    assert message in str(caught.value)
+
+
+def test_an_error_in_our_own_sql_is_not_blamed_on_the_user() -> None:
+    with pytest.raises(sqlite3.OperationalError), as_store_errors(Path("/runs/study.db")):
+        raise sqlite3.OperationalError("no such column: nothing")
+
+
+def test_a_reader_creates_no_file(url: str, path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no store here"):
+        Reader(url)
+    assert not path.exists()
+
+
+def _hold(path: Path, connection: Connection) -> None:
+    """Hold the lock in another process until that process is killed."""
+    with sqlite.hold(path, what="study 'small'"):
+        connection.send("held")
+        connection.recv()
+
+
+class TestLock:
+    def test_a_second_driver_learns_who_runs_the_study_and_since_when(self, url: str) -> None:
+        with Store(url) as store, store.lock("small"):
+            with Store(url) as second, pytest.raises(StoreBusy, match=rf"process {os.getpid()} on .* since 20"):
+                second.lock("small").__enter__()
+            with store.lock("other"):
+                pass
+        with Store(url) as store, store.lock("small"):
+            pass
+
+    def test_the_lock_of_a_killed_driver_is_free(self, tmp_path: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        receiver, sender = context.Pipe()
+        path = tmp_path / "lock"
+        process = context.Process(target=_hold, args=(path, sender))
+        process.start()
+        assert receiver.recv() == "held"
+        with pytest.raises(StoreBusy, match=rf"study 'small' is being run by process {process.pid} "):
+            sqlite.hold(path, what="study 'small'").__enter__()
+        process.kill()
+        process.join()
+        with sqlite.hold(path, what="study 'small'"):
+            pass
+        receiver.close()
+        sender.close()
+        process.close()
