@@ -331,12 +331,15 @@ def dashboard(
     study: StudyName,
     out: Out = None,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="address to listen on; 0.0.0.0 in a container; there is no password")
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="address to serve on, 0.0.0.0 in a container; it has no password and checks no host"
+        ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="port to serve on; 0 is any free port")] = 0,
     browser: Annotated[bool, typer.Option(help="open the browser, when run on a terminal")] = True,
 ) -> None:
-    """Browse a study with optuna-dashboard, also while it runs. Only this machine reaches it, without --host."""
+    """Browse a study with optuna-dashboard, also while it runs. Serves 127.0.0.1, or the address of --host."""
     import webbrowser
 
     from sweeps.report.dashboard import is_private, serve

@@ -57,8 +57,8 @@ class Clock:
 class Runner:
     """One session of a sweep. The caller closes the pool.
 
-    `interrupts` holds the signals received so far that ask the sweep to end. After one, each run pauses before its next
-    step; after two, all runs stop at once. Either way, running the study again resumes it.
+    `interrupts` holds the signals received so far that ask the session to end. After one, each run pauses before its
+    next step; after two, all runs stop at once. Either way, running the study again resumes it.
     """
 
     def __init__(

@@ -84,9 +84,9 @@ def run_in(
 ) -> Summary:
     """Open the study under its lock and run it in `pool`, which the caller closes.
 
-    The trials of a new study get a length that fits the workers, and its plan's estimate of the time is stored.
-    `interrupts` may grow while the study runs; see Runner.
+    `interrupts` may grow while the study runs: see Runner.
 
+    The trials of a new study get a length that fits the workers, and its plan's estimate of the time is stored.
     Raises StoreBusy, StudyChanged, StoreError, SpecError for a horizon of too few minutes, MeasuringError where
     workers die while they are measured, and what Runner.run raises.
     """

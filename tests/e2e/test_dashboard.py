@@ -159,13 +159,13 @@ def test_another_address_is_served_when_asked_for(swept: Path) -> None:
         ("my-laptop", False),
     ],
 )
-def test_whether_others_reach_an_address(host: str, private: bool) -> None:
+def test_an_address_is_private_if_only_this_machine_reaches_it(host: str, private: bool) -> None:
     assert is_private(host) is private
 
 
 @pytest.mark.parametrize("host", [None, "0.0.0.0"])  # noqa: S104
-def test_the_command_warns_of_an_open_address_and_ends_with_sigterm(swept: Path, host: str | None) -> None:
-    """As `docker stop` ends it: with 143, and without a traceback of the thread that answers."""
+def test_the_command_warns_of_an_open_address_and_ends_on_sigterm(swept: Path, host: str | None) -> None:
+    """`docker stop` ends it with 143, and without a traceback of the thread that answers."""
     command = [sys.executable, "-m", "sweeps", "dashboard", str(swept), *(["--host", host] if host else [])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -174,10 +174,10 @@ def test_the_command_warns_of_an_open_address_and_ends_with_sigterm(swept: Path,
         with urllib.request.urlopen(f"{address}/api/studies", timeout=60) as response:  # noqa: S310  # our own
             assert response.status == 200
         process.send_signal(signal.SIGTERM)
-        output = process.stderr.read()
+        errors = process.stderr.read()
     assert process.returncode == 143
     warning = "warning: whoever can reach 0.0.0.0 can read and change this study: the dashboard has no password and "
-    assert output == (f"{warning}checks no host\n" if host else "")
+    assert errors == (f"{warning}checks no host\n" if host else "")
 
 
 def test_serve_announces_its_address_and_ends_on_ctrl_c(swept: Path) -> None:

@@ -200,10 +200,10 @@ class TestRun:
             (signal.SIGINT, os.killpg, "Ctrl-C", 130),  # to the driver and the workers, as a terminal does
             (signal.SIGTERM, os.kill, "SIGTERM", 143),  # to the driver, as `docker stop` does
             (signal.SIGTERM, os.killpg, "SIGTERM", 143),  # as systemd does
-            (signal.SIGHUP, os.killpg, "SIGHUP", 129),  # as a terminal does when it closes
+            (signal.SIGHUP, os.killpg, "SIGHUP", 129),  # as a terminal does that closes
         ],
     )
-    def test_a_sweep_interrupted_by_a_signal_is_run_again_to_the_same_end(
+    def test_an_interrupted_sweep_is_run_again_to_the_same_end(
         self,
         call: Call,
         tmp_path: Path,
@@ -237,19 +237,18 @@ class TestRun:
         assert again["baseline"] == ran["baseline"]  # the same losses in another process
 
     @pytest.mark.parametrize("moment", ["preparing", "loading"])
-    def test_sigterm_outside_of_a_session(self, tmp_path: Path, moment: str) -> None:
-        """Before there is anything to pause it just ends; what is prepared is taken up by the next run."""
+    def test_sigterm_outside_of_a_session_ends_the_command(self, tmp_path: Path, moment: str) -> None:
         write_study(tmp_path)
-        place = {"preparing": "sweeps.engine.session.prepare_data", "loading": "sweeps.study.load.load"}[moment]
+        function = {"preparing": "sweeps.engine.session.prepare_data", "loading": "sweeps.study.load.load"}[moment]
         program = textwrap.dedent(f"""
             import pkgutil, signal, sys
             from unittest import mock
             from sweeps import cli
-            real = pkgutil.resolve_name({place!r})
-            def sends(*args, **options):
+            real = pkgutil.resolve_name({function!r})
+            def interrupted(*args, **options):
                 signal.raise_signal(signal.SIGTERM)
                 return real(*args, **options)
-            with mock.patch({place!r}, sends):
+            with mock.patch({function!r}, interrupted):
                 cli.main()
         """)
         ended = subprocess.run([sys.executable, "-c", program, "run", "tiny.yaml"], cwd=tmp_path, capture_output=True)

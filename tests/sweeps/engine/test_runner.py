@@ -16,7 +16,7 @@ from sweeps.engine.progress import Observer, Progress, Silent, Summary
 from sweeps.engine.runner import WorkerError
 from sweeps.engine.session import run_in
 from sweeps.paths import StudyPaths
-from sweeps.store.store import Reader, Store
+from sweeps.store.store import Store
 from sweeps.workers.pool import Finished, Job, Message, PointMessage, Pool, Report
 from tests.helpers import fake_training, small_sweep
 from tests.helpers.inline_pool import InlinePool
@@ -24,6 +24,7 @@ from tests.helpers.small_sweep import (
     Watcher,
     attempts_in,
     event_kinds,
+    events_in,
     four_runs,
     optuna_trials_in,
     reproducible_part,
@@ -79,25 +80,24 @@ def test_a_loss_that_is_not_a_number_is_left_to_the_trainer(tmp_path: Path) -> N
 
 
 class TestInterrupt:
-    def interrupted_by(self, folder: Path, *sent: signal.Signals, observer: Observer | None = None) -> Summary:
-        """Run the study and send it the signals at its 31st tick."""
+    def interrupted_at(
+        self, folder: Path, *sent: signal.Signals, tick: int, observer: Observer | None = None
+    ) -> Summary:
+        """Run the study, which receives the signals `sent` after `tick`."""
         interrupts: list[signal.Signals] = []
 
-        def press(tick: int) -> None:
-            if tick == 31:
-                interrupts.extend(sent)
+        def send(now: int) -> None:
+            interrupts[:] = sent if now > tick else ()
 
-        return sweep(folder, four_runs(), at_tick=press, interrupts=interrupts, observer=observer or Silent())
+        return sweep(folder, four_runs(), at_tick=send, interrupts=interrupts, observer=observer)
 
-    def test_one_signal_pauses_at_the_next_evaluation_and_the_run_goes_on_from_there(
+    def test_one_interrupt_pauses_at_the_next_evaluation_and_the_run_goes_on_from_there(
         self, tmp_path: Path, uninterrupted: Path
     ) -> None:
         watcher = Watcher()
-        summary = self.interrupted_by(tmp_path, signal.SIGTERM, observer=watcher)
+        summary = self.interrupted_at(tmp_path, signal.SIGTERM, tick=30, observer=watcher)
         assert summary.interrupted == signal.SIGTERM
-        assert watcher.notes == [
-            "interrupted by SIGTERM: runs pause at their next step; SIGTERM again stops them now",
-        ]
+        assert watcher.notes == ["interrupted by SIGTERM: runs pause at their next step; SIGTERM again stops them now"]
         assert not summary.finished
         in_flight = [run for run in results_in(tmp_path).runs if run.outcome == "running"]
         assert [len(run.points) for run in in_flight] == [9]  # at the 31st tick, after the baseline's 22
@@ -105,42 +105,41 @@ class TestInterrupt:
         assert optuna_trials_in(tmp_path)[1].state is TrialState.RUNNING
         sweep(tmp_path, four_runs())
         assert same_runs(tmp_path, uninterrupted)
-        with Reader(small_sweep.url_of(tmp_path)) as reader:
-            assert [event.detail for event in reader.events("small") if event.kind == "interrupted"] == ["by SIGTERM"]
+        assert [event.detail for event in events_in(tmp_path) if event.kind == "interrupted"] == ["by SIGTERM"]
 
-    def test_workers_are_asked_to_pause_once_and_need_not_wait_for_an_evaluation(self, tmp_path: Path) -> None:
+    def test_workers_are_asked_once_and_need_not_wait_for_an_evaluation(self, tmp_path: Path) -> None:
         interrupts: list[signal.Signals] = []
-        asked: list[int] = []
+        requests: list[int] = []
 
-        class PausingPool(InlinePool):
-            """A pool whose run pauses when asked, without another point."""
+        class Obedient(InlinePool):
+            """Pauses run 2 without another point, once it is asked to."""
 
             def wait(self, timeout: float) -> list[Message]:
                 messages = super().wait(timeout)
-                if not asked:
+                if not requests:
                     interrupts[:] = [signal.SIGTERM] if messages[0].run == 2 else []
                     return messages
                 self.kill(2)
                 return [Finished(run=2, attempt=1, result=Result(outcome="paused", step=1, points=(), seconds=7.0))]
 
             def pause(self) -> None:
-                asked.append(len(interrupts))
+                requests.append(len(interrupts))
 
         paths = StudyPaths(tmp_path)
         with Store(f"sqlite:///{paths.store}") as store:
-            pool = PausingPool(["cpu"], work=fake_training.train)
+            pool = Obedient(["cpu"], work=fake_training.train)
             summary = run_in(
                 pool, four_runs(), paths, store, small_sweep.dataset(), observer=Silent(), interrupts=interrupts
             )
             pool.close()
-        assert asked == [1]
+        assert requests == [1]
         assert summary.interrupted == signal.SIGTERM
         runs = results_in(tmp_path).runs
         assert [(run.outcome, len(run.points)) for run in runs] == [("complete", 21), ("running", 1)]
         assert sweep(tmp_path, four_runs()).finished
 
-    def test_a_second_signal_stops_at_once(self, tmp_path: Path) -> None:
-        summary = self.interrupted_by(tmp_path, signal.SIGINT, signal.SIGTERM)
+    def test_a_second_interrupt_stops_at_once(self, tmp_path: Path) -> None:
+        summary = self.interrupted_at(tmp_path, signal.SIGINT, signal.SIGTERM, tick=30)
         assert summary.interrupted == signal.SIGINT
         assert [run.outcome for run in results_in(tmp_path).runs] == ["complete", "running"]
         assert sweep(tmp_path, four_runs()).finished

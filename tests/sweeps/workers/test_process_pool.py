@@ -117,9 +117,7 @@ class PoolContract:
         assert steps(messages) == [0, 1, 2, 3, 4]
         assert messages[-1].attempt == 2
 
-    def test_after_a_request_to_pause_a_run_pauses_with_its_next_answer_at_the_latest(
-        self, make: Make, tmp_path: Path
-    ) -> None:
+    def test_asked_to_pause_a_run_pauses_at_the_latest_with_its_next_answer(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu", "cpu"], fake_training.train)  # the second worker has no job, and no process yet
         pool.start(job(tmp_path))
         assert steps(pool.wait(60.0)) == [0]
@@ -293,7 +291,7 @@ class TestProcessPool(PoolContract):
 
     @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
     @pytest.mark.parametrize("sent", signals.ENDING)
-    def test_a_worker_ignores_the_signals_that_end_the_command(
+    def test_signals_to_all_of_a_terminal_do_not_end_it(
         self, make: Make, tmp_path: Path, sent: signal.Signals, device: str
     ) -> None:
         pool = make([device], fake_training.train)
@@ -306,7 +304,9 @@ class TestProcessPool(PoolContract):
         assert isinstance(talk(pool)[-1], Finished)
 
     @pytest.mark.parametrize("sent", signals.ENDING)
-    def test_the_fork_server_ignores_them_too(self, make: Make, tmp_path: Path, sent: signal.Signals) -> None:
+    def test_nor_do_they_end_what_workers_are_forked_from(
+        self, make: Make, tmp_path: Path, sent: signal.Signals
+    ) -> None:
         self.described(make(["cpu"], fake_training.describe_process), job(tmp_path, run=1))
         server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # there is no public name
         psutil.Process(server).send_signal(sent)
@@ -314,16 +314,17 @@ class TestProcessPool(PoolContract):
         assert forkserver._forkserver._forkserver_pid == server  # type: ignore[attr-defined]
 
     def test_a_run_pauses_long_before_its_next_evaluation(self, make: Make, tmp_path: Path) -> None:
+        """Its evaluations are a million steps apart."""
         data = random_walk_folder(tmp_path / "data")
         many = 1_000_000
         config = CONFIG.replace(max_iters=many, lr_decay_iters=many, eval_interval=many, eval_windows=2, device="cpu")
         endless = Job(run=1, attempt=1, config=config, data=data.path, out=tmp_path / "runs" / "1", device="cpu")
         pool = make(["cpu"], TrainJob())
         pool.start(endless)
-        messages: list[Message] = []
-        while not messages:
-            messages = pool.wait(60.0)
-        assert steps(messages) == [0]
+        said: list[Message] = []
+        while not said:
+            said = pool.wait(60.0)
+        assert steps(said) == [0]
         pool.answer(1, GO)
         pool.pause()
         (paused,) = talk(pool)

@@ -143,10 +143,10 @@ def test_too_few_minutes_are_refused_and_nothing_is_stored(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("sent", "raised", "code"), [(signal.SIGINT, KeyboardInterrupt, ()), (signal.SIGTERM, SystemExit, (143,))]
+    ("sent", "ends_with", "code"), [(signal.SIGINT, KeyboardInterrupt, ()), (signal.SIGTERM, SystemExit, (143,))]
 )
 def test_an_interrupt_while_measuring_stores_nothing(
-    tmp_path: Path, sent: signal.Signals, raised: type[BaseException], code: tuple[int, ...]
+    tmp_path: Path, sent: signal.Signals, ends_with: type[BaseException], code: tuple[int, ...]
 ) -> None:
     interrupts: list[signal.Signals] = []
 
@@ -155,7 +155,7 @@ def test_an_interrupt_while_measuring_stores_nothing(
             interrupts.append(sent)
 
     watcher = small_sweep.Watcher()
-    with pytest.raises(raised) as ended:
+    with pytest.raises(ends_with) as ended:
         small_sweep.sweep(tmp_path, study(), work=Bench(), observer=watcher, at_tick=press, interrupts=interrupts)
     assert ended.value.args == code
     assert watcher.notes[-1].startswith("stopped while measuring; nothing is stored yet")
