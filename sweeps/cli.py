@@ -53,6 +53,11 @@ Data = Annotated[
 Baseline = Annotated[
     str | None, typer.Option(metavar="FILE.py", help="nanoGPT config to use as the baseline; read as data, never run")
 ]
+From = Annotated[
+    str | None,
+    typer.Option("--from", metavar="CKPT", help="checkpoint of the run that plateaued (ckpt.pt or its folder) to start from"),
+]
+Log = Annotated[str | None, typer.Option(metavar="LOG", help="what nanoGPT printed while --from's run trained")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="folder of the results, instead of runs/<study>")]
 AsJson = Annotated[bool, typer.Option("--json", help="end with one JSON object on stdout; the rest goes to stderr")]
 
@@ -82,6 +87,8 @@ def run(
     set_: Set = None,
     data: Data = None,
     baseline: Baseline = None,
+    from_: From = None,
+    log: Log = None,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
@@ -91,7 +98,7 @@ def run(
     warm_up()
     from sweeps.paths import paths_of
 
-    loaded = _load(study, profile, set_, data, baseline)
+    loaded = _load(study, profile, set_, data, baseline, start=from_, log=log)
     _sweep(loaded, paths_of(loaded.name, out=out), as_json)
 
 
@@ -165,6 +172,8 @@ def plan(
     set_: Set = None,
     data: Data = None,
     baseline: Baseline = None,
+    from_: From = None,
+    log: Log = None,
     out: Out = None,
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help='plan for a card that is not here: "RTX 4070"')
@@ -176,7 +185,7 @@ def plan(
 ) -> None:
     """Show what a study will run and how long that takes. Trains nothing."""
     elsewhere = device is not None or memory is not None
-    loaded = _load(study, profile, set_, data, baseline, for_a_card=elsewhere)
+    loaded = _load(study, profile, set_, data, baseline, start=from_, log=log, for_a_card=elsewhere)
     from sweeps.engine import session
     from sweeps.engine.planning.plan import plan as make_plan
     from sweeps.paths import paths_of
@@ -385,6 +394,8 @@ def _load(
     data: str | None,
     baseline: str | None,
     *,
+    start: str | None = None,
+    log: str | None = None,
     for_a_card: bool = False,
 ) -> Study:
     from sweeps.study.load import load
@@ -396,6 +407,8 @@ def _load(
         overrides=overrides or (),
         data=data,
         baseline=baseline,
+        start=start,
+        log=log,
         devices_have_cuda=for_a_card or cuda_devices() > 0,
     )
 

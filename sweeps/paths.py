@@ -45,6 +45,11 @@ class StudyPaths:
         return self.root / "measuring"
 
     @property
+    def origin(self) -> Path:
+        """The study's own copy of the checkpoint from which its branches go on."""
+        return self.root / "origin" / "ckpt.pt"
+
+    @property
     def artifacts(self) -> Path:
         """Files that optuna-dashboard shows beside trials."""
         return self.root / "artifacts"

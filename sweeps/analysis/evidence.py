@@ -97,7 +97,13 @@ class Evidence:
         return self._samples[arm].less(0.5, half or Sample(losses={}, shape=None))
 
     def plateaued(self) -> tuple[int, int]:
-        """Count the baseline runs that end on a plateau, and the complete baseline runs."""
+        """Count the baseline runs that end on a plateau, and the complete baseline runs.
+
+        In a study of branches it is the origin's curve that counts: one run, or none where there is no curve.
+        """
+        origin = self.study.origin
+        if origin is not None:
+            return int(origin.plateau == plateau.CurveState.PLATEAU), int(origin.plateau is not None)
         runs = [run for run in self.runs(BASELINE) if run.outcome == Outcome.COMPLETE]
         verdicts = plateau.verdicts([losses_of(run) for run in runs], [schedule_of(run.config) for run in runs])
         return sum(verdict.word is plateau.CurveState.PLATEAU for verdict in verdicts), len(verdicts)

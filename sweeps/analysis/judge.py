@@ -36,7 +36,7 @@ def judge(evidence: Evidence) -> Attribution | None:
     reference, arms = evidence.results.reference, evidence.arms
     if reference is None or arms.best is None:
         return None
-    winner, min_effect = arms.winner, evidence.study.confirm.min_effect
+    winner, min_effect = arms.winner, evidence.study.min_effect
     changed, looks = bool(winner.knobs), P_MULTIPLIER / ALPHA_BEST
     effect = evidence.gain(winner, threshold=min_effect, looks=looks) if changed else None
     lasting = evidence.lasting(winner, looks=looks) if changed else None
@@ -108,7 +108,7 @@ def _knobs_and_pair(
 
 def _knobs(evidence: Evidence, reference: TrainConfig, *, broken: bool) -> list[KnobVerdict]:
     """Return the verdict on each knob by itself, in the study's order."""
-    arms, min_effect = evidence.arms, evidence.study.confirm.min_effect
+    arms, min_effect = evidence.arms, evidence.study.min_effect
     assert arms.best is not None
     looks = P_MULTIPLIER if broken else P_MULTIPLIER / (1 - ALPHA_BEST)
     single = [Arm(frozenset([knob])) for knob in arms.changed]
@@ -185,7 +185,7 @@ def _pair(evidence: Evidence, knobs: Collection[KnobVerdict]) -> Pair | None:
     if names is None:
         return None
     first, second, both = (Arm(frozenset(part)) for part in (names[:1], names[1:], names))
-    gain = evidence.gain(both, threshold=evidence.study.confirm.min_effect)
+    gain = evidence.gain(both, threshold=evidence.study.min_effect)
     # (baseline - both) - (baseline - first) - (baseline - second)
     interaction = evidence.contrast((-1, BASELINE), (1, first), (1, second), (-1, both))
     return None if gain is None or interaction is None else Pair(knobs=names, both=gain, interaction=interaction)

@@ -14,6 +14,7 @@ from sweeps.analysis.evidence import Evidence
 from sweeps.engine import confirm
 from sweeps.engine.combined import combined_proposals
 from sweeps.store.records import DataFacts, Results, Run, best_of
+from sweeps.study import origin_runs
 from sweeps.study.proposals import ONE_AT_A_TIME, Proposal, designed
 from sweeps.study.study import Study
 
@@ -43,7 +44,8 @@ class Agenda:
 
     def planned(self, runs: Collection[Run]) -> int:
         """Return the runs of the finished study. Until the confirm phase is over, its maximum counts."""
-        before_confirming = self._seeds + self._study.trials - len(self._confirmed_already(runs))
+        groundwork = sum(run.phase in (origin_runs.ORIGIN, origin_runs.RACE) for run in runs)
+        before_confirming = groundwork + self._seeds + self._study.trials - len(self._confirmed_already(runs))
         most = self._study.confirm.max_trials
         return before_confirming + confirm.planned(runs, most=most, over=lambda: self.is_empty(runs))
 
@@ -72,6 +74,10 @@ class Agenda:
             or self._arms_of(best_of(runs, search=self._study.name)).proposed(key)
             or next((proposal for proposal in self._suggested(runs) if proposal.key == key), None)
         )
+
+    def halts(self, run: Run, runs: Collection[Run]) -> str:  # noqa: ARG002  # as of the Groundwork
+        """Return why a run ends at its last point; empty: trials go on to their horizon."""
+        return ""
 
     # known beforehand
 

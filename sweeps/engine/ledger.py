@@ -11,7 +11,7 @@ It owns the order of writing, so that a sweep can be resumed after being killed 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,13 +39,16 @@ class Flight:
     """A run without an outcome, and its Optuna trial."""
 
     run: Run
-    asked: Asked
+    asked: Asked | None
+    """None: Optuna's trial has ended, as that of a halted run that goes on has"""
     attempt: int = 0
     """launches so far"""
     step: int = 0
     """updates done when the run ended"""
     failures: int = 0
     """crashes in this session"""
+    halting: str = ""
+    """why the run is ending where it was meant to; empty: it isn't"""
     heard: float = 0.0
     """time of its worker's last message, on the runner's clock"""
     points: list[Point] = field(default_factory=list)
@@ -118,13 +121,17 @@ class Ledger:
         for asked in self._trials.unfinished():
             yield asked, of_trial.get((asked.optuna_study, asked.number))
 
-    def resume(self, asked: Asked, run: Run) -> Flight | None:
+    def going_on(self, known: Iterable[int]) -> list[Run]:
+        """Return unfinished runs that are not among the `known` ids: halted runs that had gone on."""
+        return [run for run in self.runs.values() if run.unfinished and run.id not in set(known)]
+
+    def resume(self, asked: Asked | None, run: Run) -> Flight | None:
         """Resume the run of an unfinished trial; None: the run had ended, and now Optuna has been told."""
         launch = self._store.launches(self.study.name)[run.id]
         flight = Flight(run, asked, attempt=launch.attempt, step=launch.step, points=list(run.points))
         for point in flight.points:
             self._report(flight, point)
-        if run.unfinished:
+        if run.unfinished or asked is None:
             return flight
         self._tell(flight)
         return None
@@ -214,6 +221,8 @@ class Ledger:
         self._report(flight, point)
 
     def _report(self, flight: Flight, point: Point) -> None:
+        if flight.asked is None:
+            return
         self._trials.report(flight.asked, index=flight.evaluation(point.step), value=point.val_loss)
 
     def decide(self, flight: Flight) -> Pruning | None:
@@ -257,6 +266,8 @@ class Ledger:
 
     def _tell(self, flight: Flight) -> None:
         run = flight.run
+        if flight.asked is None:
+            return
         self._trials.tell(
             flight.asked,
             outcome=run.outcome,

@@ -12,6 +12,7 @@ from sweeps.store.store import Store
 from sweeps.study.model import as_yaml
 from sweeps.study.sections import NOT_WRITTEN, MinuteHorizon
 from sweeps.study.study import Study
+from sweeps.study.widening import containing_the_control
 
 
 def stored_study(study: Study, store: Store, *, data: DataFacts) -> Results | None:
@@ -24,7 +25,7 @@ def stored_study(study: Study, store: Store, *, data: DataFacts) -> Results | No
         stored = store.results(study.name)
     except NotFound:
         return None
-    study = _as_long_as(stored.study, study)
+    study = _from_the_origin_of(stored.study, _as_long_as(stored.study, study))
     different = [*changes(stored.study, study), *_other_data(stored.data, data)]
     if different:
         raise StudyChanged(
@@ -43,6 +44,13 @@ def _as_long_as(stored: Study, study: Study) -> Study:
     return study.model_copy(update={"horizon": study.horizon.model_copy(update={"fit": stored.horizon.fit})})
 
 
+def _from_the_origin_of(stored: Study, study: Study) -> Study:
+    """Return the study with what is known of the stored one's origin, if both name the same start."""
+    if stored.origin is None or study.start != stored.start:
+        return study
+    return containing_the_control(study.model_copy(update={"origin": stored.origin}))
+
+
 def _other_data(was: DataFacts, now: DataFacts) -> list[str]:
     if was.fingerprint == now.fingerprint:
         return []
@@ -54,7 +62,7 @@ def _other_data(was: DataFacts, now: DataFacts) -> list[str]:
 
 _GROWING = ("trials", "baseline_seeds")
 """settings of a begun study that may grow"""
-_FREE = ("hours", "workers", "store", "notes")
+_FREE = ("hours", "workers", "store", "notes", "origin")
 """settings of a begun study that may change, because they change neither a trial nor the order of trials"""
 _FREE_OF_CONFIRM = {"seeds", "max_trials"}
 
@@ -74,6 +82,9 @@ def changes(stored: Study, new: Study) -> list[str]:
             )
     left_out: Any = {**dict.fromkeys((*_GROWING, *_FREE), True), "confirm": _FREE_OF_CONFIRM, "horizon": {NOT_WRITTEN}}
     before, after = (study.model_dump(mode="json", exclude=left_out) for study in (stored, new))
+    for settings, study in ((before, stored), (after, new)):
+        if not study.branches:  # 0.02 was written out before it depended on where trials start
+            settings["confirm"]["min_effect"] = study.min_effect
     return shrunk + list(_differences("", before, after))
 
 

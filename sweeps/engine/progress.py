@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from sweeps.analysis.arms import PHASE
 from sweeps.engine import confirm
 from sweeps.store.records import UNFINISHED, Outcome, Run, best_of, counts
+from sweeps.study.origin_runs import ORIGIN, RACE
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
 from trainer.points import Point
@@ -136,8 +137,8 @@ class Standing:
 
 
 def keeps_checkpoint(run: Run, *, best: Run | None) -> bool:
-    """Whether a run's checkpoint is kept: that of an unfinished run, of a complete baseline run, or of the best run."""
-    if run.unfinished:
+    """Whether a run's checkpoint is kept: of an unfinished, halted or complete baseline run, and of the best run."""
+    if run.unfinished or run.outcome == Outcome.HALTED:
         return True
     return run.outcome == Outcome.COMPLETE and (run.phase == "baseline" or (best is not None and run.id == best.id))
 
@@ -145,11 +146,12 @@ def keeps_checkpoint(run: Run, *, best: Run | None) -> bool:
 def planned_runs(findings: Findings) -> int:
     """Return the runs of the finished study. Until no run of the confirm phase is left, its maximum counts."""
     runs, study = findings.results.runs, findings.study
-    searching = sum(run.phase != PHASE for run in runs)
+    groundwork = sum(run.phase in (ORIGIN, RACE) for run in runs)
+    searching = sum(run.phase != PHASE for run in runs) - groundwork
     confirming = confirm.planned(
         runs, most=study.confirm.max_trials, over=lambda: confirm.next_run(findings.evidence) is None
     )
-    return max(searching, study.baseline_seeds + study.trials) + confirming
+    return groundwork + max(searching, study.baseline_seeds + study.trials) + confirming
 
 
 def gaps(points: Sequence[Point]) -> list[float]:

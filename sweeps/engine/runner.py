@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from sweeps import signals
 from sweeps.engine import progress
 from sweeps.engine.agenda import Agenda, Sampled
+from sweeps.engine.groundwork import Groundwork
 from sweeps.engine.ledger import Flight, Ledger
 from sweeps.engine.progress import Observer, Standing, Summary
 from sweeps.paths import StudyPaths
-from sweeps.store.records import DataFacts, Outcome, Results, Run, counts
+from sweeps.store.records import Outcome, Results, Run, counts
 from sweeps.store.store import Store
 from sweeps.workers.pool import Crashed, Died, Finished, Job, Message, PointMessage, Pool
 from trainer.data.dataset import Dataset
@@ -69,6 +70,7 @@ class Runner:
         *,
         paths: StudyPaths,
         dataset: Dataset,
+        agenda: Agenda | Groundwork,
         observer: Observer,
         clock: Clock,
         interrupts: Sequence[signal.Signals],
@@ -77,7 +79,7 @@ class Runner:
         self.observer, self.clock, self.interrupts = observer, clock, interrupts
         self.asked_to_pause = False
         self.ledger = Ledger(stored, store, paths, dataset)
-        self.agenda = Agenda(stored.study, DataFacts.of(dataset))
+        self.agenda = agenda
         self.limits = Limits()
         self.flights: dict[int, Flight] = {}
         self.ready: deque[Flight] = deque()
@@ -122,7 +124,15 @@ class Runner:
                 self.ready.append(self.ledger.begin(asked, self.agenda.proposal(asked.key, self.runs)))
             elif flight := self.ledger.resume(asked, run):
                 self.ready.append(flight)
+        for run in self.ledger.going_on(flight.run.id for flight in self.ready):
+            self._go_on(run)
         self.ledger.drop_checkpoints()
+
+    def _go_on(self, run: Run) -> None:
+        """Queue a run whose trial has ended in Optuna."""
+        flight = self.ledger.resume(None, run)
+        assert flight is not None
+        self.ready.append(flight)
 
     def _note_what_is_left_out(self) -> None:
         study = self.study
@@ -160,6 +170,8 @@ class Runner:
                 return None
             case Sampled.TRIAL:
                 return self.ledger.ask_sampler()
+            case Run() as halted:
+                return self.ledger.resume(None, halted)
             case proposal:
                 return self.ledger.ask(proposal)
 
@@ -177,6 +189,7 @@ class Runner:
             device=device,
             largest=self.limits.of(flight.run.config, device),
             sharers=self.pool.devices.count(device),
+            origin=self.paths.origin if flight.run.config.origin else None,
         )
         self.pool.start(job)
         self.observer.started(flight.run)
@@ -218,6 +231,9 @@ class Runner:
             self.observer.point(flight.run, point)
         if self._ending():
             return Answer.PAUSE
+        flight.halting = self.agenda.halts(flight.run, self.runs)
+        if flight.halting:
+            return Answer.PAUSE
         # stored points before the last were answered with GO, or the run would have ended there
         if flight.run.origin != "sampler" or not flight.last_step <= point.step < flight.run.config.max_iters:
             return Answer.GO
@@ -232,6 +248,8 @@ class Runner:
     def _finish(self, flight: Flight, result: Result) -> None:
         del self.flights[flight.run.id]
         match result.outcome:
+            case "paused" if flight.halting:
+                self._end(flight, Outcome.HALTED, flight.halting, result)
             case "paused" if self._hours_are_over():
                 self._end(flight, Outcome.TRUNCATED, "the study's hours were over", result)
             case "paused":

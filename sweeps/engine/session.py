@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sweeps import signals
-from sweeps.engine import provenance
+from sweeps.engine import origin, provenance
+from sweeps.engine.agenda import Agenda
+from sweeps.engine.groundwork import Groundwork
 from sweeps.engine.opening import stored_study
 from sweeps.engine.planning.measure import fit_horizon
 from sweeps.engine.planning.plan import plan
@@ -19,8 +21,9 @@ from sweeps.engine.runner import Clock, Runner
 from sweeps.errors import NotFound
 from sweeps.paths import StudyPaths
 from sweeps.store import records
-from sweeps.store.records import DataFacts
+from sweeps.store.records import DataFacts, Results
 from sweeps.store.store import Reader, Store
+from sweeps.study.origin_runs import ORIGIN, RACE
 from sweeps.study.proposals import baseline_config
 from sweeps.study.sections import BinData, BpeTokenizer, Gpt2Tokenizer, ParquetData
 from sweeps.study.study import Study
@@ -101,17 +104,45 @@ def run_in(
             facts = {**provenance.provenance_of(pool.devices), **estimate(study, data=data, device=pool.devices[0])}
             store.add_study(study, data=data, provenance=facts)
             stored = store.results(study.name)
-        runner = Runner(
-            stored,
-            store,
-            pool,
-            paths=paths,
-            dataset=dataset,
-            observer=observer,
-            clock=Clock(time=clock, began=began, before=stored.seconds),
-            interrupts=interrupts,
-        )
-        return runner.run()
+        timed = Clock(time=clock, began=began, before=stored.seconds)
+        while True:
+            stored = _with_known_origin(stored, store, paths, data=data, say=observer.note)
+            groundwork = Groundwork(stored.study, data) if stored.study.branches else None
+            agenda = groundwork if groundwork and not _is_laid(groundwork, stored) else Agenda(stored.study, data)
+            runner = Runner(
+                stored,
+                store,
+                pool,
+                paths=paths,
+                dataset=dataset,
+                agenda=agenda,
+                observer=observer,
+                clock=timed,
+                interrupts=interrupts,
+            )
+            summary = runner.run()
+            if agenda is not groundwork or not summary.finished:
+                return summary
+            stored = store.results(study.name)
+
+
+def _with_known_origin(
+    stored: Results, store: Store, paths: StudyPaths, *, data: DataFacts, say: Callable[[str], None]
+) -> Results:
+    """Return the results of a study with all that is known of its origin by now, which is written to the store."""
+    while (study := origin.known(stored, paths, data=data)) is not None:
+        store.update_study(study.name, study=study)
+        for note in study.notes[len(stored.study.notes) :]:
+            say(note)
+        stored = dataclasses.replace(stored, study=study)
+    return stored
+
+
+def _is_laid(groundwork: Groundwork, stored: Results) -> bool:
+    """Whether the groundwork is done: the origin is known, and no run before the first trial is left."""
+    known = stored.study.origin
+    unfinished = any(run.unfinished and run.phase in (ORIGIN, RACE) for run in stored.runs)
+    return known is not None and known.going_on is not None and not unfinished and groundwork.is_empty(stored.runs)
 
 
 def seen_speeds(study: Study, paths: StudyPaths, kind: str) -> dict[Shape, float]:

@@ -33,6 +33,8 @@ class Outcome(StrEnum):
     """too large for the memory, however it is split"""
     TRUNCATED = "truncated"
     """the study's hours were over; resumes when there are more"""
+    HALTED = "halted"
+    """the origin and the races: ended where it was meant to, before its schedule does; may go on from its checkpoint"""
     FAILED = "failed"
 
 

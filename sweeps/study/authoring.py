@@ -22,6 +22,7 @@ def json_schema() -> dict[str, Any]:
     """
     schema = Study.model_json_schema()
     del schema["properties"]["notes"]
+    schema["properties"].pop("origin", None)
     required = schema.pop("required")
     definitions = schema.pop("$defs")
     partial = {f"{name}{_SUFFIX}": _partial(definition) for name, definition in definitions.items()}

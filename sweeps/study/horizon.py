@@ -146,7 +146,7 @@ def at_horizon(
     changes stays as it is. If the learning rate falls below it, min_lr keeps the baseline's ratio instead. Raises
     ConfigError for a trial that can't be run, or can't see the same tokens.
     """
-    config = _changed_baseline(study, changes, seed=seed, vocab_size=vocab_size)
+    config = _changed_baseline(study, in_trial(study, changes), seed=seed, vocab_size=vocab_size)
     evaluations = grid(study)
     iters, interval = study.iters, evaluations.interval
     share = tokens_share(study, config)
@@ -165,9 +165,20 @@ def at_horizon(
     )
 
 
+def in_trial(study: Study, changes: Mapping[str, Value]) -> dict[str, Value]:
+    """Return changes of the baseline's run as changes of the control: a branch is as long as its horizon."""
+    if study.origin is None:
+        return dict(changes)
+    share = study.iters / float(study.baseline["max_iters"])
+    return {
+        name: max(1, round(float(value) * share)) if name in ("warmup_iters", "lr_decay_iters") and value else value
+        for name, value in changes.items()
+    }
+
+
 def _changed_baseline(study: Study, changes: Mapping[str, Value], *, seed: int, vocab_size: int) -> TrainConfig:
-    """Return the baseline with `changes`, at the length of its own run."""
-    baseline = study.baseline
+    """Return the baseline with `changes`, at the length of its own run; in a branch, the control with `changes`."""
+    baseline = study.control
     settings = {**baseline, **changes}
     if "n_head" in changes:
         settings.pop("head_size", None)
@@ -176,7 +187,9 @@ def _changed_baseline(study: Study, changes: Mapping[str, Value], *, seed: int, 
     rate = float(settings["learning_rate"])
     if "min_lr" not in changes and float(settings["min_lr"]) > rate:
         settings["min_lr"] = tidy(float(baseline["min_lr"]) / float(baseline["learning_rate"]) * rate)
-    return TrainConfig.from_mapping({**with_heads(settings), "seed": seed, "vocab_size": vocab_size})
+    return TrainConfig.from_mapping(
+        {**with_heads(settings), **study.continued, "seed": seed, "vocab_size": vocab_size}
+    )
 
 
 def stretched(config: TrainConfig, *, iters: int) -> TrainConfig:
@@ -210,7 +223,7 @@ def tokens_share(study: Study, config: TrainConfig) -> float:
     """
     if study.equal == "tokens":
         return 1.0
-    baseline = TrainConfig.from_mapping({**with_heads(study.baseline), "vocab_size": config.vocab_size})
+    baseline = TrainConfig.from_mapping({**with_heads(study.control), "vocab_size": config.vocab_size})
     if study.equal == "flops":
         return flops_per_token(baseline) / flops_per_token(config)
     assert study.fit is not None

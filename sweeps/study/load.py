@@ -26,18 +26,30 @@ def load(
     data: str | None = None,
     baseline: str | Path | None = None,
     devices_have_cuda: bool,
+    start: str | None = None,
+    log: str | None = None,
 ) -> Study:
     """Return the study in the YAML file at `path`, resolved and checked: every trial known beforehand can be run.
 
     `profile` names one of its profiles (default: cuda or cpu by `devices_have_cuda`, if the study has it).
     `overrides` are KEY=VALUE. `data` replaces its data, and `baseline`, a nanoGPT config file, replaces its baseline.
+    `start` is a checkpoint to start from, and `log` what was printed while it trained.
     Raises SpecError, or ConfigError for a file that cannot be read, with file and line.
     """
     resolved = resolve(
-        path, profile=profile, overrides=overrides, data=data, baseline=baseline, devices_have_cuda=devices_have_cuda
+        path,
+        profile=profile,
+        overrides=overrides,
+        data=data,
+        baseline=baseline,
+        devices_have_cuda=devices_have_cuda,
+        start=start,
+        log=log,
     )
     if "notes" in resolved.value:
         raise resolved.error(("notes",), "unknown key 'notes'; write a comment instead")
+    if "origin" in resolved.value:
+        raise resolved.error(("origin",), "unknown key 'origin'; the checkpoint is named by start")
     horizon = resolved.value.get("horizon")
     if isinstance(horizon, dict) and NOT_WRITTEN in horizon:
         raise resolved.error(("horizon", NOT_WRITTEN), f"unknown key '{NOT_WRITTEN}'; `sweep run` measures it")

@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sweeps.study import sections
+from sweeps.study import sections, start
 from sweeps.study.baseline import ELSEWHERE, NAMES, NOT_IN_CANDIDATES
 from sweeps.study.knobs import KNOBS, ChoicesKnob, RangeKnob
 from sweeps.study.model import Model, as_yaml, number_remedy
 from sweeps.study.study import Study
 
-TOP = (*(name for name in Study.model_fields if name != "notes"), "profiles")
+TOP = (*(name for name in Study.model_fields if name not in ("notes", "origin")), "profiles")
 """The keys of a study file."""
 
 _MODELS: dict[str, type[Model]] = {
@@ -27,6 +27,8 @@ _MODELS: dict[str, type[Model]] = {
     "<iters>": sections.IterHorizon,
     "<tokens>": sections.TokenHorizon,
     "<minutes>": sections.MinuteHorizon,
+    "<checkpoint>": start.CheckpointStart,
+    "<train>": start.TrainStart,
     "gpt2": sections.Gpt2Tokenizer,
     "bpe": sections.BpeTokenizer,
     "bytes": sections.BytesTokenizer,
@@ -37,6 +39,8 @@ _MODELS: dict[str, type[Model]] = {
     "sampler": sections.Sampler,
     "confirm": sections.Confirm,
     "workers": sections.Workers,
+    "race": start.Race,
+    "train": start.TrainLimits,
 }
 """Members of unions by their tags, other sections by their keys."""
 

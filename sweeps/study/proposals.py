@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sweeps.study.baseline import WHOLE, Value
-from sweeps.study.horizon import at_horizon
+from sweeps.study.horizon import at_horizon, in_trial
 from sweeps.study.knobs import DATA, PARAM, ChoicesKnob, RangeKnob
 from sweeps.study.model import as_yaml
 from sweeps.study.study import Study, knob_value, tidy
@@ -107,14 +107,14 @@ def config_of(study: Study, params: Mapping[str, ParamValue], *, seed: int, voca
     changes: dict[str, Value] = {}
     warmup_fraction = None
     for name, knob in study.knobs.items():
-        if name == DATA and name not in params:
+        if name not in study.sampled and name not in params:
             continue
         value = params[PARAM.get(name, name)]
         assert not isinstance(value, str)
         if name == "warmup_iters":
             warmup_fraction = float(value)
         elif name == "min_lr":
-            rate = params.get("learning_rate", study.baseline["learning_rate"])
+            rate = params.get("learning_rate", study.control["learning_rate"])
             changes[name] = tidy(value * float(rate))
         elif name == "n_embd" and isinstance(knob, RangeKnob) and knob.round:
             changes[name] = study.head_unit * max(1, round(value / study.head_unit))
@@ -184,7 +184,7 @@ def candidate_proposal(study: Study, index: int, *, vocab_size: int) -> Proposal
 
 def _params_of(study: Study, changes: Mapping[str, Value]) -> dict[str, ParamValue] | None:
     """Return the parameters nearest to `changes`, or None if a knob doesn't contain its value."""
-    settings = {**study.baseline, **changes}
+    settings = {**study.control, **in_trial(study, changes)}
     if float(settings["min_lr"]) > float(settings["learning_rate"]):
         settings["min_lr"] = float(settings["learning_rate"]) * study.knob_value("min_lr")
     params: dict[str, ParamValue] = {}
@@ -216,6 +216,8 @@ def one_at_a_time_proposals(study: Study, *, vocab_size: int) -> list[Proposal]:
     baseline = baseline_config(study, seed=study.seed, vocab_size=vocab_size)
     proposals = []
     for name, knob in study.knobs.items():
+        if name in study.grown:
+            continue
         seeds = range(study.seed, study.seed + (study.baseline_seeds if name == DATA else 1))
         for end in knob.ends():
             try:

@@ -14,6 +14,7 @@ from typing import Any
 
 from sweeps.errors import SpecError
 from sweeps.study.baseline import NAMES
+from sweeps.study.checkpoint import lay_checkpoint
 from sweeps.study.messages import nearest, shorten
 from trainer import nanogpt, strict_yaml
 from trainer.strict_yaml import YamlPath
@@ -136,8 +137,12 @@ def resolve(
     data: str | None,
     baseline: str | Path | None,
     devices_have_cuda: bool,
+    start: str | None = None,
+    log: str | None = None,
 ) -> Resolved:
-    """Lay on the study file at `path` its profile, `--baseline`, `--data` and each `--set`, in this order.
+    """Lay on the study file at `path` its profile, `--from`, `--baseline`, `--data` and each `--set`, in this order.
+
+    A checkpoint that `start` or the file names brings its settings and its data along.
 
     Raises SpecError, or ConfigError for files that cannot be read.
     """
@@ -152,13 +157,23 @@ def resolve(
     if chosen is not None:
         inner = {inside[2:]: place for inside, place in places.items() if inside[:2] == ("profiles", chosen)}
         resolved.merge((), profiles[chosen] or {}, inner)
+    if start is not None:
+        resolved.put(("start",), {"checkpoint": start, **({} if log is None else {"log": log})}, "--from")
+        resolved.value.pop("baseline", None)  # the study's own is an example
+    elif log is not None:
+        raise SpecError("--log: belongs to a checkpoint; name it with --from")
     if baseline is not None:
         _lay_baseline(resolved, str(baseline))
     if data is not None:
         _lay_data(resolved, data)
     for override in overrides:
         _lay_override(resolved, override)
+    lay_checkpoint(resolved, data_given=data is not None or any(map(_sets_data, overrides)), from_option=start is not None)
     return resolved
+
+
+def _sets_data(override: str) -> bool:
+    return override.partition("=")[0].strip().partition(".")[0] == "data"
 
 
 def _profile(resolved: Resolved, profiles: Any, asked: str | None, *, devices_have_cuda: bool) -> str | None:

@@ -257,8 +257,9 @@ class Confirm(Model):
     """seeds of a comparison that fewer seeds don't decide; up to 3 more if the verdict depends on them"""
     max_trials: int = Field(60, ge=0, le=100_000)
     """runs of this phase, at most, the most informative first; with 0 the verdict stays a screening"""
-    min_effect: float = Field(0.02, gt=0, le=10)
-    """nats by which a change must lower the loss to count; it can't be changed once the study has begun"""
+    min_effect: float | None = Field(None, gt=0, le=10)
+    """nats by which a change must lower the loss to count; it can't be changed once the study has begun; null: 0.02,
+    and in a study of branches a tenth of what going on brings, at least 0.002"""
 
 
 def _devices(value: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from sweeps.study.baseline import Baseline, Candidate, Value, complete, head_unit, with_heads
 from sweeps.study.knobs import DATA, ChoicesKnob, Knobs, RangeKnob, check_knob
@@ -32,11 +33,16 @@ from sweeps.study.sections import (
     Tokenizer,
     Workers,
 )
+from sweeps.study.start import GROWN, LEAST_EFFECT, SHAPE, Origin, Race, Start, control_of
 from trainer.config import TrainConfig
 from trainer.errors import ConfigError
 
 CONFIRM = "-confirm"
 """suffix of the Optuna study that holds the confirm phase"""
+DEFAULT_MIN_EFFECT = 0.02
+"""nats; of trials from scratch"""
+OF_THE_CONTROL = ("learning_rate", "min_lr", "warmup_iters")
+"""knobs whose value in the control follows from the origin"""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -54,6 +60,10 @@ class Study(Model):
     """how text becomes tokens; ignored for data: {bin: ...}, which holds tokens"""
     baseline: Baseline
     """the run that plateaus, in nanoGPT's names; missing settings have nanoGPT's defaults"""
+    start: Start = "scratch"
+    """where trials start: scratch, {checkpoint: out/ckpt.pt}, or {train: {max_iters: 3000}}, which trains one first"""
+    race: Race | None = None
+    """runs from scratch under the origin's own schedule, against its own curve: how to judge shapes"""
     horizon: Horizon
     """length of a trial; the baseline's schedule keeps its fractions of max_iters"""
     evaluations: int = Field(EVALUATIONS, ge=FEWEST_EVALUATIONS, le=MOST_EVALUATIONS)
@@ -84,6 +94,8 @@ class Study(Model):
     """where trials train"""
     notes: tuple[str, ...] = Field((), strict=False)
     """adjustments made while loading, to be shown to the user; not a key of the YAML"""
+    origin: SkipJsonSchema[Origin | None] = None
+    """what is known of the origin; not a key of the YAML"""
 
     @field_validator("name")
     @classmethod
@@ -136,16 +148,30 @@ class Study(Model):
                 "horizon",
                 "tokens",
             )
+        if self.race is not None and not self.branches:
+            raise mistake(
+                "a race runs against the curve of an origin: add start: {checkpoint: out/ckpt.pt} or "
+                "start: {train: {max_iters: 3000}}, or drop it",
+                "race",
+            )
+        for index, candidate in enumerate(self.candidates if self.branches else ()):
+            for name in (*SHAPE, "head_size"):
+                if name in candidate:
+                    text = "a checkpoint keeps its shape; race it from scratch instead, under race, or drop it"
+                    raise mistake(text, "candidates", index, name)
         for name, knob in self.knobs.items():
             self._check_against_baseline(name, knob)
         return self
 
     def _check_against_baseline(self, name: str, knob: RangeKnob | ChoicesKnob) -> None:
-        if name in ("min_lr", "warmup_iters") and not self.baseline["decay_lr"]:
+        if self.branches and name in GROWN:
+            self._check_growth(name, knob)
+            return
+        if name in ("min_lr", "warmup_iters") and not self.control["decay_lr"]:
             text = "has no effect while baseline.decay_lr is false; set decay_lr to true or drop the knob"
             raise mistake(text, "knobs", name)
         if name == "warmup_iters":
-            end = float(self.baseline["lr_decay_iters"]) / float(self.baseline["max_iters"])
+            end = float(self.control["lr_decay_iters"]) / float(self.control["max_iters"])
             for key, value in knob.ends().items():
                 if value >= end:
                     text = f"{as_yaml(value)} must be below {as_yaml(end)}, where the baseline's decay ends"
@@ -162,6 +188,8 @@ class Study(Model):
                         name,
                     )
         value = self.knob_value(name)
+        if self.branches and self.origin is None and name in OF_THE_CONTROL:
+            return  # known once the origin is; the knob is widened then
         if not knob.contains(value):
             key = {"min_lr": "min_lr / learning_rate", "warmup_iters": "warmup_iters / max_iters"}.get(name, name)
             raise mistake(
@@ -171,9 +199,22 @@ class Study(Model):
                 name,
             )
 
+    def _check_growth(self, name: str, knob: RangeKnob | ChoicesKnob) -> None:
+        """Check that a checkpoint can grow to every value of the knob."""
+        now = int(self.baseline[name])
+        values = knob.wholes() if isinstance(knob, RangeKnob) else [int(value) for value in knob.choices]
+        for value in values:
+            if value < now:
+                why = f"a checkpoint can't shrink from {now} to {value}"
+            elif name == "n_embd" and value % now:
+                why = f"a checkpoint grows in width by whole factors only, and {value} is no multiple of {now}"
+            else:
+                continue
+            raise mistake(f"{why}; race it from scratch instead: race: {{iters: ..., {name}: [{value}]}}", "knobs", name)
+
     def as_written(self) -> dict[str, Any]:
         """Return the study as a file's mapping, with every default written out."""
-        return self.model_dump(mode="json", exclude={"notes": True, "horizon": {NOT_WRITTEN}})
+        return self.model_dump(mode="json", exclude={"notes": True, "origin": True, "horizon": {NOT_WRITTEN}})
 
     @property
     def sequences_per_iter(self) -> int:
@@ -210,9 +251,38 @@ class Study(Model):
         return self.horizon.equal if isinstance(self.horizon, MinuteHorizon) else "tokens"
 
     @property
+    def branches(self) -> bool:
+        """Whether trials go on from a checkpoint."""
+        return self.start != "scratch"
+
+    @property
+    def control(self) -> dict[str, Value]:
+        """The settings that a trial changes: the baseline's, or those of the branch with nothing changed."""
+        if self.origin is None:
+            return self.baseline if not self.branches else {**self.baseline, "decay_lr": True}
+        return control_of(self.baseline, rate=self.origin.learning_rate, iters=self.iters)
+
+    @property
+    def continued(self) -> dict[str, Value]:
+        """The settings by which a trial goes on from the origin; empty where trials start from scratch."""
+        return {} if self.origin is None else {"init_from": "branch", "origin": self.origin.sha256}
+
+    @property
+    def min_effect(self) -> float:
+        """Nats by which a change must lower the loss to count."""
+        if self.confirm.min_effect is not None:
+            return self.confirm.min_effect
+        return DEFAULT_MIN_EFFECT if self.origin is None else (self.origin.min_effect or LEAST_EFFECT)
+
+    @property
+    def grown(self) -> dict[str, RangeKnob | ChoicesKnob]:
+        """The knobs of shape in a study of branches. They are tried alone, with dropout off, and never sampled."""
+        return {name: knob for name, knob in self.knobs.items() if self.branches and name in GROWN}
+
+    @property
     def sampled(self) -> dict[str, RangeKnob | ChoicesKnob]:
-        """The knobs that the sampler varies and a better config may change: all but data_fraction."""
-        return {name: knob for name, knob in self.knobs.items() if name != DATA}
+        """The knobs that the sampler varies and a better config may change: all but data_fraction and grown shapes."""
+        return {name: knob for name, knob in self.knobs.items() if name != DATA and name not in self.grown}
 
     @property
     def head_unit(self) -> int:
@@ -220,8 +290,8 @@ class Study(Model):
         return head_unit(self.baseline)
 
     def knob_value(self, name: str) -> Number:
-        """Return the baseline's value of a knob; see the function `knob_value`."""
-        return knob_value(self.baseline, name)
+        """Return the baseline's value of a knob, in a branch the control's; see the function `knob_value`."""
+        return knob_value(self.control, name)
 
 
 def problem_with_name(name: str) -> str:

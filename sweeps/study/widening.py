@@ -13,7 +13,8 @@ from sweeps.study.baseline import WHOLE, Baseline, Value, complete, head_unit
 from sweeps.study.knobs import ChoicesKnob, Knobs, RangeKnob
 from sweeps.study.model import Number, as_yaml
 from sweeps.study.resolve import Resolved
-from sweeps.study.study import knob_value
+from sweeps.study.start import GROWN
+from sweeps.study.study import OF_THE_CONTROL, Study, knob_value
 
 _KNOBS: TypeAdapter[dict[str, RangeKnob | ChoicesKnob]] = TypeAdapter(Knobs)
 _BASELINE: TypeAdapter[dict[str, Value]] = TypeAdapter(Baseline)
@@ -30,7 +31,10 @@ def widen_knobs(resolved: Resolved) -> None:
         settings = complete(_BASELINE.validate_python(resolved.value.get("baseline")))
     except ValidationError:
         return
+    in_branches = resolved.value.get("start", "scratch") != "scratch"
     for name, knob in knobs.items():
+        if in_branches and name in (*OF_THE_CONTROL, *GROWN):
+            continue  # the control's values are known once the origin is, and shapes can only grow
         try:
             wider = widened(name, knob, settings, unit=head_unit(settings))
         except SpecError as error:
@@ -41,6 +45,23 @@ def widen_knobs(resolved: Resolved) -> None:
                 f"knobs.{name}: {wider.words()} instead of {knob.words()}, to contain the value of "
                 f"{resolved.baseline}: {as_yaml(knob_value(settings, name))}"
             )
+
+
+def containing_the_control(study: Study) -> Study:
+    """Return a study of branches whose knobs contain the control's values, with a note on every knob that is wider.
+
+    Raises SpecError for a log scale that would have to contain 0.
+    """
+    knobs, notes = dict(study.knobs), list(study.notes)
+    for name, knob in study.sampled.items():
+        wider = widened(name, knob, study.control, unit=study.head_unit)
+        if wider != knob:
+            knobs[name] = wider
+            value = as_yaml(study.knob_value(name))
+            notes.append(
+                f"knobs.{name}: {wider.words()} instead of {knob.words()}, to contain the control's value, {value}"
+            )
+    return study.model_copy(update={"knobs": knobs, "notes": tuple(notes)})
 
 
 _K = TypeVar("_K", RangeKnob, ChoicesKnob)

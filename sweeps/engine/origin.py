@@ -1,0 +1,124 @@
+"""The origin of a study's branches: what becomes known of it, step by step, before the first trial."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from sweeps.analysis.curves import losses_of, schedule_of
+from sweeps.errors import SpecError
+from sweeps.paths import StudyPaths
+from sweeps.pruning import plateau
+from sweeps.store.records import DataFacts, Outcome, Results, Run
+from sweeps.study import origin_runs
+from sweeps.study.start import CheckpointStart, Origin, min_effect_of, rate_at_origin
+from sweeps.study.study import Study
+from sweeps.study.widening import containing_the_control
+from trainer.atomic import replacing
+from trainer.errors import CheckpointError
+
+
+class OriginError(SpecError):
+    """The origin's run has no checkpoint to branch from."""
+
+
+def known(results: Results, paths: StudyPaths, *, data: DataFacts) -> Study | None:
+    """Return the study with one thing more that is known of its origin. None: there is nothing new.
+
+    Copies the origin's checkpoint into the study's folder. Raises OriginError where the origin's run failed, and
+    CheckpointError for a checkpoint that can't be read or doesn't fit the data.
+    """
+    study, runs = results.study, results.runs
+    if not study.branches:
+        return None
+    if study.origin is None:
+        origin = (
+            _of_checkpoint(study, study.start, paths, data=data)
+            if isinstance(study.start, CheckpointStart)
+            else _of_run(runs, paths)
+        )
+        return None if origin is None else containing_the_control(with_origin(study, origin))
+    if study.origin.going_on is None:
+        going_on = next((run for run in runs if run.origin == origin_runs.GOING_ON), None)
+        if going_on is None or going_on.unfinished:
+            return None
+        if going_on.outcome != Outcome.COMPLETE:
+            raise OriginError(f"the origin can't go on: {going_on.reason or going_on.outcome}")
+        first, last = going_on.points[0].val_loss, going_on.points[-1].val_loss
+        brings = first - last
+        found = {"going_on": brings, "val_loss": first, "min_effect": min_effect_of(brings)}
+        return with_origin(study, study.origin.model_copy(update=found))
+    return None
+
+
+def with_origin(study: Study, origin: Origin) -> Study:
+    """Return the study with what is known of its origin."""
+    return study.model_copy(update={"origin": origin})
+
+
+def _of_run(runs: tuple[Run, ...], paths: StudyPaths) -> Origin | None:
+    """Return the origin that the sweep has trained. None: its run has not ended. Raises OriginError."""
+    run = next((run for run in runs if run.origin == origin_runs.ORIGIN), None)
+    if run is None or run.unfinished:
+        return None
+    if run.outcome not in (Outcome.HALTED, Outcome.COMPLETE):
+        raise OriginError(
+            f"the origin has no checkpoint: its run {run.outcome}: {run.reason}; change the baseline, or name a "
+            "checkpoint with start: {checkpoint: out/ckpt.pt}"
+        )
+    copy_checkpoint(paths.checkpoint(run.id), paths.origin)
+    step = run.points[-1].step
+    verdict = plateau.verdict(losses_of(run), schedule_of(run.config))
+    since = None if verdict.since is None else run.points[min(verdict.since, len(run.points) - 1)].step
+    return Origin(
+        checkpoint=str(paths.origin),
+        sha256=sha256_of(paths.origin),
+        step=step,
+        seed=run.seed,
+        learning_rate=rate_at_origin(run.config, step),
+        plateau=verdict.word.value,
+        since=since,
+        settings=run.config.as_dict(),
+    )
+
+
+def _of_checkpoint(study: Study, start: CheckpointStart, paths: StudyPaths, *, data: DataFacts) -> Origin:
+    """Return the origin of a checkpoint that the user names."""
+    from trainer.run.origin import read_origin  # torch takes seconds to import
+
+    facts = read_origin(Path(start.checkpoint).expanduser())
+    vocab_size = int(facts.settings.get("vocab_size", data.vocab_size))
+    if vocab_size != data.vocab_size:
+        raise CheckpointError(
+            f"{facts.path}: its vocabulary has {vocab_size} tokens, and that of {data.path} {data.vocab_size}: name the "
+            "data that it was trained on with --data"
+        )
+    copy_checkpoint(facts.path, paths.origin)
+    config = origin_runs.origin_config(study, seed=study.seed, vocab_size=data.vocab_size)
+    return Origin(
+        checkpoint=str(paths.origin),
+        sha256=sha256_of(paths.origin),
+        step=facts.iter_num,
+        learning_rate=rate_at_origin(config, facts.iter_num),
+        settings=config.as_dict(),
+        notes=facts.notes,
+    )
+
+
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Copy a checkpoint, whole or not at all: nanoGPT overwrites its own in place. Raises CheckpointError."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as file, source.open("rb") as original:
+            shutil.copyfileobj(original, file)
+    except OSError as error:
+        raise CheckpointError(f"{source}: can't be copied to {target}: {error.strerror or error}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+

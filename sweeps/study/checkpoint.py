@@ -1,0 +1,89 @@
+"""The checkpoint that a study names: its settings become the baseline, and its data set the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeps.study.baseline import DEFAULTS, NAMES, Value
+from sweeps.study.model import as_yaml
+from sweeps.study.start import SHAPE
+
+if TYPE_CHECKING:
+    from sweeps.study.resolve import Resolved
+    from trainer.run.origin import OriginFacts
+
+
+def lay_checkpoint(resolved: Resolved, *, data_given: bool, from_option: bool) -> None:
+    """Complete the study by the checkpoint that its `start` names, if it names one.
+
+    The checkpoint's settings are the baseline; settings that the study gives as well correct them, but not the shape.
+    Its data set is the data where the study gives none; with `from_option`, the study's own data are an example, which
+    only --data and --set (`data_given`) replace. Raises CheckpointError, SpecError.
+    """
+    start = resolved.value.get("start")
+    named = start.get("checkpoint") if isinstance(start, dict) else None
+    if not isinstance(named, str) or not named:
+        return  # whatever else it is, the check of the whole study explains it
+    from trainer.run.origin import read_origin  # torch takes seconds to import
+
+    facts = read_origin(Path(named).expanduser())
+    _lay_settings(resolved, facts)
+    if not data_given and (from_option or "data" not in resolved.value):
+        _lay_data(resolved, facts, named)
+    resolved.baseline = resolved.baseline or named
+    resolved.notes += facts.notes
+
+
+def _lay_settings(resolved: Resolved, facts: OriginFacts) -> None:
+    given: Any = resolved.value.get("baseline") or {}
+    if not isinstance(given, dict):
+        return
+    settings: dict[str, Value] = {name: value for name, value in facts.settings.items() if name in NAMES}
+    for name in SHAPE:
+        value = given.get(name)
+        if value is None and name == "n_head" and "head_size" in given:
+            continue
+        if value is not None and name in settings and value != settings[name]:
+            raise resolved.error(
+                ("baseline", name),
+                f"{as_yaml(value)} is not the checkpoint's {as_yaml(settings[name])}; drop it, and race other shapes",
+            )
+    corrected = {name: value for name, value in given.items() if name in settings and value != settings[name]}
+    for name, value in corrected.items():
+        resolved.notes.append(f"baseline.{name}: {as_yaml(value)} instead of the checkpoint's {as_yaml(settings[name])}")
+    heads, width = int(settings.pop("n_head", DEFAULTS["n_head"])), int(settings.get("n_embd", DEFAULTS["n_embd"]))
+    places = {name: resolved.place(("baseline", name)) for name in given}
+    resolved.put(("baseline",), {**settings, "head_size": width // heads}, str(facts.path))
+    for name, value in given.items():
+        if name not in ("n_head", "head_size"):
+            resolved.put(("baseline", name), value, places[name])
+
+
+def _lay_data(resolved: Resolved, facts: OriginFacts, named: str) -> None:
+    """Name the folder of the checkpoint's data set. Raises SpecError where it is nowhere."""
+    folders = list(_folders(facts, Path(named).expanduser()))
+    found = next((folder for folder in folders if (folder / "train.bin").is_file()), None)
+    if found is None:
+        tried = ", ".join(map(str, folders)) or "nowhere, for it names no data set"
+        raise resolved.error(
+            ("data",), f"the data set {facts.dataset!r} of {facts.path} isn't there (tried: {tried}); name it with --data"
+        )
+    if not isinstance(resolved.value.get("data"), dict):
+        resolved.put(("data",), {}, str(facts.path))
+    resolved.put(("data", "bin"), str(found), str(facts.path))
+    resolved.notes.append(f"data: {found}, the data set of {facts.path}")
+
+
+def _folders(facts: OriginFacts, named: Path) -> Iterator[Path]:
+    """Yield where nanoGPT keeps a data set: the path itself, or data/NAME here, or beside the folder of the checkpoint."""
+    if not facts.dataset:
+        return
+    dataset = Path(facts.dataset)
+    if dataset.is_absolute():
+        yield dataset
+        return
+    above = named.absolute().parent if named.is_dir() else named.absolute().parent.parent
+    for root in dict.fromkeys((Path.cwd(), above)):
+        yield root / "data" / dataset

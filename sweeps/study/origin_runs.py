@@ -1,0 +1,108 @@
+"""The runs before the first trial of a study of branches: the origin, going on, and the races."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sweeps.study.baseline import Value, head_unit, with_heads
+from sweeps.study.horizon import eval_interval, stretched, windows_of
+from sweeps.study.model import as_yaml
+from sweeps.study.proposals import Proposal
+from sweeps.study.start import CheckpointStart, TrainStart
+from sweeps.study.study import Study
+from trainer.config import TrainConfig
+
+ORIGIN, GOING_ON, RACE = "origin", "going on", "race"
+"""origins of these runs; ORIGIN and RACE are also their phases, and going on belongs to the phase ORIGIN"""
+_RACE_EVALUATIONS = 20
+
+
+def designed(study: Study, *, vocab_size: int) -> Iterator[Proposal]:
+    """Yield the runs in their order, as far as they are known. Raises ConfigError for one that can't be run."""
+    if isinstance(study.start, TrainStart):
+        config = origin_config(study, seed=study.seed, vocab_size=vocab_size)
+        yield _proposal(f"{ORIGIN}:{study.seed}", ORIGIN, ORIGIN, f"origin, seed {study.seed}", config)
+    if study.origin is not None:
+        yield _proposal(GOING_ON, ORIGIN, GOING_ON, "going on as before", going_on_config(study, vocab_size=vocab_size))
+    yield from races(study, vocab_size=vocab_size)
+
+
+def origin_config(study: Study, *, seed: int, vocab_size: int) -> TrainConfig:
+    """Return the origin's own run: the baseline at the length of `start.train`, or what the checkpoint says."""
+    if study.origin is not None:
+        return study.origin.config.replace(seed=seed)
+    config = TrainConfig.from_mapping({**with_heads(study.baseline), "seed": seed, "vocab_size": vocab_size})
+    if isinstance(study.start, TrainStart):
+        config = stretched(config, iters=study.start.train.max_iters)
+    return _evaluated(study, config, iters=config.max_iters, interval=eval_interval(config.max_iters))
+
+
+def going_on_config(study: Study, *, vocab_size: int) -> TrainConfig:
+    """Return the origin going on under its own schedule, for as many iterations as a branch."""
+    origin = study.origin
+    assert origin is not None
+    config = origin.config.replace(
+        max_iters=origin.step + study.iters,
+        seed=study.seed,
+        init_from="resume",
+        origin=origin.sha256,
+        vocab_size=vocab_size,
+    )
+    return _evaluated(study, config, iters=study.iters, interval=eval_interval(study.iters))
+
+
+def races(study: Study, *, vocab_size: int) -> Iterator[Proposal]:
+    """Yield the races: the origin's own curve where it has no run on a seed, then every change on every seed."""
+    race = study.race
+    if race is None or (isinstance(study.start, CheckpointStart) and study.origin is None):
+        return
+    seeds = [study.seed + index for index in range(race.seeds)]
+    changes: list[tuple[str, Value] | None] = [None, *race.changes()]
+    has_log = isinstance(study.start, CheckpointStart) and study.start.log is not None
+    for change in changes:
+        for seed in seeds:
+            if change is None and (has_log or (isinstance(study.start, TrainStart) and seed == study.seed)):
+                continue
+            what = ORIGIN if change is None else f"{change[0]}={as_yaml(change[1])}"
+            name = "the origin again" if change is None else f"{change[0]} {as_yaml(change[1])} from scratch"
+            yield _proposal(
+                f"{RACE}:{what}:{seed}",
+                RACE,
+                RACE,
+                f"race: {name}, seed {seed}",
+                race_config(study, change, seed=seed, vocab_size=vocab_size),
+                knob=None if change is None else change[0],
+            )
+
+
+def race_config(study: Study, change: tuple[str, Value] | None, *, seed: int, vocab_size: int) -> TrainConfig:
+    """Return the origin's own run with one change, evaluated where the origin's was. Raises ConfigError."""
+    config = origin_config(study, seed=seed, vocab_size=vocab_size)
+    if isinstance(study.start, CheckpointStart):
+        assert study.race is not None
+        interval = max(1, study.race.iters // _RACE_EVALUATIONS)
+        config = _evaluated(study, config, iters=study.race.iters, interval=interval)
+    if change is None:
+        return config
+    name, value = change
+    changes: dict[str, Value] = {name: value}
+    if name == "n_embd" and "head_size" in study.baseline:
+        changes = {"n_embd": value, "n_head": int(value) // head_unit(study.baseline)}
+        with_heads({**study.baseline, "n_embd": value})  # raises for a width that the heads don't divide
+    return config.replace(**changes)
+
+
+def _evaluated(study: Study, config: TrainConfig, *, iters: int, interval: int) -> TrainConfig:
+    """Return the config with evaluations that cost at most a tenth of `iters` iterations."""
+    windows = windows_of(iters * config.sequences_per_iter, max(1, iters // interval))
+    return config.replace(
+        eval_interval=interval, eval_windows=windows, final_windows=max(study.final_windows, windows), origin=config.origin
+    )
+
+
+def _proposal(
+    key: str, phase: str, origin: str, label: str, config: TrainConfig, *, knob: str | None = None
+) -> Proposal:
+    return Proposal(
+        key=key, phase=phase, origin=origin, label=label, knob=knob, seed=config.seed, params=None, config=config
+    )
