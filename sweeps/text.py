@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from trainer.config import TrainConfig
 
-_WHERE = {"seed", "device", "dtype", "compile", "log_interval", "always_save_checkpoint", "init_from"}
+_WHERE = {"seed", "device", "dtype", "compile", "log_interval", "always_save_checkpoint", "init_from", "origin"}
 _JUDGED = {"eval_interval", "eval_iters", "eval_windows", "final_windows", "eval_only"}
 NOT_TRAINED = frozenset(_WHERE | _JUDGED)
 """settings of where a run trains and how it is evaluated; they don't change what is trained"""

@@ -1,8 +1,8 @@
 """The settings of one training run: nanoGPT's, with nanoGPT's names and defaults, and a few more.
 
-The additions are `seed`, `sampling`, `data_fraction`, `label_smoothing`, `vocab_size`, `eval_windows` and
-`final_windows`. `EXPORTABLE` lists the settings that a nanoGPT config can hold. `device` defaults to "auto" (nanoGPT:
-'cuda'), so that a run starts on any machine.
+The additions are `seed`, `sampling`, `data_fraction`, `label_smoothing`, `vocab_size`, `eval_windows`, `final_windows`,
+`origin` and init_from's "branch". `EXPORTABLE` lists the settings that a nanoGPT config can hold. `device` defaults to
+"auto" (nanoGPT: 'cuda'), so that a run starts on any machine.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import math
 import operator
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +96,13 @@ class TrainConfig:
     log_interval: int = _setting(1, "iterations between logged training losses", low=1)
     always_save_checkpoint: bool = _setting(True, "save at every evaluation, not only at better ones")
     init_from: str = _setting(
-        "scratch", "'scratch', or 'resume' to go on from out/ckpt.pt", choices=("scratch", "resume")
+        "scratch",
+        "'scratch'; 'resume' to go on from out/ckpt.pt or from the origin; 'branch' to take the origin's weights and "
+        "moments and to count iterations from 0 (not in nanoGPT)",
+        choices=("scratch", "resume", "branch"),
+    )
+    origin: str = _setting(
+        "", "sha256 of the checkpoint of another run to go on from, 64 hexadecimal digits; '': none (not in nanoGPT)"
     )
     # machine
     device: str = _setting("auto", "'auto', 'cpu', 'cuda' or 'cuda:1'")
@@ -198,6 +205,7 @@ _LIMITS: dict[str, Callable[[float, float], bool]] = {
     "above": operator.gt,
     "below": operator.lt,
 }
+_SHA256 = re.compile("[0-9a-f]{64}")
 _KINDS: dict[type, str] = {
     int: "a whole number",
     float: "a number with a fraction",
@@ -239,6 +247,18 @@ def _check_together(config: TrainConfig) -> None:
     if config.sampling == "nanogpt" and config.data_fraction < 1:
         raise ConfigError(
             f"data_fraction={config.data_fraction:g} is not in nanoGPT: with sampling=nanogpt it must be 1"
+        )
+    if config.origin and not _SHA256.fullmatch(config.origin):
+        raise ConfigError(
+            f"origin={config.origin!r} is not a sha256: write the 64 hexadecimal digits, in lower case, that sha256sum "
+            "prints for the checkpoint"
+        )
+    if config.init_from == "branch" and not config.origin:
+        raise ConfigError("init_from='branch' needs origin, the sha256 of the checkpoint that the run goes on from")
+    if config.origin and config.init_from == "scratch":
+        raise ConfigError(
+            "origin names a checkpoint, but init_from='scratch' takes nothing from it; "
+            "set init_from to branch (iterations from 0) or resume (iterations go on)"
         )
     kind, _, index = config.device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):

@@ -32,6 +32,7 @@ ELSEWHERE = {
     "log_interval": "the study logs every evaluation",
     "always_save_checkpoint": "the study decides which checkpoints to keep",
     "init_from": "trials start from scratch",
+    "origin": "start names the checkpoint that trials go on from",
     "device": "devices are set by workers.devices",
     "out_dir": "the command's --out sets where runs are written",
     "dataset": "the data is a key of the study: data: {bin: FOLDER}",

@@ -25,6 +25,8 @@ class Job:
     out: Path
     """folder of the log and the checkpoint; if it holds a checkpoint, the run resumes from it"""
     device: str
+    origin: Path | None = None
+    """checkpoint of the run that this one goes on from, a file in nanoGPT's form; None: the run starts from scratch"""
     largest: int | None = None
     """largest micro-batch allowed, after larger ones ran out of memory; None: any"""
     sharers: int = 1

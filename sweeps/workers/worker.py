@@ -57,6 +57,7 @@ class TrainJob:
             data,
             report,
             out=job.out,
+            origin=job.origin,
             checkpoint_seconds=self.checkpoint_seconds,
             pausing=lambda: _Pause.requested,
         )

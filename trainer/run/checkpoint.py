@@ -8,7 +8,9 @@ always names a complete state, whenever the process is killed.
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,16 @@ from torch import Tensor
 from trainer import nanogpt
 from trainer.atomic import replacing
 from trainer.config import EXPORTABLE, TrainConfig
-from trainer.errors import CheckpointError
+from trainer.errors import CheckpointError, ConfigError
+from trainer.model.gpt import GPT
+from trainer.model.optim import Moments, named_moments
 
 FILE = "ckpt.pt"
+SHAPE = ("n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size")
+"""Settings of the model's shape, which a checkpoint fixes."""
 _REQUIRED_KEYS = ("model", "optimizer", "model_args", "iter_num", "best_val_loss")
-_COMPILED = "_orig_mod."  # torch.compile's prefix of parameter names
+_WRAPPERS = re.compile(r"^(?:_orig_mod\.|module\.)+")  # prefixes of torch.compile and DistributedDataParallel
+_MASK = re.compile(r"\.attn\.(?:masked_)?bias$")  # attention masks, which older versions of nanoGPT kept as buffers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +37,16 @@ class Checkpoint:
     """A nanoGPT checkpoint, and the state if this trainer wrote it."""
 
     model: dict[str, Tensor]
+    """weights by today's names: without a wrapper's prefix and without attention masks"""
     optimizer: dict[str, Any]
+    moments: Moments
+    """the optimizer's moments by parameter"""
     model_args: dict[str, Any]
     iter_num: int
     """optimizer updates done"""
     best_val_loss: float
+    config: dict[str, Any]
+    """nanoGPT's settings of the run as the file holds them; empty: it holds none"""
     state: dict[str, Any] | None
     """content of the state file; None: nanoGPT wrote it, so only weights, optimizer and iteration can be resumed"""
 
@@ -92,20 +104,14 @@ def nanogpt_form(
 ) -> dict[str, Any]:
     """Return a checkpoint in nanoGPT's form: its six keys, with tensors and plain Python."""
     settings = {**nanogpt.DEFAULTS, **{key: getattr(config, key) for key in EXPORTABLE}}
+    if config.init_from == "branch":  # nanoGPT doesn't know the word
+        settings["init_from"] = "resume"
     if config.device == "auto":
         settings["device"] = nanogpt.DEFAULTS["device"]
     return {
-        "model": {name.removeprefix(_COMPILED): tensor for name, tensor in model.items()},
+        "model": {_WRAPPERS.sub("", name): tensor for name, tensor in model.items()},
         "optimizer": optimizer,
-        "model_args": {
-            "n_layer": config.n_layer,
-            "n_head": config.n_head,
-            "n_embd": config.n_embd,
-            "block_size": config.block_size,
-            "bias": config.bias,
-            "vocab_size": config.vocab_size,
-            "dropout": config.dropout,
-        },
+        "model_args": {**{key: getattr(config, key) for key in SHAPE}, "dropout": config.dropout},
         "iter_num": iter_num,
         "best_val_loss": torch.tensor(best_val_loss),
         "config": {**settings, "dataset": str(dataset), "out_dir": str(out)},
@@ -113,30 +119,71 @@ def nanogpt_form(
 
 
 def load(folder: Path) -> Checkpoint | None:
-    """Load the checkpoint of a folder to the CPU; None if there is none.
-
-    Raises CheckpointError for a file that is damaged or holds anything but tensors and plain Python.
-    """
+    """Load the checkpoint of a run's folder to the CPU; None if there is none. Raises CheckpointError."""
     path = folder / FILE
     if not path.exists():
         return None
-    form = _read(path)
+    loaded = read(path, remedy="delete it to start anew")
+    state_path = folder / f"state-{loaded.iter_num}.pt"
+    return replace(loaded, state=_read(state_path, "delete it to start anew")) if state_path.exists() else loaded
+
+
+def read(path: Path, *, remedy: str) -> Checkpoint:
+    """Read a checkpoint in nanoGPT's form to the CPU, of today's nanoGPT or an older one, without a state.
+
+    `remedy` ends the message about a damaged file. Raises CheckpointError for a file that is damaged or holds anything
+    but tensors and plain Python, and for one that isn't a nanoGPT checkpoint or whose weights don't have the shape that
+    its model_args say.
+    """
+    form = _read(path, remedy)
     missing = [key for key in _REQUIRED_KEYS if not isinstance(form, dict) or key not in form]
     if missing:
         raise CheckpointError(f"{path}: is not a nanoGPT checkpoint: it lacks {', '.join(missing)}")
-    iter_num = int(form["iter_num"])
-    state_path = folder / f"state-{iter_num}.pt"
-    return Checkpoint(
-        model={name.removeprefix(_COMPILED): tensor for name, tensor in form["model"].items()},
-        optimizer=form["optimizer"],
-        model_args=form["model_args"],
-        iter_num=iter_num,
-        best_val_loss=float(form["best_val_loss"]),
-        state=_read(state_path) if state_path.exists() else None,
-    )
+    try:
+        weights, model_args = _weights(form["model"]), dict(form["model_args"])
+        model_args.setdefault("bias", "transformer.ln_f.bias" in weights)  # there was no key before February 2023
+        weights = _checked(weights, model_args)
+        return Checkpoint(
+            model=weights,
+            optimizer=form["optimizer"],
+            moments=named_moments(form["optimizer"], weights),
+            model_args=model_args,
+            iter_num=int(form["iter_num"]),
+            best_val_loss=float(form["best_val_loss"]),
+            config=dict(form.get("config", {})),
+            state=None,
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: is not a nanoGPT checkpoint: {error}") from error
+    except (CheckpointError, ConfigError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
-def _read(path: Path) -> Any:
+def _weights(saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a checkpoint's weights by today's names."""
+    weights = {_WRAPPERS.sub("", name): tensor for name, tensor in saved.items()}
+    return {name: tensor for name, tensor in weights.items() if not (_MASK.search(name) and tensor.dim() != 1)}
+
+
+def _checked(weights: Mapping[str, Tensor], model_args: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return a model's weights in its order. Raises CheckpointError if they aren't those of its arguments."""
+    lacking = [key for key in SHAPE if key not in model_args]
+    if lacking:
+        raise CheckpointError(f"is not a nanoGPT checkpoint: its model_args lack {', '.join(lacking)}")
+    with torch.device("meta"):
+        expected = GPT(TrainConfig(**{key: model_args[key] for key in SHAPE})).state_dict()
+    for verb, names in (("lacks", expected.keys() - weights.keys()), ("also has", weights.keys() - expected.keys())):
+        if names:
+            raise CheckpointError(f"the model is not nanoGPT's: it {verb} {', '.join(sorted(names)[:3])}")
+    for name, tensor in expected.items():
+        if weights[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"{name} has the shape {tuple(weights[name].shape)}, but model_args say {tuple(tensor.shape)}"
+            )
+    return {name: weights[name] for name in expected}
+
+
+def _read(path: Path, remedy: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -144,5 +191,5 @@ def _read(path: Path) -> Any:
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{path}: is damaged, or holds more than tensors and plain Python "
-            f"(it is read with weights_only=True); delete it to start anew ({type(error).__name__})"
+            f"(it is read with weights_only=True); {remedy} ({type(error).__name__})"
         ) from error

@@ -22,11 +22,12 @@ from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset
 from trainer.machine import device
 from trainer.model.gpt import GPT
-from trainer.model.optim import apply_settings, make_optimizer, set_lr
+from trainer.model.optim import make_optimizer, set_lr
 from trainer.points import Answer, Point, Result
 from trainer.run import checkpoint, resume
 from trainer.run.resume import History
 from trainer.run.sampling import Feed, NanogptFeed, StepFeed
+from trainer.run.start import Start, start_of
 from trainer.schedule import lr_at
 
 EXPLODED = 1.0
@@ -51,6 +52,7 @@ def train(
     report: Report,
     *,
     out: Path | None = None,
+    origin: Path | None = None,
     checkpoint_seconds: float = 0.0,
     on_iter: OnIter | None = None,
     pausing: Pausing = lambda: False,
@@ -66,12 +68,17 @@ def train(
     end. If the folder holds a checkpoint of this run, the run resumes: the points of its history are reported again,
     only the last answer counts, and `on_iter` is called again with the logged losses.
 
+    `origin` is another run's checkpoint, in nanoGPT's form, whose sha256 the config names. A run whose folder holds no
+    checkpoint yet takes its weights and moments from there. With init_from="branch" it begins at step 0; with "resume"
+    it goes on at the origin's step, which it evaluates first. The file is only read.
+
     The outcome is "infeasible" if the device runs out of memory, and "diverged" for NaN, infinity or an exploded loss.
     Raises ConfigError, DataError, CheckpointError.
     """
-    config = config.replace(vocab_size=config.vocab_size or data.vocab_size)
     try:
-        run = _Run(config, data, out=out, checkpoint_seconds=checkpoint_seconds, on_iter=on_iter, pausing=pausing)
+        start = start_of(config, data, out=out, origin=origin)
+        run = _Run(start, data, out=out, checkpoint_seconds=checkpoint_seconds, on_iter=on_iter, pausing=pausing)
+        del start  # it holds the weights once more
         return run.go(report)
     except torch.OutOfMemoryError as error:
         reason = f"out of memory: {str(error).splitlines()[0]}"
@@ -88,7 +95,7 @@ class _Run:
 
     def __init__(
         self,
-        config: TrainConfig,
+        start: Start,
         data: Dataset,
         *,
         out: Path | None,
@@ -96,6 +103,8 @@ class _Run:
         on_iter: OnIter | None,
         pausing: Pausing,
     ) -> None:
+        self.config, state = start.config, start.state
+        config = self.config
         self.data, self.out, self.on_iter, self.pausing = data, out, on_iter, pausing
         self.checkpoint_seconds = checkpoint_seconds
         self.started = self.saved_at = time.perf_counter()
@@ -105,22 +114,13 @@ class _Run:
 
         self.device = torch.device(device.resolve(config.device))
         self.precision = device.precision(str(self.device), config.dtype)
-        loaded = checkpoint.load(out) if out is not None else None
-        state = resume.state_to_resume(loaded, config, data)
-        if loaded is not None and state is None:
-            config = resume.with_shape_of(loaded, config)
-        self.config = config
 
         torch.manual_seed(config.seed)
         self.model = GPT(config).to(self.device)
         self.optimizer = make_optimizer(self.model, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)
-        self.step = loaded.iter_num if loaded else 0
-        self.best_val_loss = loaded.best_val_loss if loaded else math.inf
-        if loaded is not None:
-            self.model.load_state_dict(loaded.model)
-            self.optimizer.load_state_dict(loaded.optimizer)
-            apply_settings(self.optimizer, self.model, config)
+        self.step, self.best_val_loss = start.step, start.best_val_loss
+        start.load_into(self.model, self.optimizer)
         if state is not None:
             self.history = History.from_state(state["history"])
             self.training_seconds = self.history.training_seconds
@@ -191,6 +191,8 @@ class _Run:
 
     def _evaluates_at(self, step: int) -> bool:
         on_the_grid = step % self.config.eval_interval == 0
+        if self.config.origin and step == self.history.first_step:
+            return True
         return on_the_grid or (step == self.config.max_iters and self.config.sampling == "step")
 
     def _is_evaluated(self, step: int) -> bool:

@@ -81,6 +81,7 @@ def short_run(config: TrainConfig) -> TrainConfig:
         eval_windows=config.windows,
         final_windows=config.windows,
         init_from="scratch",
+        origin="",
     )
 
 

@@ -11,17 +11,14 @@ from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset
 from trainer.errors import CheckpointError
 from trainer.points import Point
-from trainer.run.checkpoint import Checkpoint
+from trainer.run.checkpoint import SHAPE, Checkpoint
 
 MACHINE = ("init_from", "device", "compile", "log_interval", "always_save_checkpoint")
-"""Settings that may differ between a checkpoint and the run that resumes it."""
+"""Settings that may differ between a checkpoint and the run that resumes it; with an origin, init_from may not."""
 
 SPLIT = ("batch_size", "gradient_accumulation_steps", "eval_windows", "final_windows")
 """Settings of the split into micro-batches. Their totals must be the same. In parity mode each setting must be the
 same, because batches are drawn one micro-batch at a time."""
-
-SHAPE = ("n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size")
-"""Settings that a run takes from the checkpoint with init_from=resume, as in nanoGPT."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -80,8 +77,8 @@ class History:
 def state_to_resume(loaded: Checkpoint | None, config: TrainConfig, data: Dataset) -> dict[str, Any] | None:
     """Return the state for an exact resume; None to start anew, or from another run's weights (init_from=resume).
 
-    Raises CheckpointError if the loaded checkpoint belongs to another run and init_from is not "resume", or if
-    init_from is "resume" and there is no checkpoint.
+    Raises CheckpointError if the loaded checkpoint belongs to another run and init_from is not "resume" or the config
+    names an origin, or if init_from is "resume" and there is no checkpoint.
     """
     if loaded is None:
         if config.init_from == "resume":
@@ -90,22 +87,25 @@ def state_to_resume(loaded: Checkpoint | None, config: TrainConfig, data: Datase
     differences = _differences(loaded.state, config, data) if loaded.state is not None else []
     if loaded.state is not None and not differences:
         return loaded.state
-    if config.init_from == "resume":
+    if config.init_from == "resume" and not config.origin:
         return None
     owner = f"another run ({'; '.join(differences[:4])})" if differences else "another program"
-    raise CheckpointError(
-        f"the output folder holds a checkpoint of {owner}; "
-        "set init_from=resume to continue from its weights, or name another folder"
-    )
+    continuing = "" if config.origin else "set init_from=resume to continue from its weights, or "
+    raise CheckpointError(f"the output folder holds a checkpoint of {owner}; {continuing}name another folder")
 
 
 def with_shape_of(loaded: Checkpoint, config: TrainConfig) -> TrainConfig:
     """Return the config with the checkpoint's model shape. Raises CheckpointError if no iterations remain."""
+    check_iterations_remain(loaded, config)
+    return config.replace(**{key: loaded.model_args[key] for key in SHAPE})
+
+
+def check_iterations_remain(loaded: Checkpoint, config: TrainConfig) -> None:
+    """Raise CheckpointError if the checkpoint has done all iterations of the config."""
     if loaded.iter_num >= config.max_iters:
         raise CheckpointError(
             f"the checkpoint has done {loaded.iter_num} iterations and max_iters is {config.max_iters}; raise max_iters"
         )
-    return config.replace(**{key: loaded.model_args[key] for key in SHAPE})
 
 
 def generators() -> dict[str, Any]:
@@ -138,6 +138,8 @@ def _differences(state: dict[str, Any], config: TrainConfig, data: Dataset) -> l
 def _fixed(config: TrainConfig) -> dict[str, Any]:
     """Return the settings and totals that identify a run."""
     settings = {key: value for key, value in config.as_dict().items() if key not in MACHINE}
+    if config.origin:  # a branch and the run that goes on from the same checkpoint are two runs
+        settings["init_from"] = config.init_from
     if config.sampling == "nanogpt":
         return settings
     totals = {

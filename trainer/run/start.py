@@ -1,0 +1,126 @@
+"""The start of a run: from scratch, from the checkpoint in its folder, or from another run's checkpoint, its origin."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.optim import AdamW
+
+from trainer.config import TrainConfig
+from trainer.data.dataset import Dataset
+from trainer.errors import CheckpointError
+from trainer.model.gpt import GPT
+from trainer.model.optim import Moments, load_moments
+from trainer.run import checkpoint, resume
+from trainer.run.checkpoint import SHAPE, Checkpoint
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a run begins with."""
+
+    config: TrainConfig
+    """the run's config, its vocabulary filled in and its shape as it trains"""
+    step: int = 0
+    best_val_loss: float = math.inf
+    weights: dict[str, Tensor] | None = None
+    """None: those that the seed draws"""
+    moments: Moments = dataclasses.field(default_factory=dict)
+    state: dict[str, Any] | None = None
+    """content of the run's own state file, for an exact resume"""
+
+    def load_into(self, model: GPT, optimizer: AdamW) -> None:
+        """Load the weights and moments. The optimizer keeps its settings."""
+        if self.weights is not None:
+            model.load_state_dict(self.weights)
+            load_moments(optimizer, model, self.moments)
+
+
+def start_of(config: TrainConfig, data: Dataset, *, out: Path | None, origin: Path | None) -> Start:
+    """Return the start of a run: exactly where the checkpoint in `out` left it, if there is one, else its beginning.
+
+    Raises CheckpointError if a checkpoint can't be read, belongs to another run, or doesn't suit the config.
+    """
+    loaded = checkpoint.load(out) if out is not None else None
+    if loaded is None and config.origin:
+        return _from_origin(config, data, origin)
+    known = loaded.model_args["vocab_size"] if loaded is not None and config.origin else data.vocab_size
+    config = config.replace(vocab_size=config.vocab_size or known)
+    state = resume.state_to_resume(loaded, config, data)
+    if loaded is None:
+        return Start(config=config)
+    return Start(
+        config=config if state is not None else resume.with_shape_of(loaded, config),
+        step=loaded.iter_num,
+        best_val_loss=loaded.best_val_loss,
+        weights=loaded.model,
+        moments=loaded.moments,
+        state=state,
+    )
+
+
+def checkpoint_file(path: Path) -> Path:
+    """Return the checkpoint at `path`: the file itself, or the ckpt.pt in a folder. Raises CheckpointError."""
+    file = path / checkpoint.FILE if path.is_dir() else path
+    if not file.is_file():
+        raise CheckpointError(f"{file}: there is no such file; name nanoGPT's {checkpoint.FILE} or the folder it is in")
+    return file
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file's content, in hexadecimal digits. Raises CheckpointError."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _from_origin(config: TrainConfig, data: Dataset, origin: Path | None) -> Start:
+    """Return the start of a run that has done no step of its own yet and takes its weights from another run."""
+    if origin is None:
+        raise CheckpointError(f"the run goes on from the checkpoint {config.origin[:12]}, but no file was given for it")
+    path = checkpoint_file(origin)
+    sha256 = sha256_of(path)
+    if sha256 != config.origin:
+        raise CheckpointError(
+            f"{path}: is not the checkpoint that the run goes on from: its sha256 begins with {sha256[:12]}, the "
+            f"config's origin with {config.origin[:12]}; give the file as it was, or set origin to {sha256}"
+        )
+    loaded = checkpoint.read(path, remedy="give a complete copy of it")
+    config = config.replace(vocab_size=config.vocab_size or loaded.model_args["vocab_size"])
+    _check_vocabulary(config, data)
+    _check_shape(loaded, config)
+    if config.init_from == "branch":
+        return Start(config=config, weights=loaded.model, moments=loaded.moments)
+    resume.check_iterations_remain(loaded, config)
+    return Start(
+        config=config,
+        step=loaded.iter_num,
+        best_val_loss=loaded.best_val_loss,
+        weights=loaded.model,
+        moments=loaded.moments,
+    )
+
+
+def _check_vocabulary(config: TrainConfig, data: Dataset) -> None:
+    if config.vocab_size < data.vocab_size:
+        raise CheckpointError(
+            f"the origin's vocabulary has {config.vocab_size} tokens and the data's {data.vocab_size}; train on the "
+            "data that the origin was trained on"
+        )
+
+
+def _check_shape(loaded: Checkpoint, config: TrainConfig) -> None:
+    """Raise CheckpointError unless the config's model has the shape of the origin's."""
+    for name in SHAPE:
+        if getattr(config, name) != loaded.model_args[name]:
+            raise CheckpointError(
+                f"{name}={getattr(config, name)}, but the origin's is {loaded.model_args[name]}; a run that goes on "
+                "from a checkpoint keeps its shape: train another shape from scratch"
+            )
