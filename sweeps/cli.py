@@ -55,7 +55,9 @@ Baseline = Annotated[
 ]
 From = Annotated[
     str | None,
-    typer.Option("--from", metavar="CKPT", help="checkpoint of the run that plateaued (ckpt.pt or its folder) to start from"),
+    typer.Option(
+        "--from", metavar="CKPT", help="checkpoint of the run that plateaued (ckpt.pt or its folder) to start from"
+    ),
 ]
 Log = Annotated[str | None, typer.Option(metavar="LOG", help="what nanoGPT printed while --from's run trained")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="folder of the results, instead of runs/<study>")]

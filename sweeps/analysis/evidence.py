@@ -103,7 +103,7 @@ class Evidence:
         """
         origin = self.study.origin
         if origin is not None:
-            return int(origin.plateau == plateau.CurveState.PLATEAU), int(origin.plateau is not None)
+            return int(origin.plateau == "plateau"), int(origin.plateau is not None)
         runs = [run for run in self.runs(BASELINE) if run.outcome == Outcome.COMPLETE]
         verdicts = plateau.verdicts([losses_of(run) for run in runs], [schedule_of(run.config) for run in runs])
         return sum(verdict.word is plateau.CurveState.PLATEAU for verdict in verdicts), len(verdicts)

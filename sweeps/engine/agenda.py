@@ -14,7 +14,6 @@ from sweeps.analysis.evidence import Evidence
 from sweeps.engine import confirm
 from sweeps.engine.combined import combined_proposals
 from sweeps.store.records import DataFacts, Results, Run, best_of
-from sweeps.study import origin_runs
 from sweeps.study.proposals import ONE_AT_A_TIME, Proposal, designed
 from sweeps.study.study import Study
 
@@ -44,7 +43,7 @@ class Agenda:
 
     def planned(self, runs: Collection[Run]) -> int:
         """Return the runs of the finished study. Until the confirm phase is over, its maximum counts."""
-        groundwork = sum(run.phase in (origin_runs.ORIGIN, origin_runs.RACE) for run in runs)
+        groundwork = sum(run.before_trials for run in runs)
         before_confirming = groundwork + self._seeds + self._study.trials - len(self._confirmed_already(runs))
         most = self._study.confirm.max_trials
         return before_confirming + confirm.planned(runs, most=most, over=lambda: self.is_empty(runs))

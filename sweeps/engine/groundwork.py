@@ -93,9 +93,9 @@ class Groundwork:
             return
         promising = self._promising(runs)
         for run in runs:
-            if run.outcome == Outcome.HALTED and run.phase == origin_runs.RACE and _arm(run) in promising:
-                if run.points[-1].step < self._longest():
-                    yield run
+            halted = run.outcome == Outcome.HALTED and run.phase == origin_runs.RACE and _arm(run) in promising
+            if halted and run.points[-1].step < self._longest():
+                yield run
 
     def _promising(self, runs: Collection[Run]) -> set[str]:
         """Return the arms whose races at `race.iters` are all below the origin's; the origin's among them, if any is.

@@ -91,8 +91,8 @@ def _of_checkpoint(study: Study, start: CheckpointStart, paths: StudyPaths, *, d
     vocab_size = int(facts.settings.get("vocab_size", data.vocab_size))
     if vocab_size != data.vocab_size:
         raise CheckpointError(
-            f"{facts.path}: its vocabulary has {vocab_size} tokens, and that of {data.path} {data.vocab_size}: name the "
-            "data that it was trained on with --data"
+            f"{facts.path}: its vocabulary has {vocab_size} tokens, and that of {data.path} {data.vocab_size}: name "
+            "the data that it was trained on with --data"
         )
     copy_checkpoint(facts.path, paths.origin)
     config = origin_runs.origin_config(study, seed=study.seed, vocab_size=data.vocab_size)
@@ -120,5 +120,3 @@ def sha256_of(path: Path) -> str:
     """Return the hex digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from sweeps.analysis.arms import PHASE
 from sweeps.engine import confirm
 from sweeps.store.records import UNFINISHED, Outcome, Run, best_of, counts
-from sweeps.study.origin_runs import ORIGIN, RACE
+from sweeps.study.origin_runs import ORIGIN
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
 from trainer.points import Point
@@ -137,16 +137,17 @@ class Standing:
 
 
 def keeps_checkpoint(run: Run, *, best: Run | None) -> bool:
-    """Whether a run's checkpoint is kept: of an unfinished, halted or complete baseline run, and of the best run."""
+    """Whether a run's checkpoint is kept: of unfinished and halted runs, the origin, the baseline and the best."""
     if run.unfinished or run.outcome == Outcome.HALTED:
         return True
-    return run.outcome == Outcome.COMPLETE and (run.phase == "baseline" or (best is not None and run.id == best.id))
+    kept = run.phase == "baseline" or run.origin == ORIGIN or (best is not None and run.id == best.id)
+    return run.outcome == Outcome.COMPLETE and kept
 
 
 def planned_runs(findings: Findings) -> int:
     """Return the runs of the finished study. Until no run of the confirm phase is left, its maximum counts."""
     runs, study = findings.results.runs, findings.study
-    groundwork = sum(run.phase in (ORIGIN, RACE) for run in runs)
+    groundwork = sum(run.before_trials for run in runs)
     searching = sum(run.phase != PHASE for run in runs) - groundwork
     confirming = confirm.planned(
         runs, most=study.confirm.max_trials, over=lambda: confirm.next_run(findings.evidence) is None

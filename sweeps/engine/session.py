@@ -23,7 +23,6 @@ from sweeps.paths import StudyPaths
 from sweeps.store import records
 from sweeps.store.records import DataFacts, Results
 from sweeps.store.store import Reader, Store
-from sweeps.study.origin_runs import ORIGIN, RACE
 from sweeps.study.proposals import baseline_config
 from sweeps.study.sections import BinData, BpeTokenizer, Gpt2Tokenizer, ParquetData
 from sweeps.study.study import Study
@@ -141,7 +140,7 @@ def _with_known_origin(
 def _is_laid(groundwork: Groundwork, stored: Results) -> bool:
     """Whether the groundwork is done: the origin is known, and no run before the first trial is left."""
     known = stored.study.origin
-    unfinished = any(run.unfinished and run.phase in (ORIGIN, RACE) for run in stored.runs)
+    unfinished = any(run.unfinished and run.before_trials for run in stored.runs)
     return known is not None and known.going_on is not None and not unfinished and groundwork.is_empty(stored.runs)
 
 

@@ -40,6 +40,8 @@ class Outcome(StrEnum):
 
 ENDED = tuple(outcome for outcome in Outcome if outcome is not Outcome.RUNNING)
 UNFINISHED = (Outcome.RUNNING, Outcome.TRUNCATED)
+BEFORE_TRIALS = ("origin", "race")
+"""phases before the first trial of a study of branches"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +117,10 @@ class Run:
     """number of its trial in that Optuna study"""
     seed: int
     phase: str
-    """baseline, search or confirm"""
+    """baseline, search or confirm; in a study of branches also origin or race"""
     origin: str
-    """what proposed it: baseline, candidate, one-at-a-time, combined, sampler or confirm"""
+    """what proposed it: baseline, candidate, one-at-a-time, combined, sampler or confirm; in a study of branches also
+    origin, going on or race"""
     label: str
     """short description: 'baseline, seed 2', 'dropout at its high, 0.3'"""
     knob: str | None
@@ -144,6 +147,11 @@ class Run:
     def unfinished(self) -> bool:
         """Whether the run may still continue."""
         return self.outcome in UNFINISHED
+
+    @property
+    def before_trials(self) -> bool:
+        """Whether the run belongs to the groundwork of a study of branches: the origin, going on, a race."""
+        return self.phase in BEFORE_TRIALS
 
 
 @dataclass(frozen=True, kw_only=True)

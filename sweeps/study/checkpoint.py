@@ -11,8 +11,9 @@ from sweeps.study.model import as_yaml
 from sweeps.study.start import SHAPE
 
 if TYPE_CHECKING:
-    from sweeps.study.resolve import Resolved
     from trainer.run.origin import OriginFacts
+
+    from sweeps.study.resolve import Resolved
 
 
 def lay_checkpoint(resolved: Resolved, *, data_given: bool, from_option: bool) -> None:
@@ -52,7 +53,9 @@ def _lay_settings(resolved: Resolved, facts: OriginFacts) -> None:
             )
     corrected = {name: value for name, value in given.items() if name in settings and value != settings[name]}
     for name, value in corrected.items():
-        resolved.notes.append(f"baseline.{name}: {as_yaml(value)} instead of the checkpoint's {as_yaml(settings[name])}")
+        resolved.notes.append(
+            f"baseline.{name}: {as_yaml(value)} instead of the checkpoint's {as_yaml(settings[name])}"
+        )
     heads, width = int(settings.pop("n_head", DEFAULTS["n_head"])), int(settings.get("n_embd", DEFAULTS["n_embd"]))
     places = {name: resolved.place(("baseline", name)) for name in given}
     resolved.put(("baseline",), {**settings, "head_size": width // heads}, str(facts.path))
@@ -68,7 +71,8 @@ def _lay_data(resolved: Resolved, facts: OriginFacts, named: str) -> None:
     if found is None:
         tried = ", ".join(map(str, folders)) or "nowhere, for it names no data set"
         raise resolved.error(
-            ("data",), f"the data set {facts.dataset!r} of {facts.path} isn't there (tried: {tried}); name it with --data"
+            ("data",),
+            f"the data set {facts.dataset!r} of {facts.path} isn't there (tried: {tried}); name it with --data",
         )
     if not isinstance(resolved.value.get("data"), dict):
         resolved.put(("data",), {}, str(facts.path))
@@ -77,7 +81,7 @@ def _lay_data(resolved: Resolved, facts: OriginFacts, named: str) -> None:
 
 
 def _folders(facts: OriginFacts, named: Path) -> Iterator[Path]:
-    """Yield where nanoGPT keeps a data set: the path itself, or data/NAME here, or beside the folder of the checkpoint."""
+    """Yield where a data set may be: the path itself, or data/NAME here or beside the checkpoint's folder."""
     if not facts.dataset:
         return
     dataset = Path(facts.dataset)

@@ -187,9 +187,7 @@ def _changed_baseline(study: Study, changes: Mapping[str, Value], *, seed: int, 
     rate = float(settings["learning_rate"])
     if "min_lr" not in changes and float(settings["min_lr"]) > rate:
         settings["min_lr"] = tidy(float(baseline["min_lr"]) / float(baseline["learning_rate"]) * rate)
-    return TrainConfig.from_mapping(
-        {**with_heads(settings), **study.continued, "seed": seed, "vocab_size": vocab_size}
-    )
+    return TrainConfig.from_mapping({**with_heads(settings), **study.continued, "seed": seed, "vocab_size": vocab_size})
 
 
 def stretched(config: TrainConfig, *, iters: int) -> TrainConfig:

@@ -96,7 +96,10 @@ def _evaluated(study: Study, config: TrainConfig, *, iters: int, interval: int) 
     """Return the config with evaluations that cost at most a tenth of `iters` iterations."""
     windows = windows_of(iters * config.sequences_per_iter, max(1, iters // interval))
     return config.replace(
-        eval_interval=interval, eval_windows=windows, final_windows=max(study.final_windows, windows), origin=config.origin
+        eval_interval=interval,
+        eval_windows=windows,
+        final_windows=max(study.final_windows, windows),
+        origin=config.origin,
     )
 
 

@@ -114,13 +114,24 @@ def config_of(study: Study, params: Mapping[str, ParamValue], *, seed: int, voca
         if name == "warmup_iters":
             warmup_fraction = float(value)
         elif name == "min_lr":
-            rate = params.get("learning_rate", study.control["learning_rate"])
-            changes[name] = tidy(value * float(rate))
+            changes[name] = _min_lr(
+                study, float(value), rate=float(params.get("learning_rate", study.control["learning_rate"]))
+            )
         elif name == "n_embd" and isinstance(knob, RangeKnob) and knob.round:
             changes[name] = study.head_unit * max(1, round(value / study.head_unit))
         else:
             changes[name] = _typed(name, value)
     return at_horizon(study, changes, seed=seed, vocab_size=vocab_size, warmup_fraction=warmup_fraction)
+
+
+def _min_lr(study: Study, share: float, *, rate: float) -> float:
+    """Return min_lr, given as a share of the trial's rate, and in a branch of the control's rate.
+
+    So a branch with another rate, all else unchanged, still decays to the control's min_lr.
+    """
+    if study.origin is None:
+        return tidy(share * rate)
+    return min(tidy(share * float(study.control["learning_rate"])), rate)
 
 
 def _typed(name: str, value: float) -> int | float:
@@ -190,6 +201,8 @@ def _params_of(study: Study, changes: Mapping[str, Value]) -> dict[str, ParamVal
     params: dict[str, ParamValue] = {}
     for name, knob in study.sampled.items():
         value = knob_value(settings, name)
+        if name == "min_lr" and study.origin is not None:
+            value = tidy(float(settings["min_lr"]) / float(study.control["learning_rate"]))
         if not knob.contains(value):
             return None
         params[PARAM.get(name, name)] = _typed(name, knob.snap(value))

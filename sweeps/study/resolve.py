@@ -168,7 +168,9 @@ def resolve(
         _lay_data(resolved, data)
     for override in overrides:
         _lay_override(resolved, override)
-    lay_checkpoint(resolved, data_given=data is not None or any(map(_sets_data, overrides)), from_option=start is not None)
+    lay_checkpoint(
+        resolved, data_given=data is not None or any(map(_sets_data, overrides)), from_option=start is not None
+    )
     return resolved
 
 

@@ -210,7 +210,9 @@ class Study(Model):
                 why = f"a checkpoint grows in width by whole factors only, and {value} is no multiple of {now}"
             else:
                 continue
-            raise mistake(f"{why}; race it from scratch instead: race: {{iters: ..., {name}: [{value}]}}", "knobs", name)
+            raise mistake(
+                f"{why}; race it from scratch instead: race: {{iters: ..., {name}: [{value}]}}", "knobs", name
+            )
 
     def as_written(self) -> dict[str, Any]:
         """Return the study as a file's mapping, with every default written out."""

@@ -87,11 +87,11 @@ def loss_curve(run: Run, *, kind: str | None = None) -> LossCurve:
 
 
 def loss_curves(results: Results) -> tuple[LossCurve, ...]:
-    """Return the curves of all runs with an evaluation, those drawn in front last."""
+    """Return the curves of all trials with an evaluation, those drawn in front last."""
     kinds = {run.id: "baseline" for run in results.baseline_runs}  # includes those of the confirm phase
     if results.best is not None:
         kinds[results.best.id] = "best"
-    curves = [loss_curve(run, kind=kinds.get(run.id)) for run in results.runs]
+    curves = [loss_curve(run, kind=kinds.get(run.id)) for run in results.runs if not run.before_trials]
     front = list(KIND_NAMES)
     return tuple(sorted((curve for curve in curves if curve.tokens), key=lambda curve: -front.index(curve.kind)))
 
