@@ -55,7 +55,7 @@ class Pruning:
     rule: str
     """plateau, median or hyperband"""
     reason: str
-    """plateau: diverged, dominated or plateau-and-dominated; Optuna's pruners: the rule's name"""
+    """plateau: diverged, dominated, plateau-and-dominated or behind-control; Optuna's pruners: the rule's name"""
     evaluation: int
     """evaluation at which it was decided, counted from 0 at the start"""
     step: int
@@ -93,6 +93,11 @@ class Pruning:
         """What was predicted of the run, or what it was compared with."""
         if self.predicted is not None:
             assert self.chance is not None
+            if self.reason == "behind-control":
+                return (
+                    f"behind the control: would end at {self.predicted:.3f} ({self.low:.3f} to {self.high:.3f}), and "
+                    f"its chance of passing the control is under {percent(self.epsilon or 0.0)}"
+                )
             return (
                 f"{self.reason.replace('-', ' ')}: would end at {self.predicted:.3f} ({self.low:.3f} to "
                 f"{self.high:.3f}), chance {percent(self.chance)} of the best tenth; best {self.best:.3f}"
