@@ -75,7 +75,7 @@ class PlateauDecisions:
         )
 
     def _control(self, runs: Collection[Run]) -> float | None:
-        """Return the control's final loss on the search's seed, nats. None: trials start from scratch, or no run yet."""
+        """Return the control's final loss on the search's seed, nats. None: no such run, or trials from scratch."""
         if not self._branches:
             return None
         finals = (run.val_loss for run in runs if run.origin == "baseline" and run.seed == self._seed)

@@ -10,7 +10,7 @@ from sweeps.errors import NotFound, StudyChanged
 from sweeps.store.records import DataFacts, Results
 from sweeps.store.store import Store
 from sweeps.study.model import as_yaml
-from sweeps.study.sections import NOT_WRITTEN, MinuteHorizon
+from sweeps.study.sections import NOT_WRITTEN, SCRATCH_MARGIN, MinuteHorizon, PlateauPruning
 from sweeps.study.study import Study
 from sweeps.study.widening import containing_the_control
 
@@ -83,8 +83,10 @@ def changes(stored: Study, new: Study) -> list[str]:
     left_out: Any = {**dict.fromkeys((*_GROWING, *_FREE), True), "confirm": _FREE_OF_CONFIRM, "horizon": {NOT_WRITTEN}}
     before, after = (study.model_dump(mode="json", exclude=left_out) for study in (stored, new))
     for settings, study in ((before, stored), (after, new)):
-        if not study.branches:  # 0.02 was written out before it depended on where trials start
+        if not study.branches:  # these were written out before they depended on where trials start
             settings["confirm"]["min_effect"] = study.min_effect
+            if isinstance(study.pruner, PlateauPruning) and study.pruner.margin is None:
+                settings["pruner"]["margin"] = SCRATCH_MARGIN
     return shrunk + list(_differences("", before, after))
 
 

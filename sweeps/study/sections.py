@@ -195,6 +195,10 @@ _TWO_SHARES_SCHEMA = {
 }
 
 
+SCRATCH_MARGIN = 0.03
+"""nats; default margin of the plateau pruner for trials from scratch"""
+
+
 class PlateauPruning(Model):
     """Stops a trial that is unlikely to end among the best, as predicted from its own and all other curves."""
 

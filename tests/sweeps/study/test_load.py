@@ -20,7 +20,7 @@ from sweeps.pruning.rule import Rule
 from sweeps.study.authoring import json_schema
 from sweeps.study.baseline import DEFAULTS
 from sweeps.study.load import load
-from sweeps.study.sections import BinData, Fit, MinuteHorizon, ParquetData, PlateauPruning
+from sweeps.study.sections import SCRATCH_MARGIN, BinData, Fit, MinuteHorizon, ParquetData, PlateauPruning
 from sweeps.study.study import Study
 from tests.helpers import study_files
 from tests.helpers.study_files import TEXT, small
@@ -49,8 +49,9 @@ def test_the_plateau_pruner_has_its_rules_defaults() -> None:
     settings = PlateauPruning(type="plateau")
     parameters = inspect.signature(pruner.PlateauPruner).parameters
     defaults = {name: parameter.default for name, parameter in parameters.items()}
-    assert {**settings.model_dump(exclude={"type"}), "trials": None} == defaults
-    assert {**settings.model_dump(exclude={"type", "sentinel"}), "trials": None} == dataclasses.asdict(Rule())
+    written = {**settings.model_dump(exclude={"type"}), "margin": SCRATCH_MARGIN, "trials": None}
+    assert written == defaults
+    assert {name: value for name, value in written.items() if name != "sentinel"} == dataclasses.asdict(Rule())
 
 
 def test_a_baseline_without_head_size_has_nanogpts_heads(tmp_path: Path) -> None:
