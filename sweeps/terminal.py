@@ -93,9 +93,9 @@ class _View(ABC):
         self.baseline: TrainConfig | None = None
 
     def begun(self, study: Study, baseline: TrainConfig, runs: Sequence[Run]) -> None:
-        self.study, self.baseline = study, baseline
+        first, self.study, self.baseline = self.study is None, study, baseline
         ended = sum(not run.unfinished for run in runs)
-        if ended:
+        if ended and first:
             self.note(f"continuing study {study.name!r}: {count(ended, 'run')} ended earlier")
 
     @abstractmethod

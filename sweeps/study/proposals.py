@@ -254,7 +254,7 @@ def _growth(study: Study, *, vocab_size: int) -> Iterator[Proposal]:
         return
     params = baseline_params(study)
     control = config_of(study, params, seed=study.seed, vocab_size=vocab_size).replace(dropout=0.0)
-    arms = [(DROPOUT_OFF, "control without dropout", None, control)]
+    arms: list[tuple[str, str, str | None, TrainConfig]] = [(DROPOUT_OFF, "control without dropout", None, control)]
     for name, knob in study.grown.items():
         values = knob.wholes() if isinstance(knob, RangeKnob) else [int(value) for value in knob.choices]
         for value in values:

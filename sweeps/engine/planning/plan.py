@@ -20,6 +20,7 @@ from sweeps.engine.planning.workload import Workload, workload
 from sweeps.store.records import DataFacts
 from sweeps.study.model import as_yaml
 from sweeps.study.proposals import ONE_AT_A_TIME
+from sweeps.study.start import CheckpointStart, TrainStart
 from sweeps.study.study import Study
 from sweeps.text import count, duration, joined, si
 from trainer.machine import microbatch
@@ -35,7 +36,7 @@ class Phase:
     """The trials of one origin."""
 
     name: str
-    """baseline, candidates, one-at-a-time, sampler (combinations included) or confirm (an upper bound)"""
+    """origin, races, baseline, candidates, one-at-a-time, sampler (combinations included) or confirm (at most)"""
     trials: int
     seconds: float | None
     """on one worker; None: not known"""
@@ -63,6 +64,10 @@ class Plan:
     disk_bytes: int
     """checkpoints of the baseline, the best trial and the trials in flight"""
     warnings: tuple[str, ...]
+    tokens_before: int = 0
+    """tokens of the origin and the races"""
+    start: tuple[str, ...] = ()
+    """where trials start and what runs before them, in sentences; empty: from scratch"""
 
     @property
     def trials(self) -> int:
@@ -72,7 +77,8 @@ class Plan:
     @property
     def tokens(self) -> int:
         """Tokens trained on in all runs, nothing pruned."""
-        return self.trials * self.tokens_per_trial
+        before = sum(phase.trials for phase in self.phases if phase.name in ("origin", "races"))
+        return (self.trials - before) * self.tokens_per_trial + self.tokens_before
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as JSON: numbers, text, lists, null."""
@@ -84,8 +90,10 @@ class Plan:
         peak = f"{si(self.device.peak, 'FLOP/s')} per {unit}" if self.device.peak else "peak not known"
         workers = count(self.workers, "worker")
         yield f"{self.study}: {count(self.trials, 'run')} on {workers}, {self.device.name} ({peak})"
+        yield from self.start
+        what = "per branch" if self.start else "per run"
         yield (
-            f"per run: {self.iters} iterations, {si(self.tokens_per_trial)} tokens, {self.epochs:.2g} epochs of the "
+            f"{what}: {self.iters:,} iterations, {si(self.tokens_per_trial)} tokens, {self.epochs:.2g} epochs of the "
             f"data; {si(self.tokens)} tokens in all"
         )
         if self.epochs_on_part:
@@ -164,6 +172,8 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
         },
         seconds=seconds,
         disk_bytes=_checkpoint_bytes(work, workers=workers),
+        tokens_before=sum(config.max_iters * config.tokens_per_iter for config in (*work.origin, *work.races)),
+        start=tuple(_start_lines(study)),
         warnings=(
             *(warnings.of_length(study) if study is not written else ()),
             *warnings.of_design(study, work.designed),
@@ -173,6 +183,24 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
             *warnings.of_time(study, work, speed, seconds=seconds, workers=workers),
         ),
     )
+
+
+def _start_lines(study: Study) -> Iterator[str]:
+    """Yield where the branches of a study start, and how long its races are."""
+    match study.start:
+        case CheckpointStart(checkpoint=checkpoint):
+            yield f"start: {checkpoint}; every trial is a branch of it, {study.iters:,} iterations long"
+        case TrainStart(train=limits):
+            yield (
+                f"start: the baseline trains until its curve is a plateau, at most {limits.max_iters:,} iterations; "
+                f"every trial is a branch of it, {study.iters:,} iterations long"
+            )
+    if study.race is not None:
+        raced = joined(f"{name} {as_yaml(value)}" for name, value in study.race.changes())
+        yield (
+            f"races: {raced}, {count(study.race.seeds, 'seed')} each, {study.race.iters:,} iterations from scratch; a "
+            "promising one goes on to twice as many"
+        )
 
 
 def _checkpoint_bytes(work: Workload, *, workers: int) -> int:
