@@ -161,6 +161,12 @@ def test_several_runs_in_one_file() -> None:
     assert first.notes == other.notes == ()
 
 
+def test_the_same_run_started_twice_from_scratch_is_two_runs() -> None:
+    text = HEAD + text_of(run_lines(range(0, 201, 50)))
+    first, second = read_log(text + text, name="two.log")
+    assert steps(first) == steps(second) == [0, 50, 100, 150, 200]
+
+
 def test_runs_without_heads_are_told_apart_by_their_steps_even_if_their_first_lines_are_equal() -> None:
     lines = [step_line(0, 4.2823), *[step_line(step, loss_at(step)) for step in (500, 1000)]]
     again = [step_line(0, 4.2823), *[step_line(step, loss_at(step) - 0.05) for step in (500, 1000, 1500)]]

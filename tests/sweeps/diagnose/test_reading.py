@@ -199,6 +199,9 @@ def test_uneven_steps_keep_their_places_in_the_schedule() -> None:
     assert why == ""
     assert schedule.progress[:5] == pytest.approx(steps / 2000)
     assert schedule.progress[-1] == pytest.approx(1.0)
+    assumed, why = schedule_of(logged([0], [4.0]), steps, settings=None)
+    assert "neither settings nor learning rates" in why
+    assert assumed.progress == pytest.approx(steps / 1000)
 
 
 @pytest.mark.parametrize(("step", "steps"), [(4000, EVEN), (2500, EVEN), (2540, EVEN), (3990, UNEVEN), (150, EVEN)])
