@@ -23,7 +23,7 @@ def designed(study: Study, *, vocab_size: int) -> Iterator[Proposal]:
         config = origin_config(study, seed=study.seed, vocab_size=vocab_size)
         yield _proposal(f"{ORIGIN}:{study.seed}", ORIGIN, ORIGIN, f"origin, seed {study.seed}", config)
     if study.origin is not None:
-        yield _proposal(GOING_ON, ORIGIN, GOING_ON, "going on as before", going_on_config(study, vocab_size=vocab_size))
+        yield _proposal(GOING_ON, ORIGIN, GOING_ON, "going on as before", going_on_config(study))
     yield from races(study, vocab_size=vocab_size)
 
 
@@ -37,7 +37,7 @@ def origin_config(study: Study, *, seed: int, vocab_size: int) -> TrainConfig:
     return _evaluated(study, config, iters=config.max_iters, interval=eval_interval(config.max_iters))
 
 
-def going_on_config(study: Study, *, vocab_size: int) -> TrainConfig:
+def going_on_config(study: Study) -> TrainConfig:
     """Return the origin going on under its own schedule, for as many iterations as a branch."""
     origin = study.origin
     assert origin is not None
@@ -46,7 +46,6 @@ def going_on_config(study: Study, *, vocab_size: int) -> TrainConfig:
         seed=study.seed,
         init_from="resume",
         origin=origin.sha256,
-        vocab_size=vocab_size,
     )
     return _evaluated(study, config, iters=study.iters, interval=eval_interval(study.iters))
 

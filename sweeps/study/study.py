@@ -267,7 +267,10 @@ class Study(Model):
     @property
     def continued(self) -> dict[str, Value]:
         """The settings by which a trial goes on from the origin; empty where trials start from scratch."""
-        return {} if self.origin is None else {"init_from": "branch", "origin": self.origin.sha256}
+        if self.origin is None:
+            return {}
+        vocab_size = self.origin.settings["vocab_size"]  # nanoGPT's model may have more tokens than its data
+        return {"init_from": "branch", "origin": self.origin.sha256, "vocab_size": vocab_size}
 
     @property
     def min_effect(self) -> float:
