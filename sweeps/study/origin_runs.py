@@ -14,6 +14,7 @@ from trainer.config import TrainConfig
 
 ORIGIN, GOING_ON, RACE = "origin", "going on", "race"
 """origins of these runs; ORIGIN and RACE are also their phases, and going on belongs to the phase ORIGIN"""
+GOING_ON_KEY = "going-on"
 _RACE_EVALUATIONS = 20
 
 
@@ -23,7 +24,7 @@ def designed(study: Study, *, vocab_size: int) -> Iterator[Proposal]:
         config = origin_config(study, seed=study.seed, vocab_size=vocab_size)
         yield _proposal(f"{ORIGIN}:{study.seed}", ORIGIN, ORIGIN, f"origin, seed {study.seed}", config)
     if study.origin is not None:
-        yield _proposal(GOING_ON, ORIGIN, GOING_ON, "going on as before", going_on_config(study))
+        yield _proposal(GOING_ON_KEY, ORIGIN, GOING_ON, "going on as before", going_on_config(study))
     yield from races(study, vocab_size=vocab_size)
 
 

@@ -89,7 +89,7 @@ def _groundwork(study: Study, *, vocab_size: int) -> Iterator[tuple[str, TrainCo
             assert study.race is not None
             config = as_long_as(config, min(study.race.iters, config.max_iters))
         yield proposal.phase, config if proposal.origin != origin_runs.GOING_ON else as_long_as(config, study.iters)
-    if origin_runs.GOING_ON not in known:
+    if origin_runs.GOING_ON_KEY not in known:
         base = origin_runs.origin_config(study, seed=study.seed, vocab_size=vocab_size)
         yield origin_runs.ORIGIN, as_long_as(base, study.iters)
 
