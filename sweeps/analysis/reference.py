@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from sweeps.analysis.contrasts import LEVEL, Contrast
-from sweeps.analysis.traces import END, Floats, slope, slope_variance
+from sweeps.analysis.traces import Floats, at_the_end, slope, slope_variance
 from sweeps.pruning.plateau import evaluation_noise
 
 
@@ -52,7 +52,7 @@ class ReferenceCurve:
 
         `race` and `others` are slopes by seed, in nats per 100 iterations.
         """
-        kept = (self.steps >= (1 - END) * until) & (self.steps <= until)
+        kept = at_the_end(self.steps, until=until)
         own = slope(self.steps[kept], self.losses[kept])
         if own is None or not race:
             return None

@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 
 END = 1 / 3
 """share of a curve whose slope says where it is going"""
+_ROUNDING = 1e-6
+"""iterations"""
 _FEWEST = 3
 """evaluations of a slope"""
 
@@ -44,7 +46,7 @@ class Trace:
 
         None: there are fewer than 3 evaluations there.
         """
-        kept = (self.places >= (1 - END) * until - 1e-9) & (self.places <= until + 1e-9)
+        kept = at_the_end(self.places, until=until)
         return slope(self.places[kept], self.losses[kept])
 
 
@@ -55,6 +57,11 @@ def trace_of(run: Run, *, tokens_per_iter: int) -> Trace:
         places=np.array([point.tokens / tokens_per_iter for point in points]),
         losses=np.array([point.val_loss for point in points]),
     )
+
+
+def at_the_end(places: Floats, *, until: float) -> NDArray[np.bool_]:
+    """Return which places lie in the last third of what is before `until`, both ends included."""
+    return (places >= (1 - END) * until - _ROUNDING) & (places <= until + _ROUNDING)
 
 
 def slope(places: Floats, losses: Floats) -> float | None:

@@ -107,7 +107,7 @@ def from_checkpoint(attribution: Attribution, branches: Branches) -> Iterator[st
             sentence = _of_control(confirmed.knob_alone(knob, attribution))
             yield _extended(sentence, _course(branches.of(knob.knob), knob.alone))
     if len(attribution.knobs) > 1 and attribution.whole is not None:
-        whole = f"All changes of trial {attribution.searched.trial} together: they gain {gain(attribution.whole)}."
+        whole = f"Trial {attribution.searched.trial}, all changes together: it gains {gain(attribution.whole)}."
         yield _extended(whole, _course(branches.best, attribution.whole))
     for grown in branches.growth:
         if grown.growing is not None:
@@ -134,15 +134,15 @@ def _course(finding: BranchFinding | None, effect: Contrast | None) -> Iterator[
         yield times_as_fast(finding.times_as_fast)
     if finding.trend is not None and effect.mean > 0:
         yield lead(finding)
-    if finding.time is not None and finding.at_equal_time is not None and abs(finding.time - 1) >= _SAME_TIME:
+    if finding.time is not None and finding.at_equal_time is not None and abs(finding.time - 1) >= _SAME:
         yield f"it takes {finding.time:.2f} times the control's time"
         if finding.time > 1:
             left = finding.at_equal_time
             yield f"at equal time it {'gains' if left >= 0 else 'loses'} {plain(abs(left))} nats"
 
 
-_SAME_TIME = 0.02
-"""smaller differences in measured speed are not worth a word"""
+_SAME = 0.02
+"""smaller relative differences in size and speed are not worth a word"""
 
 
 def times_as_fast(times: float) -> str:
@@ -209,7 +209,8 @@ def _race(race: RaceFinding) -> Iterator[str]:
         yield f"it is ahead of the origin by {size(gap)}" if gap.mean > 0 else f"it is behind the origin by {harm(gap)}"
     if race.trend is not None:
         yield f"{course(race)}: {_rate(race.trend)}"
-    yield cost(race)
+    if (costs := cost(race)) is not None:
+        yield costs
 
 
 def course(race: RaceFinding) -> str:
@@ -220,18 +221,15 @@ def course(race: RaceFinding) -> str:
     return f"the gap {'grows' if race.growing is ahead else 'closes'}"
 
 
-def cost(race: RaceFinding) -> str:
-    """Return a race's parameters and time relative to the origin, and the gap at equal time."""
-    text = f"{race.params:.1f} times the parameters"
-    if race.seconds is None:
-        return text
-    if abs(race.seconds - 1) < _SAME_TIME:
-        return f"{text} and the same time"
-    text += f" and {race.seconds:.2f} times the time"
-    if race.at_equal_time is None:
-        return text
-    where = "ahead" if race.at_equal_time >= 0 else "behind"
-    return f"{text}, so at equal time {plain(abs(race.at_equal_time))} nats {where}"
+def cost(race: RaceFinding) -> str | None:
+    """Return a race's parameters and time relative to the origin, and the gap at equal time. None: nothing differs."""
+    parts = [] if abs(race.params - 1) < _SAME else [f"{race.params:.1f} times the parameters"]
+    if race.seconds is not None and abs(race.seconds - 1) >= _SAME:
+        parts.append(f"{race.seconds:.2f} times the time")
+        if race.at_equal_time is not None:
+            where = "ahead" if race.at_equal_time >= 0 else "behind"
+            parts[-1] += f", so at equal time {plain(abs(race.at_equal_time))} nats {where}"
+    return " and ".join(parts) or None
 
 
 # nothing shown

@@ -51,7 +51,7 @@ def with_protocols(verdict: dict[str, Any], findings: Findings) -> dict[str, Any
 
 
 def _start(findings: Findings) -> dict[str, Any]:
-    """Return where trials start. `val_loss` is in nats per token; `going_on` is what going on as before brings, nats."""
+    """Return where trials start. `val_loss` is in nats per token, and so is what going on brings."""
     study, branches = findings.study, findings.branches
     kind = "train" if study.branches else "scratch"
     kind = "checkpoint" if isinstance(study.start, CheckpointStart) else kind
