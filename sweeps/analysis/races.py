@@ -128,8 +128,8 @@ class _Track:
     """a log's curve, in place of the origin's runs"""
 
     def steps(self, change: Change) -> list[int]:
-        """Return the steps of the evaluations that both sides share."""
-        raced = _shared_steps(self.changes[change])
+        """Return the steps of the evaluations that both sides share, without the one before the first update."""
+        raced = _shared_steps(self.changes[change]) - {0}
         if self.reference is not None:
             return sorted(step for step in raced if self.reference.covers(step))
         return sorted(raced & _shared_steps(self.origin))

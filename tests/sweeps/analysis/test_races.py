@@ -36,10 +36,10 @@ def width_and_dropout(results: Results, **options: Any) -> tuple[RaceFinding, Ra
 
 def test_a_gap_is_the_origins_loss_less_the_races_at_every_shared_evaluation() -> None:
     width, dropout = width_and_dropout(raced(branching.race_runs(STUDY, CURVES)))
-    assert sorted(width.gaps) == list(range(0, 201, 20))
+    assert sorted(width.gaps) == list(range(20, 201, 20))
     for step, gap in width.gaps.items():
         assert gap.mean == pytest.approx(step / 320 - step / 400)
-    assert [gap.mean for gap in dropout.gaps.values()] == pytest.approx([-0.1] * 11)
+    assert [gap.mean for gap in dropout.gaps.values()] == pytest.approx([-0.1] * 10)
     assert (width.steps, width.seeds, width.diverged) == (200, (1337, 1338), 0)
     assert width.gap is width.gaps[200]
 
@@ -129,6 +129,12 @@ def test_while_seeds_go_on_the_evaluations_of_all_count() -> None:
     ]
     width, dropout = width_and_dropout(raced(runs))
     assert (width.steps, dropout.steps) == (100, 200)
+
+
+def test_before_the_first_updates_there_is_no_gap() -> None:
+    runs = [dataclasses.replace(run, points=run.points[:1]) for run in branching.race_runs(STUDY, CURVES)]
+    width, _ = width_and_dropout(raced(runs))
+    assert (width.gaps, width.gap, width.steps, width.trend) == ({}, None, 0, None)
 
 
 def test_without_an_origin_there_is_nothing_to_compare_with() -> None:
