@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from scipy.special import ndtri, stdtrit
 
 from sweeps.analysis.arms import BASELINE, Arm
-from sweeps.analysis.contrasts import LEVEL, Contrast, Sample, contrast
+from sweeps.analysis.contrasts import LEVEL, ROUNDING, Contrast, Sample, contrast
 from sweeps.analysis.evidence import Evidence, shape_of
 from sweeps.analysis.speeds import relative_time, speeds
 from sweeps.analysis.traces import Trace, trace_of
@@ -93,7 +93,7 @@ def direction(trend: Contrast | None) -> bool | None:
     """Return True for a trend whose interval lies above 0, False below 0. None: it holds 0, or there is none."""
     if trend is None or trend.low is None or trend.high is None:
         return None
-    return True if trend.low > 0 else False if trend.high < 0 else None
+    return True if trend.low > ROUNDING else False if trend.high < -ROUNDING else None
 
 
 def branches(evidence: Evidence) -> Branches | None:

@@ -9,7 +9,7 @@ import math
 import statistics
 from typing import Any
 
-from scipy.special import stdtrit
+from scipy.special import nctdtrinc, stdtrit
 
 from sweeps.analysis.arms import BASELINE, Arm
 from sweeps.analysis.branches import BranchFinding
@@ -75,22 +75,18 @@ def _noise(findings: Findings) -> dict[str, Any]:
     From scratch, `sd` is that of the baseline's final losses over `seeds`. In a study of branches it is that of the
     differences between the control and other branches at one seed, and `seeds` counts those of the control.
     """
-    study, evidence = findings.study, findings.evidence
-    losses = evidence.losses(BASELINE)
-    sd = paired_sd(evidence) if study.branches else _sd(list(losses.values()))
-    reference = findings.results.reference
+    study, baseline, reference = findings.study, findings.screening.baseline, findings.results.reference
+    of_losses = None if baseline is None else baseline.sd
+    sd = paired_sd(findings.evidence) if study.branches else of_losses
+    smallest = None
+    if sd is not None:
+        smallest = detects(sd, seeds=study.confirm.seeds, min_effect=study.min_effect, paired=study.branches)
     return {
         "sd": sd,
-        "seeds": len(losses),
+        "seeds": 0 if baseline is None else baseline.seeds,
         "horizon": None if reference is None else reference.max_iters,
-        "detects": None
-        if sd is None
-        else detects(sd, seeds=study.confirm.seeds, min_effect=study.min_effect, paired=study.branches),
+        "detects": smallest,
     }
-
-
-def _sd(values: list[float]) -> float | None:
-    return statistics.stdev(values) if len(values) > 1 else None
 
 
 def paired_sd(evidence: Evidence) -> float | None:
@@ -109,22 +105,23 @@ def paired_sd(evidence: Evidence) -> float | None:
             degrees += len(differences) - 1
     if degrees:
         return math.sqrt(squares / degrees)
-    sd = _sd(list(control.values()))
-    return None if sd is None else math.sqrt(2) * sd
+    return math.sqrt(2) * statistics.stdev(control.values()) if len(control) > 1 else None
 
 
 def detects(sd: float, *, seeds: int, min_effect: float, paired: bool) -> float:
-    """Return the smallest true effect, in nats, that `seeds` seeds show with a chance of about 80 %.
+    """Return the smallest true effect, in nats, that `seeds` seeds show with a chance of 80 %.
 
     An effect is shown if its mean exceeds `min_effect` by t(1 - 0.05/2.5, df) standard errors, 2.5 being the factor on
-    every p-value. So the smallest is `min_effect + (t(0.98, df) + t(0.8, df)) * se`. Paired: `sd` is that of the
-    differences, se = sd / sqrt(n), df = n - 1. Unpaired: `sd` is that of either side's losses, se = sd * sqrt(2/n), df
-    = 2n - 2. It holds for one comparison: Holm's correction over several knobs asks for more.
+    every p-value. With a true effect of `min_effect + d * se` the mean, in standard errors above `min_effect`, has the
+    noncentral t distribution with noncentrality d. So the smallest effect is `min_effect + d * se` with the d for which
+    80 % of that distribution lie above t(1 - 0.05/2.5, df). Paired: `sd` is that of the differences, se = sd / sqrt(n),
+    df = n - 1. Unpaired: `sd` is that of either side's losses, se = sd * sqrt(2/n), df = 2n - 2. This holds for one
+    comparison: Holm's correction over several knobs asks for more.
     """
     df = seeds - 1 if paired else 2 * seeds - 2
     se = sd * math.sqrt((1 if paired else 2) / seeds)
-    needed, power = (float(stdtrit(df, share)) for share in (1 - LEVEL / P_MULTIPLIER, POWER))
-    return min_effect + (needed + power) * se
+    needed = stdtrit(df, 1 - LEVEL / P_MULTIPLIER)
+    return min_effect + float(nctdtrinc(df, 1 - POWER, needed)) * se
 
 
 def _course(finding: BranchFinding | None) -> dict[str, float | None]:

@@ -65,6 +65,7 @@ def test_a_lead_grows_where_that_is_shown(fall: float, growing: bool | None) -> 
         (attributions.contrast(0.02), None),
         (attributions.contrast(-0.02), None),
         (attributions.contrast(0.03, n=1), None),
+        (attributions.contrast(1e-12, low=1e-12, high=1e-12), None),
         (None, None),
     ],
 )
