@@ -171,7 +171,7 @@ def _finding(evidence: Evidence, arm: Arm, samples: Mapping[Arm, Sample]) -> Bra
 
 def _falls_after(trace: Trace, share: float) -> float:
     """Return what a run falls after this share of its training, nats; 0 from 1 on."""
-    return trace.at(min(1.0, share) * float(trace.places[-1])) - float(trace.losses[-1])
+    return trace.at(share * float(trace.places[-1])) - float(trace.losses[-1])
 
 
 def times_as_fast(control: Mapping[int, Trace], branch: Mapping[int, Trace]) -> float | None:

@@ -197,6 +197,7 @@ def test_advice_that_is_right_is_said_without_a_command_of_trials_from_scratch()
     words = judged_words(dataclasses.replace(judged, candidates=(right,)))
     assert "However, the advice learning_rate 0.002 is shown to be right." in words.next
     assert not any("--iters" in line for line in words.next)
+    assert not any("However" in line for line in judged_words(CASES["broken"]()).next)
 
 
 # the parts of a branch's sentence
