@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
@@ -25,6 +26,16 @@ class ReferenceCurve:
     """(N,) nats per token, finite, on a race's evaluation windows: the log's losses + the offset"""
     offset_se: float
     """standard error of that offset, nats"""
+
+    @classmethod
+    def of(cls, printed: Iterable[tuple[int, float]], *, offset: float, offset_se: float) -> Self:
+        """Return the curve of a log that printed these (iteration, loss in nats), moved by the offset."""
+        known = sorted((step, loss) for step, loss in printed if math.isfinite(loss))
+        return cls(
+            steps=np.array([step for step, _ in known], dtype=np.float64),
+            losses=np.array([loss + offset for _, loss in known], dtype=np.float64),
+            offset_se=offset_se,
+        )
 
     @property
     def noise(self) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -22,6 +24,13 @@ def test_it_covers_what_lies_between_its_ends() -> None:
     assert curve().at(75) == pytest.approx(4.925)
     empty = ReferenceCurve(steps=np.array([]), losses=np.array([]), offset_se=0.0)
     assert not empty.covers(0)
+
+
+def test_what_a_log_printed_is_moved_by_the_offset() -> None:
+    printed = [(100, 4.5), (0, 5.0), (50, math.nan), (150, 4.2)]
+    curve = ReferenceCurve.of(printed, offset=-0.25, offset_se=0.01)
+    assert (curve.steps.tolist(), curve.losses.tolist()) == ([0, 100, 150], [4.75, 4.25, 3.95])
+    assert curve.offset_se == 0.01
 
 
 def test_the_gap_is_the_curve_less_the_mean_of_the_race() -> None:
