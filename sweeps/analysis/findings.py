@@ -9,12 +9,15 @@ from sweeps.analysis import judge, screening
 from sweeps.analysis.arms import PHASE
 from sweeps.analysis.attribution import Attribution
 from sweeps.analysis.boundaries import BoundaryVerdict, boundaries
+from sweeps.analysis.branches import Branches, branches
 from sweeps.analysis.calibration import Calibration, calibration
 from sweeps.analysis.evidence import Evidence
 from sweeps.analysis.finals import Final, finals
 from sweeps.analysis.importance import Importances, importances
 from sweeps.analysis.more_data import Amount, amounts
 from sweeps.analysis.pruning import Balance, balance, rule_of
+from sweeps.analysis.races import RaceFinding, races
+from sweeps.analysis.reference import ReferenceCurve
 from sweeps.analysis.screening import Screening
 from sweeps.pruning.rule import Rule
 from sweeps.store.records import Results, Run
@@ -26,6 +29,8 @@ class Findings:
     """What the runs of a study show. Terminal, verdict, report, dashboard, export and `--json` all read this object."""
 
     results: Results
+    log: ReferenceCurve | None = None
+    """the origin's curve from a log, which races are compared with"""
 
     @property
     def study(self) -> Study:
@@ -87,3 +92,13 @@ class Findings:
     def amounts(self) -> tuple[Amount, ...]:
         """What the baseline loses or gains on other amounts of data."""
         return amounts(self.results)
+
+    @functools.cached_property
+    def branches(self) -> Branches | None:
+        """What the curves of the branches add to their gains. None: trials start from scratch."""
+        return branches(self.evidence)
+
+    @functools.cached_property
+    def races(self) -> tuple[RaceFinding, ...]:
+        """Each change from scratch against the origin's own curve."""
+        return races(self.results, reference=self.log)

@@ -14,6 +14,7 @@ from sweeps.study.baseline import Value
 from sweeps.study.proposals import candidate_proposal
 from sweeps.text import NOT_TRAINED
 from sweeps.verdict.confirmed import by_word, why
+from sweeps.verdict.start_as_json import start_keys, with_protocols
 
 _KNOB_WORDS = {
     KnobWord.ALONE: "alone",
@@ -43,6 +44,7 @@ def summarize(findings: Findings, *, seconds: float, store: Path, report: Path) 
         if best is None
         else {"trial": best.trial, "val_loss": best.val_loss, "config": best.config.as_dict()},
         "verdict": verdict_of(findings),
+        **start_keys(findings),
     }
 
 
@@ -55,8 +57,10 @@ def verdict_of(findings: Findings) -> dict[str, Any] | None:
     changes, or the one knob that is shown to be better without the others.
     """
     attribution = findings.attribution
-    if attribution is None:
-        return None
+    return None if attribution is None else with_protocols(_verdict(attribution, findings), findings)
+
+
+def _verdict(attribution: Attribution, findings: Findings) -> dict[str, Any]:
     return {
         "broken": attribution.broken,
         "word": attribution.word.value,

@@ -127,6 +127,11 @@ def _unproven(attribution: Attribution) -> str:
 def proof(attribution: Attribution) -> Iterator[str]:
     """Yield what the headline rests on: the plateau, the gain, and whether it lasts."""
     yield from _plateau(attribution)
+    yield from tests(attribution)
+
+
+def tests(attribution: Attribution) -> Iterator[str]:
+    """Yield the gain that the headline rests on, and whether it lasts."""
     effect, whole = attribution.effect, attribution.whole
     if effect is not None and effect.p is not None:
         what = f"{_capital(attribution.change)} alone" if attribution.by_one else "Best config"
@@ -173,7 +178,17 @@ def _head_start(attribution: Attribution) -> Iterator[str]:
 def knobs(attribution: Attribution) -> Iterator[str]:
     """Yield a sentence for each knob that the best config changes, then for the pair and for the ablation path."""
     for knob in attribution.knobs:
-        yield f"{knob.knob} {short(knob.was)} → {short(knob.new)}: {'; '.join(_knob(knob, attribution))}."
+        yield knob_alone(knob, attribution)
+    yield from together(attribution)
+
+
+def knob_alone(knob: KnobVerdict, attribution: Attribution) -> str:
+    """Return the sentence on one knob."""
+    return f"{knob.knob} {short(knob.was)} → {short(knob.new)}: {'; '.join(_knob(knob, attribution))}."
+
+
+def together(attribution: Attribution) -> Iterator[str]:
+    """Yield the sentences on the pair and on the ablation path."""
     if attribution.pair is not None:
         yield _pair(attribution.pair)
     yield from _path(attribution)

@@ -110,7 +110,12 @@ def steps(findings: Findings, attribution: Attribution) -> Iterator[str]:
     else:
         yield "No config is shown to be better than the baseline yet: run more seeds before a long run."
         yield from _right_candidates(attribution, findings.results, iters=iters)
-    yield from _deciding(open_questions(attribution), findings.results)
+    yield from deciding(attribution, findings.results)
+
+
+def deciding(attribution: Attribution, results: Results) -> Iterator[str]:
+    """Yield what would decide the open questions."""
+    yield from _deciding(open_questions(attribution), results)
 
 
 def _right_candidates(attribution: Attribution, results: Results, *, iters: int) -> Iterator[str]:

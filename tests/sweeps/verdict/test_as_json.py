@@ -40,6 +40,7 @@ def test_every_case_has_the_same_keys(case: str) -> None:
         assert set(each) == {
             *("name", "verdict", "effect", "ci", "p", "n", "from", "to"),
             *("necessary", "reset", "partner", "diverged", "more_seeds"),
+            *("protocol", "trend", "times_as_fast", "at_equal_time"),
         }
         assert each["verdict"] in {"alone", "necessary", "joint", "hurts", "no effect shown", "not enough evidence"}
     for each in result["candidates"]:
@@ -94,6 +95,10 @@ def test_a_knob() -> None:
         "partner": None,
         "diverged": 0,
         "more_seeds": None,
+        "protocol": "squeezed",
+        "trend": None,
+        "times_as_fast": None,
+        "at_equal_time": None,
     }
     assert (width["from"], width["to"], width["necessary"]) == (384, 768, False)
     assert dropout["verdict"] == "no effect shown"
