@@ -29,8 +29,6 @@ class Findings:
     """What the runs of a study show. Terminal, verdict, report, dashboard, export and `--json` all read this object."""
 
     results: Results
-    log: ReferenceCurve | None = None
-    """the origin's curve from a log, which races are compared with"""
 
     @property
     def study(self) -> Study:
@@ -101,4 +99,8 @@ class Findings:
     @functools.cached_property
     def races(self) -> tuple[RaceFinding, ...]:
         """Each change from scratch against the origin's own curve."""
-        return races(self.results, reference=self.log)
+        origin = self.study.origin
+        if origin is None or not origin.log or origin.log_offset is None or origin.log_offset_se is None:
+            return races(self.results)
+        log = ReferenceCurve.of(origin.log, offset=origin.log_offset, offset_se=origin.log_offset_se)
+        return races(self.results, reference=log)
