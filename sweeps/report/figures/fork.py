@@ -1,0 +1,288 @@
+"""The picture of a study of branches: the origin's curve that goes flat, the fork, and what goes on falling.
+
+The first panel has the origin's whole run, the second the fork. A branch's effect is a hundredth of the origin's fall,
+so no single scale shows both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from sweeps.analysis.findings import Findings
+from sweeps.report.figures.branch_lines import BEST, CONTROL, GOING_ON, KNOB, Branches, BranchLine, branches_of
+from sweeps.report.figures.curves import LOSS, SKIPPED_SHARE, band_trace
+from sweeps.report.figures.end_labels import MARGIN, EndLabel, add_end_labels
+from sweeps.report.figures.style import (
+    BAND,
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    VERMILION,
+    Picture,
+    faded,
+    literal,
+    new_figure,
+    no_picture,
+    padded_range,
+)
+from sweeps.store.records import Results
+from sweeps.study.start import TrainStart
+from sweeps.text import count, signed
+
+ITERATIONS = "iterations of the origin"
+_STYLES: dict[str, tuple[str, str, float]] = {
+    GOING_ON: (BLACK, "dash", 1.8),
+    CONTROL: (BLUE, "solid", 2),
+    KNOB: (GREEN, "dashdot", 2),
+    BEST: (VERMILION, "solid", 2.8),
+}
+"""colour, dash and width by kind of line"""
+_HEIGHT = 400
+_BEFORE = 0.6
+"""iterations before the fork in the second panel, as a share of a branch's"""
+_HEADROOM = 0.5
+"""most that the origin's fall before the fork adds to the second panel's height, as a share of what the branches need"""
+
+
+def fork_picture(findings: Findings) -> Picture:
+    """Draw the origin's curve, and from the fork on the origin going on, the control and the best config's branches."""
+    key, title = "fork", "The origin and its branches"
+    branches = branches_of(findings)
+    if not branches.curve and not branches.lines:
+        return no_picture(key, title, _nothing(findings.results), lead=True)
+    figures = []
+    if branches.curve:
+        figures.append(_whole(branches))
+    if branches.lines:
+        figures.append(_fork(branches))
+    return Picture(
+        key=key,
+        title=title,
+        summary=_summary(findings, branches),
+        reading=_reading(branches),
+        figures=tuple(figures),
+        lead=True,
+        beside=True,
+    )
+
+
+# words
+
+
+def _nothing(results: Results) -> str:
+    if isinstance(results.study.start, TrainStart):
+        return "The origin has not been evaluated yet, so there is nothing to branch from."
+    return "No branch has been evaluated yet."
+
+
+def _summary(findings: Findings, branches: Branches) -> str:
+    parts = [_of_the_origin(findings.results, branches), *_of_the_branches(findings, branches)]
+    return " ".join(parts)
+
+
+def _of_the_origin(results: Results, branches: Branches) -> str:
+    origin = results.study.origin
+    if origin is None:
+        run = branches.origin_run
+        assert run is not None
+        most = f" of at most {run.config.max_iters:,}" if run.unfinished else ""
+        last = branches.curve[-1]
+        return (
+            f"The origin is at iteration {last.step:,}{most}, with {last.loss:.3f} nats; nothing branches from it yet."
+        )
+    if origin.plateau == "plateau" and origin.since is not None:
+        return f"From iteration {origin.since:,} to the fork at {origin.step:,}, the origin is on a plateau."
+    if origin.plateau == "improving":
+        return f"At the fork, iteration {origin.step:,}, the origin is not on a plateau: it still improves."
+    if origin.plateau == "undetermined":
+        return f"Whether the origin is on a plateau at the fork, iteration {origin.step:,}, is not decided."
+    return f"The origin is a checkpoint of iteration {origin.step:,}, without its curve."
+
+
+def _of_the_branches(findings: Findings, branches: Branches) -> Sequence[str]:
+    study = findings.study
+    sentences = []
+    if study.origin is not None and study.origin.going_on is not None:
+        sentences.append(f"Going on as before lowers the loss by {study.origin.going_on:.3f} nats in {study.iters:,}.")
+    control = branches.line(CONTROL)
+    ends = [
+        f"{_named(line)} {_nats_lower(line.gain)}"
+        for line in (branches.line(BEST), branches.line(KNOB))
+        if line is not None and line.gain is not None
+    ]
+    if ends:
+        sentences.append(f"Less the control: {'; '.join(ends)}.")
+    elif control is not None:
+        sentences.append(
+            f"The control has run on {count(len(control.seeds), 'seed')}; nothing is compared with it yet."
+        )
+    elif study.origin is not None:
+        sentences.append("No branch is complete yet.")
+    return sentences
+
+
+def _named(line: BranchLine) -> str:
+    return f"{line.label} ({count(len(line.seeds), 'seed')})"
+
+
+def _nats_lower(gain: float) -> str:
+    return f"ends {abs(gain):.3f} nats {'lower' if gain >= 0 else 'higher'}"
+
+
+def _reading(branches: Branches) -> str:
+    if not branches.lines:
+        return "The figure opens after the first tenth; a double click shows everything."
+    parts = []
+    if branches.curve:
+        parts.append("Left, or above: the origin's run after its first tenth. The small box is the other panel.")
+    parts.append(
+        f"A branch goes on from the origin's weights and moments at iteration {branches.step:,}, and its step s is drawn "
+        f"at {branches.step:,} + s. The control is the branch with nothing changed. Lines are means over seeds, bands "
+        "their range."
+    )
+    shifts = {line.kind: line.shift for line in branches.lines}
+    going_on = shifts.pop(GOING_ON, None)
+    if branches.curve and shifts:
+        also = "" if going_on is None else f", the origin going on by {signed(going_on)}"
+        parts.append(
+            "Runs of different lengths are evaluated on different windows of the validation text. So the branches are "
+            f"moved by {signed(next(iter(shifts.values())))} nats{also}, which makes all lines meet at the fork."
+        )
+    parts.append("The numbers are final losses on many more windows.")
+    return " ".join(parts)
+
+
+# figures
+
+
+def _whole(branches: Branches) -> go.Figure:
+    """Return the origin's whole curve, after its first tenth."""
+    figure = new_figure(ITERATIONS, LOSS, height=_HEIGHT, showlegend=False)
+    curve = branches.curve
+    late = [point.loss for point in curve if point.step >= SKIPPED_SHARE * curve[-1].step]
+    ends = [loss for line in branches.lines for loss in line.means]
+    low, high = padded_range(min(late + ends), max(late + ends))
+    last = max([curve[-1].step, *(line.x[-1] for line in branches.lines)])
+    _add_plateau(figure, branches, left=branches.since)
+    _add_origin(figure, branches)
+    for line in branches.lines:
+        figure.add_trace(_line_trace(line).update(line_width=1.5))
+    if branches.lines:
+        x, y = _fork_window(branches)
+        corners: dict[str, Any] = {"x0": x[0], "x1": x[1], "y0": y[0], "y1": y[1]}
+        figure.add_shape(type="rect", line={"color": GREY, "width": 1}, **corners)
+    figure.update_yaxes(range=[low, high])
+    return figure.update_xaxes(range=padded_range(0, last, share=0.02))
+
+
+def _fork(branches: Branches) -> go.Figure:
+    """Return the fork, with the labels of all lines at their ends."""
+    x, (low, high) = _fork_window(branches)
+    figure = new_figure(ITERATIONS, LOSS, height=_HEIGHT, showlegend=False)
+    figure.update_layout(margin_r=MARGIN)
+    if branches.curve:
+        _add_plateau(figure, branches, left=None if branches.since is None else max(branches.since, x[0]))
+    for line in branches.lines:
+        if len(line.seeds) > 1:
+            colour = faded(_STYLES[line.kind][0], 0.16)
+            figure.add_trace(band_trace(line.x, line.lows, line.highs, name=line.label).update(fillcolor=colour))
+    _add_origin(figure, branches)
+    for line in branches.lines:
+        figure.add_trace(_line_trace(line))
+    _add_fork_mark(figure, branches)
+    figure.update_xaxes(range=x)
+    figure.update_yaxes(range=[low, high])
+    labels = [
+        EndLabel(text=_end_text(line), x=line.x[-1], y=line.means[-1], colour=_STYLES[line.kind][0])
+        for line in branches.lines
+    ]
+    return add_end_labels(figure, labels, low=low, high=high)
+
+
+def _end_text(line: BranchLine) -> str:
+    return line.label if line.gain is None else f"{line.label}\n{_signed_lower(line.gain)}"
+
+
+def _signed_lower(gain: float) -> str:
+    """Return what the loss is less the control's, with its sign."""
+    return f"{signed(-gain)} nats"
+
+
+def _fork_window(branches: Branches) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the ranges of x and y that show the branches whole, and some of the origin before them."""
+    last = max(line.x[-1] for line in branches.lines)
+    first = branches.step - _BEFORE * (last - branches.step) if branches.curve else branches.step
+    values = [branches.level]
+    for line in branches.lines:
+        values += [*line.lows, *line.highs]
+    low, high = min(values), max(values)
+    before = [point.loss for point in branches.curve if point.step >= first]
+    room = _HEADROOM * (high - low)
+    low, high = max(min([low, *before]), low - room), min(max([high, *before]), high + room)
+    return (first, last), padded_range(low, high, share=0.08)
+
+
+def _add_origin(figure: go.Figure, branches: Branches) -> None:
+    curve = branches.curve
+    if not curve:
+        return
+    figure.add_trace(
+        go.Scatter(
+            x=[point.step for point in curve],
+            y=[point.loss for point in curve],
+            mode="lines",
+            line={"color": BLACK, "width": 2.2},
+            name="origin",
+            hovertemplate="the origin<br>loss %{y:.4f} at iteration %{x:,}<extra></extra>",
+        )
+    )
+
+
+def _add_plateau(figure: go.Figure, branches: Branches, *, left: float | None) -> None:
+    if left is None:
+        return
+    figure.add_vrect(x0=left, x1=branches.step, fillcolor=BAND, line_width=0, layer="below")
+    figure.add_annotation(
+        x=(left + branches.step) / 2, y=1, yref="y domain", yanchor="top", text="plateau", showarrow=False
+    )
+
+
+def _add_fork_mark(figure: go.Figure, branches: Branches) -> None:
+    figure.add_vline(x=branches.step, line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
+    figure.add_trace(
+        go.Scatter(
+            x=[branches.step],
+            y=[branches.level],
+            mode="markers",
+            marker={"color": "white", "size": 9, "line": {"color": INK, "width": 2}},
+            name="fork",
+            hovertemplate="the fork<br>loss %{y:.4f} at iteration %{x:,}<extra></extra>",
+        )
+    )
+    figure.add_annotation(
+        x=branches.step,
+        y=0,
+        yref="y domain",
+        yanchor="bottom",
+        xanchor="right" if branches.curve else "left",
+        text=f"fork at {branches.step:,}",
+        showarrow=False,
+    )
+
+
+def _line_trace(line: BranchLine) -> go.Scatter:
+    colour, dash, width = _STYLES[line.kind]
+    return go.Scatter(
+        x=line.x,
+        y=line.means,
+        mode="lines",
+        line={"color": colour, "dash": dash, "width": width},
+        name=line.label,
+        hovertemplate=f"{literal(line.label)}, {count(len(line.seeds), 'seed')}<br>loss %{{y:.4f}} at iteration "
+        "%{x:,}<extra></extra>",
+    )
