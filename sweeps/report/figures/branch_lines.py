@@ -16,16 +16,16 @@ import numpy as np
 from sweeps.analysis.arms import Arm
 from sweeps.analysis.findings import Findings
 from sweeps.report.figures.best_curve import best_seeds
-from sweeps.store.records import Results, Run
+from sweeps.store.records import Run
 from sweeps.study import origin_runs
-from sweeps.text import change, joined
+from sweeps.text import change, joined, short
 from trainer.config import TrainConfig
 from trainer.points import Point
 
 GOING_ON, CONTROL, KNOB, BEST = "going on", "control", "knob", "best"
 """kinds of lines; a line in front comes later"""
-_FEW = 2
-"""changes that a label names"""
+_NAMED = 3
+"""changes that are named; more are counted"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,9 @@ class BranchLine:
 
     kind: str
     label: str
+    """short, for the figure"""
+    words: str
+    """what it is, for a sentence"""
     seeds: tuple[int, ...]
     x: tuple[float, ...]
     """iterations of the origin, the first at the fork"""
@@ -83,6 +86,7 @@ class _Group:
 
     kind: str
     label: str
+    words: str
     runs: tuple[Run, ...]
     gain: float | None = None
 
@@ -101,7 +105,7 @@ def branches_of(findings: Findings) -> Branches:
         last = curve[-1] if curve else OriginPoint(step=0, loss=math.nan)
         return Branches(origin_run=run, curve=curve, step=last.step, level=last.loss, since=None, lines=())
     groups = [group for group in _groups(findings) if group.runs]
-    level = curve[-1].loss if curve else _first_loss(groups, otherwise=origin.val_loss)
+    level = curve[-1].loss if curve else _first_loss(groups)
     return Branches(
         origin_run=run,
         curve=curve,
@@ -112,25 +116,28 @@ def branches_of(findings: Findings) -> Branches:
     )
 
 
-def _first_loss(groups: Sequence[_Group], *, otherwise: float | None) -> float:
-    first = next((_finite(group.runs[0].points)[0].val_loss for group in groups), otherwise)
-    return math.nan if first is None else first
+def _first_loss(groups: Sequence[_Group]) -> float:
+    """Return the loss at the fork on the windows of the branches, or of the origin going on where there is no other."""
+    return _finite(groups[-1].runs[0].points)[0].val_loss if groups else math.nan
 
 
 def _groups(findings: Findings) -> Iterator[_Group]:
     """Yield the lines' runs; the control's are those on the seeds of the best config's, if there are any."""
     results, best = findings.results, findings.to_train
     going_on = [run for run in results.runs if run.origin == origin_runs.GOING_ON]
-    yield _Group(kind=GOING_ON, label="going on as before", runs=_drawn(going_on))
+    yield _Group(kind=GOING_ON, label="going on\nas before", words="the origin going on", runs=_drawn(going_on))
     control = _drawn(results.baseline_runs)
     if best is None or best.origin == "baseline":
-        yield _Group(kind=CONTROL, label="control", runs=control)
+        yield _Group(kind=CONTROL, label="control", words="the control", runs=control)
         return
     fresh = _drawn(best_seeds(results, best)) or _drawn([best])
     seeds = {run.seed for run in fresh}
-    yield _Group(kind=CONTROL, label="control", runs=tuple(run for run in control if run.seed in seeds) or control)
+    shared = tuple(run for run in control if run.seed in seeds)
+    yield _Group(kind=CONTROL, label="control", words="the control", runs=shared or control)
     yield from _single_knob(findings, control)
-    yield _Group(kind=BEST, label=_best_label(findings, best), runs=fresh, gain=_gain(control, fresh))
+    label = "best so far" if findings.attribution is None else "best config"
+    words = f"the {label} ({_changes(findings, best)})"
+    yield _Group(kind=BEST, label=label, words=words, runs=fresh, gain=_gain(control, fresh))
 
 
 def _single_knob(findings: Findings, control: Sequence[Run]) -> Iterator[_Group]:
@@ -144,19 +151,18 @@ def _single_knob(findings: Findings, control: Sequence[Run]) -> Iterator[_Group]
         return
     runs = _drawn(findings.evidence.runs(Arm(frozenset([name]))))
     if runs:
-        label = change(name, runs[0].config, attribution.reference)
-        yield _Group(kind=KNOB, label=f"{label} alone", runs=runs, gain=_gain(control, runs))
+        words = f"{change(name, runs[0].config, attribution.reference)} alone"
+        label = f"{name} {short(runs[0].config.as_dict()[name])}\nalone"
+        yield _Group(kind=KNOB, label=label, words=words, runs=runs, gain=_gain(control, runs))
 
 
-def _best_label(findings: Findings, best: Run) -> str:
+def _changes(findings: Findings, best: Run) -> str:
+    """Return what the best config changes, in words."""
     attribution = findings.attribution
     names = findings.evidence.arms.changed if attribution is None else attribution.change
-    reference = findings.results.reference
-    if 0 < len(names) <= _FEW:
-        what = joined(change(name, best.config, reference) for name in names)
-    else:
-        what = f"{len(names)} settings changed"
-    return f"{'best so far' if attribution is None else 'best'}: {what}"
+    if 0 < len(names) <= _NAMED:
+        return joined(change(name, best.config, findings.results.reference) for name in names)
+    return f"{len(names)} settings changed"
 
 
 def _gain(control: Sequence[Run], runs: Sequence[Run]) -> float | None:
@@ -192,6 +198,7 @@ def _line(group: _Group, origin: TrainConfig, *, step: int, level: float) -> Bra
     return BranchLine(
         kind=group.kind,
         label=group.label,
+        words=group.words,
         seeds=tuple(run.seed for run in group.runs),
         x=tuple(x),
         means=tuple(losses.mean(axis=0).tolist()),

@@ -11,7 +11,7 @@ from scipy.optimize import isotonic_regression
 
 from sweeps.report.figures.style import wrapped
 
-MARGIN = 112
+MARGIN = 98
 """pixels to the right of a figure with labels, which leaves the lines more than half of a phone's width"""
 _WIDTH = 15
 """characters per line of a label, about"""

@@ -32,7 +32,7 @@ from sweeps.report.figures.style import (
 )
 from sweeps.store.records import Results
 from sweeps.study.start import TrainStart
-from sweeps.text import count, signed
+from sweeps.text import count, joined, signed
 
 ITERATIONS = "iterations of the origin"
 _STYLES: dict[str, tuple[str, str, float]] = {
@@ -43,10 +43,12 @@ _STYLES: dict[str, tuple[str, str, float]] = {
 }
 """colour, dash and width by kind of line"""
 _HEIGHT = 400
+_NAMED_AT = 0.3
+"""share of the origin's run beside which its name stands"""
 _BEFORE = 0.6
 """iterations before the fork in the second panel, as a share of a branch's"""
 _HEADROOM = 0.5
-"""most that the origin's fall before the fork adds to the second panel's height, as a share of what the branches need"""
+"""most that the origin's own fall adds to the second panel's height, as a share of what the branches need"""
 
 
 def fork_picture(findings: Findings) -> Picture:
@@ -108,15 +110,18 @@ def _of_the_branches(findings: Findings, branches: Branches) -> Sequence[str]:
     study = findings.study
     sentences = []
     if study.origin is not None and study.origin.going_on is not None:
-        sentences.append(f"Going on as before lowers the loss by {study.origin.going_on:.3f} nats in {study.iters:,}.")
+        sentences.append(
+            f"Going on as before lowers the loss by {study.origin.going_on:.3f} nats in {study.iters:,} iterations."
+        )
     control = branches.line(CONTROL)
     ends = [
-        f"{_named(line)} {_nats_lower(line.gain)}"
+        f"{line.words} ends {abs(line.gain):.3f} nats {'lower' if line.gain >= 0 else 'higher'} "
+        f"({count(len(line.seeds), 'seed')})"
         for line in (branches.line(BEST), branches.line(KNOB))
         if line is not None and line.gain is not None
     ]
     if ends:
-        sentences.append(f"Less the control: {'; '.join(ends)}.")
+        sentences.append(f"Against the control, {joined(ends)}.")
     elif control is not None:
         sentences.append(
             f"The control has run on {count(len(control.seeds), 'seed')}; nothing is compared with it yet."
@@ -126,43 +131,42 @@ def _of_the_branches(findings: Findings, branches: Branches) -> Sequence[str]:
     return sentences
 
 
-def _named(line: BranchLine) -> str:
-    return f"{line.label} ({count(len(line.seeds), 'seed')})"
-
-
-def _nats_lower(gain: float) -> str:
-    return f"ends {abs(gain):.3f} nats {'lower' if gain >= 0 else 'higher'}"
-
-
 def _reading(branches: Branches) -> str:
+    whole = "the run that is stuck, after its first tenth"
     if not branches.lines:
-        return "The figure opens after the first tenth; a double click shows everything."
+        return f"The origin is {whole}. A double click shows everything."
     parts = []
     if branches.curve:
-        parts.append("Left, or above: the origin's run after its first tenth. The small box is the other panel.")
+        parts.append(f"First panel: the origin, which is {whole}. The box in it is the second panel.")
     parts.append(
-        f"A branch goes on from the origin's weights and moments at iteration {branches.step:,}, and its step s is drawn "
+        f"A branch goes on from the origin's weights and moments at iteration {branches.step:,}; its step s is drawn "
         f"at {branches.step:,} + s. The control is the branch with nothing changed. Lines are means over seeds, bands "
         "their range."
     )
     shifts = {line.kind: line.shift for line in branches.lines}
-    going_on = shifts.pop(GOING_ON, None)
+    moved = [f"the origin going on by {signed(shifts.pop(GOING_ON))} nats"] if GOING_ON in shifts else []
     if branches.curve and shifts:
-        also = "" if going_on is None else f", the origin going on by {signed(going_on)}"
+        moved.insert(0, f"the branches are moved by {signed(next(iter(shifts.values())))}")
+    if moved:
         parts.append(
-            "Runs of different lengths are evaluated on different windows of the validation text. So the branches are "
-            f"moved by {signed(next(iter(shifts.values())))} nats{also}, which makes all lines meet at the fork."
+            "Runs of different lengths are evaluated on different windows of the validation text, so "
+            f"{joined(moved)}: all lines meet at the fork."
         )
-    parts.append("The numbers are final losses on many more windows.")
-    return " ".join(parts)
+    return " ".join([*parts, "The numbers are final losses less the control's, on many more windows."])
 
 
 # figures
 
 
+def _new_panel() -> go.Figure:
+    """Return an empty panel whose ticks have room on a phone."""
+    figure = new_figure(ITERATIONS, LOSS, height=_HEIGHT, showlegend=False)
+    return figure.update_xaxes(nticks=4, tickformat=",d")
+
+
 def _whole(branches: Branches) -> go.Figure:
     """Return the origin's whole curve, after its first tenth."""
-    figure = new_figure(ITERATIONS, LOSS, height=_HEIGHT, showlegend=False)
+    figure = _new_panel()
     curve = branches.curve
     late = [point.loss for point in curve if point.step >= SKIPPED_SHARE * curve[-1].step]
     ends = [loss for line in branches.lines for loss in line.means]
@@ -170,6 +174,9 @@ def _whole(branches: Branches) -> go.Figure:
     last = max([curve[-1].step, *(line.x[-1] for line in branches.lines)])
     _add_plateau(figure, branches, left=branches.since)
     _add_origin(figure, branches)
+    named = next(point for point in curve if point.step >= _NAMED_AT * curve[-1].step)
+    label: dict[str, Any] = {"text": "the origin", "showarrow": False, "xanchor": "left", "yanchor": "bottom"}
+    figure.add_annotation(x=named.step, y=named.loss, xshift=4, yshift=2, **label)
     for line in branches.lines:
         figure.add_trace(_line_trace(line).update(line_width=1.5))
     if branches.lines:
@@ -183,14 +190,13 @@ def _whole(branches: Branches) -> go.Figure:
 def _fork(branches: Branches) -> go.Figure:
     """Return the fork, with the labels of all lines at their ends."""
     x, (low, high) = _fork_window(branches)
-    figure = new_figure(ITERATIONS, LOSS, height=_HEIGHT, showlegend=False)
-    figure.update_layout(margin_r=MARGIN)
+    figure = _new_panel().update_layout(margin_r=MARGIN)
     if branches.curve:
         _add_plateau(figure, branches, left=None if branches.since is None else max(branches.since, x[0]))
     for line in branches.lines:
         if len(line.seeds) > 1:
             colour = faded(_STYLES[line.kind][0], 0.16)
-            figure.add_trace(band_trace(line.x, line.lows, line.highs, name=line.label).update(fillcolor=colour))
+            figure.add_trace(band_trace(line.x, line.lows, line.highs, name=line.words).update(fillcolor=colour))
     _add_origin(figure, branches)
     for line in branches.lines:
         figure.add_trace(_line_trace(line))
@@ -205,12 +211,7 @@ def _fork(branches: Branches) -> go.Figure:
 
 
 def _end_text(line: BranchLine) -> str:
-    return line.label if line.gain is None else f"{line.label}\n{_signed_lower(line.gain)}"
-
-
-def _signed_lower(gain: float) -> str:
-    """Return what the loss is less the control's, with its sign."""
-    return f"{signed(-gain)} nats"
+    return line.label if line.gain is None else f"{line.label}\n{signed(-line.gain)} nats"
 
 
 def _fork_window(branches: Branches) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -248,7 +249,7 @@ def _add_plateau(figure: go.Figure, branches: Branches, *, left: float | None) -
         return
     figure.add_vrect(x0=left, x1=branches.step, fillcolor=BAND, line_width=0, layer="below")
     figure.add_annotation(
-        x=(left + branches.step) / 2, y=1, yref="y domain", yanchor="top", text="plateau", showarrow=False
+        x=branches.step, y=1, yref="y domain", xanchor="right", yanchor="top", text="plateau", showarrow=False
     )
 
 
@@ -270,7 +271,8 @@ def _add_fork_mark(figure: go.Figure, branches: Branches) -> None:
         yref="y domain",
         yanchor="bottom",
         xanchor="right" if branches.curve else "left",
-        text=f"fork at {branches.step:,}",
+        text=f"fork<br>at {branches.step:,}",
+        align="right" if branches.curve else "left",
         showarrow=False,
     )
 
@@ -282,7 +284,7 @@ def _line_trace(line: BranchLine) -> go.Scatter:
         y=line.means,
         mode="lines",
         line={"color": colour, "dash": dash, "width": width},
-        name=line.label,
-        hovertemplate=f"{literal(line.label)}, {count(len(line.seeds), 'seed')}<br>loss %{{y:.4f}} at iteration "
+        name=line.words,
+        hovertemplate=f"{literal(line.words)}, {count(len(line.seeds), 'seed')}<br>loss %{{y:.4f}} at iteration "
         "%{x:,}<extra></extra>",
     )

@@ -115,8 +115,9 @@ def races_picture(results: Results) -> Picture:
         title=title,
         summary=_summary(gaps),
         reading="A race trains from scratch under the origin's own schedule and data order, with one change, and is "
-        "compared with the origin's run on the same seed after as many tokens. Lines are means over seeds, bands their "
-        "range. A race that is lower on every seed goes on to twice its length. The figure opens after the first tenth.",
+        "compared with the origin's run on the same seed after as many tokens. Lines are means over seeds, bands "
+        "their range. A race that is lower on every seed goes on to twice its length. The scale leaves out the first "
+        "tenth.",
         figures=(_figure(gaps, results),),
     )
 
@@ -126,12 +127,11 @@ def _summary(gaps: Sequence[RaceGap]) -> str:
 
 
 def _words(gap: RaceGap) -> str:
-    half = len(gap.x) // 2
-    direction = "below" if gap.means[-1] >= 0 else "above"
+    end, half = gap.means[-1], gap.means[len(gap.x) // 2]
     time = "" if math.isnan(gap.seconds) else f", {gap.seconds:.2g} times the time"
     return (
-        f"{gap.label} ({si(gap.parameters)} parameters{time}) is {abs(gap.means[-1]):.3f} nats {direction} the origin at "
-        f"iteration {gap.x[-1]:,.0f} over {count(len(gap.seeds), 'seed')}; half-way the gap was {signed(gap.means[half])}"
+        f"{gap.label} ({si(gap.parameters)} parameters{time}) is {abs(end):.3f} nats {'below' if end >= 0 else 'above'}"
+        f" the origin at iteration {gap.x[-1]:,.0f} ({signed(half)} half-way; {count(len(gap.seeds), 'seed')})"
     )
 
 
@@ -158,7 +158,7 @@ def _figure(gaps: Sequence[RaceGap], results: Results) -> go.Figure:
         )
     figure.add_hline(y=0, line={"color": BLACK, "width": 1.2})
     longest = max(gap.x[-1] for gap in gaps)
-    figure.update_xaxes(range=[0, longest])
+    figure.update_xaxes(range=[0, longest], nticks=5, tickformat=",d")
     figure.update_yaxes(range=[low, high])
     labels = [
         EndLabel(
