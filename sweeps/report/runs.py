@@ -54,8 +54,7 @@ def _run_row(run: Run, knobs: Sequence[str]) -> str:
 def _remark(run: Run) -> str:
     """Return why the run ended, with a halted run's last loss, or why a sentinel would have been stopped."""
     if run.outcome == Outcome.HALTED and run.points:
-        last = run.points[-1]
-        return f"{run.reason}; {last.val_loss:.4f} at iteration {last.step:,}, on the small set of windows"
+        return f"{run.reason}; {run.points[-1].val_loss:.4f} on the small set"
     if run.pruning is None or not run.pruning.sentinel:
         return run.reason
     parts = [f"sentinel, went on; {run.pruning.why}", run.reason]

@@ -11,9 +11,9 @@ from scipy.optimize import isotonic_regression
 
 from sweeps.report.figures.style import wrapped
 
-MARGIN = 98
+MARGIN = 104
 """pixels to the right of a figure with labels, which leaves the lines more than half of a phone's width"""
-_WIDTH = 15
+_WIDTH = 14
 """characters per line of a label, about"""
 _LINE, _GAP = 15, 4
 """pixels of a line of text, and between two labels"""

@@ -45,8 +45,10 @@ _STYLES: dict[str, tuple[str, str, float]] = {
 _HEIGHT = 400
 _NAMED_AT = 0.3
 """share of the origin's run beside which its name stands"""
-_BEFORE = 0.6
-"""iterations before the fork in the second panel, as a share of a branch's"""
+_BEFORE, _MARGIN = 0.6, 0.02
+"""iterations before the fork in the second panel, as a share of a branch's: with the origin's curve, and without it"""
+_LEAST_SPAN = 0.02
+"""nats; the second panel's height, at least, so that an evaluation's noise doesn't look like an effect"""
 _HEADROOM = 0.5
 """most that the origin's own fall adds to the second panel's height, as a share of what the branches need"""
 
@@ -90,13 +92,14 @@ def _summary(findings: Findings, branches: Branches) -> str:
 def _of_the_origin(results: Results, branches: Branches) -> str:
     origin = results.study.origin
     if origin is None:
-        run = branches.origin_run
+        run, last = branches.origin_run, branches.curve[-1]
         assert run is not None
-        most = f" of at most {run.config.max_iters:,}" if run.unfinished else ""
-        last = branches.curve[-1]
-        return (
-            f"The origin is at iteration {last.step:,}{most}, with {last.loss:.3f} nats; nothing branches from it yet."
-        )
+        where = f"at iteration {last.step:,}"
+        if run.unfinished:
+            where += f" of at most {run.config.max_iters:,}"
+        else:
+            where = f"{run.outcome} {where}" + (f" ({run.reason})" if run.reason else "")
+        return f"The origin's run is {where}, with {last.loss:.3f} nats. Nothing branches from it yet."
     if origin.plateau == "plateau" and origin.since is not None:
         return f"From iteration {origin.since:,} to the fork at {origin.step:,}, the origin is on a plateau."
     if origin.plateau == "improving":
@@ -132,27 +135,31 @@ def _of_the_branches(findings: Findings, branches: Branches) -> Sequence[str]:
 
 
 def _reading(branches: Branches) -> str:
-    whole = "the run that is stuck, after its first tenth"
     if not branches.lines:
-        return f"The origin is {whole}. A double click shows everything."
+        return "The figure opens after the first tenth of the run; a double click shows everything."
     parts = []
     if branches.curve:
-        parts.append(f"First panel: the origin, which is {whole}. The box in it is the second panel.")
-    parts.append(
-        f"A branch goes on from the origin's weights and moments at iteration {branches.step:,}; its step s is drawn "
-        f"at {branches.step:,} + s. The control is the branch with nothing changed. Lines are means over seeds, bands "
-        "their range."
+        parts.append("First panel: the origin's run after its first tenth. The box in it is the second panel.")
+    trials = [line for line in branches.lines if line.kind != GOING_ON]
+    if trials:
+        parts.append(
+            "A branch goes on from the origin's weights and moments; its step s is drawn at iteration "
+            f"{branches.step:,} + s. The control is the branch with nothing changed. Lines are means over seeds, bands "
+            "their range."
+        )
+    going_on = branches.line(GOING_ON)
+    moved = [f"the branches by {signed(trials[0].shift)} nats"] if trials and branches.curve else []
+    moved += (
+        [f"the origin going on by {signed(going_on.shift)} nats"] if going_on and (trials or branches.curve) else []
     )
-    shifts = {line.kind: line.shift for line in branches.lines}
-    moved = [f"the origin going on by {signed(shifts.pop(GOING_ON))} nats"] if GOING_ON in shifts else []
-    if branches.curve and shifts:
-        moved.insert(0, f"the branches are moved by {signed(next(iter(shifts.values())))}")
     if moved:
         parts.append(
-            "Runs of different lengths are evaluated on different windows of the validation text, so "
-            f"{joined(moved)}: all lines meet at the fork."
+            "Runs of different lengths are evaluated on different windows of the validation text. To meet at the fork, "
+            f"lines are moved by a constant: {joined(moved)}."
         )
-    return " ".join([*parts, "The numbers are final losses less the control's, on many more windows."])
+    if any(line.gain is not None for line in trials):
+        parts.append("The numbers are final losses less the control's, on many more windows.")
+    return " ".join(parts)
 
 
 # figures
@@ -196,7 +203,9 @@ def _fork(branches: Branches) -> go.Figure:
     for line in branches.lines:
         if len(line.seeds) > 1:
             colour = faded(_STYLES[line.kind][0], 0.16)
-            figure.add_trace(band_trace(line.x, line.lows, line.highs, name=line.words).update(fillcolor=colour))
+            figure.add_trace(
+                band_trace(line.x, line.lows, line.highs, name=f"{line.words}, range").update(fillcolor=colour)
+            )
     _add_origin(figure, branches)
     for line in branches.lines:
         figure.add_trace(_line_trace(line))
@@ -217,7 +226,7 @@ def _end_text(line: BranchLine) -> str:
 def _fork_window(branches: Branches) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the ranges of x and y that show the branches whole, and some of the origin before them."""
     last = max(line.x[-1] for line in branches.lines)
-    first = branches.step - _BEFORE * (last - branches.step) if branches.curve else branches.step
+    first = branches.step - (_BEFORE if branches.curve else _MARGIN) * (last - branches.step)
     values = [branches.level]
     for line in branches.lines:
         values += [*line.lows, *line.highs]
@@ -225,7 +234,8 @@ def _fork_window(branches: Branches) -> tuple[tuple[float, float], tuple[float, 
     before = [point.loss for point in branches.curve if point.step >= first]
     room = _HEADROOM * (high - low)
     low, high = max(min([low, *before]), low - room), min(max([high, *before]), high + room)
-    return (first, last), padded_range(low, high, share=0.08)
+    more = max(0.0, _LEAST_SPAN - (high - low)) / 2
+    return (first, last), padded_range(low - more, high + more, share=0.08)
 
 
 def _add_origin(figure: go.Figure, branches: Branches) -> None:
@@ -273,6 +283,7 @@ def _add_fork_mark(figure: go.Figure, branches: Branches) -> None:
         xanchor="right" if branches.curve else "left",
         text=f"fork<br>at {branches.step:,}",
         align="right" if branches.curve else "left",
+        xshift=-3 if branches.curve else 3,
         showarrow=False,
     )
 

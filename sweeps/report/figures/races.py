@@ -143,7 +143,7 @@ def _figure(gaps: Sequence[RaceGap], results: Results) -> go.Figure:
         colour, dash = LINE_STYLES[number % len(LINE_STYLES)]
         if len(gap.seeds) > 1:
             figure.add_trace(
-                band_trace(gap.x, gap.lows, gap.highs, name=gap.label).update(fillcolor=faded(colour, 0.16))
+                band_trace(gap.x, gap.lows, gap.highs, name=f"{gap.label}, range").update(fillcolor=faded(colour, 0.16))
             )
         figure.add_trace(
             go.Scatter(
