@@ -25,6 +25,7 @@ from sweeps.study.proposals import (
 )
 from sweeps.study.start import Origin
 from sweeps.study.study import Study
+from sweeps.study.widening import containing_the_control
 from tests.helpers import synthetic
 from trainer.config import TrainConfig
 from trainer.points import Point
@@ -81,7 +82,7 @@ def forked_study(spec: Study | None = None, **changes: Any) -> Study:
         "going_on": 0.008,
         "min_effect": 0.002,
     }
-    return spec.model_copy(update={"origin": Origin.model_validate({**fields, **changes})})
+    return containing_the_control(spec.model_copy(update={"origin": Origin.model_validate({**fields, **changes})}))
 
 
 def points(config: TrainConfig, losses: Mapping[int, float], *, begin: int = 0) -> tuple[Point, ...]:

@@ -152,7 +152,9 @@ def _single_knob(findings: Findings, control: Sequence[Run]) -> Iterator[_Group]
     runs = _drawn(findings.evidence.runs(Arm(frozenset([name]))))
     if runs:
         words = f"{change(name, runs[0].config, attribution.reference)} alone"
-        label = f"{name} {short(runs[0].config.as_dict()[name])}\nalone"
+        value = runs[0].config.as_dict()[name]
+        about = float(f"{value:.2g}") if isinstance(value, float) else value
+        label = f"{name} {short(about)}\nalone"
         yield _Group(kind=KNOB, label=label, words=words, runs=runs, gain=_gain(control, runs))
 
 

@@ -145,7 +145,7 @@ def _reading(branches: Branches) -> str:
         parts.append(
             "A branch goes on from the origin's weights and moments; its step s is drawn at iteration "
             f"{branches.step:,} + s. The control is the branch with nothing changed. Lines are means over seeds, bands "
-            "their range."
+            "their range. A seed moves all branches alike, so bands that overlap may differ on every seed."
         )
     going_on = branches.line(GOING_ON)
     moved = [f"the branches by {signed(trials[0].shift)} nats"] if trials and branches.curve else []
