@@ -111,7 +111,7 @@ def branches_of(findings: Findings) -> Branches:
         curve=curve,
         step=origin.step,
         level=level,
-        since=origin.since if origin.plateau == "plateau" else None,
+        since=origin.since,
         lines=tuple(_line(group, origin.config, step=origin.step, level=level) for group in groups),
     )
 

@@ -1,7 +1,7 @@
 """The picture of a study of branches: the origin's curve that goes flat, the fork, and what goes on falling.
 
-The first panel has the origin's whole run, the second the fork. A branch's effect is a hundredth of the origin's fall,
-so no single scale shows both.
+The first panel has the origin's whole run, the second the fork. A branch's effect is so much smaller than the origin's
+fall that no single scale shows both.
 """
 
 from __future__ import annotations
@@ -113,9 +113,9 @@ def _of_the_branches(findings: Findings, branches: Branches) -> Sequence[str]:
     study = findings.study
     sentences = []
     if study.origin is not None and study.origin.going_on is not None:
-        sentences.append(
-            f"Going on as before lowers the loss by {study.origin.going_on:.3f} nats in {study.iters:,} iterations."
-        )
+        brings = study.origin.going_on
+        verb = "lowers" if brings >= 0 else "raises"
+        sentences.append(f"Going on as before {verb} the loss by {abs(brings):.3f} nats in {study.iters:,} iterations.")
     control = branches.line(CONTROL)
     ends = [
         f"{line.words} ends {abs(line.gain):.3f} nats {'lower' if line.gain >= 0 else 'higher'} "
@@ -225,7 +225,7 @@ def _end_text(line: BranchLine) -> str:
 
 def _fork_window(branches: Branches) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the ranges of x and y that show the branches whole, and some of the origin before them."""
-    last = max(line.x[-1] for line in branches.lines)
+    last = max([branches.step + 1.0, *(line.x[-1] for line in branches.lines)])
     first = branches.step - (_BEFORE if branches.curve else _MARGIN) * (last - branches.step)
     values = [branches.level]
     for line in branches.lines:

@@ -80,6 +80,19 @@ def test_what_falls_is_compared_with_the_control_on_its_own_seeds() -> None:
     assert best.words == "the best config (dropout 0.1 → 0 and weight_decay 0.1 → 0.03)"
 
 
+def test_a_branch_that_still_runs_is_not_drawn() -> None:
+    whole = branched.forked()
+    runs = [
+        dataclasses.replace(run, outcome=Outcome.RUNNING, val_loss=None, points=run.points[:3])
+        if run.label == "dropout alone, seed 1340"
+        else run
+        for run in whole.runs
+    ]
+    knob = branches_of(Findings(dataclasses.replace(whole, runs=tuple(runs)))).line(KNOB)
+    assert knob is not None
+    assert knob.seeds == (1338, 1339)
+
+
 def test_before_the_confirm_phase_the_searchs_best_stands_alone() -> None:
     found = branches_of(Findings(branched.forked(seeds=0)))
     assert [(line.kind, line.seeds) for line in found.lines] == [
@@ -147,7 +160,13 @@ def _states() -> dict[str, tuple[Results, int, str]]:
     failed = dataclasses.replace(half, outcome=Outcome.FAILED, reason="its worker <b>died</b>")
     begun = dataclasses.replace(going_on, outcome=Outcome.RUNNING, val_loss=None, points=going_on.points[:2])
     known = branched.forked_study(going_on=None, min_effect=None)
+    first = dataclasses.replace(running, points=origin.points[:1])
+    at_fork = dataclasses.replace(begun, points=going_on.points[:1])
+    worse = branched.forked_study(going_on=-0.004)
     return {
+        "first evaluation": (synthetic.results([first], study=study), 1, "at iteration 0 of at most 3,000"),
+        "at the fork": (synthetic.results([origin, at_fork], study=known), 2, "No branch is complete yet."),
+        "rises": (dataclasses.replace(full, study=worse), 2, "Going on as before raises the loss by 0.004 nats"),
         "nothing": (synthetic.results([], study=study), 0, "The origin has not been evaluated yet"),
         "training": (synthetic.results([running], study=study), 1, "at iteration 1,200 of at most 3,000"),
         "failed": (synthetic.results([failed], study=study), 1, "failed at iteration 1,200 (its worker <b>died</b>)"),
