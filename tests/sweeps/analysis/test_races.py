@@ -156,7 +156,14 @@ def test_a_log_stands_in_for_the_origins_own_curve() -> None:
     assert width.gap.high == pytest.approx(width.gap.mean + reach, rel=1e-3)
     assert width.trend is not None
     assert width.trend.mean == pytest.approx(100 / 320 - 100 / 400)
-    assert Findings(raced(runs), log=log).races == (width, dropout)
+    study = raced(runs).study
+    assert study.origin is not None
+    printed = [(int(step), 5.1 - step / 400) for step in steps]
+    known = study.origin.model_copy(update={"log": tuple(printed), "log_offset": -0.1, "log_offset_se": 0.0})
+    with_log = dataclasses.replace(raced(runs), study=study.model_copy(update={"origin": known}))
+    assert [race.gap.mean for race in Findings(with_log).races if race.gap] == pytest.approx(
+        [race.gap.mean for race in (width, dropout) if race.gap]
+    )
 
 
 def test_a_study_from_scratch_races_nothing() -> None:

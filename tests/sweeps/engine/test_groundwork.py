@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import math
 from pathlib import Path
@@ -28,6 +27,7 @@ from trainer.points import Answer, Point, Result
 from trainer.schedule import lr_at
 
 ITERS, RACE = 300, 60
+GROUNDWORK = ["origin:1337", "race:origin:1338", "race:n_embd=32:1337", "race:n_embd=32:1338", "going-on"]
 STUCK_AT = 4.0
 """loss of a stuck origin"""
 
@@ -111,8 +111,7 @@ def stuck(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_runs_before_the_first_trial(stuck: Path) -> None:
     runs = results_in(stuck).runs
-    keys = [run.key for run in runs if run.before_trials]
-    assert keys == ["origin:1337", "race:origin:1338", "race:n_embd=32:1337", "race:n_embd=32:1338", "going-on"]
+    assert [run.key for run in runs if run.before_trials] == GROUNDWORK
     assert [run.before_trials for run in runs] == sorted((run.before_trials for run in runs), reverse=True)
     trials = [run for run in runs if not run.before_trials]
     assert {run.config.init_from for run in trials} == {"branch"}
@@ -218,18 +217,16 @@ def test_a_sweep_killed_again_and_again_has_the_same_runs(
         runs = results_in(folder).runs
         return {(run.key, run.outcome, run.config, run.val_loss, tuple(p.val_loss for p in run.points)) for run in runs}
 
-    undisturbed, disturbed = results_in(stuck), results_in(tmp_path)
-    assert undisturbed.study.origin is not None
-    there = dataclasses.replace(undisturbed, runs=())
-    if devices == ("cpu",):
-        sha = disturbed.study.origin
-        assert sha is not None
-        assert sha.model_copy(update={"checkpoint": ""}) == undisturbed.study.origin.model_copy(
-            update={"checkpoint": ""}
-        )
+    undisturbed, disturbed = results_in(stuck).study.origin, results_in(tmp_path).study.origin
+    assert undisturbed is not None
+    assert disturbed is not None
+    assert disturbed.model_copy(update={"checkpoint": undisturbed.checkpoint}) == undisturbed
+    if len(devices) == 1:  # with more, the sampler's trials depend on which others have ended
         assert facts(tmp_path) == facts(stuck)
-    assert {run.key for run in disturbed.runs} == {run.key for run in undisturbed.runs}
-    assert there.study.name == disturbed.study.name
+    else:
+        assert {fact for fact in facts(tmp_path) if fact[0] in GROUNDWORK} == {
+            fact for fact in facts(stuck) if fact[0] in GROUNDWORK
+        }
 
 
 def test_an_origin_that_diverges_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
