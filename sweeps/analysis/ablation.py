@@ -69,7 +69,7 @@ def mean_difference(losses: Mapping[int, float], others: Mapping[int, float]) ->
 
 def path_to_best(evidence: Evidence, knobs: Collection[KnobVerdict]) -> Path:
     """Return the ablation path on which the knobs that matter little wait for the last step."""
-    min_effect = evidence.study.confirm.min_effect
+    min_effect = evidence.study.min_effect
     idle = [knob.knob for knob in knobs if matters_little(knob, min_effect)]
     return ablation_path(evidence, idle=idle, reached=min_effect)
 

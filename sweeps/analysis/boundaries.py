@@ -122,7 +122,7 @@ def _least_difference(results: Results) -> float:
     """Return the difference, nats, beyond `min_effect` and the noise of seeds."""
     losses = [run.val_loss for run in results.baseline_runs if run.val_loss is not None]
     half_width = noise_of(losses).half_width() if losses else None
-    return max(results.study.confirm.min_effect, half_width or 0.0)
+    return max(results.study.min_effect, half_width or 0.0)
 
 
 def _edges(study: Study) -> list[_Edge]:

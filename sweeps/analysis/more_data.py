@@ -35,7 +35,7 @@ def amounts(results: Results) -> tuple[Amount, ...]:
         return ()
     tried = sorted({*map(float, knob.ends().values()), reference.data_fraction}, reverse=True)
     samples = {fraction: _sample(results, reference.replace(data_fraction=fraction)) for fraction in tried}
-    base, min_effect = reference.data_fraction, results.study.confirm.min_effect
+    base, min_effect = reference.data_fraction, results.study.min_effect
     return tuple(
         Amount(
             fraction=fraction,

@@ -85,6 +85,11 @@ class Study(Model):
     notes: tuple[str, ...] = Field((), strict=False)
     """adjustments made while loading, to be shown to the user; not a key of the YAML"""
 
+    @property
+    def min_effect(self) -> float:
+        """The gain that counts at all, nats per token."""
+        return self.confirm.min_effect
+
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
