@@ -15,9 +15,9 @@ shared by all configs of one width and length) and the run's own noise:
 - bimodal: uneven, and half of the runs are stuck 0.3 nats higher;
 - loud: standard deviation 0.06.
 
-In these scenarios no knob has an effect, so every claim is false: broken, a gain of the best or of a knob that isn't
-shown to last, a knob alone, necessary, joint or hurting, advice right or wrong. In a fifth scenario, planted, the noise is uneven and the learning rate alone can gain 0.17 nats
-over the baseline.
+In these scenarios no knob has an effect, so every claim is false: broken, a gain of the best or of a knob (shown to
+last or not), a knob necessary, joint or hurting, advice right or wrong. In a fifth scenario, planted, the noise is
+uneven and the learning rate alone can gain 0.17 nats over the baseline.
 
 The output is the share of studies with a false claim, in all (with Wilson's 95 % interval) and by kind, and the mean
 number of confirming runs. For planted studies it is also how often the plateau was said to be broken, how often the

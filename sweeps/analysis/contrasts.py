@@ -18,9 +18,9 @@ depends on which arms are compared and how their losses scatter about their mean
 Sums that fall into two modes (`modes`), because some seeds have broken through and others have not, count by
 themselves: noise of arms that all got through, or all got stuck, does not describe them. Student's t is used all the
 same, with the distance of the modes as its noise. The interval is at least as wide as Hartigan's typical values, and
-under six seeds it reaches from the least seed to the largest. p is at least that of flips of the signs, unless all seeds
-exceed the threshold. Then flips can't decide anything: on eight seeds their least p is 0.004, and 0.06 after six knobs
-and four looks. The share of seeds that broke through has an interval of its own.
+under six seeds it reaches from the least seed to the largest. p is at least that of flips of the signs, unless all
+seeds exceed the threshold. Then flips can't decide anything: on eight seeds their least p is 0.004, and 0.06 after six
+knobs and four looks. The share of seeds that broke through has an interval of its own.
 
 An arm with one run borrows its noise from the others. It has none if some arm of its shape, the baseline included, has
 two modes or is louder than the others: nothing tells whether the run is of that kind, too.

@@ -22,7 +22,7 @@ from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.significance import ALPHA_BEST, MAX_SEEDS_TO_DECIDE, P_MULTIPLIER, shown
 from sweeps.analysis.words import is_refuted
 from sweeps.text import count, joined, named, short, signed
-from sweeps.verdict.effects import bound, gain, harm, share, size
+from sweeps.verdict.effects import bound, gain, harm, plain, share, size
 
 _WHY = {
     Why.NOTHING_LOWER: "no trial of the search ended lower than the baseline",
@@ -74,68 +74,67 @@ def _credit(word: KnobWord, knobs: list[KnobVerdict], attribution: Attribution) 
         return f"{_capital(names)} each {do} alone{by and f', {named(first.knob)} {by}'}"
     if word is KnobWord.GAINS:
         gains = [f"{named(knob.knob)} gains {size(knob.alone)}" for knob in knobs if knob.alone is not None]
-        return f"{_upper(joined(gains))}; whether {'it lasts' if len(gains) == 1 else 'they last'} isn't shown yet"
+        if len(gains) > 1:
+            return f"{_upper(joined(gains))}; whether these gains last isn't shown yet"
+        lost = first.reset if first.necessary else None
+        needed = "" if lost is None else f"; without it the best config loses {plain(lost.mean)} nats"
+        return f"{_upper(gains[0])}; whether it lasts isn't shown yet{needed}"
     if word is KnobWord.JOINT and attribution.pair is not None:
         return f"{_capital(names)} {do} only jointly: together they lower the loss by {size(attribution.pair.both)}"
-    lost = "" if first.reset is None else f": without {named(first.knob)} the best config loses {size(first.reset)}"
+    without = "it" if len(knobs) == 1 else named(first.knob)
+    lost = "" if first.reset is None else f": without {without} the best config loses {size(first.reset)}"
     return f"{_capital(names)} {'is' if len(knobs) == 1 else 'are each'} necessary{lost}"
 
 
 def _proven(attribution: Attribution) -> list[str]:
     """Return the sentences of a best, or of one knob, that is shown to be better."""
-    credits, whole = _credits(attribution), attribution.effect
-    words = {knob.knob: knob.word for knob in attribution.knobs}
-    alone = [name for name in attribution.headline if words[name] is KnobWord.ALONE]
-    rest = [
-        knob.knob
-        for knob in attribution.knobs
-        if knob.knob not in (attribution.change if attribution.by_one else alone)
-    ]
+    whole = attribution.effect
     assert whole is not None
+    credits_, names = _credits(attribution), [knob.knob for knob in attribution.knobs]
     if attribution.by_one:
-        return [*credits, f"The search's best config, which also changes {_names(rest)}, is not shown to be better."]
+        rest = [name for name in names if name not in attribution.change]
+        return [*credits_, f"The search's best config, which also changes {_names(rest)}, is not shown to be better."]
+    words = {knob.word for knob in attribution.knobs}
+    rest = [name for name in names if name not in attribution.headline]
     lowers = f"the loss by {size(whole)}."
-    if alone and not rest:
-        if len(alone) == 1:
-            return [f"{_capital(alone)} {_verbs(attribution)[0]} alone: it lowers {lowers}"]
-        return [*credits, f"Together they lower {lowers}"]
-    if alone:
-        return [*credits, f"The best config, which also changes {_names(rest)}, lowers {lowers}"]
-    if KnobWord.JOINT in words.values():
-        return credits
     does, _ = _verbs(attribution)
-    return [*credits, f"The best config {does}: it lowers the loss by {size(whole)}; {_no_knob_alone(attribution)}."]
-
-
-def _no_knob_alone(attribution: Attribution) -> str:
-    return f"no {'' if attribution.headline else 'single '}knob is shown to do it alone"
+    if KnobWord.ALONE in words:
+        if len(names) == 1:
+            return [f"{_capital(names)} {does} alone: it lowers {lowers}"]
+        also = f"which also changes {_names(rest)}" if rest else "which changes nothing else"
+        return [*credits_, f"The best config, {also}, lowers {lowers}"]
+    if KnobWord.JOINT in words:
+        return credits_
+    knob = "knob" if attribution.headline else "single knob"
+    return [
+        *credits_,
+        f"The best config {does}: it lowers the loss by {size(whole)}; no {knob} is shown to do it alone.",
+    ]
 
 
 def _unproven(attribution: Attribution) -> str:
-    """Return the sentence about a best that is not shown to be better. Knobs that are credited stand before it."""
+    """Return the sentence about a best that is not shown to be better.
+
+    Where no knob is credited, it stands for all configs.
+    """
+    effect, others = attribution.effect, bool(attribution.headline)
     if not attribution.knobs:
         return "No config is shown to be better: the best of the search is the baseline itself."
     if attribution.diverged:
         runs = count(attribution.diverged, "run")
-        if attribution.headline:
-            return f"The best config is not shown to be better: {runs} of it on fresh seeds diverged."
-        return f"No config is shown to be better: {runs} of the best config on fresh seeds diverged."
-    effect = attribution.effect
-    few = "" if attribution.headline else "Not enough evidence: "
-    best = "The best config" if attribution.headline else "the best config"
+        start = "The best config is not shown" if others else "No config is shown"
+        return f"{start} to be better: {runs} of {'it' if others else 'the best config'} on fresh seeds diverged."
+    best = "The best config" if others else "Not enough evidence: the best config"
     if effect is None or effect.p is None:
-        return f"{few}{best} has too few runs on fresh seeds."
+        return f"{best} has too few runs on fresh seeds."
     gains = f"gains {gain(effect)} on fresh seeds"
+    if attribution.why is Why.HEAD_START:
+        return f"The best config has only a head start: it {gains}, but this shrinks by half or more in longer runs."
     if shown(effect):
-        if attribution.why is Why.HEAD_START:
-            return (
-                f"The best config has only a head start: it {gains}, but this shrinks by half or more in longer runs."
-            )
         return f"The best config {gains}; whether it lasts in longer runs isn't shown yet."
-    floor = _floor(attribution)
-    if attribution.why is Why.BELOW_MIN_EFFECT and not attribution.headline:
-        return f"Nothing in this space is shown to beat the baseline by {floor}: the best config {gains}."
-    return f"{few}{best} {gains}, which is not shown to exceed {floor}."
+    if attribution.why is Why.BELOW_MIN_EFFECT and not others:
+        return f"Nothing in this space is shown to beat the baseline by {_floor(attribution)}: the best config {gains}."
+    return f"{best} {gains}, which is not shown to exceed {_floor(attribution)}."
 
 
 def proof(attribution: Attribution) -> Iterator[str]:
