@@ -160,8 +160,8 @@ def forest_picture(attribution: Attribution) -> Picture:
         "Mark and bar: the mean over seeds and its 95 % interval. Ticks: single seeds. Grey: less than "
         f"{short(attribution.min_effect)} nats, too little to count (min_effect). A knob works alone if its own gain "
         "exceeds the grey band and lasts as runs get longer; it gains if only the first is shown yet. It is necessary "
-        "if the best loses more than half of its gain when only that knob is set back to the baseline's value. The words "
-        "hold for all knobs together (Holm). "
+        "if the best loses more than half of its gain when only that knob is set back to the baseline's value. The "
+        "words hold for all knobs together (Holm). "
         "Losses far larger than the rest are drawn at the edge, with their number."
     )
     if len(panels) > 1:
