@@ -198,9 +198,11 @@ def test_seeds_that_all_gain_much_have_an_interval_and_can_be_shown(gains: tuple
 
 
 def test_noise_of_other_arms_does_not_count_beside_two_modes() -> None:
-    calm = {str(i): arm(row.tolist()) for i, row in enumerate(np.random.default_rng(0).normal(4, 0.01, (9, 3)))}
+    others = {str(i): arm(row.tolist()) for i, row in enumerate(np.random.default_rng(0).normal(4, 0.08, (9, 3)))}
+    near = {"baseline": arm([5.1, 5.15, 5.3]), "best": arm([4.0, 4.0, 4.0])}
+    assert contrast_of(GAIN, {**near, **others}).method == "layout"
     pair = {"baseline": arm([5.1, 5.101, 5.3]), "best": arm([4.0, 4.0, 4.0])}
-    assert contrast_of(GAIN, {**pair, **calm}) == contrast_of(GAIN, pair)
+    assert contrast_of(GAIN, {**pair, **others}) == contrast_of(GAIN, pair)
     assert contrast_of(GAIN, pair).method == "paired"
 
 

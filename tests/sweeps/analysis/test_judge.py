@@ -141,6 +141,12 @@ def test_the_headline_credits_the_knob_that_gains_most_first() -> None:
     assert attribution.knobs[0].alone is not None
     assert attribution.knobs[0].alone.low is not None
     assert attribution.knobs[0].alone.low < STEPS["learning_rate"] < (attribution.knobs[0].alone.high or 0)
+    # they are the next runs, on as many seeds as a question gets, before any knob is reset
+    wanted = list(confirm.wanted(Evidence(partly)))
+    missing = [place for place, (arm, _) in enumerate(wanted) if arm == rate]
+    reset = next(place for place, (arm, _) in enumerate(wanted) if arm == arms.without("n_embd"))
+    seeds = {wanted[place][1] for place in missing if place < reset}
+    assert len(seeds) == results.study.confirm.seeds
     following = confirm.next_run(Evidence(partly))
     assert following is not None
     assert following[0] == rate
@@ -197,6 +203,16 @@ def test_a_knob_is_shown_alone_if_the_best_spoils_its_gain() -> None:
     assert attribution.searched.id == next(run.id for run in results.runs if run.origin == "sampler")
     words = {knob.knob: knob.word for knob in attribution.knobs}
     assert words == {"learning_rate": KnobWord.ALONE, "n_embd": KnobWord.HURTS}
+
+
+def test_a_best_that_spoils_a_gain_is_undecided_while_the_gain_may_last() -> None:
+    results = spoilt()
+    arms = Evidence(results).arms
+    runs = tuple(run for run in results.runs if (arm := arms.arm_of(run)) is None or not arm.half or not arm.knobs)
+    attribution = judged(dataclasses.replace(results, runs=runs))
+    assert attribution.why in (Why.BELOW_MIN_EFFECT, Why.DIVERGED)
+    assert (attribution.word, attribution.decided) == (BestWord.NONE, False)
+    assert attribution.headline == ("learning_rate",)
 
 
 def test_the_export_is_of_the_knob_that_is_shown() -> None:
