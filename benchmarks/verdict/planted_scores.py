@@ -11,7 +11,7 @@ from typing import Any
 
 from scipy import stats
 
-NAMING_VERDICTS = ("alone", "necessary", "joint")
+NAMING_VERDICTS = ("alone", "gains", "necessary", "joint")
 """verdicts that name a knob"""
 Arm = frozenset[str]
 """knobs that have the best trial's values; the others have the baseline's"""

@@ -97,6 +97,11 @@ class Study(Model):
     origin: SkipJsonSchema[Origin | None] = None
     """what is known of the origin; not a key of the YAML"""
 
+    @property
+    def min_effect(self) -> float:
+        """The gain that counts at all, nats per token."""
+        return self.confirm.min_effect
+
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:

@@ -18,6 +18,7 @@ from sweeps.verdict.start_as_json import start_keys, with_protocols
 
 _KNOB_WORDS = {
     KnobWord.ALONE: "alone",
+    KnobWord.GAINS: "gains",
     KnobWord.NECESSARY: "necessary",
     KnobWord.JOINT: "joint",
     KnobWord.HURTS: "hurts",
@@ -51,6 +52,8 @@ def summarize(findings: Findings, *, seconds: float, store: Path, report: Path) 
 def verdict_of(findings: Findings) -> dict[str, Any] | None:
     """Return the confirmed verdict as JSON. None: nothing is confirmed yet.
 
+    `headline` names the knobs for which something is shown, the one with the largest shown size first; `knobs` follows
+    it. A knob that `gains` is shown to gain alone, and not yet shown to last.
     Effects are in nats (above 0 is better) with two-sided 95 % intervals, and each list has the most telling entries
     first. `from` and `to` are absolute nanoGPT values at the trials' length. The `p` of a knob or a candidate is
     corrected by Holm's method. The verdict is about the baseline with the knobs of `change`: all that the best config
@@ -66,6 +69,7 @@ def _verdict(attribution: Attribution, findings: Findings) -> dict[str, Any]:
         "word": attribution.word.value,
         "decided": attribution.decided,
         "why": why(attribution),
+        "headline": list(attribution.headline),
         "change": list(attribution.change),
         "delta": None if attribution.effect is None else attribution.effect.mean,
         "ci": _interval(attribution.effect),
