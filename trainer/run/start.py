@@ -14,6 +14,7 @@ from torch.optim import AdamW
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset
 from trainer.errors import CheckpointError
+from trainer.model import grow
 from trainer.model.gpt import GPT
 from trainer.model.optim import Moments, load_moments
 from trainer.run import checkpoint, resume
@@ -95,9 +96,11 @@ def _from_origin(config: TrainConfig, data: Dataset, origin: Path | None) -> Sta
     loaded = checkpoint.read(path, remedy="give a complete copy of it")
     config = config.replace(vocab_size=config.vocab_size or loaded.model_args["vocab_size"])
     _check_vocabulary(config, data)
-    _check_shape(loaded, config)
     if config.init_from == "branch":
-        return Start(config=config, weights=loaded.model, moments=loaded.moments)
+        growth = grow.growth_to(config, loaded.model_args)
+        weights, moments = grow.grown(loaded.model, loaded.moments, growth, seed=config.seed)
+        return Start(config=config, weights=weights, moments=moments)
+    _check_shape(loaded, config)
     resume.check_iterations_remain(loaded, config)
     return Start(
         config=config,
@@ -122,5 +125,5 @@ def _check_shape(loaded: Checkpoint, config: TrainConfig) -> None:
         if getattr(config, name) != loaded.model_args[name]:
             raise CheckpointError(
                 f"{name}={getattr(config, name)}, but the origin's is {loaded.model_args[name]}; a run that goes on "
-                "from a checkpoint keeps its shape: train another shape from scratch"
+                "as it was keeps its shape: set init_from to branch to grow it, or race another shape from scratch"
             )
