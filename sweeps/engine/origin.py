@@ -102,6 +102,7 @@ def _of_checkpoint(study: Study, start: CheckpointStart, paths: StudyPaths, *, d
         step=facts.iter_num,
         learning_rate=rate_at_origin(config, facts.iter_num),
         settings=config.as_dict(),
+        own=facts.settings,
         notes=facts.notes,
     )
 
