@@ -86,7 +86,8 @@ def nanogpt_config(
         raise ExportError(f"--iters {iters}: a run has at least 1 iteration")
     run = config if iters is None else stretched(config, iters=iters)
     kept, passed_over = _kept(own or {}, run, own_length=iters is None and config.init_from == "scratch")
-    run = run.replace(eval_interval=kept.pop("eval_interval", run.eval_interval))
+    if "eval_interval" in kept:
+        run = run.replace(eval_interval=kept.pop("eval_interval"))
     settings = {**_settings(run, data=data, cuda=cuda, out_dir=out_dir), **kept}
     differences = (*_differences(run, data), *passed_over)
     longer = () if iters is None else tuple(remarks(config, iters=iters, train_tokens=data.train_tokens))

@@ -1,12 +1,15 @@
-"""The oracle of parity mode: nanoGPT's training run in one function, from torch's stock parts.
+"""The oracle of parity mode and of branches: nanoGPT's training run in one function, from torch's stock parts.
 
-It follows nanoGPT's order of draws, evaluations and updates, and shares no code with the trainer.
+It follows nanoGPT's order of draws, evaluations and updates, and shares no code with the trainer. `go_on` trains on
+from a checkpoint, with AdamW written out.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,3 +108,49 @@ def run(
         optimizer.zero_grad()
         losses.append(float(loss.detach()))
     return Trace(losses, evaluations)
+
+
+def go_on(
+    form: dict[str, Any], batches: Sequence[tuple[Tensor, Tensor]], *, rates: Sequence[float], weight_decay: float,
+    betas: tuple[float, float], clip: float,
+) -> list[float]:  # fmt: skip
+    """Train on from a checkpoint without biases, one batch an update, and return the losses.
+
+    Moments and their number of updates are the checkpoint's (Loshchilov & Hutter 2019, algorithm 2).
+    """
+    shape, saved = form["model_args"], form["model"]
+    model = _Oracle(
+        layers=shape["n_layer"], heads=shape["n_head"], width=shape["n_embd"], block=shape["block_size"],
+        vocab=shape["vocab_size"], dropout=0.0,
+    )  # fmt: skip
+    matrices, vectors = [model.wte.weight, model.wpe.weight], []
+    names, vector_names = ["wte.weight", "wpe.weight"], []
+    for index, parts in enumerate(model.blocks):
+        matrices += [part.weight for part in parts]
+        names += [f"h.{index}.{name}.weight" for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")]
+        vectors += [model.norms[2 * index], model.norms[2 * index + 1]]
+        vector_names += [f"h.{index}.ln_1.weight", f"h.{index}.ln_2.weight"]
+    parameters, names = [*matrices, *vectors, model.norms[-1]], [*names, *vector_names, "ln_f.weight"]
+    state = [form["optimizer"]["state"][number] for number in range(len(parameters))]
+    means, squares = [s["exp_avg"].clone() for s in state], [s["exp_avg_sq"].clone() for s in state]
+    updates = int(state[0]["step"])
+    with torch.no_grad():
+        for parameter, name in zip(parameters, names, strict=True):
+            parameter.copy_(saved[f"transformer.{name}"])
+    losses = []
+    for (x, y), rate in zip(batches, rates, strict=True):
+        loss = model(x, y)
+        gradients = torch.autograd.grad(loss, parameters)
+        losses.append(float(loss.detach()))
+        updates += 1
+        norm = math.sqrt(sum(float(g.square().sum()) for g in gradients))
+        with torch.no_grad():
+            for number, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+                clipped = gradient * min(1.0, clip / norm)
+                means[number] = betas[0] * means[number] + (1 - betas[0]) * clipped
+                squares[number] = betas[1] * squares[number] + (1 - betas[1]) * clipped**2
+                if number < len(matrices):
+                    parameter *= 1 - rate * weight_decay
+                mean, square = means[number] / (1 - betas[0] ** updates), squares[number] / (1 - betas[1] ** updates)
+                parameter -= rate * mean / (square.sqrt() + 1e-8)
+    return losses

@@ -41,6 +41,23 @@ def test_it_is_frozen() -> None:
         ({"beta2": float("nan")}, "beta2=nan is not a finite number"),
         ({"bias": 0}, "bias=0 is a whole number, not true or false"),
         ({"dtype": "float15"}, "dtype='float15' is none of float32, bfloat16, float16; did you mean 'float16'?"),
+        (
+            {"init_from": "branch"},
+            "init_from='branch' needs origin, the sha256 of the checkpoint that the run goes on from",
+        ),
+        (
+            {"origin": "a" * 64},
+            "origin names a checkpoint, but init_from='scratch' takes nothing from it; "
+            "set init_from to branch (iterations from 0) or resume (iterations go on)",
+        ),
+        *(
+            (
+                {"origin": origin, "init_from": "branch"},
+                f"origin={origin!r} is not a sha256: write the 64 hexadecimal digits, in lower case, that sha256sum "
+                "prints for the checkpoint",
+            )
+            for origin in ("ckpt.pt", "A" * 64, "a" * 63)
+        ),
         ({"n_emb": 64}, "unknown setting 'n_emb'; did you mean n_embd?"),
         (
             {"warmup_iters": 100, "lr_decay_iters": 100},

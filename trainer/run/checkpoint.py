@@ -7,6 +7,7 @@ always names a complete state, whenever the process is killed.
 
 from __future__ import annotations
 
+import errno
 import pickle
 import re
 from collections.abc import Mapping
@@ -186,9 +187,9 @@ def _checked(weights: Mapping[str, Tensor], model_args: Mapping[str, Any]) -> di
 def _read(path: Path, remedy: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # torch seeks outside of a truncated file
+            raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
         raise CheckpointError(
             f"{path}: is damaged, or holds more than tensors and plain Python "
             f"(it is read with weights_only=True); {remedy} ({type(error).__name__})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from trainer.model.gpt import GPT
 from trainer.model.optim import Moments, load_moments
 from trainer.run import checkpoint, resume
 from trainer.run.checkpoint import SHAPE, Checkpoint
+from trainer.run.origin import DAMAGED, checkpoint_file, sha256_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,10 @@ def start_of(config: TrainConfig, data: Dataset, *, out: Path | None, origin: Pa
 
     Raises CheckpointError if a checkpoint can't be read, belongs to another run, or doesn't suit the config.
     """
+    if origin is not None and not config.origin:
+        raise CheckpointError(
+            f"{origin}: was given to go on from, but the config names no origin; set it to its sha256"
+        )
     loaded = checkpoint.load(out) if out is not None else None
     if loaded is None and config.origin:
         start = from_origin(config, origin)
@@ -67,23 +71,6 @@ def start_of(config: TrainConfig, data: Dataset, *, out: Path | None, origin: Pa
     )
 
 
-def checkpoint_file(path: Path) -> Path:
-    """Return the checkpoint at `path`: the file itself, or the ckpt.pt in a folder. Raises CheckpointError."""
-    file = path / checkpoint.FILE if path.is_dir() else path
-    if not file.is_file():
-        raise CheckpointError(f"{file}: there is no such file; name nanoGPT's {checkpoint.FILE} or the folder it is in")
-    return file
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file's content, in hexadecimal digits. Raises CheckpointError."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-
-
 def from_origin(config: TrainConfig, origin: Path | None) -> Start:
     """Return the start of a run that has done no step of its own yet and takes its weights from another run.
 
@@ -99,7 +86,7 @@ def from_origin(config: TrainConfig, origin: Path | None) -> Start:
             f"{path}: is not the checkpoint that the run goes on from: its sha256 begins with {sha256[:12]}, the "
             f"config's origin with {config.origin[:12]}; give the file as it was, or set origin to {sha256}"
         )
-    loaded = checkpoint.read(path, remedy="give a complete copy of it")
+    loaded = checkpoint.read(path, remedy=DAMAGED)
     config = config.replace(vocab_size=config.vocab_size or loaded.model_args["vocab_size"])
     if config.init_from == "branch":
         growth = grow.growth_to(config, loaded.model_args)

@@ -57,6 +57,8 @@ BROKEN = [
      "seed and baseline_seeds"),
     ("n_layer: 2", "device: cuda", "5: baseline.device: device can't be set in a baseline: devices are set by "
      "workers.devices"),
+    ("n_layer: 2", "origin: abc", "5: baseline.origin: origin can't be set in a baseline: start names the checkpoint "
+     "that trials go on from"),
     ("n_layer: 2", "dtype: bf16", "5: baseline.dtype: 'bf16' is not one of float32, bfloat16, float16; did you "
      "mean bfloat16?"),
     ("n_layer: 2", "n_head: 4", "5: baseline.n_head: head_size already sets the number of heads (n_embd / head_size); "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,34 @@ def test_the_compiled_models_prefix_is_removed(tmp_path: Path) -> None:
     loaded = checkpoint.load(tmp_path)
     assert loaded is not None
     assert list(loaded.model) == list(model.state_dict())
+
+
+def masked(form: dict[str, Any]) -> None:
+    form["model"]["transformer.h.0.attn.bias"] = torch.tril(torch.ones(4, 4)).view(1, 1, 4, 4)
+    form["model"]["transformer.h.0.attn.masked_bias"] = torch.tensor(-1e4)
+
+
+def before_the_bias_key(form: dict[str, Any]) -> None:
+    del form["model_args"]["bias"]
+
+
+def distributed_and_compiled(form: dict[str, Any]) -> None:
+    form["model"] = {f"module._orig_mod.{name}": tensor for name, tensor in form["model"].items()}
+
+
+@pytest.mark.parametrize("dress", [masked, before_the_bias_key, distributed_and_compiled])
+def test_older_and_wrapped_checkpoints(tmp_path: Path, dress: Callable[[dict[str, Any]], None]) -> None:
+    """Old versions of nanoGPT keep the attention mask as a buffer, and have no key `bias`."""
+    model = save(tmp_path, 3)
+    form = torch.load(tmp_path / "ckpt.pt", weights_only=True)
+    dress(form)
+    torch.save(form, tmp_path / "ckpt.pt")
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    assert loaded.model_args["bias"] is False
+    assert list(loaded.model) == list(model.state_dict())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.model[name], tensor)
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:
