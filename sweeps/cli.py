@@ -294,11 +294,17 @@ def export(
     study: StudyName,
     out: Out = None,
     trial: Annotated[int | None, typer.Option(metavar="N", help="trial to export, instead of the best")] = None,
+    race: Annotated[
+        str | None, typer.Option(metavar="KEY=VALUE", help="race to export, from scratch: --race n_embd=768")
+    ] = None,
     iters: Annotated[int | None, typer.Option(metavar="N", help="length of the real run, iterations")] = None,
     file: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="file to write the config to")] = None,
     checkpoint: Annotated[
         Path | None, typer.Option(metavar="DIR", help="also write a ckpt.pt there that nanoGPT resumes from")
     ] = None,
+    trained: Annotated[
+        bool, typer.Option("--trained", help="the branch's end in --checkpoint, instead of its start")
+    ] = False,
     ladder: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="also write configs of 1, 2 and 4 times the length, three rates each"),
@@ -309,23 +315,36 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write the best trial, or another, as a nanoGPT config. Comments hold its evidence."""
-    from sweeps.export.checkpoint import export_checkpoint
+    from sweeps.export.branch import is_branch
+    from sweeps.export.checkpoint import write_checkpoint
     from sweeps.export.nanogpt_config import write_config
-    from sweeps.export.trial import check_best, export_ladder, export_run, trial_of
+    from sweeps.export.race import export_race, race_of
+    from sweeps.export.trial import check_best, check_options, export_ladder, export_run, trial_of
 
+    check_options(race=race, trial=trial, checkpoint=checkpoint, ladder=ladder, trained=trained)
     located, findings = _findings(study, out)
-    if trial is None and not force:
+    if trial is None and race is None and not force:
         check_best(findings)
-    run = trial_of(findings, trial)
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    config = export_run(findings, run, date=today, iters=iters)
+    folder = checkpoint.absolute() if checkpoint else None
+    if race is not None:
+        runs = race_of(findings, race)
+        run, config = runs[0], export_race(findings, runs, date=today, iters=iters)
+    else:
+        run = trial_of(findings, trial)
+        config = export_run(findings, run, date=today, iters=iters, checkpoint=folder, trained=trained)
     rungs = export_ladder(findings, run, ladder.absolute(), date=today) if ladder else []
     config_file = write_config(config, file.absolute()) if file else None
     checkpoint_file = (
-        export_checkpoint(located.paths.run(run.id), config, checkpoint.absolute()) if checkpoint else None
+        write_checkpoint(findings.study, run, located.paths, config, folder, trained=trained) if folder else None
     )
     if as_json:
-        exported = {"trial": run.trial, "config": dict(config.settings), "notes": list(config.notes)}
+        exported = {
+            "trial": run.trial if race is None else None,
+            "race": race,
+            "config": dict(config.settings),
+            "notes": list(config.notes),
+        }
         files = {"file": _text(config_file), "checkpoint": _text(checkpoint_file), "ladder": [*map(str, rungs)]}
         print(json.dumps({**exported, **files, "text": config.text}))
         return
@@ -333,8 +352,8 @@ def export(
         print(f"{ladder}: LADDER.txt and {len(rungs)} configs", file=sys.stderr)
     print(config.text if config_file is None else f"{config_file}: {run.label}\n", end="")
     if checkpoint_file is not None:
-        resume = f"--init_from=resume --out_dir={checkpoint_file.parent}"
-        print(f"{checkpoint_file}: nanoGPT resumes from it with {resume}", file=sys.stderr)
+        options = "this config" if is_branch(run) else f"--init_from=resume --out_dir={checkpoint_file.parent}"
+        print(f"{checkpoint_file}: nanoGPT resumes from it with {options}", file=sys.stderr)
     for note in config.notes:
         print(f"note: {note}", file=sys.stderr)
 

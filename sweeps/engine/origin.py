@@ -112,6 +112,7 @@ def _of_checkpoint(study: Study, start: CheckpointStart, paths: StudyPaths, *, d
         step=facts.iter_num,
         learning_rate=rate_at_origin(config, facts.iter_num),
         settings=config.as_dict(),
+        own=facts.settings,
         plateau=None if reading is None else reading.word.value,
         since=None if reading is None else reading.since,
         log=() if curve is None else _losses(curve),

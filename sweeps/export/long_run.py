@@ -28,6 +28,12 @@ def remarks(config: TrainConfig, *, iters: int, train_tokens: int) -> Iterator[s
     """
     if iters == config.max_iters:
         return
+    if config.init_from == "branch":
+        yield (
+            f"The branch ran for {config.max_iters} iterations. Its warm-up and decay keep their fractions of the "
+            f"{iters}, and its rates stay. Nothing was measured at this length."
+        )
+        return
     times = iters / config.max_iters
     yield from _learning_rate(config, times)
     if config.decay_lr:

@@ -38,6 +38,10 @@ _SECTIONS = {
     "checkpoint": ("out_dir", "always_save_checkpoint", "init_from"),
     "machine": ("device", "dtype", "compile"),
 }
+_KEPT = ("eval_iters", "log_interval", "always_save_checkpoint", "device", "dtype", "compile")
+"""settings of a user's own config that no trial changes; its eval_interval is kept where it suits the run's length"""
+_WHERE_SET = ("wandb_log", "wandb_project", "wandb_run_name", "backend")
+"""settings that are written only where the user's own config departs from nanoGPT's defaults"""
 _BESIDE = {"gradient_accumulation_steps": "with torchrun it must be divisible by the number of processes"}
 _COLUMNS = 110
 _ASCII = str.maketrans({"→": "->", "−": "-", "±": "+-", "×": "x", "÷": "/", "–": "-", "’": "'"})
@@ -56,7 +60,7 @@ class NanogptConfig:
     settings: Mapping[str, Value]
     """what the assignments set, in nanoGPT's types"""
     notes: tuple[str, ...]
-    """what the config can't express, and what isn't known about a longer run; also in the comments"""
+    """what it needs, what it can't express, and what isn't known about a longer run; also in the comments"""
 
 
 def nanogpt_config(
@@ -67,31 +71,39 @@ def nanogpt_config(
     iters: int | None = None,
     cuda: bool = True,
     out_dir: str = "out",
+    own: Mapping[str, Value] | None = None,
+    first: Sequence[str] = (),
 ) -> NanogptConfig:
     """Return `config` as a nanoGPT config that trains on the prepared folder `data.path`.
 
     With `iters`, the schedule keeps its fractions of the run (see `sweeps.export.long_run`) and the evaluations are
-    spread over it. `evidence` goes into the comments. `cuda=False` writes the settings of a run on a CPU. Raises
-    ExportError for fewer than 1 iteration, ConfigError for a schedule that can't be stretched to `iters`.
+    spread over it. `evidence` goes into the comments. `cuda=False` writes the settings of a run on a CPU. `own` is the
+    user's own config, whose settings of evaluation, logging and machine are kept. `first` is what has to be done before
+    the config can train. Raises ExportError for fewer than 1 iteration, ConfigError for a schedule that can't be
+    stretched to `iters`.
     """
     if iters is not None and iters < 1:
         raise ExportError(f"--iters {iters}: a run has at least 1 iteration")
     run = config if iters is None else stretched(config, iters=iters)
-    settings = _settings(run, data=data, cuda=cuda, out_dir=out_dir)
-    differences = tuple(_differences(run, data))
+    kept, passed_over = _kept(own or {}, run, own_length=iters is None and config.init_from == "scratch")
+    if "eval_interval" in kept:
+        run = run.replace(eval_interval=kept.pop("eval_interval"))
+    settings = {**_settings(run, data=data, cuda=cuda, out_dir=out_dir), **kept}
+    differences = (*_differences(run, data), *passed_over)
     longer = () if iters is None else tuple(remarks(config, iters=iters, train_tokens=data.train_tokens))
     text = "\n".join(
         [
             "# A nanoGPT config, written by plateau-sweep.",
             "# python train.py THIS_FILE, in a checkout of karpathy/nanoGPT.",
             *_comment_block("Where it comes from", evidence),
+            *_comment_block("Before it can train", first),
             *_comment_block("What nanoGPT does differently", differences),
             *_comment_block(f"From {config.max_iters} iterations to {run.max_iters}", longer),
             *_assignments(settings),
             "",
         ]
     )
-    return NanogptConfig(text=text, settings=settings, notes=(*differences, *longer))
+    return NanogptConfig(text=text, settings=settings, notes=(*first, *differences, *longer))
 
 
 def _settings(config: TrainConfig, *, data: DataFacts, cuda: bool, out_dir: str) -> dict[str, Value]:
@@ -100,6 +112,7 @@ def _settings(config: TrainConfig, *, data: DataFacts, cuda: bool, out_dir: str)
     affordable = 3 * config.max_iters * config.gradient_accumulation_steps // (10 * evaluations)
     values: dict[str, Value] = {
         **config.as_dict(),
+        "init_from": "scratch" if config.init_from == "scratch" else "resume",
         "dataset": str(Path(data.path).absolute()),
         "out_dir": out_dir,
         "log_interval": min(config.log_interval, 10),
@@ -110,6 +123,21 @@ def _settings(config: TrainConfig, *, data: DataFacts, cuda: bool, out_dir: str)
     }
     # a numpy scalar would train, but its repr is no literal and its checkpoint can't be loaded
     return {key: type(DEFAULTS[key])(values[key]) for keys in _SECTIONS.values() for key in keys}
+
+
+def _kept(own: Mapping[str, Value], run: TrainConfig, *, own_length: bool) -> tuple[dict[str, Value], tuple[str, ...]]:
+    """Return the settings of the user's own config that a run keeps, and why its eval_interval isn't among them."""
+    kept = {key: own[key] for key in _KEPT if key in own}
+    kept |= {key: own[key] for key in _WHERE_SET if key in own and own[key] != DEFAULTS[key]}
+    interval = int(own.get("eval_interval", 0))
+    if interval < 1:
+        return kept, ()
+    if own_length or run.max_iters % interval == 0:
+        return {**kept, "eval_interval": interval}, ()
+    return kept, (
+        f"eval_interval is {run.eval_interval} instead of your {interval}: nanoGPT evaluates and saves at multiples of "
+        f"it only, and this run ends at iteration {run.max_iters}.",
+    )
 
 
 def _differences(config: TrainConfig, data: DataFacts) -> Iterator[str]:
@@ -138,7 +166,12 @@ def _differences(config: TrainConfig, data: DataFacts) -> Iterator[str]:
             f"the data folder's bins are uint32 (its vocabulary has {vocabulary} tokens); nanoGPT reads every bin as "
             "uint16 and would train on nonsense. Change np.uint16 to np.uint32 in get_batch of its train.py."
         )
-    if vocabulary != VOCABULARY and not (Path(data.path) / "meta.pkl").is_file():
+    if config.init_from != "scratch":
+        yield (
+            "nanoGPT takes weight_decay and the betas from ckpt.pt, whatever the config or its command line says, and "
+            "starts its data stream afresh."
+        )
+    elif vocabulary != VOCABULARY and not (Path(data.path) / "meta.pkl").is_file():
         yield (
             f"the run's vocabulary has {vocabulary} tokens, but the data folder holds no meta.pkl here. Without one, "
             f"nanoGPT builds a model with {VOCABULARY} tokens. Prepare the folder again, or write a meta.pkl with "
@@ -147,11 +180,6 @@ def _differences(config: TrainConfig, data: DataFacts) -> Iterator[str]:
     elif vocabulary != data.vocab_size:
         yield (
             f"the run's vocab_size={vocabulary} was set by hand; nanoGPT takes the data folder's, {data.vocab_size}."
-        )
-    if config.init_from == "resume":
-        yield (
-            "nanoGPT resumes with the weight_decay and betas of the checkpoint's optimizer, whatever the config says, "
-            "and starts its data stream afresh."
         )
     if rest := config.max_iters % config.eval_interval:
         yield (
@@ -162,9 +190,11 @@ def _differences(config: TrainConfig, data: DataFacts) -> Iterator[str]:
 
 
 def _assignments(settings: Mapping[str, Value]) -> Iterator[str]:
-    for section, keys in _SECTIONS.items():
-        yield f"\n# {section}"
-        for key in keys:
+    for section, keys in {**_SECTIONS, "logging and processes": _WHERE_SET}.items():
+        written = [key for key in keys if key in settings]
+        if written:
+            yield f"\n# {section}"
+        for key in written:
             beside = f"  # {_BESIDE[key]}" if key in _BESIDE else ""
             yield f"{key} = {settings[key]!a}{beside}"
 

@@ -1,4 +1,7 @@
-"""The trial to export: which one, whether the verdict supports it, and its evidence as comments."""
+"""The trial to export: which one, whether the verdict supports it, and its evidence as comments.
+
+A trial that is a branch needs a checkpoint beside its config (`sweeps.export.checkpoint`).
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,11 @@ from pathlib import Path
 
 from sweeps.analysis.findings import Findings
 from sweeps.errors import NotFound
+from sweeps.export import branch
 from sweeps.export.ladder import ladder, write_ladder
 from sweeps.export.nanogpt_config import ExportError, NanogptConfig, nanogpt_config
+from sweeps.export.race import names
+from sweeps.export.source import source_lines
 from sweeps.store.records import Outcome, Run
 from sweeps.text import trial_title
 from sweeps.verdict import confirmed
@@ -21,11 +27,25 @@ def check_best(findings: Findings) -> None:
     attribution, name = findings.attribution, findings.study.name
     if attribution is None or attribution.broken:
         return
+    races = "".join(f", --race {change}" for change in names(findings.results))
     raise ExportError(
         f"no config of study {name!r} is shown to be better than the baseline: {confirmed.why(attribution)}. Keep the "
-        f"baseline's config. --force exports trial {attribution.best.trial} anyway, --trial N exports another, and "
-        f"`sweep confirm {name}` adds seeds"
+        f"baseline's config. --force exports trial {attribution.best.trial} anyway, --trial N{races} exports another, "
+        f"and `sweep confirm {name}` adds seeds"
     )
+
+
+def check_options(
+    *, race: str | None, trial: int | None, checkpoint: Path | None, ladder: Path | None, trained: bool
+) -> None:
+    """Raise ExportError for options of an export that don't go together."""
+    if race is not None:
+        others = {"--trial": trial, "--checkpoint": checkpoint, "--ladder": ladder}
+        for option, value in others.items():
+            if value is not None:
+                raise ExportError(f"--race {race} exports one config that trains from scratch; leave {option} out")
+    if trained and checkpoint is None:
+        raise ExportError("--trained says which ckpt.pt to write; name its folder with --checkpoint DIR")
 
 
 def trial_of(findings: Findings, number: int | None) -> Run:
@@ -46,24 +66,47 @@ def trial_of(findings: Findings, number: int | None) -> Run:
     raise NotFound(f"study {name!r} has no trial {number}; {known}")
 
 
-def export_run(findings: Findings, run: Run, *, date: str, iters: int | None = None) -> NanogptConfig:
+def export_run(
+    findings: Findings,
+    run: Run,
+    *,
+    date: str,
+    iters: int | None = None,
+    checkpoint: Path | None = None,
+    trained: bool = False,
+) -> NanogptConfig:
     """Return the config of a run, its evidence in the comments; `date` is the day of the export.
 
-    `iters` is the length of the real run. By default it is the run's own, which repeats the run. Raises ExportError.
+    `iters` is the length of the real run. By default it is the run's own, which repeats the run. A branch resumes from
+    the checkpoint in the folder `checkpoint`; None: none is written. `trained` resumes at the branch's end instead of
+    its start. Raises ExportError.
     """
+    own = branch.own_settings(findings.study)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", run.optuna_study).strip("-.") or "study"
+    out_dir = f"{own.get('out_dir', 'out')}-{name}-{run.trial}"
+    first: Sequence[str] = ()
+    if branch.is_branch(run):
+        command = f"sweep export {findings.study.name} --trial {run.trial}"
+        first = branch.needs(run, command=command, folder=checkpoint, out_dir=out_dir, iters=iters, trained=trained)
+        out_dir = out_dir if checkpoint is None else str(checkpoint)
     return nanogpt_config(
         run.config,
         data=findings.results.data,
         evidence=evidence_lines(findings, run, date=date),
         iters=iters,
         cuda=not run.device.startswith("cpu"),
-        out_dir=f"out-{name}-{run.trial}",
+        out_dir=out_dir,
+        own=own,
+        first=first,
     )
 
 
 def export_ladder(findings: Findings, run: Run, folder: Path, *, date: str) -> list[Path]:
     """Write the ladder of a run to `folder`, and return the paths of its configs. Raises ExportError."""
+    if branch.is_branch(run):
+        raise ExportError(
+            f"--ladder: trial {run.trial} goes on from a checkpoint, and a ladder trains from scratch; drop --ladder"
+        )
     evidence = evidence_lines(findings, run, date=date)
     configs = write_ladder(ladder(findings, run), findings.results, folder, evidence=evidence)
     return [folder / name for name in configs]
@@ -71,17 +114,16 @@ def export_ladder(findings: Findings, run: Run, folder: Path, *, date: str) -> l
 
 def evidence_lines(findings: Findings, run: Run, *, date: str) -> tuple[str, ...]:
     """Return the facts behind a run, one per line."""
-    config, data = run.config, findings.results.data
+    config = run.config
     return (
         f"study {run.optuna_study}, {trial_title(run.trial, run.label)}, seed {run.seed}",
         *_verdict(findings, run),
         _outcome(run),
-        f"baseline: {_baseline(findings)}",
+        *(branch.lines(findings, run) if branch.is_branch(run) else ()),
+        f"{'control' if branch.is_branch(run) else 'baseline'}: {_baseline(findings)}",
         f"horizon: {config.max_iters} iterations of {config.tokens_per_iter} tokens, "
         f"{config.max_iters * config.tokens_per_iter} tokens in all",
-        f"data: {data.path}, fingerprint {data.fingerprint}, {data.train_tokens} training tokens",
-        f"exported on {date}",
-        *(f"{key}: {value}" for key, value in findings.results.provenance.items()),
+        *source_lines(findings.results, date=date),
     )
 
 

@@ -148,6 +148,9 @@ class Origin(Model):
     """first iteration of the plateau"""
     settings: dict[str, Value]
     """the origin's own TrainConfig"""
+    own: dict[str, Value] = Field(default_factory=dict)
+    """every nanoGPT setting that the user's checkpoint holds, out_dir and wandb_log among them; empty: the origin is a
+    run of the sweep"""
     going_on: float | None = None
     """nats by which the loss falls if the origin goes on under its own schedule as long as a branch"""
     min_effect: float | None = None

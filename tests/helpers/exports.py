@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from ast import literal_eval
 from pathlib import Path
 from typing import Any
 
 from sweeps.store.records import DataFacts, Results, Run
+from sweeps.study.start import Origin
 from tests.helpers import synthetic
 from trainer import nanogpt
 from trainer.config import TrainConfig
@@ -68,6 +70,36 @@ def run(number: int = 7, **changes: Any) -> Run:
 
 def results(*runs: Run, **provenance: str) -> Results:
     return Results(study=synthetic.study(), data=data(), runs=runs, provenance=provenance, seconds=1.0)
+
+
+def branch_results(
+    *runs: Run,
+    folder: str = "/data/prepared",
+    checkpoint: str | Path = "/origin/ckpt.pt",
+    sha256: str = "a" * 64,
+    own: dict[str, Any] | None = None,
+) -> Results:
+    """Return the results of a study that starts from a checkpoint after 4000 of 6000 iterations."""
+    knobs = {name: synthetic.KNOBS[name] for name in ("learning_rate", "min_lr", "dropout", "weight_decay")}
+    schedule = {"learning_rate": 1e-3, "min_lr": 1e-4, "warmup_iters": 150, "lr_decay_iters": 6000, "max_iters": 6000}
+    shape = {name: SMALL[name] for name in ("n_layer", "n_embd", "block_size", "batch_size")}
+    study = synthetic.study(
+        start={"checkpoint": str(checkpoint)}, knobs=knobs, baseline={**shape, **schedule, "head_size": 8}
+    )
+    origin = Origin(
+        checkpoint=str(checkpoint),
+        sha256=sha256,
+        step=4000,
+        learning_rate=3e-4,
+        val_loss=3.6,
+        plateau="plateau",
+        since=2500,
+        settings=config().as_dict(),
+        own=own or {},
+        going_on=0.02,
+    )
+    found = study.model_copy(update={"origin": origin})
+    return dataclasses.replace(results(*runs), study=found, data=data(folder))
 
 
 def nanogpt_configurator(text: str, *arguments: str) -> dict[str, Any]:

@@ -53,7 +53,9 @@ def start_of(config: TrainConfig, data: Dataset, *, out: Path | None, origin: Pa
         )
     loaded = checkpoint.load(out) if out is not None else None
     if loaded is None and config.origin:
-        return _from_origin(config, data, origin)
+        start = from_origin(config, origin)
+        _check_vocabulary(start.config, data)
+        return start
     known = loaded.model_args["vocab_size"] if loaded is not None and config.origin else data.vocab_size
     config = config.replace(vocab_size=config.vocab_size or known)
     state = resume.state_to_resume(loaded, config, data)
@@ -69,8 +71,12 @@ def start_of(config: TrainConfig, data: Dataset, *, out: Path | None, origin: Pa
     )
 
 
-def _from_origin(config: TrainConfig, data: Dataset, origin: Path | None) -> Start:
-    """Return the start of a run that has done no step of its own yet and takes its weights from another run."""
+def from_origin(config: TrainConfig, origin: Path | None) -> Start:
+    """Return the start of a run that has done no step of its own yet and takes its weights from another run.
+
+    `origin` is the checkpoint that the config names. Raises CheckpointError for another file, and for a shape that the
+    run can't reach from it.
+    """
     if origin is None:
         raise CheckpointError(f"the run goes on from the checkpoint {config.origin[:12]}, but no file was given for it")
     path = checkpoint_file(origin)
@@ -82,7 +88,6 @@ def _from_origin(config: TrainConfig, data: Dataset, origin: Path | None) -> Sta
         )
     loaded = checkpoint.read(path, remedy=DAMAGED)
     config = config.replace(vocab_size=config.vocab_size or loaded.model_args["vocab_size"])
-    _check_vocabulary(config, data)
     if config.init_from == "branch":
         growth = grow.growth_to(config, loaded.model_args)
         weights, moments = grow.grown(loaded.model, loaded.moments, growth, seed=config.seed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweeps.export.checkpoint import export_checkpoint
+from sweeps.export.checkpoint import export_end
 from sweeps.export.nanogpt_config import ExportError, nanogpt_config
 from tests.helpers.exports import config, data
 from trainer import nanogpt
@@ -53,7 +53,7 @@ def trained(tmp_path):
 def test_nanogpt_resumes_from_the_checkpoint(trained, tmp_path):
     source, mine, model = trained
     exported = nanogpt_config(mine, data=data(vocab_size=11), iters=1200)
-    path = export_checkpoint(source, exported, tmp_path / "out")
+    path = export_end(source, exported, tmp_path / "out")
     assert path == tmp_path / "out" / "ckpt.pt"
     assert [file.name for file in path.parent.iterdir()] == ["ckpt.pt"]
 
@@ -90,12 +90,12 @@ def test_nanogpt_resumes_from_the_checkpoint(trained, tmp_path):
 def test_a_checkpoint_is_not_written_over_another(trained, tmp_path):
     source, mine, _ = trained
     exported = nanogpt_config(mine, data=data(vocab_size=11))
-    path = export_checkpoint(source, exported, tmp_path / "out")
+    path = export_end(source, exported, tmp_path / "out")
     before = path.read_bytes()
     with pytest.raises(ExportError, match=r"ckpt\.pt: already exists; choose another folder with --checkpoint"):
-        export_checkpoint(source, exported, tmp_path / "out")
+        export_end(source, exported, tmp_path / "out")
     with pytest.raises(ExportError, match="already exists"):
-        export_checkpoint(source, exported, source)
+        export_end(source, exported, source)
     assert path.read_bytes() == before
 
 
@@ -104,7 +104,7 @@ def test_a_run_whose_checkpoint_is_gone(tmp_path):
     with pytest.raises(
         CheckpointError, match=r"holds no checkpoint .*those of the best trial and of the baseline are kept"
     ):
-        export_checkpoint(tmp_path, exported, tmp_path / "out")
+        export_end(tmp_path, exported, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -112,4 +112,4 @@ def test_a_folder_that_cannot_hold_the_checkpoint(trained, tmp_path):
     source, mine, _ = trained
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="cannot be written"):
-        export_checkpoint(source, nanogpt_config(mine, data=data(vocab_size=11)), tmp_path / "file" / "out")
+        export_end(source, nanogpt_config(mine, data=data(vocab_size=11)), tmp_path / "file" / "out")

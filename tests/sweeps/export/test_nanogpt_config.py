@@ -132,7 +132,11 @@ def test_numpy_scalars_become_plain_numbers():
         ({}, {}, "see other batches"),
         ({"sampling": "nanogpt"}, {}, None),
         ({"sampling": "nanogpt", "seed": 7}, {}, "nanoGPT's seed is 1337, written in its train.py; the run's was 7"),
-        ({"sampling": "nanogpt", "init_from": "resume"}, {}, "the checkpoint's optimizer"),
+        (
+            {"sampling": "nanogpt", "init_from": "resume"},
+            {},
+            "takes weight_decay and the betas from ckpt.pt",
+        ),
         ({"label_smoothing": 0.1}, {}, "the run had label_smoothing=0.1"),
         ({"data_fraction": 0.25}, {}, "nanoGPT trains on all of them, about 4 times as many"),
         ({"sampling": "nanogpt"}, {"vocab_size": 257}, "257 tokens, but the data folder holds no meta.pkl"),

@@ -1,0 +1,124 @@
+"""A race to export: the user's own config with the raced change, from scratch and at its own length.
+
+A race shows a gap to the origin's own curve at equal tokens, not where the whole run ends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from sweeps.analysis.contrasts import Contrast, Sample, contrast
+from sweeps.analysis.findings import Findings
+from sweeps.errors import NotFound
+from sweeps.export.branch import origin_line, own_settings
+from sweeps.export.nanogpt_config import NanogptConfig, nanogpt_config
+from sweeps.export.source import source_lines
+from sweeps.store.records import Results, Run
+from sweeps.study.horizon import eval_interval
+from sweeps.study.origin_runs import ORIGIN, RACE
+from sweeps.study.start import SCHEDULE
+from sweeps.text import count, joined
+from sweeps.verdict import effects
+
+
+def names(results: Results) -> tuple[str, ...]:
+    """Return the changes that were raced, such as n_embd=768."""
+    return tuple(dict.fromkeys(_change(run) for run in results.runs if run.phase == RACE and run.knob is not None))
+
+
+def race_of(findings: Findings, change: str) -> tuple[Run, ...]:
+    """Return the runs of a race such as "n_embd=768", ordered by seed. Raises NotFound."""
+    wanted = _parsed(change)
+    runs = [
+        run
+        for run in findings.results.runs
+        if run.phase == RACE and run.knob is not None and _parsed(_change(run)) == wanted
+    ]
+    if runs:
+        return tuple(sorted(runs, key=lambda run: run.seed))
+    raced = names(findings.results)
+    known = f"it raced {joined(raced)}" if raced else "it raced nothing; write a race in the study"
+    raise NotFound(f"study {findings.study.name!r} has no race {change}; {known}")
+
+
+def export_race(findings: Findings, runs: Sequence[Run], *, date: str, iters: int | None = None) -> NanogptConfig:
+    """Return the user's own config with a race's change, from scratch; `runs` are the race's, one per seed.
+
+    `iters` is the length of the real run, by default that of the user's own. Raises ExportError.
+    """
+    study, run = findings.study, runs[0]
+    own = own_settings(study)
+    schedule = {name: study.baseline[name] for name in SCHEDULE}
+    interval = eval_interval(int(study.baseline["max_iters"]))
+    suffix = re.sub(r"[^A-Za-z0-9._]+", "-", f"{study.name}-{_change(run)}").strip("-.")
+    return nanogpt_config(
+        run.config.replace(**schedule, eval_interval=interval),
+        data=findings.results.data,
+        evidence=(*_lines(findings, runs), *source_lines(findings.results, date=date)),
+        iters=iters,
+        cuda=not run.device.startswith("cpu"),
+        out_dir=f"{own.get('out_dir', 'out')}-{suffix}",
+        own=own,
+    )
+
+
+def _lines(findings: Findings, runs: Sequence[Run]) -> Iterator[str]:
+    study = findings.study
+    seeds = f"{count(len(runs), 'seed')} ({joined(str(run.seed) for run in runs)})"
+    steps = min((run.points[-1].step for run in runs if run.points), default=0)
+    yield f"study {study.name}, race {_change(runs[0])} from scratch, {seeds}"
+    if study.origin is not None:
+        yield origin_line(study.origin)
+    gap = gap_of(findings.results, runs)
+    if gap is None:
+        yield f"the race has no gap: no seed has both a run of {_change(runs[0])} and the origin's own curve"
+    else:
+        step, effect = gap
+        words = effects.gain(effect) if effect.mean >= 0 else f"a loss of {effects.harm(effect)}"
+        yield f"gain over the origin's own curve at iteration {step}, at equal tokens: {words}"
+    yield (
+        f"race: {steps} iterations under the schedule of the origin's run of {runs[0].config.max_iters}; where the "
+        "whole run ends was not measured"
+    )
+
+
+def gap_of(results: Results, runs: Sequence[Run]) -> tuple[int, Contrast] | None:
+    """Return the last iteration at which every seed has both curves, and how much lower the race is there, in nats.
+
+    None: no seed has a curve of the race and one of the origin.
+    """
+    origins = {run.seed: run for run in results.runs if _is_origins(run)}
+    pairs = {run.seed: (_curve(origins[run.seed]), _curve(run)) for run in runs if run.seed in origins}
+    shared = [origin.keys() & race.keys() for origin, race in pairs.values()]
+    steps = set.intersection(*map(set, shared)) if shared else set()
+    if not steps:
+        return None
+    step = max(steps)
+    samples = {
+        side: Sample(losses={seed: pair[side][step] for seed, pair in pairs.items()}, shape=None) for side in (0, 1)
+    }
+    effect = contrast({0: 1.0, 1: -1.0}, samples, pooled=False)
+    return None if effect is None else (step, effect)
+
+
+def _is_origins(run: Run) -> bool:
+    return run.origin == ORIGIN or (run.phase == RACE and run.knob is None)
+
+
+def _curve(run: Run) -> Mapping[int, float]:
+    return {point.step: point.val_loss for point in run.points}
+
+
+def _change(run: Run) -> str:
+    """Return the change in the key of a race: n_embd=768 of race:n_embd=768:1337."""
+    return run.key.split(":")[1]
+
+
+def _parsed(change: str) -> tuple[str, float | str]:
+    """Return a change's name and value; 3e-1 and 0.3 are the same."""
+    name, _, value = change.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        return name.strip(), value.strip()

@@ -1,0 +1,15 @@
+"""Sources of an exported config: its data, the day of the export, versions and machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sweeps.store.records import Results
+
+
+def source_lines(results: Results, *, date: str) -> Iterator[str]:
+    """Yield what is needed to repeat a run, one fact per line; `date` is the day of the export."""
+    data = results.data
+    yield f"data: {data.path}, fingerprint {data.fingerprint}, {data.train_tokens} training tokens"
+    yield f"exported on {date}"
+    yield from (f"{key}: {value}" for key, value in results.provenance.items())
