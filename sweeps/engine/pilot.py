@@ -52,11 +52,22 @@ def note_after(study: Study, chosen: Chosen) -> str:
     text = f"pilot: {last.in_words(study.largest_sd)}; trials have {last.iters:,} iterations"
     if last.sd is None or last.is_enough(study.largest_sd):
         return text
+    text += f", the most that pilot.max_iters={study.pilot.max_iters} allows"
+    if not study.confirm.max_trials:
+        return text
     least = detectable(last.sd, study.confirm.seeds, threshold=study.min_effect)
-    return (
-        f"{text}, the most that pilot.max_iters={study.pilot.max_iters} allows; effects below {least:.2g} nats can't "
-        f"be told from luck on {study.confirm.seeds} seeds"
-    )
+    return f"{text}; effects below {least:.2g} nats can't be told reliably on {study.confirm.seeds} seeds"
+
+
+def standing(study: Study, runs: Collection[Run]) -> str:
+    """Return how far the pilot is, in words; empty without a pilot, and before it has ended its first length."""
+    if study.pilot is None:
+        return ""
+    if study.chosen is not None:
+        return note_after(study, study.chosen)
+    before = tried(study, runs)
+    iters = next_length(study, before)
+    return note_after(study, Chosen(tried=before)) if iters is None else note_before(study, before, iters)
 
 
 def rejected(study: Study, runs: Collection[Run]) -> list[Run]:

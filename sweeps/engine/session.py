@@ -106,6 +106,7 @@ def run_in(
             facts = {**provenance.provenance_of(pool.devices), **estimate(study, data=data, device=pool.devices[0])}
             store.add_study(study, data=data, provenance=facts)
             stored = store.results(study.name)
+        started = 0
         timed = Clock(time=clock, began=began, before=stored.seconds)
         while True:
             stored = _with_known_origin(stored, store, paths, data=data, say=observer.note)
@@ -123,8 +124,9 @@ def run_in(
                 interrupts=interrupts,
             )
             summary = runner.run()
+            started += summary.started
             if isinstance(agenda, Agenda) or not summary.finished:
-                return summary
+                return dataclasses.replace(summary, started=started)
             stored = store.results(study.name)
 
 

@@ -6,9 +6,11 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from sweeps.analysis.sensitivity import Sensitivity, sensitivity
 from sweeps.report.markup import cell, escaped, head, number, row, table, terms
 from sweeps.store.records import ESTIMATE, Results, Run
-from sweeps.study import horizon
+from sweeps.study import horizon, pilot_runs
+from sweeps.study.study import Study
 from sweeps.text import duration, perplexity, short
 
 
@@ -74,11 +76,24 @@ def provenance(results: Results) -> str:
         tokens = reference.max_iters * reference.tokens_per_iter
         epochs = f"{data.epochs(reference):.2g} epochs of the training data"
         facts["a trial"] = f"{reference.max_iters:,} iterations, {tokens:,} tokens, {epochs}"
-    if results.study.fit is not None:
-        facts["horizon"] = "; ".join(horizon.fit_in_words(results.study))
+    study = results.study
+    if study.chosen is not None and study.largest_sd is not None:
+        facts["pilot"] = pilot_runs.chosen_in_words(study.chosen, largest_sd=study.largest_sd)
+    if known := sensitivity(results):
+        facts["noise"] = _noise(known, study)
+    if study.fit is not None:
+        facts["horizon"] = "; ".join(horizon.fit_in_words(study))
     facts |= {name: value for name, value in results.provenance.items() if name != ESTIMATE}
     commands = "\n".join(escaped(command) for command in _commands(results))
     return f"{terms(facts.items())}\n<h3>Commands to repeat the study</h3>\n<pre>{commands}</pre>"
+
+
+def _noise(known: Sensitivity, study: Study) -> str:
+    """Return how far seeds differ, and the effects that the confirm phase can show."""
+    text = f"{known.seeds} seeds of the baseline differ by {known.sd:.2g} nats (sd) at {known.horizon:,} iterations"
+    if known.detects is None:
+        return text
+    return f"{text}; effects above {known.detects:.2g} nats can be shown on {study.confirm.seeds} seeds"
 
 
 def _time(results: Results) -> str:

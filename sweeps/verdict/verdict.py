@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sweeps.analysis.findings import Findings
-from sweeps.verdict import confirmed, more_data, recommendation, screened
+from sweeps.verdict import confirmed, more_data, pilot, recommendation, screened
 from sweeps.verdict.cautions import boundary_sentences, run_sentences
 
 
@@ -83,7 +83,12 @@ def verdict(findings: Findings) -> Verdict:
             best=tuple(screened.search_winner(findings)),
             next=tuple(screened.steps(findings)),
             data=tuple(more_data.sentences(findings)),
-            cautions=(*screened.reading(findings), *boundary_sentences(findings), *run_sentences(findings)),
+            cautions=(
+                *screened.reading(findings),
+                *pilot.sentences(findings),
+                *boundary_sentences(findings),
+                *run_sentences(findings),
+            ),
         )
     return Verdict(
         headline=confirmed.headline(attribution),
@@ -97,6 +102,7 @@ def verdict(findings: Findings) -> Verdict:
         cautions=(
             *confirmed.reading(attribution),
             *screened.reading(findings),
+            *pilot.sentences(findings),
             *boundary_sentences(findings),
             *run_sentences(findings),
         ),
