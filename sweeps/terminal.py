@@ -91,16 +91,12 @@ class _View(ABC):
 
     def __init__(self) -> None:
         self.study: Study | None = None
-        """None: no loop has begun; a session with runs before the first trial has several"""
         self.baseline: TrainConfig | None = None
 
     def begun(self, study: Study, baseline: TrainConfig, runs: Sequence[Run]) -> None:
-        goes_on = self.study is not None
-        self.study, self.baseline = study, baseline
-        if goes_on:
-            return
+        first, self.study, self.baseline = self.study is None, study, baseline
         ended = sum(not run.unfinished for run in runs)
-        if ended:
+        if ended and first:
             self.note(f"continuing study {study.name!r}: {count(ended, 'run')} ended earlier")
 
     @abstractmethod
@@ -174,7 +170,7 @@ class LiveView(_View):
         self._console.print(self._render())
 
     def begun(self, study: Study, baseline: TrainConfig, runs: Sequence[Run]) -> None:
-        if self.study is None:
+        if self.study is None:  # runs of this session are known from their ends
             self._add(run for run in runs if not run.unfinished)
         super().begun(study, baseline, runs)
 

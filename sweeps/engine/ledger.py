@@ -11,7 +11,7 @@ It owns the order of writing, so that a sweep can be resumed after being killed 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,9 +121,9 @@ class Ledger:
         for asked in self._trials.unfinished():
             yield asked, of_trial.get((asked.optuna_study, asked.number))
 
-    def going_on(self, known: Iterable[int]) -> list[Run]:
+    def going_on(self, known: Collection[int]) -> list[Run]:
         """Return unfinished runs that are not among the `known` ids: halted runs that had gone on."""
-        return [run for run in self.runs.values() if run.unfinished and run.id not in set(known)]
+        return [run for run in self.runs.values() if run.unfinished and run.id not in known]
 
     def resume(self, asked: Asked | None, run: Run) -> Flight | None:
         """Resume the run of an unfinished trial; None: the run had ended, and now Optuna has been told."""

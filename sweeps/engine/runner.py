@@ -125,7 +125,7 @@ class Runner:
                 self.ready.append(self.ledger.begin(asked, self.agenda.proposal(asked.key, self.runs)))
             elif flight := self.ledger.resume(asked, run):
                 self.ready.append(flight)
-        for run in self.ledger.going_on(flight.run.id for flight in self.ready):
+        for run in self.ledger.going_on({flight.run.id for flight in self.ready}):
             self._go_on(run)
         self.ledger.drop_checkpoints()
 
