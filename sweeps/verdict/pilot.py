@@ -17,18 +17,18 @@ def sentences(findings: Findings) -> Iterator[str]:
     if study.chosen is None:
         yield "The pilot has not chosen the length of trials yet."
         return
-    first, last = study.chosen.tried[0], study.chosen.last
+    *shorter, last = study.chosen.tried
     text = f"The pilot chose {last.iters:,} iterations for a trial"
-    if len(study.chosen.tried) > 1:
-        noise = "" if first.sd is None else f", where its {SEEDS} seeds differed by {first.sd:.2g} nats (sd)"
-        text += f", after it had begun at {first.iters:,}{noise}"
+    if shorter:
+        text += f": {shorter[-1].in_words(study.largest_sd)}"
+    largest = f"the {as_yaml(study.largest_sd)} that was asked for"
     if last.sd is None:
-        yield f"{text}. There, a run of the baseline has no final loss, so the pilot could not measure the noise."
+        yield f"{text}. There a run of the baseline has no final loss, so the pilot could not measure the noise."
     elif last.is_enough(study.largest_sd):
-        yield f"{text}. There they differ by {last.sd:.2g} nats, at most {as_yaml(study.largest_sd)} as asked."
+        yield f"{text}. There its {SEEDS} seeds differ by {last.sd:.2g} nats (sd), at most {largest}."
     else:
         yield (
-            f"{text}. There they still differ by {last.sd:.2g} nats, more than {as_yaml(study.largest_sd)}, and "
+            f"{text}. There its {SEEDS} seeds still differ by {last.sd:.2g} nats (sd), more than {largest}, and "
             f"pilot.max_iters={study.pilot.max_iters} allows no longer trials."
         )
     if sentence := detection(findings):

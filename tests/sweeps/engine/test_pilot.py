@@ -21,7 +21,7 @@ from sweeps.engine.optuna_trials import OptunaTrials
 from sweeps.engine.progress import planned_runs
 from sweeps.errors import StudyChanged
 from sweeps.paths import StudyPaths
-from sweeps.store.records import Outcome, Run
+from sweeps.store.records import Outcome, Results, Run
 from sweeps.store.store import Store
 from sweeps.study.pilot import Tried
 from sweeps.study.study import Study
@@ -349,6 +349,21 @@ def test_runs_that_were_too_short() -> None:
     assert pilot.rejected(study, runs_of({20: FAR})) == runs_of({20: FAR})
     assert pilot.rejected(study, runs_of({20: FAR, 40: NEAR[:1]})) == runs_of({20: FAR})
     assert pilot.rejected(study, runs_of({20: FAR, 40: NEAR})) == runs_of({20: FAR})
+
+
+@pytest.mark.parametrize(
+    ("lengths", "planned"), [({}, 6), ({20: FAR[:1]}, 6), ({20: FAR}, 9), ({20: FAR, 40: FAR}, 12)]
+)
+def test_the_runs_of_the_finished_study_if_the_next_length_is_chosen(
+    lengths: dict[int, Collection[float | None]], planned: int
+) -> None:
+    """Three runs at every length that was too short, the baseline's 3 and 3 trials."""
+    study, runs = piloted(), runs_of(lengths)
+    results = Results(study=study, data=small_sweep.FACTS, runs=tuple(runs), provenance={}, seconds=0.0)
+    assert planned_runs(Findings(results)) == planned
+    iters = pilot.next_length(study, pilot.tried(study, runs))
+    assert iters is not None
+    assert pilot.PilotLength(study, small_sweep.FACTS, iters).planned(runs) == planned
 
 
 def test_the_noise_of_the_fake_training_is_what_it_says() -> None:
