@@ -19,6 +19,7 @@ from sweeps.analysis.pruning import Balance, balance, rule_of
 from sweeps.analysis.races import RaceFinding, races
 from sweeps.analysis.reference import ReferenceCurve
 from sweeps.analysis.screening import Screening
+from sweeps.analysis.sensitivity import Sensitivity, sensitivity
 from sweeps.pruning.rule import Rule
 from sweeps.store.records import Results, Run
 from sweeps.study.study import Study
@@ -55,6 +56,11 @@ class Findings:
     def screening(self) -> Screening:
         """Single runs against the baseline's seeds."""
         return screening.screen(self.results)
+
+    @functools.cached_property
+    def sensitivity(self) -> Sensitivity | None:
+        """The noise of seeds and the effects that the study can show. None: the noise is unknown."""
+        return sensitivity(self.results)
 
     @functools.cached_property
     def finals(self) -> tuple[Final, ...]:

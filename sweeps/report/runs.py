@@ -6,9 +6,10 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from sweeps.analysis.sensitivity import Sensitivity, sensitivity
 from sweeps.report.markup import cell, escaped, head, number, row, table, terms
 from sweeps.store.records import ESTIMATE, Outcome, Results, Run
-from sweeps.study import horizon
+from sweeps.study import horizon, pilot_runs
 from sweeps.study.start import CheckpointStart, TrainStart
 from sweeps.study.study import Study
 from sweeps.text import count, duration, joined, perplexity, short, signed
@@ -81,8 +82,13 @@ def provenance(results: Results) -> str:
         origin = results.study.origin
         begin = "" if origin is None else f" from the origin at step {origin.step:,}"
         facts["a trial"] = f"{reference.max_iters:,} iterations{begin}, {tokens:,} tokens, {epochs}"
-    if results.study.fit is not None:
-        facts["horizon"] = "; ".join(horizon.fit_in_words(results.study))
+    study = results.study
+    if study.chosen is not None and study.largest_sd is not None:
+        facts["pilot"] = pilot_runs.chosen_in_words(study.chosen, largest_sd=study.largest_sd)
+    if known := sensitivity(results):
+        facts["noise"] = _noise(known, study)
+    if study.fit is not None:
+        facts["horizon"] = "; ".join(horizon.fit_in_words(study))
     facts |= {name: value for name, value in results.provenance.items() if name != ESTIMATE}
     commands = "\n".join(escaped(command) for command in _commands(results))
     return f"{terms(facts.items())}\n<h3>Commands to repeat the study</h3>\n<pre>{commands}</pre>"
@@ -108,6 +114,14 @@ def _of_the_start(study: Study) -> Mapping[str, str]:
         names = joined(f"{name} {short(value)}" for name, value in race.changes())
         facts["races"] = f"{race.iters:,} iterations, up to twice as many, {count(race.seeds, 'seed')}: {names}"
     return facts
+
+
+def _noise(known: Sensitivity, study: Study) -> str:
+    """Return how far seeds differ, and the effects that the confirm phase can show."""
+    text = f"{known.seeds} seeds of the baseline differ by {known.sd:.2g} nats (sd) at {known.horizon:,} iterations"
+    if known.detects is None:
+        return text
+    return f"{text}; effects above {known.detects:.2g} nats can be shown on {study.confirm.seeds} seeds"
 
 
 def _time(results: Results) -> str:

@@ -40,8 +40,8 @@ class Outcome(StrEnum):
 
 ENDED = tuple(outcome for outcome in Outcome if outcome is not Outcome.RUNNING)
 UNFINISHED = (Outcome.RUNNING, Outcome.TRUNCATED)
-BEFORE_TRIALS = ("origin", "race")
-"""phases before the first trial of a study of branches"""
+BEFORE_TRIALS = ("origin", "race", "pilot")
+"""phases before the first trial"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +122,10 @@ class Run:
     """number of its trial in that Optuna study"""
     seed: int
     phase: str
-    """baseline, search or confirm; in a study of branches also origin or race"""
+    """baseline, search or confirm; before the first trial pilot, and in a study of branches origin or race"""
     origin: str
-    """what proposed it: baseline, candidate, one-at-a-time, combined, sampler or confirm; in a study of branches also
-    origin, going on or race"""
+    """what proposed it: baseline, candidate, one-at-a-time, combined, sampler or confirm; before the first trial pilot,
+    and in a study of branches origin, going on or race"""
     label: str
     """short description: 'baseline, seed 2', 'dropout at its high, 0.3'"""
     knob: str | None
@@ -155,7 +155,7 @@ class Run:
 
     @property
     def before_trials(self) -> bool:
-        """Whether the run belongs to the groundwork of a study of branches: the origin, going on, a race."""
+        """Whether the run comes before the first trial: of the pilot; in a study of branches origin, going on, race."""
         return self.phase in BEFORE_TRIALS
 
 

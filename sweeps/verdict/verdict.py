@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sweeps.analysis.branches import Branches
 from sweeps.analysis.findings import Findings
-from sweeps.verdict import confirmed, from_plateau, more_data, recommendation, screened
+from sweeps.verdict import confirmed, from_plateau, more_data, pilot, recommendation, screened
 from sweeps.verdict.cautions import boundary_sentences, run_sentences
 
 
@@ -132,7 +132,12 @@ def _words(findings: Findings) -> Verdict:
             best=tuple(screened.search_winner(findings)),
             next=tuple(screened.steps(findings)),
             data=tuple(more_data.sentences(findings)),
-            cautions=(*screened.reading(findings), *boundary_sentences(findings), *run_sentences(findings)),
+            cautions=(
+                *screened.reading(findings),
+                *pilot.sentences(findings),
+                *boundary_sentences(findings),
+                *run_sentences(findings),
+            ),
         )
     return Verdict(
         headline=confirmed.headline(attribution),
@@ -146,6 +151,7 @@ def _words(findings: Findings) -> Verdict:
         cautions=(
             *confirmed.reading(attribution),
             *screened.reading(findings),
+            *pilot.sentences(findings),
             *boundary_sentences(findings),
             *run_sentences(findings),
         ),

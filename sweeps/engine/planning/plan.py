@@ -18,7 +18,9 @@ from sweeps.engine.planning.speed import CUDA_EFFICIENCY, Shape, Speed, makespan
 from sweeps.engine.planning.widths import Width, widths
 from sweeps.engine.planning.workload import Workload, workload
 from sweeps.store.records import DataFacts
+from sweeps.study import pilot_runs
 from sweeps.study.model import as_yaml
+from sweeps.study.pilot import SEEDS
 from sweeps.study.proposals import ONE_AT_A_TIME
 from sweeps.study.start import CheckpointStart, TrainStart
 from sweeps.study.study import Study
@@ -40,6 +42,32 @@ class Phase:
     trials: int
     seconds: float | None
     """on one worker; None: not known"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PilotPlan:
+    """What the pilot may do before the first trial."""
+
+    lengths: tuple[int, ...]
+    """iterations, the shortest first; at each, the baseline runs on all of the pilot's seeds"""
+    largest_sd: float
+    """nats; it ends where the seeds' final losses have at most this standard deviation"""
+    seconds: float | None
+    """duration of the whole sweep if the longest is chosen"""
+
+    def lines(self) -> Iterator[str]:
+        """Yield the pilot as lines for a terminal."""
+        first, *more = self.lengths
+        then = "".join(f", then of {iters:,}" for iters in more[:1]) + (", ..." if len(more) > 1 else "")
+        yield (
+            f"pilot: {count(SEEDS, 'run')} of {first:,} iterations{then} until seeds differ by at most "
+            f"{as_yaml(self.largest_sd)} nats (sd), at most {self.lengths[-1]:,}; the last {SEEDS} are the baseline's"
+        )
+        if self.seconds is not None and more:
+            yield (
+                f"this plan is for {first:,} iterations; if the pilot chooses {self.lengths[-1]:,}, the sweep takes "
+                f"about {duration(self.seconds)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +96,8 @@ class Plan:
     """tokens of the origin and the races"""
     start: tuple[str, ...] = ()
     """where trials start and what runs before them, in sentences; empty: from scratch"""
+    pilot: PilotPlan | None = None
+    """None: the study has no pilot. The rest of the plan is for the pilot's first length"""
 
     @property
     def trials(self) -> int:
@@ -114,6 +144,7 @@ class Plan:
                 f"about {duration(self.seconds)} on {workers} if nothing is pruned and all confirming runs are needed, "
                 f"estimated from {measured}{basis}"
             )
+        yield from () if self.pilot is None else self.pilot.lines()
         yield f"disk for checkpoints: {si(self.disk_bytes, 'B')}"
         yield from (f"warning: {warning}" for warning in self.warnings)
 
@@ -154,6 +185,7 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
     baseline = work.baseline[0]
     costs = work.costs(speed)
     seconds = makespan(list(itertools.chain(*costs.values())), workers=workers)
+    pilot = _pilot(study, data, speed, workers=workers)
     rows = widths(study, baseline, speed, device, workers=workers)
     tokens_per_trial = baseline.max_iters * baseline.tokens_per_iter
     return Plan(
@@ -181,7 +213,9 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
             *warnings.of_memory([row.n_embd for row in rows if row.micro_batch is None], device),
             *warnings.of_epochs(tokens_per_trial, round(baseline.data_fraction * data.train_tokens)),
             *warnings.of_time(study, work, speed, seconds=seconds, workers=workers),
+            *warnings.of_pilot(study, seconds if pilot is None else pilot.seconds),
         ),
+        pilot=pilot,
     )
 
 
@@ -201,6 +235,19 @@ def _start_lines(study: Study) -> Iterator[str]:
             f"races: {raced}, {count(study.race.seeds, 'seed')} each, {study.race.iters:,} iterations from scratch; a "
             "promising one goes on to twice as many"
         )
+
+
+def _pilot(study: Study, data: DataFacts, speed: Speed, *, workers: int) -> PilotPlan | None:
+    """Return what the pilot may do. None: the study has none. The longest trials come after runs at every length."""
+    if study.pilot is None or study.largest_sd is None:
+        return None
+    lengths = pilot_runs.lengths(study)
+    longest = workload(pilot_runs.at_length(study, lengths[-1]), vocab_size=data.vocab_size).costs(speed)
+    seconds = [makespan(list(itertools.chain(*longest.values())), workers=workers)]
+    for iters in lengths[:-1]:
+        runs = pilot_runs.proposals(study, iters, vocab_size=data.vocab_size)
+        seconds.append(makespan([speed.seconds(run.config) for run in runs], workers=workers))
+    return PilotPlan(lengths=lengths, largest_sd=study.largest_sd, seconds=_sum(seconds))
 
 
 def _checkpoint_bytes(work: Workload, *, workers: int) -> int:

@@ -151,7 +151,7 @@ def test_changes_of_a_study_that_has_begun(tmp_path: Path, change: str, words: l
 
 def test_every_other_key_is_watched(tmp_path: Path) -> None:
     """A new key of Study must be added to one of these two sets."""
-    free = {"trials", "baseline_seeds", "hours", "workers", "store", "notes", "origin", "race"}
+    free = {"trials", "baseline_seeds", "hours", "workers", "store", "notes", "origin", "race", "chosen"}
     no_width = "knobs.n_embd=null"  # a checkpoint can't shrink
     assert changes(small(tmp_path, no_width), small(tmp_path, no_width, "start={train: {max_iters: 3000}}"))
     watched = {
@@ -160,6 +160,7 @@ def test_every_other_key_is_watched(tmp_path: Path) -> None:
         "tokenizer": "{type: gpt2}",
         "baseline": "{n_embd: 64, head_size: 16, dropout: 0.2, max_iters: 20000, learning_rate: 1e-3}",
         "horizon": "{iters: 601}",
+        "pilot": "{max_iters: 4800}",
         "evaluations": "31",
         "final_windows": "2049",
         "knobs": "{dropout: {low: 0, high: 0.2}}",
