@@ -17,10 +17,10 @@ from benchmarks.verdict.planted_scores import (
     UNCHANGED,
     Arm,
     Claim,
-    advice_of,
     arms_of,
     changed_knobs,
     claims_of,
+    text_of,
 )
 from benchmarks.verdict.train_directly import Task, Trained
 from sweeps.store.records import Results
@@ -109,4 +109,4 @@ def config_of_arm(results: Results, arm: Arm, verdict: Mapping[str, Any], seed: 
     config = config_of(study, params, seed=seed, vocab_size=results.data.vocab_size)
     if advice is None:
         return config
-    return config.replace(**next(each["config"] for each in verdict["candidates"] if advice_of(each) == advice))
+    return config.replace(**next(each["config"] for each in verdict["candidates"] if text_of(each["config"]) == advice))

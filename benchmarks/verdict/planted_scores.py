@@ -269,19 +269,19 @@ def advice_claims(verdict: Mapping[str, Any]) -> Iterator[Claim]:
     """Yield a claim for each candidate that the verdict calls right."""
     for candidate in verdict["candidates"]:
         if candidate["verdict"] == "right":
-            yield _claim((advice_of(candidate),), ADVICE, candidate["effect"], candidate["ci"])
+            yield _claim((text_of(candidate["config"]),), ADVICE, candidate["effect"], candidate["ci"])
 
 
-def advice_of(candidate: Mapping[str, Any]) -> str:
-    """Return a candidate as text."""
-    return " ".join(f"{name}={value}" for name, value in candidate["config"].items())
+def text_of(settings: Mapping[str, Any]) -> str:
+    """Return changed settings as text, such as `n_embd=96`."""
+    return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def race_claims(races: Iterable[Mapping[str, Any]]) -> list[Claim]:
     """Return a claim for each race whose interval is above 0, the largest gap first."""
     shown = [race for race in races if race["gap"] is not None and race["ci"] is not None and race["ci"][0] > 0]
     return [
-        dataclasses.replace(_claim((race["change"],), RACE, race["gap"], race["ci"]), step=race["step"])
+        dataclasses.replace(_claim((text_of(race["change"]),), RACE, race["gap"], race["ci"]), step=race["step"])
         for race in sorted(shown, key=lambda race: -race["gap"])
     ]
 

@@ -24,7 +24,6 @@ from benchmarks.verdict.planted_scores import (
     Rate,
     Score,
     above_equal_share,
-    advice_of,
     arms_of,
     claims_of,
     direct_effect,
@@ -35,6 +34,7 @@ from benchmarks.verdict.planted_scores import (
     ranking,
     rates_of,
     score,
+    text_of,
 )
 from trainer.config import TrainConfig
 from trainer.model.gpt import GPT
@@ -108,7 +108,16 @@ def test_the_whole_change_is_a_claim_unless_one_knob_is_all_of_it() -> None:
 
 def race(change: str, gap: float | None, half: float = 0.02, step: int = 300) -> dict[str, Any]:
     ci = None if gap is None else [gap - half, gap + half]
-    return {"change": change, "step": step, "gap": gap, "ci": ci, "growing": True, "params": 2.0, "seconds": 1.5}
+    knob, _, value = change.partition("=")
+    return {
+        "change": {knob: int(value)},
+        "step": step,
+        "gap": gap,
+        "ci": ci,
+        "growing": True,
+        "params": 2.0,
+        "seconds": 1.5,
+    }
 
 
 def test_shapes_are_named_by_the_largest_gap_whose_interval_is_above_0() -> None:
@@ -141,7 +150,7 @@ def test_advice_is_judged_as_a_claim() -> None:
     losses = {B: [3.0, 3.0], Arm(["advice dropout=0.2 weight_decay=0.5"]): [2.9, 2.8], D: [2.7, 2.8], ALL: [2.7, 2.8]}
     (claim,) = scored(verdict(candidates=[right], broken=False), losses=losses).claims
     assert (claim.verdict, claim.held, claim.borne_out, claim.accuses) == ("advice", True, True, ())
-    assert advice_of(right) == claim.knobs[0]
+    assert text_of(right["config"]) == claim.knobs[0]
 
 
 def test_an_interval_agrees_where_both_errors_explain_the_difference() -> None:

@@ -176,8 +176,8 @@ def test_direct_advice_has_the_settings_of_the_candidate() -> None:
 
 def test_direct_races_are_the_origins_run_with_the_change_up_to_the_claims_step() -> None:
     races = [
-        {"change": "n_embd=32", "step": 600, "gap": 0.2, "ci": [0.1, 0.3]},
-        {"change": "n_layer=6", "step": 300, "gap": 0.1, "ci": [0.05, 0.15]},
+        {"change": {"n_embd": 32}, "step": 600, "gap": 0.2, "ci": [0.1, 0.3]},
+        {"change": {"n_layer": 6}, "step": 300, "gap": 0.1, "ci": [0.05, 0.15]},
     ]
     case = BY_NAME["narrow"]
     tasks = tasks_of(case, output(races=races))
