@@ -208,7 +208,8 @@ class Study(Model):
             text = "has no effect while baseline.decay_lr is false; set decay_lr to true or drop the knob"
             raise mistake(text, "knobs", name)
         if name == "warmup_iters":
-            end = float(self.control["lr_decay_iters"]) / float(self.control["max_iters"])
+            # a branch decays to its own end, wherever the baseline's decay ends
+            end = 1.0 if self.branches else float(self.control["lr_decay_iters"]) / float(self.control["max_iters"])
             for key, value in knob.ends().items():
                 if value >= end:
                     text = f"{as_yaml(value)} must be below {as_yaml(end)}, where the baseline's decay ends"

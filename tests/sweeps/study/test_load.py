@@ -44,6 +44,17 @@ def test_missing_keys_have_their_defaults(tmp_path: Path) -> None:
     assert study.tokens_per_iter == 8 * 2 * 32
 
 
+def test_in_a_branch_a_warm_up_may_be_longer_than_the_baselines_decay(tmp_path: Path) -> None:
+    """A branch decays to its own end; the baseline's decay ends at a tenth of its run here."""
+    sets = ("baseline.lr_decay_iters=200", "knobs.n_embd=null", "candidates=[]")
+    with pytest.raises(SpecError, match=r"0\.2 must be below 0\.1"):
+        small(tmp_path, *sets)
+    branching = small(tmp_path, *sets, "start={train: {max_iters: 2000}}")
+    assert branching.knobs["warmup_iters"].ends()["high"] == 0.2
+    with pytest.raises(SpecError, match="must be below 1, "):
+        small(tmp_path, *sets, "start={train: {max_iters: 2000}}", "knobs.warmup_iters.high=1")
+
+
 def test_the_plateau_pruner_has_its_rules_defaults() -> None:
     """The defaults stand twice, because importing the rule would load scipy."""
     settings = PlateauPruning(type="plateau")
