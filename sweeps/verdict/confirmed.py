@@ -76,8 +76,8 @@ def _credit(word: KnobWord, knobs: list[KnobVerdict], attribution: Attribution) 
         gains = [f"{named(knob.knob)} gains {size(knob.alone)}" for knob in knobs if knob.alone is not None]
         if len(gains) > 1:
             return f"{_upper(joined(gains))}; whether these gains last isn't shown yet"
-        lost = first.reset if first.necessary else None
-        needed = "" if lost is None else f"; without it the best config loses {plain(lost.mean)} nats"
+        reset = first.reset if first.necessary else None
+        needed = "" if reset is None else f"; without it the best config loses {plain(reset.mean)} nats"
         return f"{_upper(gains[0])}; whether it lasts isn't shown yet{needed}"
     if word is KnobWord.JOINT and attribution.pair is not None:
         return f"{_capital(names)} {do} only jointly: together they lower the loss by {size(attribution.pair.both)}"
