@@ -64,10 +64,10 @@ def knob_word(
 ) -> KnobWord:
     """Return the word of one knob, before pairs are considered.
 
-    The arguments are named as in `KnobVerdict`; `gain` is its `alone`. `harmful`: the knob alone is shown to raise the
-    loss by over `min_effect`.
+    The arguments are named as in `KnobVerdict`; `gain` is its `alone`, which claims nothing on one pair. `harmful`: the
+    knob alone is shown to raise the loss by over `min_effect`.
     """
-    if shown(gain) and not diverged:
+    if gain is not None and gain.n > 1 and shown(gain) and not diverged:
         if shown(lasting):
             return KnobWord.ALONE
         if not is_refuted(lasting):

@@ -96,6 +96,8 @@ def test_the_word_of_a_best(why: Why | None, plateaued: tuple[int, int], word: B
         ({"gain": SHOWN, "lasting": MAY_LAST, "diverged": 1}, KnobWord.HURTS),
         ({"gain": SHOWN, "lasting": SHRINKS}, KnobWord.UNKNOWN),
         ({"gain": SHOWN, "lasting": SHRINKS, "necessary": True}, KnobWord.NECESSARY),
+        ({"gain": ONE_PAIR, "lasting": None}, KnobWord.UNKNOWN),
+        ({"gain": ONE_PAIR, "lasting": LASTS}, KnobWord.UNKNOWN),
         ({"gain": OPEN, "lasting": LASTS}, KnobWord.UNKNOWN),
         ({"gain": SHOWN, "lasting": LASTS, "diverged": 1}, KnobWord.HURTS),
         ({"gain": SHOWN, "lasting": LASTS, "diverged": 1, "necessary": True}, KnobWord.NECESSARY),
