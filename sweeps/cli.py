@@ -261,11 +261,13 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
 def verdict(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     """Say which knob breaks the plateau, and how surely. The verdict rests on the runs so far."""
     from sweeps.verdict.as_json import verdict_of
+    from sweeps.verdict.start_as_json import start_keys
     from sweeps.verdict.verdict import verdict as in_words
 
     _, findings = _findings(study, out)
     if as_json:
-        print(json.dumps({"study": findings.study.name, "verdict": verdict_of(findings)}))
+        study_json = {"study": findings.study.name, "verdict": verdict_of(findings), **start_keys(findings)}
+        print(json.dumps(study_json))
     else:
         _print(in_words(findings))
 

@@ -23,3 +23,7 @@ class StoreError(UserError):
 
 class NotFound(UserError):
     """A study, trial or file that does not exist."""
+
+
+class LogError(UserError):
+    """A training log that cannot be read, or is none."""

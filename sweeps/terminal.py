@@ -20,6 +20,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from sweeps.engine import pilot
 from sweeps.engine.progress import Progress
 from sweeps.store.records import Outcome, Results, Run, counts
 from sweeps.study.proposals import ONE_AT_A_TIME
@@ -93,9 +94,9 @@ class _View(ABC):
         self.baseline: TrainConfig | None = None
 
     def begun(self, study: Study, baseline: TrainConfig, runs: Sequence[Run]) -> None:
-        self.study, self.baseline = study, baseline
+        first, self.study, self.baseline = self.study is None, study, baseline
         ended = sum(not run.unfinished for run in runs)
-        if ended:
+        if ended and first:
             self.note(f"continuing study {study.name!r}: {count(ended, 'run')} ended earlier")
 
     @abstractmethod
@@ -169,8 +170,9 @@ class LiveView(_View):
         self._console.print(self._render())
 
     def begun(self, study: Study, baseline: TrainConfig, runs: Sequence[Run]) -> None:
+        if self.study is None:  # runs of this session are known from their ends
+            self._add(run for run in runs if not run.unfinished)
         super().begun(study, baseline, runs)
-        self._add(run for run in runs if not run.unfinished)
 
     def started(self, run: Run) -> None: ...
 
@@ -314,6 +316,8 @@ def status_lines(results: Results, *, planned: int) -> Iterator[str]:
         if run.outcome == Outcome.RUNNING:
             step = run.points[-1].step if run.points else 0
             yield f"  run {run.id} {run.label}: step {step} of {run.config.max_iters}"
+    if pilot_line := pilot.standing(results.study, results.runs):
+        yield pilot_line
     if results.best is not None:
         yield f"best: {trial_title(results.best.trial, results.best.label)}: {outcome_line(results.best)}"
 

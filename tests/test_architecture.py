@@ -17,13 +17,15 @@ FILES = {
     for path in sorted((ROOT / package).rglob("*.py"))
 }
 ORDER = (
-    *("errors", "paths", "signals", "text", "pruning", "pruner", "study", "workers", "store", "analysis", "engine"),
-    *("verdict", "export", "terminal", "report", "cli", "__main__"),
+    *("errors", "paths", "signals", "text", "pruning", "pruner", "study", "workers", "store", "diagnose"),
+    *("analysis", "engine", "verdict", "export", "terminal", "report", "cli", "__main__"),
 )
 """rooms of sweeps; a file may import its own room and the rooms before it"""
 INDEPENDENT = (
     {"verdict", "engine"},
     {"workers", "store"},
+    {"diagnose", "store"},
+    {"diagnose", "workers"},
     {"study", "pruning"},
     {"terminal", "export"},
     {"report", "terminal"},

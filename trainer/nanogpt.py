@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import difflib
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trainer.errors import ConfigError
@@ -84,6 +84,58 @@ def read_config(path: str | Path) -> dict[str, Value]:
                 raise ConfigError(f"{where}: only 'key = value' lines are read; write the value out")
             settings[target.id] = _typed(target.id, _literal(value, where), where)
     return settings
+
+
+def read_assignments(source: str) -> tuple[dict[str, Value], dict[int, str]]:
+    """Read what a config's text sets, and pass over what can't be read: for a run that has already been trained.
+
+    Values may also use names assigned above them. Returns the keys that nanoGPT knows, in nanoGPT's types, and for each
+    line that was passed over its number, from 1, and the reason. Raises nothing.
+    """
+    settings: dict[str, Value] = {}
+    passed: dict[int, str] = {}
+    names: dict[str, Value] = {}
+    for line, statement in _statements(source, passed):
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+            continue  # a docstring
+        try:
+            targets, value = _assignment(statement, "")
+            number = _literal(_Known(names).visit(value), "")
+        except ConfigError as error:
+            passed[line] = str(error).removeprefix(": ")
+            continue
+        for target in targets:
+            if isinstance(target, ast.Name):
+                names[target.id] = number
+                try:
+                    settings[target.id] = _typed(target.id, number, "")
+                except ConfigError as error:
+                    passed[line] = str(error).removeprefix(": ")
+    return settings, passed
+
+
+def _statements(source: str, passed: dict[int, str]) -> Iterator[tuple[int, ast.stmt]]:
+    """Yield the statements with their lines; line by line where the whole isn't Python. Other lines go to `passed`."""
+    try:
+        yield from ((statement.lineno, statement) for statement in ast.parse(source).body)
+        return
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        pass
+    for number, line in enumerate(source.splitlines(), start=1):
+        try:
+            yield from ((number, statement) for statement in ast.parse(line.strip()).body)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            passed[number] = f"{line.strip()[:60]!r} is not a line of a Python config"
+
+
+class _Known(ast.NodeTransformer):
+    """Puts the values of known names in place of the names."""
+
+    def __init__(self, names: dict[str, Value]) -> None:
+        self._names = names
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(self._names[node.id]) if node.id in self._names else node
 
 
 def _parse(path: Path) -> ast.Module:

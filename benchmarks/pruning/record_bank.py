@@ -25,7 +25,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from scipy.stats import qmc
 
 from benchmarks.commands import argument_errors, at_least, existing_file, parser_of
-from benchmarks.verdict.train_directly import DirectRun, train_missing
+from benchmarks.verdict.train_directly import DirectRun, Task, train_missing
 from sweeps.engine.session import prepare_data
 from sweeps.paths import StudyPaths
 from sweeps.study import proposals, space
@@ -116,7 +116,7 @@ def record(study: Study, bank_runs: list[BankRun], folder: Path) -> None:
         config = proposals.config_of(study, run.params, seed=run.seed, vocab_size=dataset.vocab_size)
         direct_runs.append(
             DirectRun(
-                config=config.replace(eval_windows=WINDOWS, final_windows=WINDOWS),
+                task=Task(config=config.replace(eval_windows=WINDOWS, final_windows=WINDOWS)),
                 out=paths.run(number),
                 file=_run_file(folder, run),
                 notes={"params": run.params},

@@ -15,13 +15,13 @@ shared by all configs of one width and length) and the run's own noise:
 - bimodal: uneven, and half of the runs are stuck 0.3 nats higher;
 - loud: standard deviation 0.06.
 
-In these scenarios no knob has an effect, so every claim is false: broken, a knob alone, necessary, joint or hurting,
-advice right or wrong. In a fifth scenario, planted, the noise is uneven and the learning rate alone can gain 0.17 nats
-over the baseline.
+In these scenarios no knob has an effect, so every claim is false: broken, a gain of the best or of a knob (shown to
+last or not), a knob necessary, joint or hurting, advice right or wrong. In a fifth scenario, planted, the noise is
+uneven and the learning rate alone can gain 0.17 nats over the baseline.
 
 The output is the share of studies with a false claim, in all (with Wilson's 95 % interval) and by kind, and the mean
-number of confirming runs. For planted studies it is also how often the plateau was said to be broken, and how often the
-learning rate was said to break it alone. 3 core-seconds per study.
+number of confirming runs. For planted studies it is also how often the plateau was said to be broken, how often the
+learning rate was said to break it alone, and how often the headline credited it first. 3 core-seconds per study.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from benchmarks.commands import simulation_arguments
 from benchmarks.progress import watched
 from benchmarks.verdict.intervals import LUCK_SD, OWN_SD_RANGE, STUCK_GAP
 from sweeps.analysis.arms import PHASE
-from sweeps.analysis.attribution import Attribution, BestWord, CandidateWord, KnobWord
+from sweeps.analysis.attribution import Attribution, BestWord, CandidateWord, KnobWord, Why
 from sweeps.analysis.findings import Findings
 from sweeps.study.study import Study
 from tests.helpers.simulated_study import VOCAB_SIZE, Loss, confirmed, searched
@@ -141,6 +141,8 @@ def claims_of_verdict(attribution: Attribution | None) -> list[ClaimKey]:
     if attribution is None:
         return []
     claims = [("broken", "")] if attribution.word is not BestWord.NONE else []
+    if attribution.why in (Why.NO_SHORT_RUNS, Why.PERHAPS_HEAD_START):
+        claims += [("gains", "")]
     claims += [
         (effect.word.name.lower(), effect.knob)
         for effect in attribution.knobs
@@ -156,7 +158,9 @@ def claims_of_verdict(attribution: Attribution | None) -> list[ClaimKey]:
 
 TRUE_WHERE_PLANTED = {
     ("broken", ""),
+    ("gains", ""),
     ("alone", PLANTED_KNOB),
+    ("gains", PLANTED_KNOB),
     ("necessary", PLANTED_KNOB),
     ("wrong", "0"),
 }
@@ -176,6 +180,8 @@ class JudgedStudy:
     false_claims: tuple[ClaimKey, ...]
     runs: int
     """of the confirm phase"""
+    credited: bool
+    """whether the headline names the planted knob first"""
 
 
 def judged_study(scenario: PhaseScenario, *, seed: int, number: int) -> JudgedStudy:
@@ -183,11 +189,13 @@ def judged_study(scenario: PhaseScenario, *, seed: int, number: int) -> JudgedSt
     study = Study.model_validate(SETTINGS)
     loss = loss_function(scenario, key=(seed, PHASE_SCENARIOS.index(scenario), number))
     results = confirmed(searched(study, loss, trials=RANDOM_TRIALS, key=number), loss)
-    claims = tuple(claims_of_verdict(Findings(results).attribution))
+    attribution = Findings(results).attribution
+    claims = tuple(claims_of_verdict(attribution))
     return JudgedStudy(
         claims=claims,
         false_claims=tuple(claim for claim in claims if not is_true(scenario, claim)),
         runs=sum(run.phase == PHASE for run in results.runs),
+        credited=attribution is not None and attribution.headline[:1] == (PLANTED_KNOB,),
     )
 
 
@@ -222,6 +230,7 @@ def scenario_row(scenario: PhaseScenario, studies: list[JudgedStudy]) -> dict[st
     }
     if scenario.planted:
         row["broken"] = statistics.fmean(("broken", "") in study.claims for study in studies)
+        row["credited"] = statistics.fmean(study.credited for study in studies)
         row["named"] = statistics.fmean(("alone", PLANTED_KNOB) in study.claims for study in studies)
     return row
 
@@ -235,7 +244,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         line = f"{row['scenario']:<10}false claims {row['false_claims']:.3f} [{low:.3f}, {high:.3f}]: {kinds}"
         line += f"; {row['runs']:.0f} runs"
         if "named" in row:
-            line += f"; broken {row['broken']:.3f}, named {row['named']:.3f}"
+            line += f"; broken {row['broken']:.3f}, named {row['named']:.3f}, first {row['credited']:.3f}"
         lines.append(f"{line} (n {row['studies']})")
     return "\n".join(lines)
 

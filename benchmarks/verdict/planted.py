@@ -1,60 +1,51 @@
 """Planted faults: sweeps of real trials whose baseline has a setting broken on purpose. Does the verdict name it?
 
-    python -m benchmarks.verdict.planted [--case NAME ...] [--work DIR] [--direct 8] [--json]
+    python -m benchmarks.verdict.planted [--parquet FILE] [--from-scratch] [--seed 0] [--case NAME ...] [--work DIR]
+            [--direct 8] [--direct-races 4] [--json]
 
-The study benchmarks/verdict/planted.yaml has a baseline as good as its space allows. Each case breaks one or two of its
-settings, or none, and runs the command `sweep`. On a case without a fault nothing may be claimed. A second call
-continues where the first was interrupted: sweeps and direct runs that have ended lie in DIR.
+Each case (benchmarks/verdict/planted_cases.py) breaks one or two settings of the baseline of planted.yaml, or none, and
+runs the command `sweep`: the broken baseline is trained first, branches go on from its checkpoint, and two shapes race
+from scratch. Where nothing is broken nothing may be claimed. The text is the standard library, or that of `--parquet`.
+`--from-scratch` squeezes the same baselines into short trials from scratch, for comparison. A second call continues
+where the first was interrupted: sweeps and direct runs that have ended lie in DIR.
 
-The scores (benchmarks/verdict/planted_scores.py) answer four questions. Is the baseline shown to be beaten? Is a broken
-knob named first? Are the other knobs left alone? Do the intervals of the claims contain the mean of the same change on
-`--direct` further seeds? An innocent knob is excused where those seeds bear the claim out. Beside them stand Optuna's
-importances of the same search, and the knob that they rank first. 45 minutes on two cores.
+The scores (benchmarks/verdict/planted_scores.py) answer five questions. Is a broken knob named first? Are the other
+knobs left alone? Is nothing claimed where nothing is broken? Do the intervals of the claims contain the mean of the
+same change on fresh seeds: `--direct` for branches, which go on from the sweep's own origin, and `--direct-races` for
+races? What did the case cost, in tokens times parameters, beside the earlier protocol (28 000 iterations of 1024 tokens
+on 3 layers 64 wide)? An innocent knob is excused where direct runs bear the claim out. Beside them stand Optuna's
+importances of the same search. About MINUTES minutes on two cores for all cases on one text.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 
-from benchmarks.commands import ROOT, at_least, parser_of, set_options
-from benchmarks.verdict.planted_scores import (
-    NO_VERDICT,
-    Arm,
-    Claim,
-    Difference,
-    Rate,
-    Score,
-    arms_of,
-    changed_knobs,
-    claims_of,
-    ranking,
-    rates_of,
-    score,
-)
-from benchmarks.verdict.train_directly import final_losses
+from benchmarks.commands import ROOT, at_least, existing_file, parser_of, set_options
+from benchmarks.verdict.planted_arms import MENDED, direct_tasks, loss_of
+from benchmarks.verdict.planted_cases import CASES, SCRATCH, STUDY, Case, mending, settings
+from benchmarks.verdict.planted_scores import Arm, Claim, Difference, Rate, Score, ranking, rates_of, score
+from benchmarks.verdict.train_directly import trained
 from sweeps.engine.session import prepare_data
 from sweeps.paths import StudyPaths
-from sweeps.store.records import Results
+from sweeps.store.records import Results, Run
 from sweeps.store.store import Reader
-from sweeps.study.baseline import Value
 from sweeps.study.knobs import PARAM
 from sweeps.study.load import load
-from sweeps.study.proposals import baseline_config, baseline_params, config_of
-from sweeps.study.study import Study
-from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset
+from trainer.model.size import parameters
 
-PLANTED_STUDY = Path(__file__).with_suffix(".yaml")
 FIRST_DIRECT_SEED = 9000
 """above the seeds of any sweep"""
 EVALUATORS: Mapping[str, Callable[[], BaseImportanceEvaluator]] = {
@@ -65,71 +56,29 @@ EVALUATORS: Mapping[str, Callable[[], BaseImportanceEvaluator]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
-    """The study's baseline with some settings broken."""
+class Settings:
+    """How the cases are run."""
 
-    name: str
-    planted: tuple[str, ...] = ()
-    """knobs that mend the fault"""
-    faults: Mapping[str, Value] = field(default_factory=dict)
-    """broken settings of the baseline"""
-    mended: Mapping[str, Value] = field(default_factory=dict)
-    """the same settings with the fault mended, where that differs from the study's own baseline"""
-    also: tuple[str, ...] = ()
-    """other changes to the study, KEY=VALUE"""
-    seed: int = 1337
-
-
-_LOW_RATE = {"learning_rate": 7e-4, "min_lr": 1.05e-4}
-CASES = (
-    Case(name="lr-low", planted=("learning_rate",), faults=_LOW_RATE),
-    Case(name="lr-high", planted=("learning_rate",), faults={"learning_rate": 4e-2, "min_lr": 6e-3}),
-    Case(
-        name="decays-early",  # the rate is 0 in the second half
-        planted=("min_lr",),
-        faults={"lr_decay_iters": 150, "warmup_iters": 120, "min_lr": 0.0},
-        mended={"lr_decay_iters": 150, "warmup_iters": 120, "min_lr": 2.1e-3},
-        also=("knobs.warmup_iters.high=0.48",),  # the warm-up has to end before the decay does
-    ),
-    Case(name="warmup-long", planted=("warmup_iters",), faults={"warmup_iters": 297}),
-    Case(name="dropout", planted=("dropout",), faults={"dropout": 0.5}),
-    Case(name="weight-decay", planted=("weight_decay",), faults={"weight_decay": 10.0}),
-    Case(name="narrow", planted=("n_embd",), faults={"n_embd": 16}),
-    Case(name="lr-low-and-dropout", planted=("learning_rate", "dropout"), faults={**_LOW_RATE, "dropout": 0.5}),
-    Case(
-        name="narrow-and-weight-decay",
-        planted=("n_embd", "weight_decay"),
-        faults={"n_embd": 16, "weight_decay": 10.0},
-    ),
-    Case(
-        name="no-warmup",  # neither knob helps alone: a higher rate needs a warm-up, and this rate gains nothing by one
-        planted=("learning_rate", "warmup_iters"),
-        faults={"learning_rate": 1.5e-3, "min_lr": 2.25e-4, "warmup_iters": 0},
-        also=("trials=48",),  # two knobs at once are harder to find
-    ),
-    Case(name="null-1"),
-    Case(name="null-2", seed=2337),
-    Case(name="null-3", seed=3337),
-)
-"""Settings are in nanoGPT's units, because a trial is as long as the baseline's own run."""
+    dataset: Dataset
+    work: Path
+    """folder of this text's sweeps and direct runs"""
+    scratch: bool
+    seed: int
+    """added to the seed of every case"""
+    direct: int
+    """seeds of direct runs, 0: none"""
+    direct_races: int
+    """seeds of direct races"""
 
 
-def settings(case: Case, *, mended: bool = False) -> tuple[str, ...]:
-    """Return the `--set` settings that turn the study into the case's; `mended`: with the fault mended."""
-    baseline = (f"baseline.{name}={value}" for name, value in (case.mended if mended else case.faults).items())
-    return f"name={case.name}", f"seed={case.seed}", *case.also, *baseline
-
-
-def study_of(case: Case, *, mended: bool = False) -> Study:
-    """Return the case's study, resolved."""
-    return load(PLANTED_STUDY, overrides=settings(case, mended=mended), devices_have_cuda=False)
-
-
-def sweep_case(case: Case, dataset: Dataset, work: Path) -> tuple[dict[str, Any], Results]:
+def sweep_case(case: Case, how: Settings) -> tuple[dict[str, Any], Results]:
     """Run or resume the case's sweep; return the output of `sweep run --json` and all runs."""
-    command = [sys.executable, "-m", "sweeps", "run", str(PLANTED_STUDY), *set_options(settings(case))]
-    command += ["--data", str(dataset.path), "--out", str(work / case.name), "--json"]
-    log = work / f"{case.name}.log"
+    name = "-".join([case.name, *([SCRATCH] if how.scratch else []), str(case.seed + how.seed)])
+    command = [sys.executable, "-m", "sweeps", "run", str(STUDY)]
+    command += ["--profile", SCRATCH] if how.scratch else []
+    command += set_options(settings(case, seed=how.seed, scratch=how.scratch))
+    command += ["--data", str(how.dataset.path), "--out", str(how.work / name), "--json"]
+    log = how.work / f"{name}.log"
     with log.open("w", encoding="utf-8") as stderr:
         process = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True, check=False)  # noqa: S603  # our own
     if process.returncode:
@@ -137,6 +86,13 @@ def sweep_case(case: Case, dataset: Dataset, work: Path) -> tuple[dict[str, Any]
     output: dict[str, Any] = json.loads(process.stdout)
     with Reader(f"sqlite:///{output['store']}") as reader:
         return output, reader.results(case.name)
+
+
+def compute_of(runs: Iterable[Run]) -> float:
+    """Return what the runs trained, in tokens times parameters. Evaluations don't count."""
+    return float(
+        sum((run.points[-1].tokens - run.points[0].tokens) * parameters(run.config) for run in runs if run.points)
+    )
 
 
 def importances(store: str, name: str) -> dict[str, dict[str, float]]:
@@ -153,55 +109,35 @@ def importances(store: str, name: str) -> dict[str, dict[str, float]]:
     }
 
 
-def score_case(case: Case, dataset: Dataset, work: Path, *, direct: int) -> Score:
-    """Sweep one case, train its arms directly on `direct` seeds (0: not at all), and score it."""
-    output, results = sweep_case(case, dataset, work)
-    seeds = range(FIRST_DIRECT_SEED, FIRST_DIRECT_SEED + direct)
-    configs_by_arm = direct_configs(case, results, output["verdict"] or NO_VERDICT, seeds=seeds)
-    configs = [config for arm_configs in configs_by_arm.values() for config in arm_configs]
-    loss_of = dict(zip(configs, final_losses(configs, dataset, work / "direct"), strict=True))
-    losses = {
-        arm: [loss_of[config] for config in arm_configs] for arm, arm_configs in configs_by_arm.items() if arm_configs
-    }
+def score_case(case: Case, how: Settings) -> Score:
+    """Sweep one case, train what its claims are about directly, and score it."""
+    output, results = sweep_case(case, how)
+    planted = case.mends(scratch=how.scratch)
+    losses: dict[Arm, list[float]] = {}
+    if how.direct:
+        tasks = direct_tasks(
+            planted,
+            results,
+            output,
+            mends=mending(case, scratch=how.scratch),
+            seeds=range(FIRST_DIRECT_SEED, FIRST_DIRECT_SEED + how.direct),
+            race_seeds=range(FIRST_DIRECT_SEED, FIRST_DIRECT_SEED + how.direct_races),
+        )
+        every = [task for of_arm in tasks.values() for task in of_arm]
+        ended = dict(zip(every, trained(every, how.dataset, how.work / "direct"), strict=True))
+        losses = {arm: [loss_of(arm, ended[task]) for task in of_arm] for arm, of_arm in tasks.items()}
+    study = results.study
+    raced = {} if study.race is None else dict(study.race.changes())
     return score(
         case.name,
-        case.planted,
+        planted,
         output,
-        knobs=len(results.study.knobs),
-        losses={arm: arm_losses for arm, arm_losses in losses.items() if arm is not None},
-        mended=losses.get(None, ()),
+        knobs=[*study.knobs, *raced],
+        losses=losses,
+        mended=losses.get(MENDED, ()),
         shares=importances(output["store"], case.name),
+        compute=compute_of(results.runs),
     )
-
-
-def direct_configs(
-    case: Case, results: Results, verdict: Mapping[str, Any], *, seeds: Sequence[int]
-) -> dict[Arm | None, list[TrainConfig]]:
-    """Return the configs that show whether the verdict is true: its claims' arms, and the best of a null case.
-
-    The arm None is the baseline with its fault mended.
-    """
-    changed = changed_knobs(verdict)
-    arms = [Arm(), *(arm for claim in claims_of(verdict) for arm in arms_of(claim, changed))]
-    if not case.planted:
-        arms.append(changed)
-    configs: dict[Arm | None, list[TrainConfig]] = {
-        arm: [config_of_arm(results, arm, seed) for seed in seeds] for arm in arms
-    }
-    if case.planted:
-        vocab_size, mended = results.data.vocab_size, study_of(case, mended=True)
-        configs[None] = [baseline_config(mended, seed=seed, vocab_size=vocab_size) for seed in seeds]
-    return configs
-
-
-def config_of_arm(results: Results, arm: Arm, seed: int) -> TrainConfig:
-    """Return the case's baseline with the arm's knobs at the best trial's values."""
-    study, best = results.study, results.best
-    params = baseline_params(study)
-    for param in (PARAM.get(knob, knob) for knob in arm):
-        assert best is not None
-        params[param] = best.params[param]
-    return config_of(study, params, seed=seed, vocab_size=results.data.vocab_size)
 
 
 def markdown_lines(scores: Sequence[Score]) -> list[str]:
@@ -210,40 +146,51 @@ def markdown_lines(scores: Sequence[Score]) -> list[str]:
         "case",
         "broken knobs",
         "verdict",
-        "gain of the best",
+        "named",
+        "races",
         "claims",
         "wrongly accused",
         "gain of mending, direct",
         *EVALUATORS,
+        "compute",
         "runs",
     )
     rows = [head, tuple("---" for _ in head)]
     for case_score in scores:
+        gain = "" if case_score.delta is None else f" {case_score.delta:.4f}"
         rows.append(
             (
                 case_score.case,
                 ", ".join(case_score.planted) or "nothing",
-                case_score.word,
-                "" if case_score.delta is None else f"{case_score.delta:.3f}",
+                case_score.word + gain,
+                _names(case_score.named),
+                _names(case_score.raced),
                 ", ".join(map(_claim_text, case_score.claims)) or "none",
-                ", ".join(case_score.accused) or "none",
+                _names(case_score.accused),
                 "" if case_score.mended is None else _difference_text(case_score.mended),
                 *(_most_important(case_score.shares[name]) for name in EVALUATORS),
+                f"{case_score.compute:.2f}",
                 f"{case_score.runs} in {case_score.seconds:.0f} s",
             )
         )
     table = ["| " + " | ".join(row) + " |" for row in rows]
-    return [*table, "", *(f"- {_rate_text(rate)}" for rate in rates_of(scores))]
+    costs = [case_score.compute for case_score in scores]
+    cost = f"compute of a case, of the earlier protocol's: {statistics.median(costs):.2f} (at most {max(costs):.2f})"
+    return [*table, "", *(f"- {_rate_text(rate)}" for rate in rates_of(scores)), f"- {cost}"]
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
 
 
 def _claim_text(claim: Claim) -> str:
-    interval = "no interval" if claim.low is None else f"{claim.low:.3f} to {claim.high:.3f}"
-    direct = "" if claim.direct is None else f"; direct {claim.direct.mean:.3f}"
-    return f"{' + '.join(claim.knobs)} {claim.verdict} {claim.effect:.3f} ({interval}{direct})"
+    interval = "no interval" if claim.low is None else f"{claim.low:.4f} to {claim.high:.4f}"
+    direct = "" if claim.direct is None else f"; direct {claim.direct.mean:.4f}"
+    return f"{' + '.join(claim.knobs)} {claim.verdict} {claim.effect:.4f} ({interval}{direct})"
 
 
 def _difference_text(difference: Difference) -> str:
-    return f"{difference.mean:.3f} ({difference.low:.3f} to {difference.high:.3f})"
+    return f"{difference.mean:.4f} ({difference.low:.4f} to {difference.high:.4f})"
 
 
 def _most_important(shares: Mapping[str, float]) -> str:
@@ -259,6 +206,9 @@ def _rate_text(rate: Rate) -> str:
 def main() -> None:
     """Run the cases and print their scores."""
     parser = parser_of(__doc__)
+    parser.add_argument("--parquet", type=existing_file, help="train on this text instead of the standard library")
+    parser.add_argument("--from-scratch", action="store_true", help="squeezed trials in place of branches and races")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="is added to the seed of every case (default 0)")
     parser.add_argument(
         "--case",
         action="append",
@@ -268,20 +218,30 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("runs/planted"), help="folder of the sweeps (default runs/planted)"
     )
-    parser.add_argument(
-        "--direct", type=at_least(0), default=8, help="seeds of the direct runs, at least 2, or 0 for none (default 8)"
-    )
+    for option, default, what in (("--direct", 8, "branches"), ("--direct-races", 4, "races")):
+        text = f"seeds of direct {what}, at least 2 (default {default}); --direct 0: no direct runs at all"
+        parser.add_argument(option, type=at_least(0), default=default, help=text)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args()
-    if options.direct == 1:
-        parser.error("argument --direct: 1 seed gives no interval; take at least 2, or 0 to skip the direct runs")
-    work = options.work.absolute()
-    dataset = prepare_data(load(PLANTED_STUDY, devices_have_cuda=False), StudyPaths(work), progress=lambda _: None)
+    if options.direct and min(options.direct, options.direct_races) < 2:
+        parser.error("argument --direct: 1 seed gives no interval; take at least 2 of each, or --direct 0")
+    parquet = options.parquet
+    work = options.work.absolute() / ("embedded" if parquet is None else parquet.stem)
+    work.mkdir(parents=True, exist_ok=True)
+    study = load(STUDY, data=None if parquet is None else str(parquet), devices_have_cuda=False)
+    how = Settings(
+        dataset=prepare_data(study, StudyPaths(work), progress=lambda _: None),
+        work=work,
+        scratch=options.from_scratch,
+        seed=options.seed,
+        direct=options.direct,
+        direct_races=options.direct_races,
+    )
     cases = [case for case in CASES if not options.case or case.name in options.case]
     scores = []
     for number, case in enumerate(cases, 1):
         print(f"{case.name} ({number} of {len(cases)})", file=sys.stderr, flush=True)
-        scores.append(score_case(case, dataset, work, direct=options.direct))
+        scores.append(score_case(case, how))
     print(json.dumps(as_json(scores)) if options.json else "\n".join(markdown_lines(scores)))
 
 
@@ -293,7 +253,9 @@ def as_json(scores: Sequence[Score]) -> dict[str, Any]:
             "first": case_score.first,
             "accused": list(case_score.accused),
             "claims_anything": case_score.claims_anything,
-            "claims": [{**dataclasses.asdict(claim), "held": claim.held} for claim in case_score.claims],
+            "claims": [
+                {**dataclasses.asdict(claim), "held": claim.held, "agrees": claim.agrees} for claim in case_score.claims
+            ],
         }
         for case_score in scores
     ]

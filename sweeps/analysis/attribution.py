@@ -5,8 +5,9 @@ Each run belongs to an arm, a config without its seed: the baseline with some of
 - The best *breaks* the plateau if its gain exceeds `min_effect` (one-sided, 95 %), the gain is no mere head start, and
   no run of the best diverged. A gain is no head start if it exceeds half of the gain of runs half as long. If the
   baseline was not on a plateau, the best *improves* on it.
-- A knob does this alone, is necessary, or works only jointly with another. p-values are corrected by Holm's method over
-  the knobs.
+- A knob does this alone, is necessary, or works only jointly with another. A knob whose gain is shown, and isn't shown
+  to last yet, *gains*. p-values are corrected by Holm's method over the knobs.
+- The headline credits the knobs for which any of this is shown, the one with the largest shown size first.
 - If one knob alone is shown to do it and the best is not, the verdict is about the baseline with that knob changed.
 """
 
@@ -56,6 +57,8 @@ class KnobWord(enum.StrEnum):
     """What one knob does."""
 
     ALONE = "breaks it alone"
+    GAINS = "gains"
+    """alone it gains over `min_effect`; whether that lasts is neither shown nor refuted yet"""
     NECESSARY = "necessary"
     JOINT = "only jointly"
     HURTS = "raises the loss"
@@ -69,6 +72,8 @@ class CandidateWord(enum.StrEnum):
     RIGHT = "right"
     WRONG = "wrong"
     NO_EFFECT = "no effect shown"
+    ONE_RUN = "one run"
+    """compared with the baseline on a single seed"""
     UNKNOWN = "not enough evidence"
 
 
@@ -98,7 +103,8 @@ class KnobVerdict:
     diverged: int
     """runs of the knob alone, at either length, that diverged or did not fit; if any, the word is not ALONE"""
     more_seeds: int | None
-    """word UNKNOWN: further seeds that would decide if the noise stays; None: over 64, or not known"""
+    """further seeds that would decide if the noise stays, of a word UNKNOWN, or of GAINS whether the gain lasts; None:
+    over 64, or not known"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +154,7 @@ class Attribution:
 
     word: BestWord
     decided: bool
-    """False: more seeds could change the word"""
+    """False: more seeds could change the word, that of the best or that of a knob which gains"""
     why: Why | None
     """what the best lacks; None where it is shown to be better"""
     best: Run
@@ -170,7 +176,9 @@ class Attribution:
     plateaued: tuple[int, int]
     """baseline runs that end on a plateau, and baseline runs in all"""
     knobs: tuple[KnobVerdict, ...]
-    """knobs that `searched` changes; claims first, then by size"""
+    """knobs that `searched` changes; those of `headline` first, then by size"""
+    headline: tuple[str, ...]
+    """knobs for which something is shown, the one with the largest shown size first"""
     pair: Pair | None
     path: tuple[PathStep, ...]
     candidates: tuple[CandidateVerdict, ...]

@@ -14,8 +14,16 @@ depends on which arms are compared and how their losses scatter about their mean
   the method where no other arm's noise applies.
 - *unpaired*: arms of different shapes share no luck (measured: pairing them by seed narrows nothing). Each shape's sums
   have a variance of their own, over all of its seeds, and Welch's formula adds the variances up.
-- *permutation*: some seeds have broken through and others have not, so a mean and its standard error describe neither.
-  Flips of the sums' signs give p, and Hartigan's typical values give the interval.
+
+Sums that fall into two modes (`modes`), because some seeds have broken through and others have not, count by
+themselves: noise of arms that all got through, or all got stuck, does not describe them. Student's t is used all the
+same, with the distance of the modes as its noise. The interval is at least as wide as Hartigan's typical values, and
+under six seeds it reaches from the least seed to the largest. p is at least that of flips of the signs, unless all
+seeds exceed the threshold. Then flips can't decide anything: on eight seeds their least p is 0.004, and 0.06 after six
+knobs and four looks. The share of seeds that broke through has an interval of its own.
+
+An arm with one run borrows its noise from the others. It has none if some arm of its shape, the baseline included, has
+two modes or is louder than the others: nothing tells whether the run is of that kind, too.
 
 `benchmarks/verdict/intervals.py` measures how often the intervals hold the truth.
 
@@ -28,7 +36,6 @@ design and analysis of clinical trials", Biometrika 64).
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import statistics
 from collections import defaultdict
@@ -36,10 +43,10 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
 from scipy.special import fdtrc, stdtr, stdtrit
 
-from sweeps.analysis.residuals import residual
+from sweeps.analysis.modes import share_interval, sign_flip_p, two_modes, typical_values
+from sweeps.analysis.residuals import of_one_kind, residual
 
 LEVEL = 0.05
 """one minus the confidence of every interval and bound"""
@@ -50,10 +57,6 @@ _LOUDER, _QUIETER = 0.1, 0.01
 falsely called quiet costs coverage; one falsely called loud costs only width."""
 _MIN_DEGREES_QUIET = 4
 """degrees of freedom below which sums by seed may agree by chance, as where all seeds happened to break through"""
-_WITHIN = (0.00068, 0.0143, 0.0392, 0.0650, 0.0876, 0.1065, 0.1229, 0.1359, 0.1476, 0.1572, 0.1663, 0.1746)
-"""share of the variance of 3, 4, ... normal values that remains within two clusters, 5 % quantile (10**6 draws)"""
-_FEWEST = 3
-"""values that can fall into two clusters"""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -87,19 +90,21 @@ class Contrast:
     """standard error of the mean, nats; None: the noise is unknown (one seed, and no other arm's noise applies)"""
     degrees: float | None
     low: float | None
-    """two-sided 95 % interval; None: no bound (noise unknown, or method permutation with under 6 seeds)"""
+    """two-sided 95 % interval; None: the noise is unknown"""
     high: float | None
     lower: float | None
-    """one-sided 95 % bounds over all looks; None: no bound (noise unknown, or method permutation with few seeds)"""
+    """one-sided 95 % bounds over all looks; None: the noise is unknown"""
     upper: float | None
     threshold: float
     """what the mean is tested against, nats"""
     p: float | None
     """one-sided, of a true mean of at most `threshold`, over all looks"""
     method: str
-    """layout, paired, unpaired or permutation"""
+    """layout, paired or unpaired"""
     looks: float = 1.0
     """factor on p"""
+    bimodal: bool = False
+    """whether the seeds fall into two modes"""
 
     @property
     def n(self) -> int:
@@ -107,9 +112,19 @@ class Contrast:
         return len(self.differences)
 
     @property
+    def through(self) -> int:
+        """Number of seeds whose own difference exceeds the threshold."""
+        return sum(difference > self.threshold for difference in self.differences.values())
+
+    @property
     def share(self) -> float:
         """Share of the seeds whose own difference exceeds the threshold."""
-        return sum(difference > self.threshold for difference in self.differences.values()) / max(1, self.n)
+        return self.through / max(1, self.n)
+
+    @property
+    def share_interval(self) -> tuple[float, float]:
+        """Two-sided 95 % interval of that share over all seeds that there could be."""
+        return share_interval(self.through, self.n, level=LEVEL)
 
 
 def contrast(
@@ -134,19 +149,18 @@ def contrast(
     if not shared:
         return None
     differences = {seed: math.fsum(by_seed[seed] for by_seed in sums.values()) for seed in shared}
-    if any(two_modes([by_seed[seed] for seed in shared]) for by_seed in sums.values()):
-        return by_sign_flips(differences, threshold, looks)
-    others = [sample for arm, sample in samples.items() if pooled and arm not in weights]
-    noises = [
-        _noise(
-            part.values(),
-            list(sums[shape].values()),
-            [sample.losses for sample in others if sample.shape == shape and sample.losses],
-        )
-        for shape, part in parts.items()
-    ]
+    bimodal = any(two_modes([by_seed[seed] for seed in shared]) for by_seed in sums.values())
+    noises = []
+    for shape, part in parts.items():
+        table = {arm: sample.losses for arm, sample in samples.items() if sample.shape == shape and sample.losses}
+        values, pooling = list(sums[shape].values()), pooled and not bimodal
+        if len(values) == 1 and not of_one_kind(list(table.values())):
+            pooling = False
+        others = [losses for arm, losses in table.items() if pooling and arm not in weights]
+        noises.append(_noise(part.values(), values, others))
     mean = math.fsum(statistics.fmean(by_seed.values()) for by_seed in sums.values())
-    return _by_students_t(differences, mean, noises, threshold, looks)
+    result = _by_students_t(differences, mean, noises, threshold, looks)
+    return _of_two_modes(result) if bimodal else result
 
 
 def _sums(part: Mapping[K, float], samples: Mapping[K, Sample]) -> dict[int, float]:
@@ -199,60 +213,38 @@ def _too_loud_or_quiet(ratio: float, degrees: int, degrees_of_others: int) -> bo
     return bool(degrees >= _MIN_DEGREES_QUIET and p_louder > 1 - _QUIETER)
 
 
-def two_modes(values: Sequence[float]) -> bool:
-    """Whether the values fall into two clusters, as where some runs broke through and others got stuck.
-
-    The criterion is the share of the variance that remains within the clusters of the best split in two (Fisher 1958,
-    "On Grouping for Maximum Homogeneity", JASA 53): it is smaller than in 95 % of normal samples. In normal samples the
-    share is independent of mean and variance (Basu's theorem), so choosing the method by it does not harm an interval.
-    """
-    n = len(values)
-    if not _FEWEST <= n < _FEWEST + len(_WITHIN):
-        return False
-    mean = math.fsum(values) / n
-    ordered = sorted(value - mean for value in values)
-    total = math.fsum(value * value for value in ordered)
-    # the mean is removed, so the sum of the upper cluster is the negative of the lower cluster's
-    between = max(low**2 * n / (i * (n - i)) for i, low in enumerate(itertools.accumulate(ordered[:-1]), 1))
-    return total > n * ROUNDING**2 and 1 - between / total < _WITHIN[n - _FEWEST]
-
-
-def by_sign_flips(differences: Mapping[int, float], threshold: float, looks: float) -> Contrast:
-    """Return the contrast with p from all 2**n flips of signs: symmetric differences are as likely either way.
-
-    So p is at least 2**-n. The means of all subsets of the seeds cut the line into pieces that hold the true mean with
-    equal probability (Hartigan 1969, "Using Subsample Values as Typical Values", JASA 64). At one look, a one-sided
-    bound takes 5 seeds and an interval 6.
-    """
-    values = np.array(list(differences.values()))
-    n, pieces = len(values), 2 ** len(values)
-    subsets = np.array(list(itertools.product((0, 1), repeat=n)))
-    flipped_sums = (2 * subsets - 1) @ (values - threshold)
-    sum_as_is = flipped_sums[-1]
-    means = np.sort(subsets[1:] @ values / subsets[1:].sum(axis=1))
-
-    def lower(tail: float) -> float | None:
-        outside = math.floor(tail * pieces)
-        return float(means[outside - 1]) if outside else None
-
-    def upper(tail: float) -> float | None:
-        outside = math.floor(tail * pieces)
-        return float(means[-outside]) if outside else None
-
-    return Contrast(
-        differences=differences,
-        mean=float(values.mean()),
-        se=float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else None,
-        degrees=n - 1 if n > 1 else None,
-        low=lower(LEVEL / 2),
-        high=upper(LEVEL / 2),
-        lower=lower(LEVEL / looks),
-        upper=upper(LEVEL / looks),
-        threshold=threshold,
-        p=min(1.0, looks * float(np.mean(flipped_sums >= sum_as_is - ROUNDING))),
-        method="permutation",
-        looks=looks,
+def _of_two_modes(contrast: Contrast) -> Contrast:
+    """Return a contrast by Student's t with what the seeds' own values add, where they fall into two modes."""
+    if contrast.se is None:
+        return dataclasses.replace(contrast, bimodal=True)
+    assert contrast.low is not None
+    assert contrast.high is not None
+    assert contrast.lower is not None
+    assert contrast.upper is not None
+    values = list(contrast.differences.values())
+    low, high = typical_values(values, LEVEL / 2)
+    lower, upper = typical_values(values, LEVEL / contrast.looks)
+    return dataclasses.replace(
+        contrast,
+        low=min(contrast.low, low),
+        high=max(contrast.high, high),
+        lower=min(contrast.lower, lower),
+        upper=max(contrast.upper, upper),
+        p=p_of_two_modes(contrast.p, contrast.differences, threshold=contrast.threshold, looks=contrast.looks),
+        bimodal=True,
     )
+
+
+def p_of_two_modes(
+    students: float | None, differences: Mapping[int, float], *, threshold: float, looks: float
+) -> float | None:
+    """Return the one-sided p of differences that fall into two modes, from Student's (over all looks).
+
+    Seeds on the wrong side of the threshold count by sign flips, which Student's t may underrate in the far tail.
+    """
+    if students is None:
+        return None
+    return max(students, min(1.0, looks * sign_flip_p(list(differences.values()), threshold)))
 
 
 def _by_students_t(

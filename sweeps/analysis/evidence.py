@@ -124,11 +124,11 @@ class Evidence:
     def _sample(self, arm: Arm) -> Sample:
         losses = {run.seed: run.val_loss for run in self.runs(arm) if run.val_loss is not None}
         config = self.arms.config(arm)
-        return Sample(losses=losses, shape=None if config is None else _shape(config))
+        return Sample(losses=losses, shape=None if config is None else shape_of(config))
 
 
-def _shape(config: TrainConfig) -> Hashable:
-    """All settings, the seed apart, that determine the initial weights and the batches."""
+def shape_of(config: TrainConfig) -> Hashable:
+    """Return all settings, the seed apart, that determine the initial weights and the batches."""
     return tuple(getattr(config, name) for name in _SHAPE + _BATCHES)
 
 

@@ -9,13 +9,17 @@ from sweeps.analysis import judge, screening
 from sweeps.analysis.arms import PHASE
 from sweeps.analysis.attribution import Attribution
 from sweeps.analysis.boundaries import BoundaryVerdict, boundaries
+from sweeps.analysis.branches import Branches, branches
 from sweeps.analysis.calibration import Calibration, calibration
 from sweeps.analysis.evidence import Evidence
 from sweeps.analysis.finals import Final, finals
 from sweeps.analysis.importance import Importances, importances
 from sweeps.analysis.more_data import Amount, amounts
 from sweeps.analysis.pruning import Balance, balance, rule_of
+from sweeps.analysis.races import RaceFinding, races
+from sweeps.analysis.reference import ReferenceCurve
 from sweeps.analysis.screening import Screening
+from sweeps.analysis.sensitivity import Sensitivity, sensitivity
 from sweeps.pruning.rule import Rule
 from sweeps.store.records import Results, Run
 from sweeps.study.study import Study
@@ -54,6 +58,11 @@ class Findings:
         return screening.screen(self.results)
 
     @functools.cached_property
+    def sensitivity(self) -> Sensitivity | None:
+        """The noise of seeds and the effects that the study can show. None: the noise is unknown."""
+        return sensitivity(self.results)
+
+    @functools.cached_property
     def finals(self) -> tuple[Final, ...]:
         """The final losses of the search's trials, predicted for those that were stopped early."""
         return finals(self.results)
@@ -87,3 +96,17 @@ class Findings:
     def amounts(self) -> tuple[Amount, ...]:
         """What the baseline loses or gains on other amounts of data."""
         return amounts(self.results)
+
+    @functools.cached_property
+    def branches(self) -> Branches | None:
+        """What the curves of the branches add to their gains. None: trials start from scratch."""
+        return branches(self.evidence)
+
+    @functools.cached_property
+    def races(self) -> tuple[RaceFinding, ...]:
+        """Each change from scratch against the origin's own curve."""
+        origin = self.study.origin
+        if origin is None or not origin.log or origin.log_offset is None or origin.log_offset_se is None:
+            return races(self.results)
+        log = ReferenceCurve.of(origin.log, offset=origin.log_offset, offset_se=origin.log_offset_se)
+        return races(self.results, reference=log)

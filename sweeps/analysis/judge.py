@@ -9,6 +9,7 @@ from sweeps.analysis.ablation import path_steps, path_to_best
 from sweeps.analysis.arms import BASELINE, Arm
 from sweeps.analysis.attribution import Attribution, CandidateVerdict, CandidateWord, KnobVerdict, KnobWord, Pair
 from sweeps.analysis.contrasts import Contrast
+from sweeps.analysis.credit import credited
 from sweeps.analysis.evidence import Evidence
 from sweeps.analysis.significance import (
     ALPHA_BEST,
@@ -21,9 +22,6 @@ from sweeps.analysis.significance import (
 from sweeps.analysis.words import best_word, candidate_word, is_decided, knob_word, why_not_better, works_jointly
 from sweeps.store.records import Outcome, Results, Run
 from trainer.config import TrainConfig
-
-_CLAIMS = (KnobWord.ALONE, KnobWord.JOINT, KnobWord.NECESSARY)
-"""words that name a knob as a cause, the strongest first"""
 
 
 def to_train(results: Results, attribution: Attribution | None) -> Run | None:
@@ -44,10 +42,12 @@ def judge(evidence: Evidence) -> Attribution | None:
     plateaued = evidence.plateaued()
     why = why_not_better(effect, lasting, changed=changed, diverged=diverged, min_effect=min_effect)
     word = best_word(why, plateaued=plateaued)
-    knobs, pair = _knobs_and_pair(evidence, reference, broken=why is None)
+    gains = shown(effect) and not diverged
+    knobs, pair, headline = _knobs_and_pair(evidence, reference, gains=gains, broken=why is None)
+    may_last = why is not None and any(knob.word is KnobWord.GAINS for knob in knobs)
     whole = Attribution(
         word=word,
-        decided=is_decided(why),
+        decided=is_decided(why) and not may_last,
         why=why,
         best=arms.best,
         change=tuple(knob.knob for knob in knobs),
@@ -59,6 +59,7 @@ def judge(evidence: Evidence) -> Attribution | None:
         whole_lasting=lasting,
         plateaued=plateaued,
         knobs=knobs,
+        headline=headline,
         pair=pair,
         path=path_steps(evidence, path_to_best(evidence, knobs)),
         candidates=_candidates(evidence, min_effect),
@@ -96,28 +97,38 @@ def _diverged(evidence: Evidence, arm: Arm) -> int:
 
 
 def _knobs_and_pair(
-    evidence: Evidence, reference: TrainConfig, *, broken: bool
-) -> tuple[tuple[KnobVerdict, ...], Pair | None]:
-    """Return the verdicts on all knobs, claims first, and the 2 x 2 of the top two. `broken`: the best is shown."""
-    knobs = _knobs(evidence, reference, broken=broken)
+    evidence: Evidence, reference: TrainConfig, *, gains: bool, broken: bool
+) -> tuple[tuple[KnobVerdict, ...], Pair | None, tuple[str, ...]]:
+    """Return the verdicts on all knobs, the 2 x 2 of the top two, and the knobs that the headline credits.
+
+    `gains`: the best's gain is shown; `broken`: it is shown to last as well. The credited knobs come first.
+    """
+    knobs = _knobs(evidence, reference, gains=gains, broken=broken)
     pair = _pair(evidence, knobs)
-    if pair is not None and works_jointly(pair, [knob.word for knob in knobs], broken=broken):
-        knobs = [_joint(knob, pair) for knob in knobs]
-    return tuple(sorted(knobs, key=_claims_first)), pair
+    if pair is not None:
+        words = [knob.word for knob in knobs if knob.knob in pair.knobs]
+        if works_jointly(pair, words, broken=broken):
+            knobs = [_joint(knob, pair) for knob in knobs]
+    names = credited(knobs, pair)
+
+    def rank(knob: KnobVerdict) -> tuple[int, float]:
+        return names.index(knob.knob) if knob.knob in names else len(names), -_size(knob)
+
+    return tuple(sorted(knobs, key=rank)), pair, names
 
 
-def _knobs(evidence: Evidence, reference: TrainConfig, *, broken: bool) -> list[KnobVerdict]:
+def _knobs(evidence: Evidence, reference: TrainConfig, *, gains: bool, broken: bool) -> list[KnobVerdict]:
     """Return the verdict on each knob by itself, in the study's order."""
     arms, min_effect = evidence.arms, evidence.study.min_effect
     assert arms.best is not None
-    looks = P_MULTIPLIER if broken else P_MULTIPLIER / (1 - ALPHA_BEST)
+    looks = P_MULTIPLIER if gains else P_MULTIPLIER / (1 - ALPHA_BEST)
     single = [Arm(frozenset([knob])) for knob in arms.changed]
-    gains = _holm_adjusted([evidence.gain(arm, threshold=min_effect, looks=looks) for arm in single])
+    gains_alone = _holm_adjusted([evidence.gain(arm, threshold=min_effect, looks=looks) for arm in single])
     harms = harmful_among([evidence.gain(arm, threshold=min_effect) for arm in single], min_effect)
     needs = _holm_adjusted([_needed(evidence, knob) for knob in arms.changed])
     old, new = reference.as_dict(), arms.best.config.as_dict()
     verdicts = []
-    for knob, arm, gain, harmful, needed in zip(arms.changed, single, gains, harms, needs, strict=True):
+    for knob, arm, gain, harmful, needed in zip(arms.changed, single, gains_alone, harms, needs, strict=True):
         lasting = evidence.lasting(arm, looks=looks)
         reset = evidence.contrast((1, arms.without(knob)), (-1, arms.winner))
         necessary = broken and shown(needed)
@@ -144,7 +155,7 @@ def _knobs(evidence: Evidence, reference: TrainConfig, *, broken: bool) -> list[
                 necessary=necessary,
                 partner=None,
                 diverged=diverged,
-                more_seeds=_more_seeds(gain, min_effect) if word is KnobWord.UNKNOWN else None,
+                more_seeds=_more_seeds_of_a_knob(word, gain, lasting, min_effect),
             )
         )
     return verdicts
@@ -158,6 +169,14 @@ def _needed(evidence: Evidence, knob: str) -> Contrast | None:
 
 def _more_seeds(contrast: Contrast | None, min_effect: float) -> int | None:
     return None if contrast is None else seeds_to_decide(contrast, min_effect=min_effect)
+
+
+def _more_seeds_of_a_knob(
+    word: KnobWord, gain: Contrast | None, lasting: Contrast | None, min_effect: float
+) -> int | None:
+    if word is KnobWord.GAINS:
+        return _more_seeds(lasting, 0.0)
+    return _more_seeds(gain, min_effect) if word is KnobWord.UNKNOWN else None
 
 
 def _holm_adjusted(contrasts: Sequence[Contrast | None]) -> list[Contrast | None]:
@@ -197,11 +216,6 @@ def _joint(knob: KnobVerdict, pair: Pair) -> KnobVerdict:
         return knob
     partner = next(name for name in pair.knobs if name != knob.knob)
     return dataclasses.replace(knob, word=KnobWord.JOINT, partner=partner, more_seeds=None)
-
-
-def _claims_first(knob: KnobVerdict) -> tuple[int, float]:
-    """A sort key: knobs with a claim first, then by size."""
-    return _CLAIMS.index(knob.word) if knob.word in _CLAIMS else len(_CLAIMS), -_size(knob)
 
 
 def _candidates(evidence: Evidence, min_effect: float) -> tuple[CandidateVerdict, ...]:

@@ -25,8 +25,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special
 
+from sweeps.analysis.contrasts import LEVEL
+from sweeps.analysis.significance import ALPHA_BEST, P_MULTIPLIER
+
 CONFIDENCE = 0.95
 MAX_BASELINE_SEEDS = 32
+CHANCE = 0.8
+"""power: the probability with which an effect that counts as detectable is shown"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,3 +105,27 @@ def seeds_to_show(effect: float, sd: float, *, looks: int) -> int | None:
     seeds = range(2, MAX_BASELINE_SEEDS + 1)
     index = bisect.bisect_left(seeds, True, key=lambda n: sd * prediction_factor(n, looks=looks) < abs(effect))
     return seeds[index] if index < len(seeds) else None
+
+
+def detectable(
+    sd: float,
+    seeds: int,
+    *,
+    threshold: float = 0.0,
+    looks: float = P_MULTIPLIER / ALPHA_BEST,
+    chance: float = CHANCE,
+) -> float:
+    """Return the smallest true effect, nats, that `seeds` pairs of runs show to exceed `threshold` with this chance.
+
+    The test is Student's, one-sided, on n = `seeds` differences by seed (significance.shown), with p multiplied by
+    `looks`, by default as for the best config. A difference of two runs has the standard deviation `sqrt(2) * sd`: the
+    luck of a seed that moves both alike would make it smaller. So the standard error is `sd * sqrt(2 / n)`, and an
+    effect of `threshold + d * sd * sqrt(2 / n)` is shown with the probability that noncentral t with n - 1 degrees of
+    freedom and noncentrality d exceeds `t(1 - 0.05 / looks, n - 1)`; d follows. `sd` is taken as the true one. Losses
+    in two clusters, which are tested otherwise, are left aside. Raises ValueError if `seeds` is below 2.
+    """
+    if seeds < 2:
+        raise ValueError(f"a test needs at least 2 seeds, not {seeds}")
+    critical = float(special.stdtrit(seeds - 1, 1 - LEVEL / looks))
+    noncentrality = float(special.nctdtrinc(seeds - 1, 1 - chance, critical))
+    return threshold + noncentrality * sd * math.sqrt(2 / seeds)

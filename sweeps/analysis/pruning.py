@@ -27,6 +27,10 @@ _PRUNABLE = (Outcome.COMPLETE, Outcome.PRUNED, Outcome.DIVERGED)
 """outcomes of trials that could have been pruned"""
 
 
+_MARGIN = 1.5
+"""default margin in a study of branches, in units of min_effect: the ratio that the defaults have from scratch"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sentinel:
     """A trial that would have been stopped, went on, and ended."""
@@ -62,6 +66,10 @@ class Balance:
         return exact_interval(self.mistakes, len(self.sentinels)) if self.sentinels else None
 
 
+def _margin(study: Study) -> float:
+    return Rule.margin if study.origin is None else _MARGIN * study.min_effect
+
+
 def rule_of(study: Study) -> Rule | None:
     """Return the rule of the study's plateau pruner. None: the study has another pruner, which predicts nothing."""
     pruner = study.pruner
@@ -69,7 +77,7 @@ def rule_of(study: Study) -> Rule | None:
         return None
     return Rule(
         epsilon=pruner.epsilon,
-        margin=pruner.margin,
+        margin=_margin(study) if pruner.margin is None else pruner.margin,
         looks=pruner.looks,
         min_completed=pruner.min_completed,
         trials=1 + study.trials,  # the baseline counts as a trial

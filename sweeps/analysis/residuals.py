@@ -13,11 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import fdtrc
+
+from sweeps.analysis.modes import two_modes
 
 Floats = NDArray[np.float64]
 
 _ROUNDING_SQUARED = 1e-18
 """nats squared; a smaller sum of squared residuals is rounding"""
+_LOUDER = 0.05
+"""level of the tests for an arm that is louder than the others"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,16 +52,43 @@ def residual(table: Sequence[Mapping[int, float]]) -> Residual | None:
     """
     if len(table) < 2:
         return None
-    losses_AS, has_AS = _grid(table)
-    residuals_AS, rank = _two_way_residuals(losses_AS, has_AS)
-    degrees = int(has_AS.sum(axis=1).sum()) - len(table) - rank
-    squares = (residuals_AS * residuals_AS).sum()
+    residuals_AS, has_AS, squares, degrees = _fit(table)
     variances_AA, degrees_AA = _pair_variances(residuals_AS, has_AS)
     if degrees == 0 or squares < _ROUNDING_SQUARED or not degrees_AA.any():
         return None
-    variance = float(squares) / degrees
+    variance = squares / degrees
     spread = _spread(variances_AA, degrees_AA, variance=variance, degrees=degrees)
     return Residual(variance=variance, degrees=degrees, spread=spread)
+
+
+def of_one_kind(table: Sequence[Mapping[int, float]]) -> bool:
+    """Whether no arm has two modes, or is louder than the others at 5 % over all arms (Bonferroni).
+
+    Louder is judged by the F test for further observations: the residual squares that the arm's runs add, against the
+    residual squares of all other arms' runs.
+    """
+    arms = [losses for losses in table if len(losses) > 1]
+    if len(arms) < 2:
+        return True
+    residuals_AS, has_AS, squares, degrees = _fit(arms)
+    if any(two_modes(row[has].tolist()) for row, has in zip(residuals_AS, has_AS > 0, strict=True)):
+        return False
+    for index in range(len(arms)):
+        *_, of_others, others_degrees = _fit([*arms[:index], *arms[index + 1 :]])
+        if others_degrees and degrees > others_degrees and squares > _ROUNDING_SQUARED:
+            added = (squares - of_others) / (degrees - others_degrees)
+            ratio = added * others_degrees / max(of_others, _ROUNDING_SQUARED)
+            if fdtrc(degrees - others_degrees, others_degrees, ratio) < _LOUDER / len(arms):
+                return False
+    return True
+
+
+def _fit(table: Sequence[Mapping[int, float]]) -> tuple[Floats, Floats, float, int]:
+    """Return the (A, S) residuals, the (A, S) ones where an arm has a run, the sum of squares and its degrees."""
+    losses_AS, has_AS = _grid(table)
+    residuals_AS, rank = _two_way_residuals(losses_AS, has_AS)
+    degrees = int(has_AS.sum()) - len(table) - rank
+    return residuals_AS, has_AS, float((residuals_AS * residuals_AS).sum()), degrees
 
 
 def _grid(table: Sequence[Mapping[int, float]]) -> tuple[Floats, Floats]:

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from scipy.special import stdtr, stdtrit
 
-from sweeps.analysis.contrasts import LEVEL, ROUNDING, Contrast, by_sign_flips
+from sweeps.analysis.contrasts import LEVEL, ROUNDING, Contrast, p_of_two_modes
 
 P_MULTIPLIER = 2.5
 """Factor on every p-value. Adding seeds until a result is significant inflates errors, and 2.5 is Pocock's factor for
 four looks at 0.05. `benchmarks/verdict/confirm_phases.py` measures how many false claims remain."""
 ALPHA_BEST = 0.8
-"""Share of the error that the test of the best config's whole change may take. Its knobs get the rest until the whole
-change is shown, and all of the error then. So a knob can be shown although the best is not (the fallback procedure of
+"""Share of the error that the test of the best config's whole gain may take. Its knobs get the rest until that gain is
+shown, and all of the error then. So a knob can be shown although the best is not (the fallback procedure of
 Wiens 2003, "A fixed sequence Bonferroni procedure for testing multiple endpoints", Pharmaceutical Statistics 2)."""
 MAX_SEEDS_TO_DECIDE = 64
 """further seeds that are worth naming"""
@@ -46,14 +46,15 @@ def harmful_among(contrasts: Sequence[Contrast | None], min_effect: float) -> li
 
 def p_of_harm(contrast: Contrast, min_effect: float) -> float | None:
     """Return the one-sided p of a true mean of at least -min_effect, over all looks. None: the noise is unknown."""
-    if contrast.method == "permutation":
-        mirrored = {seed: -difference for seed, difference in contrast.differences.items()}
-        return by_sign_flips(mirrored, min_effect, contrast.looks).p
     if contrast.se is None or contrast.degrees is None:
         return None
     if not contrast.se:
         return float(contrast.mean >= -min_effect - ROUNDING)
-    return min(1.0, contrast.looks * float(stdtr(contrast.degrees, (contrast.mean + min_effect) / contrast.se)))
+    students = min(1.0, contrast.looks * float(stdtr(contrast.degrees, (contrast.mean + min_effect) / contrast.se)))
+    if not contrast.bimodal:
+        return students
+    mirrored = {seed: -difference for seed, difference in contrast.differences.items()}
+    return p_of_two_modes(students, mirrored, threshold=min_effect, looks=contrast.looks)
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
@@ -80,8 +81,6 @@ def seeds_to_decide(contrast: Contrast, *, min_effect: float) -> int | None:
         return None
     for more in range(1, MAX_SEEDS_TO_DECIDE + 1):
         seeds = contrast.n + more
-        if contrast.method == "permutation" and 2.0**-seeds > LEVEL / 2:
-            continue  # too few seeds for an interval by sign flips
         future = _at_seeds(contrast, seeds, contrast.se, contrast.degrees, threshold=min_effect)
         if shown(future) or negligible(future, min_effect) or harmful(future, min_effect):
             return more
@@ -114,6 +113,6 @@ def _at_seeds(contrast: Contrast, seeds: int, se: float, degrees: float, *, thre
 def _p_multiplier(contrast: Contrast, se: float, degrees: float) -> float:
     """Return the factor between Student's p and the contrast's: its looks, or more if p was adjusted in a family."""
     students = float(stdtr(degrees, (contrast.threshold - contrast.mean) / se))
-    if contrast.p is None or not students or contrast.method == "permutation":
+    if contrast.p is None or not students:
         return contrast.looks
     return max(contrast.looks, contrast.p / students)

@@ -30,9 +30,13 @@ def why_not_better(
     if lasting is None or lasting.p is None:
         return Why.NO_SHORT_RUNS
     if not shown(lasting):
-        shrinks = lasting.upper is not None and lasting.upper <= 0
-        return Why.HEAD_START if shrinks else Why.PERHAPS_HEAD_START
+        return Why.HEAD_START if is_refuted(lasting) else Why.PERHAPS_HEAD_START
     return None
+
+
+def is_refuted(lasting: Contrast | None) -> bool:
+    """Whether a gain is shown to be a mere head start: it shrinks by half or more as runs get longer."""
+    return lasting is not None and lasting.upper is not None and lasting.upper <= 0
 
 
 def is_decided(why: Why | None) -> bool:
@@ -63,8 +67,11 @@ def knob_word(
     The arguments are named as in `KnobVerdict`; `gain` is its `alone`. `harmful`: the knob alone is shown to raise the
     loss by over `min_effect`.
     """
-    if shown(gain) and shown(lasting) and not diverged:
-        return KnobWord.ALONE
+    if shown(gain) and not diverged:
+        if shown(lasting):
+            return KnobWord.ALONE
+        if not is_refuted(lasting):
+            return KnobWord.GAINS
     if necessary:
         return KnobWord.NECESSARY
     if harmful or diverged:
@@ -76,16 +83,19 @@ def knob_word(
 
 
 def works_jointly(pair: Pair | None, words: Collection[KnobWord], *, broken: bool) -> bool:
-    """Whether the pair's knobs get the word JOINT. `words`: those of all knobs; `broken`: the best is shown."""
-    if not broken or pair is None or KnobWord.ALONE in words:
+    """Whether the pair's knobs get the word JOINT. `words`: those of the two; `broken`: the best is shown."""
+    if not broken or pair is None or not {KnobWord.ALONE, KnobWord.GAINS}.isdisjoint(words):
         return False
     return shown(pair.both) and shown(pair.interaction)
 
 
 def candidate_word(effect: Contrast | None, *, harmful: bool, diverged: int, min_effect: float) -> CandidateWord:
     """Return the word of a candidate. `harmful`: it is shown to raise the loss by over `min_effect`."""
-    if harmful or diverged:
+    one_run = effect is not None and effect.n == 1
+    if diverged or (harmful and not one_run):
         return CandidateWord.WRONG
+    if one_run:
+        return CandidateWord.ONE_RUN
     if shown(effect):
         return CandidateWord.RIGHT
     return CandidateWord.NO_EFFECT if negligible(effect, min_effect) else CandidateWord.UNKNOWN

@@ -5,9 +5,10 @@ The questions, in order:
 1. Is the best config better at all? Three fresh seeds, more if these don't show it. If it can't be better, only the
    candidates and the single knobs are left to judge.
 2. Is its gain a mere head start? Runs of half the length on two seeds, more if these don't show it.
-3. Which knob does it alone? Each knob alone on two seeds, the most promising one on as many as it needs.
+3. Which knob does it alone? Each knob alone on two seeds; a knob whose gain is shown, at both lengths until the gain is
+   shown to last or not to; the most promising one on as many seeds as it needs.
 4. Which knobs are needed? Each knob reset, if the best is shown to be better.
-5. Which advice is right? Each candidate on one seed.
+5. Which advice is right? Each candidate on one seed beside the search's, so that none rests on one pair.
 6. How do the knobs work together? The 2x2 of the top pair and the ablation path, if the best is shown to be better.
 7. What is still undecided? More seeds.
 
@@ -27,6 +28,7 @@ from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.evidence import Evidence
 from sweeps.analysis.judge import judge, top_pair
 from sweeps.analysis.significance import shown
+from sweeps.analysis.words import is_decided
 from sweeps.store.records import Results, Run
 from sweeps.study.sections import Confirm
 
@@ -34,6 +36,11 @@ BEST_SEEDS, KNOB_SEEDS, EXTRA_SEEDS = 3, 2, 3
 """seeds of the best at first, of each knob at first, and beyond confirm.seeds where the verdict depends on them"""
 SEEMS_TO_GAIN = 0.2
 """largest p at which a knob alone seems to gain; it then also gets runs of half the length, to rule out a head start"""
+
+_OPEN = (KnobWord.GAINS, KnobWord.UNKNOWN)
+"""words of a knob that more seeds could change"""
+_OPEN_ADVICE = (CandidateWord.ONE_RUN, CandidateWord.UNKNOWN)
+"""words of a candidate that more seeds could change"""
 
 NextRun = tuple[Arm, int]
 """an arm and a seed"""
@@ -93,6 +100,8 @@ class Questions:
         """each knob alone, the one that seems to gain most first"""
         self.best_is_shown = attribution.broken and not attribution.by_one
         """whether the whole best config is shown to be better; only then can resetting a knob lose something"""
+        self.best_is_decided = is_decided(attribution.why)
+        """whether no further seed could change what is known of the whole best config"""
 
     def in_order(self) -> Iterator[NextRun]:
         """Yield the runs of all questions in their order."""
@@ -103,6 +112,7 @@ class Questions:
         if _cannot_gain(self.attribution):  # but a single knob still may
             yield from self._candidates()
             yield from on_seeds([BASELINE, *self.singles], self.seeds[:KNOB_SEEDS])
+            yield from on_seeds(self._gaining(), self.seeds[: self.most])
             yield from on_seeds(self._first_knob(), self.seeds)
             return
         yield from self._is_it_a_head_start()
@@ -110,6 +120,7 @@ class Questions:
         if self.best_is_shown:
             yield from self._which_knob_is_needed()
         yield from on_seeds(self._open_candidates(), self.seeds[:1])
+        yield from on_seeds(self._candidates_with(CandidateWord.ONE_RUN), self.seeds[:KNOB_SEEDS])
         if self.best_is_shown:
             yield from self._top_pair()
             yield from self._path()
@@ -121,14 +132,14 @@ class Questions:
     def _is_it_better(self) -> Iterator[NextRun]:
         yield from on_seeds((BASELINE, self.winner), self.seeds[: min(BEST_SEEDS, self.most)])
         effect = self.attribution.effect
-        if not self.attribution.decided and effect is not None and effect.n >= BEST_SEEDS and not shown(effect):
+        if not self.best_is_decided and effect is not None and effect.n >= BEST_SEEDS and not shown(effect):
             yield from on_seeds((BASELINE, self.winner), self.seeds)
 
     def _is_it_a_head_start(self) -> Iterator[NextRun]:
         halves = _both_halves(self.winner)
         yield from on_seeds(halves, self.seeds[:KNOB_SEEDS])
         effect = self.attribution.effect
-        if effect is not None and shown(effect) and not self.attribution.decided:
+        if effect is not None and shown(effect) and not self.best_is_decided:
             yield from on_seeds((BASELINE, self.winner, *halves), self.seeds)
 
     def _which_knob(self) -> Iterator[NextRun]:
@@ -139,6 +150,7 @@ class Questions:
             if knob.alone is not None and knob.alone.p is not None and knob.alone.p <= SEEMS_TO_GAIN
         ]
         yield from on_seeds(map(_half, gaining), self.seeds[:KNOB_SEEDS])
+        yield from on_seeds(self._gaining(), self.seeds[: self.most])
         yield from on_seeds(self._first_knob(), self.seeds[KNOB_SEEDS : self.most if self.best_is_shown else None])
 
     def _which_knob_is_needed(self) -> Iterator[NextRun]:
@@ -174,13 +186,13 @@ class Questions:
         """Return the arms of every open question, those of the verdict first."""
         arms = self._decisive()
         for knob in self.attribution.knobs:
-            if knob.word is KnobWord.UNKNOWN:
+            if knob.word in _OPEN:
                 alone = Arm(frozenset([knob.knob]))
                 arms.append(alone)
                 if self.best_is_shown and _may_be_needed(knob):
                     arms.append(self.evidence.arms.without(knob.knob))
                 if _gained(knob.alone):
-                    arms.append(_half(alone))
+                    arms += _both_halves(alone)
         if self.best_is_shown and not self._one_does_it() and (names := top_pair(self.attribution.knobs)):
             arms.append(Arm(frozenset(names)))
         arms += self._open_candidates()
@@ -189,18 +201,24 @@ class Questions:
     def _decisive(self) -> list[Arm]:
         """Return the arms that the verdict's word depends on if more seeds could change it, else its first knob's."""
         first = self._first_knob()
-        if self.attribution.decided:
+        if self.best_is_decided:
             return [*first, self.winner, self.evidence.arms.without(*first[1].knobs)] if first else []
         halves = _both_halves(self.winner) if _gained(self.attribution.effect) else ()
         return [BASELINE, self.winner, *halves, *first]
+
+    def _gaining(self) -> list[Arm]:
+        """Return what would show whether shown gains last: the baseline and each such knob alone, at both lengths."""
+        gaining = [Arm(frozenset([knob.knob])) for knob in self.attribution.knobs if knob.word is KnobWord.GAINS]
+        arms = [arm for alone in gaining for arm in (BASELINE, alone, *_both_halves(alone))]
+        return list(dict.fromkeys(arms))
 
     def _first_knob(self) -> list[Arm]:
         """Return the baseline and the first knob that seems to gain; nothing if a knob is shown to do it alone.
 
         Both are included at half the length as well, unless the knob's gain is shown to last.
         """
-        unknown = (knob for knob in self.attribution.knobs if knob.word is KnobWord.UNKNOWN and _gained(knob.alone))
-        first = next(unknown, None)
+        undecided = (knob for knob in self.attribution.knobs if knob.word in _OPEN and _gained(knob.alone))
+        first = next(undecided, None)
         if first is None or self._one_does_it():
             return []
         alone = Arm(frozenset([first.knob]))
@@ -208,8 +226,11 @@ class Questions:
         return [BASELINE, alone, *(() if lasts else _both_halves(alone))]
 
     def _open_candidates(self) -> list[Arm]:
-        unknown = (candidate for candidate in self.attribution.candidates if candidate.word is CandidateWord.UNKNOWN)
-        return [Arm(candidate=candidate.candidate) for candidate in unknown]
+        return self._candidates_with(*_OPEN_ADVICE)
+
+    def _candidates_with(self, *words: CandidateWord) -> list[Arm]:
+        judged = self.attribution.candidates
+        return [Arm(candidate=candidate.candidate) for candidate in judged if candidate.word in words]
 
     def _one_does_it(self) -> bool:
         return any(knob.word is KnobWord.ALONE for knob in self.attribution.knobs)

@@ -34,6 +34,7 @@ class PlateauDecisions:
         assert isinstance(pruner, PlateauPruning)
         assert rule is not None
         self._rule, self._sentinel_share, self._search = rule, pruner.sentinel, study.name
+        self._branches, self._seed = study.branches, study.seed
         self._ranges = space.distributions(study)
         self._curves: dict[int, Curve] = {}
         """of the ended runs, by run id"""
@@ -51,7 +52,7 @@ class PlateauDecisions:
             for other in runs
             if other.optuna_study == self._search and other.outcome in _INFORMATIVE and other.points
         )
-        decision = decide(self._rule, curve_of(run, self._ranges), others)
+        decision = decide(self._rule, curve_of(run, self._ranges), others, control=self._control(runs))
         if not decision.prune:
             return None
         predicted = decision.prediction
@@ -72,6 +73,13 @@ class PlateauDecisions:
             chance=decision.chance,
             epsilon=self._rule.epsilon,
         )
+
+    def _control(self, runs: Collection[Run]) -> float | None:
+        """Return the control's final loss on the search's seed, nats. None: no such run, or trials from scratch."""
+        if not self._branches:
+            return None
+        finals = (run.val_loss for run in runs if run.origin == "baseline" and run.seed == self._seed)
+        return next(finals, None)
 
     def _curve(self, run: Run) -> Curve:
         if run.id not in self._curves:

@@ -11,7 +11,7 @@ It owns the order of writing, so that a sweep can be resumed after being killed 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,9 +121,9 @@ class Ledger:
         for asked in self._trials.unfinished():
             yield asked, of_trial.get((asked.optuna_study, asked.number))
 
-    def going_on(self, known: Iterable[int]) -> list[Run]:
+    def going_on(self, known: Collection[int]) -> list[Run]:
         """Return unfinished runs that are not among the `known` ids: halted runs that had gone on."""
-        return [run for run in self.runs.values() if run.unfinished and run.id not in set(known)]
+        return [run for run in self.runs.values() if run.unfinished and run.id not in known]
 
     def resume(self, asked: Asked | None, run: Run) -> Flight | None:
         """Resume the run of an unfinished trial; None: the run had ended, and now Optuna has been told."""
@@ -135,6 +135,37 @@ class Ledger:
             return flight
         self._tell(flight)
         return None
+
+    def adopt(self, run: Run, proposal: Proposal) -> None:
+        """Make an ended run the run of a proposal that hasn't begun, under a trial of its own, as if it had run so.
+
+        Killed anywhere in between, it can be done again.
+        """
+        for former, of_trial in self.unfinished():
+            if of_trial is not None and of_trial.id == run.id:
+                self.resume(former, of_trial)  # the run's former trial must not look as if it had no run
+        asked = self._asked(proposal.key)
+        if asked is None:
+            self._trials.ask(proposal)  # which may have begun a trial of the user's queue instead, and queued this one
+            asked = self._asked(proposal.key)
+        assert asked is not None
+        adopted = dataclasses.replace(
+            run,
+            optuna_study=asked.optuna_study,
+            trial=asked.number,
+            phase=proposal.phase,
+            origin=proposal.origin,
+            label=proposal.label,
+            params=asked.params,
+            key=proposal.key,
+        )
+        self._store.adopted(adopted)
+        self.runs[run.id] = adopted
+        self.resume(asked, adopted)
+
+    def _asked(self, key: str) -> Asked | None:
+        """Return the running trial of a proposal. None: it isn't running."""
+        return next((asked for asked in self._trials.unfinished() if asked.key == key), None)
 
     def drop_checkpoints(self) -> None:
         """Delete the checkpoints that are no longer needed."""

@@ -10,7 +10,7 @@ from sweeps.errors import NotFound, StudyChanged
 from sweeps.store.records import DataFacts, Results
 from sweeps.store.store import Store
 from sweeps.study.model import as_yaml
-from sweeps.study.sections import NOT_WRITTEN, MinuteHorizon
+from sweeps.study.sections import NOT_WRITTEN, SCRATCH_MARGIN, MinuteHorizon, PlateauPruning
 from sweeps.study.study import Study
 from sweeps.study.widening import containing_the_control
 
@@ -18,14 +18,14 @@ from sweeps.study.widening import containing_the_control
 def stored_study(study: Study, store: Store, *, data: DataFacts) -> Results | None:
     """Return the stored results of the study, with its growth (more trials, more hours) written; None: it is new.
 
-    A stored study keeps the length that was fitted for its trials. Raises StudyChanged if the stored study of this
-    name has other settings or other data.
+    A stored study keeps the length that was fitted or chosen for its trials. Raises StudyChanged if the stored study
+    of this name has other settings or other data.
     """
     try:
         stored = store.results(study.name)
     except NotFound:
         return None
-    study = _from_the_origin_of(stored.study, _as_long_as(stored.study, study))
+    study = _from_the_origin_of(stored.study, _piloted_as(stored.study, _as_long_as(stored.study, study)))
     different = [*changes(stored.study, study), *_other_data(stored.data, data)]
     if different:
         raise StudyChanged(
@@ -42,6 +42,13 @@ def _as_long_as(stored: Study, study: Study) -> Study:
     if not isinstance(study.horizon, MinuteHorizon) or not isinstance(stored.horizon, MinuteHorizon):
         return study
     return study.model_copy(update={"horizon": study.horizon.model_copy(update={"fit": stored.horizon.fit})})
+
+
+def _piloted_as(stored: Study, study: Study) -> Study:
+    """Return the study with the length that the stored one's pilot has chosen, if both have the same pilot."""
+    if (study.pilot, study.horizon) != (stored.pilot, stored.horizon):
+        return study
+    return study.model_copy(update={"chosen": stored.chosen})
 
 
 def _from_the_origin_of(stored: Study, study: Study) -> Study:
@@ -62,7 +69,7 @@ def _other_data(was: DataFacts, now: DataFacts) -> list[str]:
 
 _GROWING = ("trials", "baseline_seeds")
 """settings of a begun study that may grow"""
-_FREE = ("hours", "workers", "store", "notes", "origin")
+_FREE = ("hours", "workers", "store", "notes", "origin", "race", "chosen")
 """settings of a begun study that may change, because they change neither a trial nor the order of trials"""
 _FREE_OF_CONFIRM = {"seeds", "max_trials"}
 
@@ -83,8 +90,10 @@ def changes(stored: Study, new: Study) -> list[str]:
     left_out: Any = {**dict.fromkeys((*_GROWING, *_FREE), True), "confirm": _FREE_OF_CONFIRM, "horizon": {NOT_WRITTEN}}
     before, after = (study.model_dump(mode="json", exclude=left_out) for study in (stored, new))
     for settings, study in ((before, stored), (after, new)):
-        if not study.branches:  # 0.02 was written out before it depended on where trials start
+        if not study.branches:  # these were written out before they depended on where trials start
             settings["confirm"]["min_effect"] = study.min_effect
+            if isinstance(study.pruner, PlateauPruning) and study.pruner.margin is None:
+                settings["pruner"]["margin"] = SCRATCH_MARGIN
     return shrunk + list(_differences("", before, after))
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 from sweeps.analysis.curves import losses_of, schedule_of
-from sweeps.errors import SpecError
+from sweeps.diagnose.log import read_log_file
+from sweeps.diagnose.reading import offset, plateau_of
+from sweeps.diagnose.run import LoggedRun
+from sweeps.errors import LogError, SpecError
 from sweeps.paths import StudyPaths
 from sweeps.pruning import plateau
 from sweeps.store.records import DataFacts, Outcome, Results, Run
@@ -47,7 +52,11 @@ def known(results: Results, paths: StudyPaths, *, data: DataFacts) -> Study | No
             raise OriginError(f"the origin can't go on: {going_on.reason or going_on.outcome}")
         first, last = going_on.points[0].val_loss, going_on.points[-1].val_loss
         brings = first - last
-        found = {"going_on": brings, "val_loss": first, "min_effect": min_effect_of(brings)}
+        found: dict[str, Any] = {"going_on": brings, "val_loss": first, "min_effect": min_effect_of(brings)}
+        if isinstance(study.start, CheckpointStart) and study.start.log is not None:
+            curve = read_log_file(Path(study.start.log).expanduser())[-1]
+            known_offset = offset(curve, step=study.origin.step, val_loss=first, val_se=going_on.points[0].val_se)
+            found |= {"log_offset": known_offset.nats, "log_offset_se": known_offset.se}
         return with_origin(study, study.origin.model_copy(update=found))
     return None
 
@@ -88,14 +97,15 @@ def _of_checkpoint(study: Study, start: CheckpointStart, paths: StudyPaths, *, d
     from trainer.run.origin import read_origin  # torch takes seconds to import
 
     facts = read_origin(Path(start.checkpoint).expanduser())
-    vocab_size = int(facts.settings.get("vocab_size", data.vocab_size))
-    if vocab_size != data.vocab_size:
+    if facts.vocab_size < data.vocab_size:
         raise CheckpointError(
-            f"{facts.path}: its vocabulary has {vocab_size} tokens, and that of {data.path} {data.vocab_size}: name "
-            "the data that it was trained on with --data"
+            f"{facts.path}: its vocabulary has {facts.vocab_size} tokens, and that of {data.path} {data.vocab_size}: "
+            "name the data that it was trained on with --data"
         )
     copy_checkpoint(facts.path, paths.origin)
-    config = origin_runs.origin_config(study, seed=study.seed, vocab_size=data.vocab_size)
+    config = origin_runs.origin_config(study, seed=study.seed, vocab_size=facts.vocab_size)
+    curve = None if start.log is None else read_log_file(Path(start.log).expanduser())[-1]
+    reading = None if curve is None else plateau_of(_until(curve, facts.iter_num), settings=facts.settings)
     return Origin(
         checkpoint=str(paths.origin),
         sha256=sha256_of(paths.origin),
@@ -103,8 +113,23 @@ def _of_checkpoint(study: Study, start: CheckpointStart, paths: StudyPaths, *, d
         learning_rate=rate_at_origin(config, facts.iter_num),
         settings=config.as_dict(),
         own=facts.settings,
-        notes=facts.notes,
+        plateau=None if reading is None else reading.word.value,
+        since=None if reading is None else reading.since,
+        log=() if curve is None else _losses(curve),
+        notes=(*facts.notes, *(() if curve is None else curve.notes), *(() if reading is None else reading.notes)),
     )
+
+
+def _until(curve: LoggedRun, step: int) -> LoggedRun:
+    """Return a logged run up to the checkpoint. Raises LogError for one that ends before it began."""
+    points = tuple(point for point in curve.points if point.step <= step)
+    if not points:
+        raise LogError(f"{curve.name}: has no evaluation up to iteration {step:,}, where the checkpoint was written")
+    return dataclasses.replace(curve, points=points)
+
+
+def _losses(curve: LoggedRun) -> tuple[tuple[int, float], ...]:
+    return tuple((point.step, point.val_loss) for point in curve.points if point.val_loss is not None)
 
 
 def copy_checkpoint(source: Path, target: Path) -> None:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
 from sweeps.analysis.arms import PHASE
-from sweeps.engine import confirm
+from sweeps.engine import confirm, pilot
 from sweeps.store.records import UNFINISHED, Outcome, Run, best_of, counts
 from sweeps.study.origin_runs import ORIGIN
+from sweeps.study.pilot_runs import PILOT
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
 from trainer.points import Point
@@ -140,15 +141,17 @@ def keeps_checkpoint(run: Run, *, best: Run | None) -> bool:
     """Whether a run's checkpoint is kept: of unfinished and halted runs, the origin, the baseline and the best."""
     if run.unfinished or run.outcome == Outcome.HALTED:
         return True
-    kept = run.phase == "baseline" or run.origin == ORIGIN or (best is not None and run.id == best.id)
+    kept = run.phase in ("baseline", PILOT) or run.origin == ORIGIN or (best is not None and run.id == best.id)
     return run.outcome == Outcome.COMPLETE and kept
 
 
 def planned_runs(findings: Findings) -> int:
     """Return the runs of the finished study. Until no run of the confirm phase is left, its maximum counts."""
     runs, study = findings.results.runs, findings.study
-    groundwork = sum(run.before_trials for run in runs)
-    searching = sum(run.phase != PHASE for run in runs) - groundwork
+    before_trials = sum(run.before_trials for run in runs)
+    searching = sum(run.phase != PHASE for run in runs) - before_trials
+    # of the pilot's runs, those at the length that is chosen are the baseline's
+    groundwork = before_trials - sum(run.phase == PILOT for run in runs) + len(pilot.rejected(study, runs))
     confirming = confirm.planned(
         runs, most=study.confirm.max_trials, over=lambda: confirm.next_run(findings.evidence) is None
     )

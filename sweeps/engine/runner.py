@@ -16,6 +16,7 @@ from sweeps.engine import progress
 from sweeps.engine.agenda import Agenda, Sampled
 from sweeps.engine.groundwork import Groundwork
 from sweeps.engine.ledger import Flight, Ledger
+from sweeps.engine.pilot import PilotLength
 from sweeps.engine.progress import Observer, Standing, Summary
 from sweeps.paths import StudyPaths
 from sweeps.store.records import Outcome, Results, Run, counts
@@ -70,7 +71,7 @@ class Runner:
         *,
         paths: StudyPaths,
         dataset: Dataset,
-        agenda: Agenda | Groundwork,
+        agenda: Agenda | Groundwork | PilotLength,
         observer: Observer,
         clock: Clock,
         interrupts: Sequence[signal.Signals],
@@ -124,7 +125,7 @@ class Runner:
                 self.ready.append(self.ledger.begin(asked, self.agenda.proposal(asked.key, self.runs)))
             elif flight := self.ledger.resume(asked, run):
                 self.ready.append(flight)
-        for run in self.ledger.going_on(flight.run.id for flight in self.ready):
+        for run in self.ledger.going_on({flight.run.id for flight in self.ready}):
             self._go_on(run)
         self.ledger.drop_checkpoints()
 

@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sweeps import signals
-from sweeps.engine import origin, provenance
+from sweeps.engine import origin, pilot, provenance
 from sweeps.engine.agenda import Agenda
 from sweeps.engine.groundwork import Groundwork
+from sweeps.engine.ledger import Ledger
 from sweeps.engine.opening import stored_study
+from sweeps.engine.pilot import PilotLength
 from sweeps.engine.planning.measure import fit_horizon
 from sweeps.engine.planning.plan import plan
 from sweeps.engine.planning.speed import Shape, seen
@@ -23,6 +25,7 @@ from sweeps.paths import StudyPaths
 from sweeps.store import records
 from sweeps.store.records import DataFacts, Results
 from sweeps.store.store import Reader, Store
+from sweeps.study.pilot import Chosen
 from sweeps.study.proposals import baseline_config
 from sweeps.study.sections import BinData, BpeTokenizer, Gpt2Tokenizer, ParquetData
 from sweeps.study.study import Study
@@ -103,11 +106,12 @@ def run_in(
             facts = {**provenance.provenance_of(pool.devices), **estimate(study, data=data, device=pool.devices[0])}
             store.add_study(study, data=data, provenance=facts)
             stored = store.results(study.name)
+        started = 0
         timed = Clock(time=clock, began=began, before=stored.seconds)
         while True:
             stored = _with_known_origin(stored, store, paths, data=data, say=observer.note)
-            groundwork = Groundwork(stored.study, data) if stored.study.branches else None
-            agenda = groundwork if groundwork and not _is_laid(groundwork, stored) else Agenda(stored.study, data)
+            stored = _with_chosen_length(stored, store, paths, dataset=dataset, say=observer.note)
+            agenda = _next_agenda(stored, data, say=observer.note)
             runner = Runner(
                 stored,
                 store,
@@ -120,8 +124,9 @@ def run_in(
                 interrupts=interrupts,
             )
             summary = runner.run()
-            if agenda is not groundwork or not summary.finished:
-                return summary
+            started += summary.started
+            if isinstance(agenda, Agenda) or not summary.finished:
+                return dataclasses.replace(summary, started=started)
             stored = store.results(study.name)
 
 
@@ -135,6 +140,58 @@ def _with_known_origin(
             say(note)
         stored = dataclasses.replace(stored, study=study)
     return stored
+
+
+def _with_chosen_length(
+    stored: Results, store: Store, paths: StudyPaths, *, dataset: Dataset, say: Callable[[str], None]
+) -> Results:
+    """Return the results of a study whose pilot has ended with the length that it chose, which is written to the store.
+
+    Its runs at that length become the baseline's, and the checkpoints of the others are deleted.
+    """
+    study = stored.study
+    if study.pilot is None:
+        return stored
+    if study.chosen is None:
+        tried = pilot.tried(study, stored.runs)
+        if pilot.next_length(study, tried) is not None:
+            _drop_checkpoints_of_rejected(stored, paths)
+            return stored
+        study = study.model_copy(update={"chosen": Chosen(tried=tried)})
+        store.update_study(study.name, study=study)
+        stored = dataclasses.replace(stored, study=study)
+        assert study.chosen is not None
+        say(pilot.note_after(study, study.chosen))
+    left = list(pilot.to_adopt(study, stored.runs, vocab_size=dataset.vocab_size))
+    if left:
+        ledger = Ledger(stored, store, paths, dataset)
+        for run, proposal in left:
+            ledger.adopt(run, proposal)
+        stored = store.results(study.name)
+    _drop_checkpoints_of_rejected(stored, paths)
+    return stored
+
+
+def _drop_checkpoints_of_rejected(stored: Results, paths: StudyPaths) -> None:
+    for run in pilot.rejected(stored.study, stored.runs):
+        paths.drop_checkpoint(run.id)
+
+
+def _next_agenda(stored: Results, data: DataFacts, *, say: Callable[[str], None]) -> Agenda | Groundwork | PilotLength:
+    """Return the order of the runs that are due: those before the first trial, as far as they are known, or all."""
+    study = stored.study
+    if study.pilot is not None and study.chosen is None:
+        tried = pilot.tried(study, stored.runs)
+        iters = pilot.next_length(study, tried)
+        assert iters is not None
+        if note := pilot.note_before(study, tried, iters):
+            say(note)
+        return PilotLength(study, data, iters)
+    if study.branches:
+        groundwork = Groundwork(study, data)
+        if not _is_laid(groundwork, stored):
+            return groundwork
+    return Agenda(study, data)
 
 
 def _is_laid(groundwork: Groundwork, stored: Results) -> bool:
@@ -168,7 +225,8 @@ def estimate(study: Study, *, data: DataFacts, device: str) -> dict[str, str]:
     if study_plan.seconds is None or baseline.seconds is None:
         return {}
     per_run = duration(baseline.seconds / baseline.trials)
-    return {records.ESTIMATE: f"{duration(study_plan.seconds)}, {per_run} per run of the baseline"}
+    length = "" if study.pilot is None else f", at {study.iters:,} iterations"
+    return {records.ESTIMATE: f"{duration(study_plan.seconds)}, {per_run} per run of the baseline{length}"}
 
 
 def _described(device: str) -> Device | None:

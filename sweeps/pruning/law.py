@@ -50,7 +50,7 @@ _MOST_ALIKE = 0.9
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Schedule:
-    """A learning-rate schedule as the law needs it, at evaluations 0 to E at equal distances."""
+    """A learning-rate schedule as the law needs it, at evaluations 0 to E."""
 
     progress: Floats
     """(E+1,) `x`: share of the run's summed learning rate that is spent, 0 at the start, 1 at the end"""
@@ -61,7 +61,8 @@ class Schedule:
     known: bool
     """False if no schedule was given and a constant rate is assumed"""
     total: float = 1.0
-    """the rate summed over the whole run, in rates x evaluations; 1 for an assumed constant rate"""
+    """the rate summed over the whole run, in rates x evaluations (or x iterations, where steps were given); 1 for an
+    assumed constant rate"""
 
     @property
     def end(self) -> int:
@@ -69,17 +70,19 @@ class Schedule:
         return len(self.progress) - 1
 
     @classmethod
-    def of(cls, rates: Sequence[float] | Floats) -> Self:
+    def of(cls, rates: Sequence[float] | Floats, *, steps: Floats | None = None) -> Self:
         """Return the schedule with these learning rates at evaluations 0 to E, joined by straight lines.
 
-        Sums use the trapezoidal rule: half of a fall between two evaluations happens at each of them. Raises ValueError
-        if a rate is negative or not finite, or if none is above 0.
+        The evaluations lie at equal distances, or at `steps`, which must rise. Sums use the trapezoidal rule: half of a
+        fall between two evaluations happens at each of them. Raises ValueError if a rate is negative or not finite, or
+        if none is above 0.
         """
         rate = np.asarray(rates, dtype=float)
         if rate.ndim != 1 or not np.isfinite(rate).all() or (rate < 0).any() or not (rate > 0).any():
             raise ValueError("a schedule is a list of learning rates, none of them negative and at least one above 0")
         peak = float(rate.max())
-        spent = np.concatenate([[0.0], np.cumsum(rate[1:] + rate[:-1])])
+        distances = np.ones(len(rate) - 1) if steps is None else np.diff(steps)
+        spent = np.concatenate([[0.0], np.cumsum((rate[1:] + rate[:-1]) * distances)])
         progress = spent / spent[-1] if len(rate) > 1 else spent
         since = np.maximum(progress[:, None] - progress, 0.0)  # [t, k]: from k to t; 0 where k comes after t
         effect = -np.expm1(-since / _RESPONSE)

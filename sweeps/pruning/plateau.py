@@ -86,10 +86,7 @@ class CurveVerdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Slope:
-    """Slope of a loss curve with its interval, nats per 1000 iterations; negative where the loss falls.
-
-    Kept for a command that diagnoses a single curve.
-    """
+    """Slope of a loss curve with its interval, nats per 1000 iterations; negative where the loss falls."""
 
     value: float
     low: float
@@ -256,20 +253,24 @@ def _untested(schedule: Schedule, *, evaluations: int, usable: int) -> CurveVerd
     )
 
 
-def slope(losses: ArrayLike, *, iterations: float, window: int = WINDOW, confidence: float = 0.9) -> Slope | None:
+def slope(
+    losses: ArrayLike, *, iterations: float | Floats, window: int = WINDOW, confidence: float = 0.9
+) -> Slope | None:
     """Return the slope of a straight line through the last `window` evaluations, with a Student's t interval.
 
-    Evaluations lie `iterations` apart. Returns None if fewer than 3 of them are not gaps. Raises ValueError if
-    `iterations` is not above 0. Kept for a command that diagnoses a single curve.
+    Evaluations lie `iterations` apart, or at these steps if it is an array (N,). Returns None if fewer than 3 of them
+    are not gaps. Raises ValueError if `iterations` is not above 0, or the steps don't rise.
     """
-    if not iterations > 0:
-        raise ValueError(f"iterations={iterations} between evaluations must be above 0")
     recent = law.finite(losses)[-window:]
+    steps = np.asarray(iterations, dtype=float)
+    if not (np.diff(steps) > 0 if steps.ndim else steps > 0).all():
+        raise ValueError(f"iterations={iterations} between evaluations must be above 0")
+    steps = steps[-window:] if steps.ndim else np.arange(len(recent)) * steps
     present = np.isfinite(recent)
     n = int(present.sum())
     if n < 3:
         return None
-    time = np.flatnonzero(present) * (iterations / 1000)
+    time = steps[present] / 1000
     time -= time.mean()
     loss = recent[present] - recent[present].mean()
     width = float(time @ time)

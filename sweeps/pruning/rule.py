@@ -59,7 +59,7 @@ class Decision:
     evaluation: int
     prune: bool = False
     reason: str = ""
-    """diverged, dominated or plateau-and-dominated; empty if the trial goes on"""
+    """diverged, dominated, plateau-and-dominated or behind-control; empty if the trial goes on"""
     prediction: Prediction | None = None
     """predicted final loss, nats; None if there is nothing to predict from, or this evaluation is no look"""
     low: float | None = None
@@ -74,8 +74,12 @@ class Decision:
     """complete trials with a finite loss"""
 
 
-def decide(rule: Rule, curve: Curve, others: Sequence[Curve]) -> Decision:
-    """Decide whether to stop the trial of `curve` at its last evaluation, given the other trials in any order."""
+def decide(rule: Rule, curve: Curve, others: Sequence[Curve], *, control: float | None = None) -> Decision:
+    """Decide whether to stop the trial of `curve` at its last evaluation, given the other trials in any order.
+
+    `control`: final loss, nats, of the run with nothing changed. A trial whose chance of ending below it is under
+    epsilon is stopped as well, whatever the others do. None: there is no such run.
+    """
     k = len(curve.losses) - 1
     if diverged(curve.losses):
         return Decision(evaluation=k, prune=True, reason="diverged")
@@ -88,12 +92,14 @@ def decide(rule: Rule, curve: Curve, others: Sequence[Curve]) -> Decision:
     complete, finals = _final_losses(others)
     best = float(complete.min())
     chance = chance_among_best(prediction, finals, best=best, margin=rule.margin, trials=rule.trials)
-    prune = chance < rule.epsilon
-    stuck = prune and verdict(curve.losses, curve.schedule).word is CurveState.PLATEAU
+    passes = 1.0 if control is None else float(prediction.below(np.array(control)))
+    dominated = chance < rule.epsilon
+    prune = dominated or passes < rule.epsilon
+    stuck = dominated and verdict(curve.losses, curve.schedule).word is CurveState.PLATEAU
     return Decision(
         evaluation=k,
         prune=prune,
-        reason="" if not prune else "plateau-and-dominated" if stuck else "dominated",
+        reason=_reason(prune=prune, dominated=dominated, stuck=stuck),
         prediction=prediction,
         low=prediction.bound(rule.epsilon),
         high=prediction.bound(1 - rule.epsilon),
@@ -101,6 +107,14 @@ def decide(rule: Rule, curve: Curve, others: Sequence[Curve]) -> Decision:
         best=best,
         completed=int(np.isfinite(complete).sum()),
     )
+
+
+def _reason(*, prune: bool, dominated: bool, stuck: bool) -> str:
+    if not prune:
+        return ""
+    if not dominated:
+        return "behind-control"
+    return "plateau-and-dominated" if stuck else "dominated"
 
 
 def chance_among_best(

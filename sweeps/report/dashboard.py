@@ -34,6 +34,7 @@ from sweeps.report.figures.style import Picture
 from sweeps.store.records import Outcome, Results, Run
 from sweeps.store.sqlite import path_of
 from sweeps.store.store import Reader, optuna_trial
+from sweeps.study.origin_runs import ORIGIN, RACE
 from sweeps.study.study import CONFIRM
 from sweeps.text import changes, joined
 from sweeps.verdict.verdict import verdict
@@ -155,7 +156,7 @@ def publish_to_dashboard(
 
 def _note_trials(study: optuna.Study, storage: optuna.storages.RDBStorage, results: Results) -> None:
     notes = {
-        str(run.trial): trial_note(run, best=results.best, reference=results.reference)
+        str(run.trial): trial_note(run, best=results.best, reference=compared_with(run, results))
         for run in results.runs
         if run.optuna_study == study.study_name
     }
@@ -179,16 +180,31 @@ def study_note(findings: Findings) -> str:
 
 def confirm_note(results: Results) -> str:
     """Return what the Optuna study of the confirm phase is for, as Markdown."""
+    groundwork = "; the origin, the origin going on, and the races" if results.study.branches else ""
     return (
-        f"Runs of `{results.study.name}` on seeds that its search has not seen, and candidates outside its space. "
-        "Neither its sampler nor its pruner sees them. The verdict based on them is the note of that study."
+        f"Runs of `{results.study.name}` on seeds that its search has not seen, and candidates outside its space"
+        f"{groundwork}. Neither its sampler nor its pruner sees them. The verdict based on them is the note of that "
+        "study."
     )
+
+
+def compared_with(run: Run, results: Results) -> TrainConfig | None:
+    """Return the config that a run's note compares it with: the baseline's, for a race the origin's.
+
+    None: nothing, for the origin itself and for the origin going on.
+    """
+    if not run.before_trials:
+        return results.reference
+    origin = next((other.config for other in results.runs if other.phase == RACE and other.knob is None), None)
+    if origin is None:
+        origin = next((other.config for other in results.runs if other.origin == ORIGIN), None)
+    return origin if run.phase == RACE else None
 
 
 def trial_note(run: Run, *, best: Run | None, reference: TrainConfig | None) -> str:
     """Return a trial's changes and why it is remarkable, as Markdown; empty for a sampled trial that just completed.
 
-    `reference`: the baseline's config.
+    `reference`: the config that it is compared with. None: nothing.
     """
     is_best = best is not None and best.id == run.id
     if run.origin == "sampler" and run.outcome == Outcome.COMPLETE and run.pruning is None and not is_best:

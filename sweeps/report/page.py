@@ -44,9 +44,9 @@ def render(findings: Findings, pictures: Sequence[Picture]) -> str:
         title=escaped(results.study.name),
         facts=" · ".join(facts),
         css=_template("report.css"),
-        verdict=_verdict(words),
+        verdict=_verdict(words, [picture for picture in pictures if picture.lead]),
         next=_next(words, findings),
-        figures="\n".join(_picture(picture) for picture in pictures),
+        figures="\n".join(_picture(picture) for picture in pictures if not picture.lead),
         trials=runs_table(results),
         provenance=provenance(results),
         plotly=get_plotlyjs(),
@@ -58,14 +58,14 @@ def _template(name: str) -> str:
     return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _verdict(words: Verdict) -> str:
-    """Return the headline and the sentences below it; what to train next is a separate section."""
+def _verdict(words: Verdict, lead: Sequence[Picture]) -> str:
+    """Return the headline, the pictures right under it and the sentences; what to train next is a separate section."""
     groups = [
         f"<h3>{escaped(heading)}</h3>\n{items(sentences)}"
         for heading, sentences in words.groups.items()
         if sentences is not words.next
     ]
-    return "\n".join([f'<p class="headline">{prose(words.headline)}</p>', *groups])
+    return "\n".join([f'<p class="headline">{prose(words.headline)}</p>', *map(_picture, lead), *groups])
 
 
 def _next(words: Verdict, findings: Findings) -> str:
@@ -147,7 +147,8 @@ def _picture(picture: Picture) -> str:
     if not picture.figures:
         return f'{opening}\n<p class="empty">{escaped(picture.summary)}</p>\n</article>'
     panels = "\n".join(_panel(picture, index, figure) for index, figure in enumerate(picture.figures))
-    layout = "panels many" if len(picture.figures) > 2 else "panels"
+    many, beside = len(picture.figures) > 2, picture.beside and len(picture.figures) == 2
+    layout = "panels many" if many else "panels beside" if beside else "panels"
     return (
         f'{opening}\n<p class="summary">{prose(picture.summary)}</p>\n<div class="{layout}">\n{panels}\n</div>\n'
         f'<p class="reading">{escaped(picture.reading)}</p>\n</article>'

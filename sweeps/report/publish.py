@@ -15,11 +15,13 @@ from sweeps.report.figures.candidates import candidates_picture
 from sweeps.report.figures.curves import curves_picture
 from sweeps.report.figures.effects import effects_picture
 from sweeps.report.figures.forest import forest_picture
+from sweeps.report.figures.fork import fork_picture
 from sweeps.report.figures.importance import importance_picture
 from sweeps.report.figures.maps import map_pictures
 from sweeps.report.figures.parallel import parallel_picture
 from sweeps.report.figures.perplexity import perplexity_picture
 from sweeps.report.figures.pruning import cost_picture
+from sweeps.report.figures.races import races_picture
 from sweeps.report.figures.seeds import seed_pairs, seeds_picture
 from sweeps.report.figures.slices import slices_picture
 from sweeps.report.figures.stopped import stopped_picture
@@ -47,11 +49,16 @@ def page_of(findings: Findings) -> str:
 
 
 def all_pictures(findings: Findings) -> tuple[Picture, ...]:
-    """Return every picture of the study, the most telling first."""
+    """Return every picture of the study, the most telling first.
+
+    In a study of branches, the fork stands in for the loss curves of the best and the baseline.
+    """
+    branches = findings.study.branches
     return (
+        *(branch_pictures(findings) if branches else ()),
         *confirmed_pictures(findings),
         effects_picture(findings),
-        best_curve_picture(findings),
+        *(() if branches else (best_curve_picture(findings),)),
         candidates_picture(findings),
         curves_picture(findings.results),
         stopped_picture(findings.results),
@@ -62,6 +69,12 @@ def all_pictures(findings: Findings) -> tuple[Picture, ...]:
         *pruning_pictures(findings),
         perplexity_picture(findings.results),
     )
+
+
+def branch_pictures(findings: Findings) -> tuple[Picture, ...]:
+    """Return the pictures of a study of branches alone: the fork, and the races if it has any."""
+    races = (races_picture(findings.results),) if findings.study.race is not None else ()
+    return fork_picture(findings), *races
 
 
 def confirmed_pictures(findings: Findings) -> tuple[Picture, ...]:

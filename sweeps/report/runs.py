@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from sweeps.analysis.sensitivity import Sensitivity, sensitivity
 from sweeps.report.markup import cell, escaped, head, number, row, table, terms
-from sweeps.store.records import ESTIMATE, Results, Run
-from sweeps.study import horizon
-from sweeps.text import duration, perplexity, short
+from sweeps.store.records import ESTIMATE, Outcome, Results, Run
+from sweeps.study import horizon, pilot_runs
+from sweeps.study.start import CheckpointStart, TrainStart
+from sweeps.study.study import Study
+from sweeps.text import count, duration, joined, perplexity, short, signed
 
 
 def runs_table(results: Results) -> str:
@@ -50,7 +53,9 @@ def _run_row(run: Run, knobs: Sequence[str]) -> str:
 
 
 def _remark(run: Run) -> str:
-    """Return why the run ended, or why a sentinel would have been stopped."""
+    """Return why the run ended, with a halted run's last loss, or why a sentinel would have been stopped."""
+    if run.outcome == Outcome.HALTED and run.points:
+        return f"{run.reason}; {run.points[-1].val_loss:.4f} on the small set"
     if run.pruning is None or not run.pruning.sentinel:
         return run.reason
     parts = [f"sentinel, went on; {run.pruning.why}", run.reason]
@@ -70,15 +75,53 @@ def provenance(results: Results) -> str:
         "trained on": ", ".join(sorted({run.device for run in results.runs})) or "–",
         "time": _time(results),
     }
+    facts |= _of_the_start(results.study)
     if reference is not None:
         tokens = reference.max_iters * reference.tokens_per_iter
         epochs = f"{data.epochs(reference):.2g} epochs of the training data"
-        facts["a trial"] = f"{reference.max_iters:,} iterations, {tokens:,} tokens, {epochs}"
-    if results.study.fit is not None:
-        facts["horizon"] = "; ".join(horizon.fit_in_words(results.study))
+        origin = results.study.origin
+        begin = "" if origin is None else f" from the origin at step {origin.step:,}"
+        facts["a trial"] = f"{reference.max_iters:,} iterations{begin}, {tokens:,} tokens, {epochs}"
+    study = results.study
+    if study.chosen is not None and study.largest_sd is not None:
+        facts["pilot"] = pilot_runs.chosen_in_words(study.chosen, largest_sd=study.largest_sd)
+    if known := sensitivity(results):
+        facts["noise"] = _noise(known, study)
+    if study.fit is not None:
+        facts["horizon"] = "; ".join(horizon.fit_in_words(study))
     facts |= {name: value for name, value in results.provenance.items() if name != ESTIMATE}
     commands = "\n".join(escaped(command) for command in _commands(results))
     return f"{terms(facts.items())}\n<h3>Commands to repeat the study</h3>\n<pre>{commands}</pre>"
+
+
+def _of_the_start(study: Study) -> Mapping[str, str]:
+    """Return where the branches start and what they and the races are measured by; empty for trials from scratch."""
+    facts = {}
+    origin, race = study.origin, study.race
+    if isinstance(study.start, CheckpointStart):
+        log = "" if study.start.log is None else f", with the log {study.start.log}"
+        facts["start"] = f"{study.start.checkpoint}{log}"
+    elif isinstance(study.start, TrainStart):
+        facts["start"] = f"the baseline, trained for up to {study.start.train.max_iters:,} iterations"
+    if origin is not None:
+        seed = "" if origin.seed is None else f" of seed {origin.seed}"
+        rate = f"learning rate {short(origin.learning_rate)}"
+        facts["origin"] = "; ".join([f"step {origin.step:,}{seed}", rate, f"sha256 {origin.sha256}", *origin.notes])
+        if origin.going_on is not None:
+            facts["going on"] = f"{signed(-origin.going_on)} nats in {study.iters:,} iterations"
+        facts["min_effect"] = f"{short(study.min_effect)} nats"
+    if race is not None:
+        names = joined(f"{name} {short(value)}" for name, value in race.changes())
+        facts["races"] = f"{race.iters:,} iterations, up to twice as many, {count(race.seeds, 'seed')}: {names}"
+    return facts
+
+
+def _noise(known: Sensitivity, study: Study) -> str:
+    """Return how far seeds differ, and the effects that the confirm phase can show."""
+    text = f"{known.seeds} seeds of the baseline differ by {known.sd:.2g} nats (sd) at {known.horizon:,} iterations"
+    if known.detects is None:
+        return text
+    return f"{text}; effects above {known.detects:.2g} nats can be shown on {study.confirm.seeds} seeds"
 
 
 def _time(results: Results) -> str:

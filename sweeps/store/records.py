@@ -40,8 +40,8 @@ class Outcome(StrEnum):
 
 ENDED = tuple(outcome for outcome in Outcome if outcome is not Outcome.RUNNING)
 UNFINISHED = (Outcome.RUNNING, Outcome.TRUNCATED)
-BEFORE_TRIALS = ("origin", "race")
-"""phases before the first trial of a study of branches"""
+BEFORE_TRIALS = ("origin", "race", "pilot")
+"""phases before the first trial"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Pruning:
     rule: str
     """plateau, median or hyperband"""
     reason: str
-    """plateau: diverged, dominated or plateau-and-dominated; Optuna's pruners: the rule's name"""
+    """plateau: diverged, dominated, plateau-and-dominated or behind-control; Optuna's pruners: the rule's name"""
     evaluation: int
     """evaluation at which it was decided, counted from 0 at the start"""
     step: int
@@ -93,6 +93,11 @@ class Pruning:
         """What was predicted of the run, or what it was compared with."""
         if self.predicted is not None:
             assert self.chance is not None
+            if self.reason == "behind-control":
+                return (
+                    f"behind the control: would end at {self.predicted:.3f} ({self.low:.3f} to {self.high:.3f}), and "
+                    f"its chance of passing the control is under {percent(self.epsilon or 0.0)}"
+                )
             return (
                 f"{self.reason.replace('-', ' ')}: would end at {self.predicted:.3f} ({self.low:.3f} to "
                 f"{self.high:.3f}), chance {percent(self.chance)} of the best tenth; best {self.best:.3f}"
@@ -117,10 +122,10 @@ class Run:
     """number of its trial in that Optuna study"""
     seed: int
     phase: str
-    """baseline, search or confirm; in a study of branches also origin or race"""
+    """baseline, search or confirm; before the first trial pilot, and in a study of branches origin or race"""
     origin: str
-    """what proposed it: baseline, candidate, one-at-a-time, combined, sampler or confirm; in a study of branches also
-    origin, going on or race"""
+    """what proposed it: baseline, candidate, one-at-a-time, combined, sampler or confirm; before the first trial pilot,
+    and in a study of branches origin, going on or race"""
     label: str
     """short description: 'baseline, seed 2', 'dropout at its high, 0.3'"""
     knob: str | None
@@ -150,7 +155,7 @@ class Run:
 
     @property
     def before_trials(self) -> bool:
-        """Whether the run belongs to the groundwork of a study of branches: the origin, going on, a race."""
+        """Whether the run comes before the first trial: of the pilot; in a study of branches origin, going on, race."""
         return self.phase in BEFORE_TRIALS
 
 

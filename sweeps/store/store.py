@@ -286,6 +286,19 @@ class Store(Reader):
             pruning=_json(pruning),
         )
 
+    def adopted(self, run: Run) -> None:
+        """Write what a run is now: its trial, and the proposal that it answers."""
+        self._update_run(
+            run.id,
+            optuna_study=run.optuna_study,
+            trial=run.trial,
+            key=run.key,
+            phase=run.phase,
+            origin=run.origin,
+            label=run.label,
+            params=json.dumps(dict(run.params)),
+        )
+
     def decided(self, name: str, run: int, pruning: Pruning) -> None:
         """Write a decision against a run. A sentinel's event is written here, a stopped run's when it ends."""
         with self._write() as connection:

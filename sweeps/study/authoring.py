@@ -22,7 +22,8 @@ def json_schema() -> dict[str, Any]:
     """
     schema = Study.model_json_schema()
     del schema["properties"]["notes"]
-    schema["properties"].pop("origin", None)
+    for name in ("origin", "chosen"):
+        schema["properties"].pop(name, None)
     required = schema.pop("required")
     definitions = schema.pop("$defs")
     partial = {f"{name}{_SUFFIX}": _partial(definition) for name, definition in definitions.items()}

@@ -32,6 +32,8 @@ from trainer.model.size import flops_per_token
 MOST_WINDOWS = 2048
 TOKEN_TOLERANCE = 0.02
 """Trials' tokens may differ by this share. It moves the loss by less than 0.01 nats, below the noise of seeds."""
+_OF_BRANCHES = 2
+"""times as many windows, an evaluation of a branch"""
 STAND_IN = 7_207_200
 """iterations of a trial while its length is unknown; most numbers of evaluations divide it"""
 EQUAL = {"tokens": "tokens", "flops": "FLOPs of training", "time": "time"}
@@ -285,11 +287,12 @@ def evaluation_windows(study: Study) -> int:
     An evaluated token costs a third of a trained one: forward takes 2N FLOPs per token, forward and backward 6N. Each
     evaluation covers W windows of both splits. With W = 0.12 x trained sequences / evaluations, the cost is 2/3 x
     0.12 = 8 % of the training. The evaluation at 0 and the larger final one take the rest of the tenth. There are at
-    least two windows, because one has no standard error.
+    least two windows, because one has no standard error. A branch gets twice as many: what it shows is small.
     """
     if study.fit is not None:
         return study.fit.windows
-    return windows_of(study.iters * study.sequences_per_iter, grid(study).evaluations)
+    windows = windows_of(study.iters * study.sequences_per_iter, grid(study).evaluations)
+    return min(MOST_WINDOWS, _OF_BRANCHES * windows) if study.branches else windows
 
 
 def windows_of(sequences: float, evaluations: int) -> int:

@@ -50,6 +50,8 @@ def load(
         raise resolved.error(("notes",), "unknown key 'notes'; write a comment instead")
     if "origin" in resolved.value:
         raise resolved.error(("origin",), "unknown key 'origin'; the checkpoint is named by start")
+    if "chosen" in resolved.value:
+        raise resolved.error(("chosen",), "unknown key 'chosen'; the pilot chooses the length of trials")
     horizon = resolved.value.get("horizon")
     if isinstance(horizon, dict) and NOT_WRITTEN in horizon:
         raise resolved.error(("horizon", NOT_WRITTEN), f"unknown key '{NOT_WRITTEN}'; `sweep run` measures it")

@@ -9,13 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sweeps.study import sections, start
+from sweeps.study import pilot, sections, start
 from sweeps.study.baseline import ELSEWHERE, NAMES, NOT_IN_CANDIDATES
 from sweeps.study.knobs import KNOBS, ChoicesKnob, RangeKnob
 from sweeps.study.model import Model, as_yaml, number_remedy
 from sweeps.study.study import Study
 
-TOP = (*(name for name in Study.model_fields if name not in ("notes", "origin")), "profiles")
+TOP = (*(name for name in Study.model_fields if name not in ("notes", "origin", "chosen")), "profiles")
 """The keys of a study file."""
 
 _MODELS: dict[str, type[Model]] = {
@@ -40,6 +40,7 @@ _MODELS: dict[str, type[Model]] = {
     "confirm": sections.Confirm,
     "workers": sections.Workers,
     "race": start.Race,
+    "pilot": pilot.Pilot,
     "train": start.TrainLimits,
 }
 """Members of unions by their tags, other sections by their keys."""

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from sweeps.study.baseline import Value, head_unit, with_heads
 from sweeps.study.horizon import eval_interval, stretched, windows_of
 from sweeps.study.model import as_yaml
-from sweeps.study.proposals import Proposal
+from sweeps.study.proposals import Proposal, baseline_config
 from sweeps.study.start import CheckpointStart, TrainStart
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
 
 ORIGIN, GOING_ON, RACE = "origin", "going on", "race"
 """origins of these runs; ORIGIN and RACE are also their phases, and going on belongs to the phase ORIGIN"""
+GOING_ON_KEY = "going-on"
 _RACE_EVALUATIONS = 20
 
 
@@ -23,7 +24,7 @@ def designed(study: Study, *, vocab_size: int) -> Iterator[Proposal]:
         config = origin_config(study, seed=study.seed, vocab_size=vocab_size)
         yield _proposal(f"{ORIGIN}:{study.seed}", ORIGIN, ORIGIN, f"origin, seed {study.seed}", config)
     if study.origin is not None:
-        yield _proposal(GOING_ON, ORIGIN, GOING_ON, "going on as before", going_on_config(study, vocab_size=vocab_size))
+        yield _proposal(GOING_ON_KEY, ORIGIN, GOING_ON, "going on as before", going_on_config(study))
     yield from races(study, vocab_size=vocab_size)
 
 
@@ -37,18 +38,21 @@ def origin_config(study: Study, *, seed: int, vocab_size: int) -> TrainConfig:
     return _evaluated(study, config, iters=config.max_iters, interval=eval_interval(config.max_iters))
 
 
-def going_on_config(study: Study, *, vocab_size: int) -> TrainConfig:
-    """Return the origin going on under its own schedule, for as many iterations as a branch."""
+def going_on_config(study: Study) -> TrainConfig:
+    """Return the origin going on under its own schedule, as long as a branch and evaluated on the same windows."""
     origin = study.origin
     assert origin is not None
-    config = origin.config.replace(
+    own = origin.config
+    branch = baseline_config(study, seed=study.seed, vocab_size=own.vocab_size)
+    return own.replace(
         max_iters=origin.step + study.iters,
         seed=study.seed,
         init_from="resume",
         origin=origin.sha256,
-        vocab_size=vocab_size,
+        eval_interval=branch.eval_interval,
+        eval_windows=branch.eval_windows,
+        final_windows=branch.final_windows,
     )
-    return _evaluated(study, config, iters=study.iters, interval=eval_interval(study.iters))
 
 
 def races(study: Study, *, vocab_size: int) -> Iterator[Proposal]:
@@ -80,8 +84,12 @@ def race_config(study: Study, change: tuple[str, Value] | None, *, seed: int, vo
     config = origin_config(study, seed=seed, vocab_size=vocab_size)
     if isinstance(study.start, CheckpointStart):
         assert study.race is not None
-        interval = max(1, study.race.iters // _RACE_EVALUATIONS)
-        config = _evaluated(study, config, iters=study.race.iters, interval=interval)
+        windows = baseline_config(study, seed=seed, vocab_size=vocab_size)  # the log's offset is known on a branch's
+        config = config.replace(
+            eval_interval=max(1, study.race.iters // _RACE_EVALUATIONS),
+            eval_windows=windows.eval_windows,
+            final_windows=windows.final_windows,
+        )
     if change is None:
         return config
     name, value = change

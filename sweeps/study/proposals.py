@@ -8,7 +8,7 @@ the baseline with a single knob at one of its ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sweeps.study.baseline import WHOLE, Value
@@ -22,6 +22,8 @@ from trainer.errors import ConfigError
 ParamValue = float | int | str
 ONE_AT_A_TIME = "one-at-a-time"
 """origin of the trials that change one knob of the baseline, and prefix of their keys"""
+DROPOUT_OFF = "dropout-off"
+"""what the key of the control without dropout says, with which grown branches are compared"""
 _EARLIER = "star"
 """its name in stores of plateau-sweep 0.1.0"""
 
@@ -238,7 +240,45 @@ def one_at_a_time_proposals(study: Study, *, vocab_size: int) -> list[Proposal]:
             except ConfigError as error:
                 key = end if isinstance(knob, RangeKnob) else "choices"
                 raise DesignError(("knobs", name, key), str(error)) from error
+    proposals += _growth(study, vocab_size=vocab_size)
     return [proposal for proposal in proposals if proposal.config != baseline.replace(seed=proposal.seed)]
+
+
+def _growth(study: Study, *, vocab_size: int) -> Iterator[Proposal]:
+    """Yield the branches that grow in width or depth, all with dropout off, and the control with dropout off.
+
+    Copied channels have dropout masks of their own, whose average alone lowers the loss. So a grown branch is compared
+    only where nothing drops out. Raises DesignError.
+    """
+    if not study.grown:
+        return
+    params = baseline_params(study)
+    control = config_of(study, params, seed=study.seed, vocab_size=vocab_size).replace(dropout=0.0)
+    arms: list[tuple[str, str, str | None, TrainConfig]] = [(DROPOUT_OFF, "control without dropout", None, control)]
+    for name, knob in study.grown.items():
+        values = knob.wholes() if isinstance(knob, RangeKnob) else [int(value) for value in knob.choices]
+        for value in values:
+            changes: dict[str, Value] = {name: value}
+            if name == "n_embd":
+                changes["n_head"] = control.n_head * value // control.n_embd
+            try:
+                config = control.replace(**changes)
+            except ConfigError as error:
+                raise DesignError(("knobs", name), str(error)) from error
+            if value != getattr(control, name):
+                arms.append((f"{name}:{value}", f"{name} grown to {value}, without dropout", name, config))
+    for seed in range(study.seed, study.seed + study.baseline_seeds):
+        for key, label, knob_name, config in arms:
+            yield Proposal(
+                key=f"{ONE_AT_A_TIME}:{key}:{seed}",
+                phase="search",
+                origin=ONE_AT_A_TIME,
+                label=f"{label}, seed {seed}",
+                knob=knob_name,
+                seed=seed,
+                params=None,
+                config=config.replace(seed=seed),
+            )
 
 
 def _one_at_a_time(study: Study, name: str, end: str, *, seed: int, vocab_size: int) -> Proposal:

@@ -195,6 +195,10 @@ _TWO_SHARES_SCHEMA = {
 }
 
 
+SCRATCH_MARGIN = 0.03
+"""nats; default margin of the plateau pruner for trials from scratch"""
+
+
 class PlateauPruning(Model):
     """Stops a trial that is unlikely to end among the best, as predicted from its own and all other curves."""
 
@@ -203,8 +207,9 @@ class PlateauPruning(Model):
     # These repeat the defaults of sweeps.pruning.rule.Rule, whose import would load scipy. A test compares them.
     epsilon: float = Field(0.02, gt=0, le=0.5)
     """a trial is stopped when its chance of ending among the best tenth is below this"""
-    margin: float = Field(0.03, ge=0, le=10)
-    """nats: ending within this distance of the best trial counts as ending among the best"""
+    margin: float | None = Field(None, ge=0, le=10)
+    """nats: ending within this distance of the best trial counts as ending among the best; null: 0.03, and in a study
+    of branches one and a half times min_effect"""
     looks: Annotated[
         tuple[_Share, _Share],
         BeforeValidator(_two),

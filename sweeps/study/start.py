@@ -155,6 +155,8 @@ class Origin(Model):
     """nats by which the loss falls if the origin goes on under its own schedule as long as a branch"""
     min_effect: float | None = None
     """nats; set before the first trial"""
+    log: tuple[tuple[int, float], ...] = Field((), strict=False)
+    """(iteration, validation loss in nats per token) of the log's evaluations, as printed"""
     log_offset: float | None = None
     """nats to add to the log's losses for our windows; None: there is no log"""
     log_offset_se: float | None = None

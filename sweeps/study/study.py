@@ -12,6 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 from sweeps.study.baseline import Baseline, Candidate, Value, complete, head_unit, with_heads
 from sweeps.study.knobs import DATA, ChoicesKnob, Knobs, RangeKnob, check_knob
 from sweeps.study.model import Model, Number, as_yaml, mistake
+from sweeps.study.pilot import SEEDS, Chosen, Pilot
 from sweeps.study.sections import (
     EVALUATIONS,
     FEWEST_EVALUATIONS,
@@ -43,6 +44,8 @@ DEFAULT_MIN_EFFECT = 0.02
 """nats; of trials from scratch"""
 OF_THE_CONTROL = ("learning_rate", "min_lr", "warmup_iters")
 """knobs whose value in the control follows from the origin"""
+NOT_KEYS: Any = {"notes": True, "origin": True, "chosen": True, "horizon": {NOT_WRITTEN}}
+"""fields that are not keys of a study file, as `model_dump` excludes them"""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -66,6 +69,8 @@ class Study(Model):
     """runs from scratch under the origin's own schedule, against its own curve: how to judge shapes"""
     horizon: Horizon
     """length of a trial; the baseline's schedule keeps its fractions of max_iters"""
+    pilot: Pilot | None = None
+    """before the first trial, the horizon is doubled until seeds differ little enough; null: the horizon stays"""
     evaluations: int = Field(EVALUATIONS, ge=FEWEST_EVALUATIONS, le=MOST_EVALUATIONS)
     """evaluations of a trial after the one at iteration 0; the nearest number that divides the horizon is used"""
     final_windows: int = Field(2048, ge=1, le=2**20)
@@ -96,6 +101,8 @@ class Study(Model):
     """adjustments made while loading, to be shown to the user; not a key of the YAML"""
     origin: SkipJsonSchema[Origin | None] = None
     """what is known of the origin; not a key of the YAML"""
+    chosen: SkipJsonSchema[Chosen | None] = None
+    """the length that the pilot has chosen, and how; not a key of the YAML"""
 
     @field_validator("name")
     @classmethod
@@ -148,6 +155,7 @@ class Study(Model):
                 "horizon",
                 "tokens",
             )
+        self._check_pilot()
         if self.race is not None and not self.branches:
             raise mistake(
                 "a race runs against the curve of an origin: add start: {checkpoint: out/ckpt.pt} or "
@@ -163,6 +171,35 @@ class Study(Model):
             self._check_against_baseline(name, knob)
         return self
 
+    def _check_pilot(self) -> None:
+        if self.pilot is None:
+            return
+        if self.branches:
+            raise mistake(
+                "a pilot finds the length of trials from scratch, and from a checkpoint seeds differ by thousandths of "
+                "a nat; drop it",
+                "pilot",
+            )
+        if isinstance(self.horizon, MinuteHorizon):
+            raise mistake(
+                "a horizon in minutes leaves the length of trials to the clock; for a pilot write horizon: {iters: "
+                "600} or {tokens: 50000000}, the shortest length to try",
+                "pilot",
+            )
+        if self.chosen is None and self.pilot.max_iters < self.iters:
+            raise mistake(
+                f"{self.pilot.max_iters} is below the horizon of {self.iters} iterations, where the pilot begins; "
+                "raise it or lower the horizon",
+                "pilot",
+                "max_iters",
+            )
+        if self.baseline_seeds < SEEDS:
+            raise mistake(
+                f"{self.baseline_seeds} is too few with a pilot, whose {SEEDS} seeds become the baseline's; write "
+                f"baseline_seeds: {SEEDS} or more",
+                "baseline_seeds",
+            )
+
     def _check_against_baseline(self, name: str, knob: RangeKnob | ChoicesKnob) -> None:
         if self.branches and name in GROWN:
             self._check_growth(name, knob)
@@ -171,7 +208,8 @@ class Study(Model):
             text = "has no effect while baseline.decay_lr is false; set decay_lr to true or drop the knob"
             raise mistake(text, "knobs", name)
         if name == "warmup_iters":
-            end = float(self.control["lr_decay_iters"]) / float(self.control["max_iters"])
+            # a branch decays to its own end, wherever the baseline's decay ends
+            end = 1.0 if self.branches else float(self.control["lr_decay_iters"]) / float(self.control["max_iters"])
             for key, value in knob.ends().items():
                 if value >= end:
                     text = f"{as_yaml(value)} must be below {as_yaml(end)}, where the baseline's decay ends"
@@ -216,7 +254,7 @@ class Study(Model):
 
     def as_written(self) -> dict[str, Any]:
         """Return the study as a file's mapping, with every default written out."""
-        return self.model_dump(mode="json", exclude={"notes": True, "origin": True, "horizon": {NOT_WRITTEN}})
+        return self.model_dump(mode="json", exclude=NOT_KEYS)
 
     @property
     def sequences_per_iter(self) -> int:
@@ -232,8 +270,11 @@ class Study(Model):
     def iters(self) -> int:
         """Iterations of the baseline as a trial, and of every trial with its batch if trials are equal in tokens.
 
-        A horizon in minutes must be fitted first (engine/planning/minutes.py).
+        A horizon in minutes must be fitted first (engine/planning/minutes.py). A pilot replaces the horizon once it
+        has chosen.
         """
+        if self.chosen is not None:
+            return self.chosen.last.iters
         match self.horizon:
             case IterHorizon(iters=iters):
                 return iters
@@ -267,7 +308,10 @@ class Study(Model):
     @property
     def continued(self) -> dict[str, Value]:
         """The settings by which a trial goes on from the origin; empty where trials start from scratch."""
-        return {} if self.origin is None else {"init_from": "branch", "origin": self.origin.sha256}
+        if self.origin is None:
+            return {}
+        vocab_size = self.origin.settings["vocab_size"]  # nanoGPT's model may have more tokens than its data
+        return {"init_from": "branch", "origin": self.origin.sha256, "vocab_size": vocab_size}
 
     @property
     def min_effect(self) -> float:
@@ -275,6 +319,11 @@ class Study(Model):
         if self.confirm.min_effect is not None:
             return self.confirm.min_effect
         return DEFAULT_MIN_EFFECT if self.origin is None else (self.origin.min_effect or LEAST_EFFECT)
+
+    @property
+    def largest_sd(self) -> float | None:
+        """Largest standard deviation over seeds that the pilot is content with, nats. None: there is no pilot."""
+        return None if self.pilot is None else self.pilot.largest_sd(self.min_effect)
 
     @property
     def grown(self) -> dict[str, RangeKnob | ChoicesKnob]:

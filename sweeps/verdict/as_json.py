@@ -14,9 +14,11 @@ from sweeps.study.baseline import Value
 from sweeps.study.proposals import candidate_proposal
 from sweeps.text import NOT_TRAINED
 from sweeps.verdict.confirmed import by_word, why
+from sweeps.verdict.start_as_json import start_keys, with_protocols
 
 _KNOB_WORDS = {
     KnobWord.ALONE: "alone",
+    KnobWord.GAINS: "gains",
     KnobWord.NECESSARY: "necessary",
     KnobWord.JOINT: "joint",
     KnobWord.HURTS: "hurts",
@@ -43,25 +45,31 @@ def summarize(findings: Findings, *, seconds: float, store: Path, report: Path) 
         if best is None
         else {"trial": best.trial, "val_loss": best.val_loss, "config": best.config.as_dict()},
         "verdict": verdict_of(findings),
+        **start_keys(findings),
     }
 
 
 def verdict_of(findings: Findings) -> dict[str, Any] | None:
     """Return the confirmed verdict as JSON. None: nothing is confirmed yet.
 
+    `headline` names the knobs for which something is shown, the one with the largest shown size first; `knobs` follows
+    it. A knob that `gains` is shown to gain alone, and not yet shown to last.
     Effects are in nats (above 0 is better) with two-sided 95 % intervals, and each list has the most telling entries
     first. `from` and `to` are absolute nanoGPT values at the trials' length. The `p` of a knob or a candidate is
     corrected by Holm's method. The verdict is about the baseline with the knobs of `change`: all that the best config
     changes, or the one knob that is shown to be better without the others.
     """
     attribution = findings.attribution
-    if attribution is None:
-        return None
+    return None if attribution is None else with_protocols(_verdict(attribution, findings), findings)
+
+
+def _verdict(attribution: Attribution, findings: Findings) -> dict[str, Any]:
     return {
         "broken": attribution.broken,
         "word": attribution.word.value,
         "decided": attribution.decided,
         "why": why(attribution),
+        "headline": list(attribution.headline),
         "change": list(attribution.change),
         "delta": None if attribution.effect is None else attribution.effect.mean,
         "ci": _interval(attribution.effect),

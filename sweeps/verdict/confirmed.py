@@ -20,6 +20,7 @@ from sweeps.analysis.attribution import (
 )
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.significance import ALPHA_BEST, MAX_SEEDS_TO_DECIDE, P_MULTIPLIER, shown
+from sweeps.analysis.words import is_refuted
 from sweeps.text import count, joined, named, short, signed
 from sweeps.verdict.effects import bound, gain, harm, plain, share, size
 
@@ -41,92 +42,109 @@ def why(attribution: Attribution) -> str:
 
 
 def headline(attribution: Attribution) -> str:
-    """Return the sentence on top, or two."""
+    """Return the sentences on top: the knobs that are credited, by size, then the best config, then right advice."""
     if attribution.broken:
-        return _proven(attribution)
-    right = [candidate.label for candidate in attribution.candidates if candidate.word is CandidateWord.RIGHT]
-    return _unproven(attribution) + (f" However, this advice is right: {'; '.join(right)}." if right else "")
+        sentences = _proven(attribution)
+    else:
+        sentences = [*_credits(attribution), _unproven(attribution)]
+        right = [candidate.label for candidate in attribution.candidates if candidate.word is CandidateWord.RIGHT]
+        if right:
+            sentences.append(f"However, this advice is right: {'; '.join(right)}.")
+    return " ".join(sentences)
 
 
-def _proven(attribution: Attribution) -> str:
-    assert attribution.effect is not None
-    alone = [knob.knob for knob in attribution.knobs if knob.word is KnobWord.ALONE]
+def _credits(attribution: Attribution) -> list[str]:
+    """Return a sentence per word of the credited knobs, the one about the largest size first."""
+    by_name = {knob.knob: knob for knob in attribution.knobs}
+    groups: dict[KnobWord, list[KnobVerdict]] = {}
+    for name in attribution.headline:
+        groups.setdefault(by_name[name].word, []).append(by_name[name])
+    return [f"{_credit(word, knobs, attribution)}." for word, knobs in groups.items()]
+
+
+def _credit(word: KnobWord, knobs: list[KnobVerdict], attribution: Attribution) -> str:
+    """Return what is shown of the knobs of one word, without a full stop."""
+    does, do = _verbs(attribution)
+    names = [knob.knob for knob in knobs]
+    first = knobs[0]
+    if word is KnobWord.ALONE:
+        by = "" if first.alone is None else f"by {size(first.alone)}"
+        if len(knobs) == 1:
+            return f"{_capital(names)} {does} alone{by and f', {by}'}"
+        return f"{_capital(names)} each {do} alone{by and f', {named(first.knob)} {by}'}"
+    if word is KnobWord.GAINS:
+        gains = [f"{named(knob.knob)} gains {size(knob.alone)}" for knob in knobs if knob.alone is not None]
+        if len(gains) > 1:
+            return f"{_upper(joined(gains))}; whether these gains last isn't shown yet"
+        reset = first.reset if first.necessary else None
+        needed = "" if reset is None else f"; without it the best config loses {plain(reset.mean)} nats"
+        return f"{_upper(gains[0])}; whether it lasts isn't shown yet{needed}"
+    if word is KnobWord.JOINT and attribution.pair is not None:
+        return f"{_capital(names)} {do} only jointly: together they lower the loss by {size(attribution.pair.both)}"
+    without = "it" if len(knobs) == 1 else named(first.knob)
+    lost = "" if first.reset is None else f": without {without} the best config loses {size(first.reset)}"
+    return f"{_capital(names)} {'is' if len(knobs) == 1 else 'are each'} necessary{lost}"
+
+
+def _proven(attribution: Attribution) -> list[str]:
+    """Return the sentences of a best, or of one knob, that is shown to be better."""
+    whole = attribution.effect
+    assert whole is not None
+    credits_, names = _credits(attribution), [knob.knob for knob in attribution.knobs]
     if attribution.by_one:
-        return _proven_by_one(attribution, alone)
-    if alone:
-        return _proven_alone(attribution, alone)
-    _, do = _verbs(attribution)
-    pair = attribution.pair
-    if pair is not None and any(knob.word is KnobWord.JOINT for knob in attribution.knobs):
-        return f"{_capital(pair.knobs)} {do} only jointly: together they lower the loss by {size(pair.both)}."
-    return _proven_as_a_whole(attribution)
-
-
-def _proven_by_one(attribution: Attribution, alone: list[str]) -> str:
-    """Return the headline where knobs alone are shown to be better and the search's best config isn't."""
-    assert attribution.effect is not None
-    does, do = _verbs(attribution)
-    rest = [knob.knob for knob in attribution.knobs if knob.knob not in attribution.change]
-    best = f"the search's best config, which also changes {_names(rest)}, is not shown to be better."
-    by = f"by {plain(attribution.effect.mean)} nats"
-    if len(alone) == 1:
-        return f"{_capital(alone)} {does} alone, {by}; {best}"
-    return f"{_capital(alone)} each {do} alone, {_names(attribution.change)} {by}; {best}"
-
-
-def _proven_alone(attribution: Attribution, alone: list[str]) -> str:
-    """Return the headline where the best config is shown to be better, and so is one of its knobs by itself."""
-    assert attribution.effect is not None
-    does, do = _verbs(attribution)
-    others = [knob.knob for knob in attribution.knobs if knob.knob not in alone]
-    lowers = f"the loss by {size(attribution.effect)}."
-    whole = f"the best config, which also changes {_names(others)}, lowers {lowers}"
-    if len(alone) > 1:
-        start = f"{_capital(alone)} each {do} alone"
-        return f"{start}; {whole}" if others else f"{start}; together they lower {lowers}"
-    start = f"{_capital(alone)} {does} alone"
-    if not others:
-        return f"{start}: it lowers {lowers}"
-    effect = next(knob.alone for knob in attribution.knobs if knob.knob == alone[0])
-    by = "" if effect is None else f", by {plain(effect.mean)} nats"
-    return f"{start}{by}; {whole}"
-
-
-def _proven_as_a_whole(attribution: Attribution) -> str:
-    """Return the headline where the best config is shown to be better, and no knob by itself is."""
-    assert attribution.effect is not None
+        rest = [name for name in names if name not in attribution.change]
+        return [*credits_, f"The search's best config, which also changes {_names(rest)}, is not shown to be better."]
+    words = {knob.word for knob in attribution.knobs}
+    rest = [name for name in names if name not in attribution.headline]
+    lowers = f"the loss by {size(whole)}."
     does, _ = _verbs(attribution)
-    start = f"The best config {does}: it lowers the loss by {size(attribution.effect)}"
-    necessary = [knob.knob for knob in attribution.knobs if knob.necessary]
-    if not necessary:
-        return f"{start}; no single knob is shown to do it alone."
-    verb = "is" if len(necessary) == 1 else "are each"
-    return f"{start}; {_names(necessary)} {verb} necessary for that, but no knob is shown to do it alone."
+    if KnobWord.ALONE in words:
+        if len(names) == 1:
+            return [f"{_capital(names)} {does} alone: it lowers {lowers}"]
+        also = f"which also changes {_names(rest)}" if rest else "which changes nothing else"
+        return [*credits_, f"The best config, {also}, lowers {lowers}"]
+    if KnobWord.JOINT in words:
+        return credits_
+    knob = "knob" if attribution.headline else "single knob"
+    return [
+        *credits_,
+        f"The best config {does}: it lowers the loss by {size(whole)}; no {knob} is shown to do it alone.",
+    ]
 
 
 def _unproven(attribution: Attribution) -> str:
+    """Return the sentence about a best that is not shown to be better.
+
+    Where no knob is credited, it stands for all configs.
+    """
+    effect, others = attribution.effect, bool(attribution.headline)
     if not attribution.knobs:
         return "No config is shown to be better: the best of the search is the baseline itself."
     if attribution.diverged:
         runs = count(attribution.diverged, "run")
-        return f"No config is shown to be better: {runs} of the best config on fresh seeds diverged."
-    effect = attribution.effect
+        start = "The best config is not shown" if others else "No config is shown"
+        return f"{start} to be better: {runs} of {'it' if others else 'the best config'} on fresh seeds diverged."
+    best = "The best config" if others else "Not enough evidence: the best config"
     if effect is None or effect.p is None:
-        return "Not enough evidence: the best config has too few runs on fresh seeds."
+        return f"{best} has too few runs on fresh seeds."
     gains = f"gains {gain(effect)} on fresh seeds"
-    if not shown(effect):
-        floor = _floor(attribution)
-        if attribution.decided:
-            return f"Nothing in this space is shown to beat the baseline by {floor}: the best config {gains}."
-        return f"Not enough evidence: the best config {gains}, which is not shown to exceed {floor}."
-    if attribution.decided:
+    if attribution.why is Why.HEAD_START:
         return f"The best config has only a head start: it {gains}, but this shrinks by half or more in longer runs."
-    return f"Not enough evidence: the best config {gains}, but this may be a head start that shrinks in longer runs."
+    if shown(effect):
+        return f"The best config {gains}; whether it lasts in longer runs isn't shown yet."
+    if attribution.why is Why.BELOW_MIN_EFFECT and not others:
+        return f"Nothing in this space is shown to beat the baseline by {_floor(attribution)}: the best config {gains}."
+    return f"{best} {gains}, which is not shown to exceed {_floor(attribution)}."
 
 
 def proof(attribution: Attribution) -> Iterator[str]:
     """Yield what the headline rests on: the plateau, the gain, and whether it lasts."""
     yield from _plateau(attribution)
+    yield from tests(attribution)
+
+
+def tests(attribution: Attribution) -> Iterator[str]:
+    """Yield the gain that the headline rests on, and whether it lasts."""
     effect, whole = attribution.effect, attribution.whole
     if effect is not None and effect.p is not None:
         what = f"{_capital(attribution.change)} alone" if attribution.by_one else "Best config"
@@ -161,7 +179,7 @@ def _head_start(attribution: Attribution) -> Iterator[str]:
     if lasting is not None and lasting.p is not None:
         if shown(lasting):
             start = "More than a head start"
-        elif attribution.decided and not attribution.diverged:
+        elif is_refuted(lasting) and not attribution.diverged:
             start = "A head start"
         else:
             start = "A head start is not ruled out"
@@ -173,7 +191,17 @@ def _head_start(attribution: Attribution) -> Iterator[str]:
 def knobs(attribution: Attribution) -> Iterator[str]:
     """Yield a sentence for each knob that the best config changes, then for the pair and for the ablation path."""
     for knob in attribution.knobs:
-        yield f"{knob.knob} {short(knob.was)} → {short(knob.new)}: {'; '.join(_knob(knob, attribution))}."
+        yield knob_alone(knob, attribution)
+    yield from together(attribution)
+
+
+def knob_alone(knob: KnobVerdict, attribution: Attribution) -> str:
+    """Return the sentence on one knob."""
+    return f"{knob.knob} {short(knob.was)} → {short(knob.new)}: {'; '.join(_knob(knob, attribution))}."
+
+
+def together(attribution: Attribution) -> Iterator[str]:
+    """Yield the sentences on the pair and on the ablation path."""
     if attribution.pair is not None:
         yield _pair(attribution.pair)
     yield from _path(attribution)
@@ -191,6 +219,7 @@ def _word(knob: KnobVerdict, attribution: Attribution) -> str:
     does, _ = _verbs(attribution)
     return {
         KnobWord.ALONE: f"{does} alone{', and is necessary' if knob.necessary else ''}",
+        KnobWord.GAINS: "gains, and is necessary" if knob.necessary else "gains",
         KnobWord.NECESSARY: "necessary, but not shown to do it alone",
         KnobWord.JOINT: f"only jointly with {knob.partner}",
         KnobWord.HURTS: "of no use alone" if knob.diverged else KnobWord.HURTS.value,
@@ -199,10 +228,19 @@ def _word(knob: KnobVerdict, attribution: Attribution) -> str:
 
 def _knob(knob: KnobVerdict, attribution: Attribution) -> Iterator[str]:
     """Yield the parts of a knob's sentence: its word, its runs alone, the best config without it, what would decide."""
-    yield _word(knob, attribution)
+    gained = knob.alone if knob.word is KnobWord.GAINS else None
+    if gained is not None:
+        yield f"gains {gain(gained, p=True)}{share(gained)}"
+        yield "whether it lasts isn't shown yet"
+        if knob.necessary:
+            yield "it is necessary"
+    else:
+        yield _word(knob, attribution)
     if knob.diverged:
         yield f"{count(knob.diverged, 'run')} with it alone diverged or did not fit in memory"
-    if knob.alone is not None:
+    if gained is not None:
+        pass
+    elif knob.alone is not None:
         tested = knob.word not in (KnobWord.NO_EFFECT, KnobWord.HURTS)
         yield f"alone it gains {gain(knob.alone, p=tested)}{share(knob.alone)}"
     elif knob.diverged:
@@ -212,17 +250,16 @@ def _knob(knob: KnobVerdict, attribution: Attribution) -> Iterator[str]:
     if knob.reset is not None:
         half = ", more than half of the whole gain" if knob.necessary else ""
         yield f"without it the best config loses {gain(knob.reset)}{half}"
-    if knob.word is KnobWord.UNKNOWN and (attribution.broken or not attribution.decided):
-        yield from _decided_by(knob.alone, knob.lasting, more=knob.more_seeds)
+    if knob.word is KnobWord.UNKNOWN and shown(knob.alone) and is_refuted(knob.lasting):
+        yield "it is a head start: the gain shrinks by half or more in longer runs"
+    elif knob.word in (KnobWord.UNKNOWN, KnobWord.GAINS) and (attribution.broken or not attribution.decided):
+        yield from _decided_by(knob.lasting if knob.word is KnobWord.GAINS else knob.alone, more=knob.more_seeds)
 
 
-def _decided_by(effect: Contrast | None, lasting: Contrast | None, *, more: int | None) -> Iterator[str]:
+def _decided_by(effect: Contrast | None, *, more: int | None) -> Iterator[str]:
     if effect is None or effect.se is None:
         return
-    if shown(effect):
-        if lasting is None or not shown(lasting):
-            yield "a head start is not ruled out"
-    elif more is None:
+    if more is None:
         yield f"more than {MAX_SEEDS_TO_DECIDE} further seeds would be needed to decide it"
     else:
         yield f"about {count(more, 'more seed')} would decide it"
@@ -283,7 +320,9 @@ def _candidate(candidate: CandidateVerdict) -> Iterator[str]:
     elif not candidate.diverged:
         yield "it was not run on a fresh seed"
     if candidate.word is CandidateWord.UNKNOWN:
-        yield from _decided_by(candidate.effect, None, more=candidate.more_seeds)
+        yield from _decided_by(candidate.effect, more=candidate.more_seeds)
+    elif candidate.word is CandidateWord.ONE_RUN:
+        yield "a second run would say more"
 
 
 def reading(attribution: Attribution) -> Iterator[str]:
@@ -296,12 +335,12 @@ def reading(attribution: Attribution) -> Iterator[str]:
     )
     yield (
         "Each interval is two-sided 95 %, without correction for the number of intervals. The words come from "
-        "one-sided 5 % tests: “breaks”, “improves”, “alone” and “right” require a gain above "
+        "one-sided 5 % tests: “breaks”, “improves”, “alone”, “gains” and “right” require a gain above "
         f"{_floor(attribution)} (min_effect, set beforehand), “necessary” a loss above half of the whole gain. "
         "p-values are corrected over the knobs, and over the advice, by Holm's method; advice isn't tested for a head "
         "start. Adding seeds until something is shown inflates errors, so every p-value is multiplied by "
         f"{P_MULTIPLIER:g}. The best config's is multiplied by {1 / ALPHA_BEST:g} as well, and those of its knobs by "
-        f"{1 / (1 - ALPHA_BEST):.3g} while the best config is not shown to be better."
+        f"{1 / (1 - ALPHA_BEST):.3g} while the best config's gain is not shown."
     )
     yield from _methods(attribution)
 
@@ -318,8 +357,8 @@ def _methods(attribution: Attribution) -> Iterator[str]:
         parts.append("other configs of that shape help to estimate their noise, except that of the whole best config")
     if "unpaired" in methods:
         parts.append("where a change makes other weights or batches, seeds are unpaired")
-    if "permutation" in methods:
-        parts.append("where some seeds broke through and others did not, the interval is by permutation")
+    if any(effect.bimodal for effect in contrasts if effect is not None):
+        parts.append("where some seeds broke through and others did not, only these seeds tell of their noise")
     if parts:
         yield f"{'; '.join(parts)}.".capitalize()
 
@@ -340,8 +379,11 @@ def _names(knobs: Iterable[str]) -> str:
 
 
 def _capital(knobs: Iterable[str]) -> str:
-    names = _names(knobs)
-    return names[:1].upper() + names[1:]
+    return _upper(_names(knobs))
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _range(seeds: tuple[int, ...]) -> str:

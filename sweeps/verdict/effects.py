@@ -10,7 +10,7 @@ from sweeps.store.records import DataFacts
 from sweeps.text import count, perplexity, signed
 
 _SEEDS = {"layout": "paired seed", "paired": "paired seed"}
-_UNPAIRED = {"permutation": ", by permutation", "unpaired": ", unpaired"}
+_UNPAIRED = {"unpaired": ", unpaired"}
 
 
 def size(effect: Contrast) -> str:
@@ -35,7 +35,7 @@ def _with_interval(effect: Contrast, number: Callable[[float], str], *, p: bool 
         noise = ", noise estimated from the other runs" if effect.n == 1 else ""
         known = f"95 % interval {number(effect.low)} to {number(effect.high)}, {seeds}{noise}"
     else:
-        known = f"{seeds}, {'noise unknown' if effect.p is None else 'too few for an interval'}"
+        known = f"{seeds}, noise unknown"
     return f"{number(effect.mean)} nats ({known}{_p(effect) if p else ''})"
 
 
@@ -53,12 +53,21 @@ def bound(effect: Contrast) -> str:
 
 
 def share(effect: Contrast) -> str:
-    """Return how many seeds exceed the threshold. Empty where all seeds, or none, do and none differ in kind."""
-    if effect.method != "permutation" and effect.share in (0, 1):
+    """Return how many seeds exceed the threshold. Empty where all seeds, or none, do and none differ in kind.
+
+    Where they differ in kind, the interval of that share follows.
+    """
+    if not effect.bimodal and effect.share in (0, 1):
         return ""
-    seeds = f"{round(effect.share * effect.n)} of {count(effect.n, 'seed')}"
+    seeds = f"{effect.through} of {count(effect.n, 'seed')}"
     least = f"gained more than {effect.threshold:g} nats"
-    return f"; {seeds} broke through ({least})" if effect.mean > effect.threshold else f"; {seeds} {least}"
+    of_all = ""
+    if effect.bimodal:
+        low, high = (f"{100 * end:.0f}" for end in effect.share_interval)
+        of_all = f"95 % interval of that share {low} to {high} %"
+    if effect.mean > effect.threshold:
+        return f"; {seeds} broke through ({'; '.join(filter(None, (least, of_all)))})"
+    return f"; {seeds} {least}{f' ({of_all})' if of_all else ''}"
 
 
 def plain(nats: float) -> str:

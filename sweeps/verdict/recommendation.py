@@ -10,6 +10,7 @@ from sweeps.analysis.attribution import Attribution, CandidateWord, KnobWord
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.findings import Findings
 from sweeps.analysis.significance import seeds_to_decide, shown
+from sweeps.analysis.words import is_decided
 from sweeps.store.records import Results
 from sweeps.study.sections import MAX_CONFIRM_SEEDS
 from sweeps.text import advised, count, joined, short
@@ -110,7 +111,12 @@ def steps(findings: Findings, attribution: Attribution) -> Iterator[str]:
     else:
         yield "No config is shown to be better than the baseline yet: run more seeds before a long run."
         yield from _right_candidates(attribution, findings.results, iters=iters)
-    yield from _deciding(open_questions(attribution), findings.results)
+    yield from deciding(attribution, findings.results)
+
+
+def deciding(attribution: Attribution, results: Results) -> Iterator[str]:
+    """Yield what would decide the open questions."""
+    yield from _deciding(open_questions(attribution), results)
 
 
 def _right_candidates(attribution: Attribution, results: Results, *, iters: int) -> Iterator[str]:
@@ -136,17 +142,19 @@ class OpenQuestion:
 def open_questions(attribution: Attribution) -> tuple[OpenQuestion, ...]:
     """Return what is undecided: the best config, then its knobs (unless it is shown not to be better), then advice."""
     questions: list[OpenQuestion | None] = []
-    if not attribution.decided:
+    if not is_decided(attribution.why):
         effect = attribution.effect
         more = None if effect is None else seeds_to_decide(effect, min_effect=attribution.min_effect)
         questions.append(_question("the best config", effect, attribution.lasting, more))
     for knob in attribution.knobs if attribution.broken or not attribution.decided else ():
-        if knob.word is KnobWord.UNKNOWN:
+        if knob.word in (KnobWord.UNKNOWN, KnobWord.GAINS):
             questions.append(_question(knob.knob, knob.alone, knob.lasting, knob.more_seeds))
     for candidate in attribution.candidates:
+        name = f"the advice “{candidate.label}”"
         if candidate.word is CandidateWord.UNKNOWN:
-            name = f"the advice “{candidate.label}”"
             questions.append(_question(name, candidate.effect, None, candidate.more_seeds))
+        elif candidate.word is CandidateWord.ONE_RUN:
+            questions.append(OpenQuestion(name=name, seeds=None, measured=False))
     return tuple(question for question in questions if question is not None)
 
 

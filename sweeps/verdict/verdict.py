@@ -6,12 +6,14 @@ is made of those in `screened`, which prove nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sweeps.analysis.branches import Branches
 from sweeps.analysis.findings import Findings
-from sweeps.verdict import confirmed, more_data, recommendation, screened
+from sweeps.verdict import confirmed, from_plateau, more_data, pilot, recommendation, screened
 from sweeps.verdict.cautions import boundary_sentences, run_sentences
 
 
@@ -20,6 +22,14 @@ class Verdict:
     """Sentences about a study, the most important first."""
 
     headline: str
+    start: tuple[str, ...] = ()
+    """studies of branches, as are the next three: where the branches start, and what going on brings"""
+    branches: tuple[str, ...] = ()
+    """each knob from the checkpoint"""
+    races: tuple[str, ...] = ()
+    """each change from scratch"""
+    nothing: tuple[str, ...] = ()
+    """what is not shown to do anything, either way"""
     proof: tuple[str, ...] = ()
     """what the headline rests on: the plateau, the gain, no head start"""
     knobs: tuple[str, ...]
@@ -42,6 +52,10 @@ class Verdict:
     def groups(self) -> Mapping[str, tuple[str, ...]]:
         """The sentences below the headline by their heading, without empty groups."""
         groups = {
+            "Where it starts": self.start,
+            "From your checkpoint": self.branches,
+            "If you retrain": self.races,
+            "Nothing shown": self.nothing,
             "What it rests on": self.proof,
             "Which knob": self.knobs,
             "The advice": self.candidates,
@@ -74,6 +88,41 @@ class Verdict:
 
 def verdict(findings: Findings) -> Verdict:
     """Put the findings of a study into words: the confirmed verdict, or before it the screening."""
+    words = _words(findings)
+    return words if findings.branches is None else _of_branches(words, findings, findings.branches)
+
+
+def _of_branches(words: Verdict, findings: Findings, branches: Branches) -> Verdict:
+    """Return the verdict on branches and races: three lists, and the control in place of the baseline."""
+    attribution, of_control = findings.attribution, from_plateau.of_control
+    together: tuple[str, ...] = ()
+    if attribution is None:
+        listed, proof, to_do = of_control(words.knobs), words.proof, of_control(words.next)
+    else:
+        listed = tuple(from_plateau.from_checkpoint(attribution, branches))
+        proof = tuple(from_plateau.proof(attribution, branches))
+        together = of_control(confirmed.together(attribution))
+        to_do = tuple(from_plateau.steps(findings, attribution))
+    return dataclasses.replace(
+        words,
+        headline=from_plateau.headline(words.headline, findings.races),
+        start=tuple(from_plateau.start(findings, branches)),
+        branches=listed,
+        races=tuple(from_plateau.if_you_retrain(findings.races)),
+        nothing=tuple(from_plateau.nothing_shown(findings, branches)),
+        proof=proof,
+        knobs=together,
+        candidates=of_control(words.candidates),
+        best=of_control(words.best),
+        next=(*to_do, *from_plateau.retraining(findings.study.name, findings.races)),
+        screening=of_control(words.screening),
+        data=of_control(words.data),
+        cautions=(*from_plateau.reading(findings), *of_control(words.cautions)),
+    )
+
+
+def _words(findings: Findings) -> Verdict:
+    """Put the findings of a study from scratch into words."""
     attribution, screening = findings.attribution, findings.screening
     if attribution is None:
         return Verdict(
@@ -83,7 +132,12 @@ def verdict(findings: Findings) -> Verdict:
             best=tuple(screened.search_winner(findings)),
             next=tuple(screened.steps(findings)),
             data=tuple(more_data.sentences(findings)),
-            cautions=(*screened.reading(findings), *boundary_sentences(findings), *run_sentences(findings)),
+            cautions=(
+                *screened.reading(findings),
+                *pilot.sentences(findings),
+                *boundary_sentences(findings),
+                *run_sentences(findings),
+            ),
         )
     return Verdict(
         headline=confirmed.headline(attribution),
@@ -97,6 +151,7 @@ def verdict(findings: Findings) -> Verdict:
         cautions=(
             *confirmed.reading(attribution),
             *screened.reading(findings),
+            *pilot.sentences(findings),
             *boundary_sentences(findings),
             *run_sentences(findings),
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 import zlib
@@ -15,7 +16,7 @@ from playwright.sync_api import Browser, Page, Route, sync_playwright
 from sweeps.analysis.findings import Findings
 from sweeps.report.publish import all_pictures
 from sweeps.verdict.verdict import verdict
-from tests.helpers import attributions, report_page, synthetic
+from tests.helpers import attributions, branches, report_page, synthetic
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -27,8 +28,12 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-STUDIES = {"searched": synthetic.full, "confirmed": attributions.swept}
-PAGES = {"searched": report_page.searched_html, "confirmed": report_page.confirmed_html}
+STUDIES = {"searched": synthetic.full, "confirmed": attributions.swept, "forked": branches.forked}
+PAGES = {
+    "searched": report_page.searched_html,
+    "confirmed": report_page.confirmed_html,
+    "forked": report_page.forked_html,
+}
 
 pytestmark = [
     pytest.mark.browser,
@@ -91,8 +96,8 @@ class Visit:
 
 @pytest.fixture(
     scope="module",
-    params=[("confirmed", 1280), ("confirmed", 375), ("searched", 375)],
-    ids=["desktop", "phone", "phone-unconfirmed"],
+    params=[("confirmed", 1280), ("confirmed", 375), ("searched", 375), ("forked", 1280), ("forked", 375)],
+    ids=["desktop", "phone", "phone-unconfirmed", "fork-desktop", "fork-phone"],
 )
 def visit(request: pytest.FixtureRequest, browser: Browser, reports: dict[str, Path]) -> Iterator[Visit]:
     study, width = request.param
@@ -137,7 +142,9 @@ def test_nothing_is_wider_than_the_screen(visit: Visit) -> None:
     outside = visit.page.evaluate(
         """() => [...document.querySelectorAll(".plot")].flatMap((plot) => {
             const box = plot.getBoundingClientRect();
-            return [...plot.querySelectorAll(".xtitle, .ytitle, .legendtext")]
+            const titles = ".xtitle, .ytitle, .legendtext, #plot-fork-0 .annotation, #plot-fork-1 .annotation, "
+                + "#plot-races-0 .annotation";
+            return [...plot.querySelectorAll(titles)]
                 .filter((title) => {
                     const inner = title.getBoundingClientRect();
                     return inner.width && (inner.left < box.left - 1 || inner.right > box.right + 1
@@ -147,6 +154,28 @@ def test_nothing_is_wider_than_the_screen(visit: Visit) -> None:
         })"""
     )
     assert outside == []
+
+
+def test_the_fork_is_beside_the_whole_curve_where_there_is_room(visit: Visit) -> None:
+    if visit.findings.study.name != "forked":
+        assert visit.page.locator("#fork").count() == 0
+        return
+    boxes = [visit.page.locator(f"#plot-fork-{panel}").bounding_box() for panel in (0, 1)]
+    whole, fork = (box for box in boxes if box is not None)
+    wide = visit.page.evaluate("window.innerWidth") > 800
+    assert (whole["y"] == fork["y"]) is wide
+    assert (whole["x"] == fork["x"]) is not wide
+    headline = visit.page.locator("#verdict .headline").bounding_box()
+    first = visit.page.locator("#verdict li").first.bounding_box()
+    assert headline is not None
+    assert first is not None
+    assert headline["y"] < whole["y"] < first["y"]
+    places = [note.bounding_box() for note in visit.page.locator("#plot-fork-1 .annotation").all()]
+    assert len(places) == 6  # four ends of lines, the plateau, the fork
+    for one, other in itertools.combinations([place for place in places if place is not None], 2):
+        apart = [one[axis] + one[size] <= other[axis] + 1 for axis, size in (("x", "width"), ("y", "height"))]
+        apart += [other[axis] + other[size] <= one[axis] + 1 for axis, size in (("x", "width"), ("y", "height"))]
+        assert any(apart)
 
 
 def test_tables_sort_by_keyboard(visit: Visit) -> None:

@@ -27,6 +27,7 @@ from sweeps.analysis.attribution import (
     Why,
 )
 from sweeps.analysis.contrasts import Contrast
+from sweeps.analysis.credit import CLAIMS
 from sweeps.analysis.findings import Findings
 from sweeps.store.records import Results, Run
 from sweeps.study.proposals import (
@@ -80,15 +81,11 @@ def gain(mean: float, **changes: Any) -> Contrast:
 
 
 def bimodal(stuck: int, through: int, *, size: float = 0.5) -> Contrast:
-    """Return a gain whose seeds stay stuck (0) or break through (`size` nats). Few seeds have no interval."""
+    """Return a gain whose seeds stay stuck (0) or break through (`size` nats)."""
     outcomes = [0.0] * stuck + [size] * through
     differences = {SEED + 1 + index: gained for index, gained in enumerate(outcomes)}
     n = len(outcomes)
-    bounds: dict[str, None] = {} if n > 5 else {"low": None, "high": None}
-    bounds |= {} if n > 4 else {"lower": None, "upper": None}
-    return gain(
-        statistics.fmean(outcomes), se=0.1, n=n, differences=differences, p=2.0**-n, method="permutation", **bounds
-    )
+    return gain(statistics.fmean(outcomes), se=0.1, n=n, differences=differences, bimodal=True)
 
 
 def knob(name: str, word: KnobWord, alone: Contrast | None, **changes: Any) -> KnobVerdict:
@@ -149,6 +146,8 @@ ANSWERS = (
     candidate(2, CandidateWord.RIGHT, gain(0.25)),
     candidate(3, CandidateWord.UNKNOWN, gain(0.01, n=2), more_seeds=4),
 )
+ONE_RUN = candidate(0, CandidateWord.ONE_RUN, gain(0.838, n=1, low=0.778, high=0.899, p=1e-6))
+"""advice on one pair, whose noise is estimated from other arms"""
 
 
 def attribution(**changes: Any) -> Attribution:
@@ -174,6 +173,7 @@ def attribution(**changes: Any) -> Attribution:
     fields |= changes
     derived = {
         "change": tuple(knob.knob for knob in fields["knobs"]),
+        "headline": tuple(knob.knob for knob in fields["knobs"] if knob.word in CLAIMS),
         "searched": fields["best"],
         "whole": fields["effect"],
         "whole_lasting": fields["lasting"],
@@ -289,7 +289,7 @@ def improved() -> Attribution:
 def head_start(*, decided: bool = True) -> Attribution:
     """Return a gain that shrinks, or may shrink, as runs get longer."""
     lasting = contrast(-0.05) if decided else contrast(0.01)
-    return _unproven(Why.HEAD_START, decided=decided, lasting=lasting)
+    return _unproven(Why.HEAD_START if decided else Why.PERHAPS_HEAD_START, decided=decided, lasting=lasting)
 
 
 def diverged() -> Attribution:
@@ -305,6 +305,32 @@ def nothing() -> Attribution:
 def undecided() -> Attribution:
     """Return a best that may gain more than FLOOR."""
     return _unproven(Why.NOT_ABOVE_MIN_EFFECT, decided=False, effect=gain(0.05, se=0.02, n=3))
+
+
+def gaining() -> Attribution:
+    """Return a broken plateau whose largest share is shown of a knob of which no half-length run exists yet."""
+    rate = knob(
+        "learning_rate", KnobWord.GAINS, gain(1.18, se=0.03, n=3), reset=contrast(1.2, se=0.05, n=3), necessary=True
+    )
+    width = knob("n_embd", KnobWord.ALONE, gain(0.14), lasting=contrast(0.1), reset=contrast(0.1))
+    return attribution(knobs=(rate, width, KNOBS[2]), effect=gain(1.31, se=0.03, n=3), pair=None)
+
+
+def perhaps_lasting() -> Attribution:
+    """Return a best and a knob that both gain, and neither gain is shown to last."""
+    dropout = knob(
+        "dropout", KnobWord.GAINS, gain(0.46, se=0.001, n=2), lasting=contrast(0.2, n=2, se=0.05), more_seeds=2
+    )
+    width = knob("n_embd", KnobWord.UNKNOWN, gain(0.37, se=0.1, n=2), more_seeds=3)
+    knobs = {"knobs": (dropout, width), "lasting": contrast(0.3, n=2, se=0.2)}
+    return _unproven(Why.PERHAPS_HEAD_START, decided=False, effect=gain(0.68, n=3), **knobs)
+
+
+def gaining_alone() -> Attribution:
+    """Return a knob whose gain may last, changed by a best that is shown to gain less than FLOOR."""
+    rate = knob("learning_rate", KnobWord.GAINS, gain(0.4), lasting=None)
+    width = knob("n_embd", KnobWord.HURTS, gain(-0.4))
+    return _unproven(Why.BELOW_MIN_EFFECT, decided=False, effect=gain(0.002, se=0.003), knobs=(rate, width))
 
 
 def one_alone() -> Attribution:
@@ -345,6 +371,9 @@ CASES = {
     "nobody": nobody,
     "improved": improved,
     "one alone": one_alone,
+    "gaining": gaining,
+    "gaining alone": gaining_alone,
+    "perhaps lasting": perhaps_lasting,
     "head start": head_start,
     "head start?": lambda: head_start(decided=False),
     "diverged": diverged,

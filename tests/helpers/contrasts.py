@@ -18,9 +18,11 @@ def arm(losses: Sequence[float | None], *, shape: str = "a") -> Sample:
     return Sample(losses={seed: loss for seed, loss in enumerate(losses) if loss is not None}, shape=shape)
 
 
-def contrast_of(weights: dict[str, float], samples: dict[str, Sample], *, threshold: float = 0.0) -> Contrast:
+def contrast_of(
+    weights: dict[str, float], samples: dict[str, Sample], *, threshold: float = 0.0, looks: float = 1.0
+) -> Contrast:
     """Return a contrast that must exist."""
-    effect = contrast(weights, samples, threshold=threshold)
+    effect = contrast(weights, samples, threshold=threshold, looks=looks)
     assert effect is not None
     return effect
 

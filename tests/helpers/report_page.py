@@ -1,4 +1,4 @@
-"""A report's HTML, parsed, and the pages of two made-up studies, each rendered once per test process."""
+"""A report's HTML, parsed, and the pages of three made-up studies, each rendered once per test process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 from sweeps.analysis.findings import Findings
 from sweeps.report.publish import page_of
-from tests.helpers import attributions, synthetic
+from tests.helpers import attributions, branches, synthetic
 
 
 class Page(HTMLParser):
@@ -52,3 +52,9 @@ def searched_html() -> str:
 def confirmed_html() -> str:
     """Return the report of a study whose verdict is confirmed."""
     return page_of(Findings(attributions.swept()))
+
+
+@functools.cache
+def forked_html() -> str:
+    """Return the report of a study of branches."""
+    return page_of(Findings(branches.forked()))

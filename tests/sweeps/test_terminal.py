@@ -7,6 +7,7 @@ import io
 import math
 import re
 import threading
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from rich.console import Console
 from sweeps.engine.progress import Progress
 from sweeps.store import records
 from sweeps.store.records import Pruning, Run
+from sweeps.study.pilot import Chosen, Tried
 from sweeps.terminal import (
     LiveView,
     PlainView,
@@ -26,7 +28,7 @@ from sweeps.terminal import (
     sparkline,
     status_lines,
 )
-from tests.helpers import synthetic
+from tests.helpers import small_sweep, synthetic
 from trainer.data.encode import PrepareProgress
 
 
@@ -124,6 +126,23 @@ def test_status_lines() -> None:
     assert [*status_lines(synthetic.results([]), planned=9)] == ["plateau: 0 of 9 runs ended (none)"]
 
 
+def test_status_says_how_far_the_pilot_is() -> None:
+    study = small_sweep.study(pilot={"effect": 0.4, "max_iters": 160}, baseline_seeds=3)
+    config = small_sweep.baseline()
+    fields: dict[str, Any] = {"optuna_study": "small-confirm", "phase": "pilot", "origin": "pilot", "config": config}
+    piloting = [small_sweep.run(seed, val_loss=3.0 + 0.2 * seed, seed=seed, **fields) for seed in range(3)]
+    results = dataclasses.replace(synthetic.results(piloting), study=study)
+    assert [*status_lines(results, planned=12)] == [
+        "small: 3 of 12 runs ended (3 complete)",
+        "pilot: at 20 iterations 3 seeds differ by 0.2 nats (sd), more than 0.1; trying 40",
+    ]
+    chosen = Chosen(tried=(Tried(iters=20, losses=(3.0, 3.01, 3.02)),))
+    done = dataclasses.replace(results, study=study.model_copy(update={"chosen": chosen}))
+    assert [*status_lines(done, planned=12)][1] == (
+        "pilot: at 20 iterations 3 seeds differ by 0.01 nats (sd), at most 0.1; trials have 20 iterations"
+    )
+
+
 class TestPlainView:
     """Plain lines: one per start and end of a run, and one per 10 seconds between them."""
 
@@ -166,6 +185,8 @@ class TestPlainView:
         view = PlainView(lines.append)
         view.begun(synthetic.study(), synthetic.BASELINE, runs()[:3])
         assert lines == ["note: continuing study 'plateau': 3 runs ended earlier"]
+        view.begun(synthetic.study(), synthetic.BASELINE, runs()[:6])  # the trials, after the runs before the first
+        assert len(lines) == 1
 
 
 class TestLiveView:

@@ -18,8 +18,11 @@ from sweeps.engine.planning.speed import CUDA_EFFICIENCY, Shape, Speed, makespan
 from sweeps.engine.planning.widths import Width, widths
 from sweeps.engine.planning.workload import Workload, workload
 from sweeps.store.records import DataFacts
+from sweeps.study import pilot_runs
 from sweeps.study.model import as_yaml
+from sweeps.study.pilot import SEEDS
 from sweeps.study.proposals import ONE_AT_A_TIME
+from sweeps.study.start import CheckpointStart, TrainStart
 from sweeps.study.study import Study
 from sweeps.text import count, duration, joined, si
 from trainer.machine import microbatch
@@ -35,10 +38,36 @@ class Phase:
     """The trials of one origin."""
 
     name: str
-    """baseline, candidates, one-at-a-time, sampler (combinations included) or confirm (an upper bound)"""
+    """origin, races, baseline, candidates, one-at-a-time, sampler (combinations included) or confirm (at most)"""
     trials: int
     seconds: float | None
     """on one worker; None: not known"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PilotPlan:
+    """What the pilot may do before the first trial."""
+
+    lengths: tuple[int, ...]
+    """iterations, the shortest first; at each, the baseline runs on all of the pilot's seeds"""
+    largest_sd: float
+    """nats; it ends where the seeds' final losses have at most this standard deviation"""
+    seconds: float | None
+    """duration of the whole sweep if the longest is chosen"""
+
+    def lines(self) -> Iterator[str]:
+        """Yield the pilot as lines for a terminal."""
+        first, *more = self.lengths
+        then = "".join(f", then of {iters:,}" for iters in more[:1]) + (", ..." if len(more) > 1 else "")
+        yield (
+            f"pilot: {count(SEEDS, 'run')} of {first:,} iterations{then} until seeds differ by at most "
+            f"{as_yaml(self.largest_sd)} nats (sd), at most {self.lengths[-1]:,}; the last {SEEDS} are the baseline's"
+        )
+        if self.seconds is not None and more:
+            yield (
+                f"this plan is for {first:,} iterations; if the pilot chooses {self.lengths[-1]:,}, the sweep takes "
+                f"about {duration(self.seconds)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +92,12 @@ class Plan:
     disk_bytes: int
     """checkpoints of the baseline, the best trial and the trials in flight"""
     warnings: tuple[str, ...]
+    tokens_before: int = 0
+    """tokens of the origin and the races"""
+    start: tuple[str, ...] = ()
+    """where trials start and what runs before them, in sentences; empty: from scratch"""
+    pilot: PilotPlan | None = None
+    """None: the study has no pilot. The rest of the plan is for the pilot's first length"""
 
     @property
     def trials(self) -> int:
@@ -72,7 +107,8 @@ class Plan:
     @property
     def tokens(self) -> int:
         """Tokens trained on in all runs, nothing pruned."""
-        return self.trials * self.tokens_per_trial
+        before = sum(phase.trials for phase in self.phases if phase.name in ("origin", "races"))
+        return (self.trials - before) * self.tokens_per_trial + self.tokens_before
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as JSON: numbers, text, lists, null."""
@@ -84,8 +120,10 @@ class Plan:
         peak = f"{si(self.device.peak, 'FLOP/s')} per {unit}" if self.device.peak else "peak not known"
         workers = count(self.workers, "worker")
         yield f"{self.study}: {count(self.trials, 'run')} on {workers}, {self.device.name} ({peak})"
+        yield from self.start
+        what = "per branch" if self.start else "per run"
         yield (
-            f"per run: {self.iters} iterations, {si(self.tokens_per_trial)} tokens, {self.epochs:.2g} epochs of the "
+            f"{what}: {self.iters:,} iterations, {si(self.tokens_per_trial)} tokens, {self.epochs:.2g} epochs of the "
             f"data; {si(self.tokens)} tokens in all"
         )
         if self.epochs_on_part:
@@ -106,6 +144,7 @@ class Plan:
                 f"about {duration(self.seconds)} on {workers} if nothing is pruned and all confirming runs are needed, "
                 f"estimated from {measured}{basis}"
             )
+        yield from () if self.pilot is None else self.pilot.lines()
         yield f"disk for checkpoints: {si(self.disk_bytes, 'B')}"
         yield from (f"warning: {warning}" for warning in self.warnings)
 
@@ -146,6 +185,7 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
     baseline = work.baseline[0]
     costs = work.costs(speed)
     seconds = makespan(list(itertools.chain(*costs.values())), workers=workers)
+    pilot = _pilot(study, data, speed, workers=workers)
     rows = widths(study, baseline, speed, device, workers=workers)
     tokens_per_trial = baseline.max_iters * baseline.tokens_per_iter
     return Plan(
@@ -164,6 +204,8 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
         },
         seconds=seconds,
         disk_bytes=_checkpoint_bytes(work, workers=workers),
+        tokens_before=sum(config.max_iters * config.tokens_per_iter for config in (*work.origin, *work.races)),
+        start=tuple(_start_lines(study)),
         warnings=(
             *(warnings.of_length(study) if study is not written else ()),
             *warnings.of_design(study, work.designed),
@@ -171,8 +213,41 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
             *warnings.of_memory([row.n_embd for row in rows if row.micro_batch is None], device),
             *warnings.of_epochs(tokens_per_trial, round(baseline.data_fraction * data.train_tokens)),
             *warnings.of_time(study, work, speed, seconds=seconds, workers=workers),
+            *warnings.of_pilot(study, seconds if pilot is None else pilot.seconds),
         ),
+        pilot=pilot,
     )
+
+
+def _start_lines(study: Study) -> Iterator[str]:
+    """Yield where the branches of a study start, and how long its races are."""
+    match study.start:
+        case CheckpointStart(checkpoint=checkpoint):
+            yield f"start: {checkpoint}; every trial is a branch of it, {study.iters:,} iterations long"
+        case TrainStart(train=limits):
+            yield (
+                f"start: the baseline trains until its curve is a plateau, at most {limits.max_iters:,} iterations; "
+                f"every trial is a branch of it, {study.iters:,} iterations long"
+            )
+    if study.race is not None:
+        raced = joined(f"{name} {as_yaml(value)}" for name, value in study.race.changes())
+        yield (
+            f"races: {raced}, {count(study.race.seeds, 'seed')} each, {study.race.iters:,} iterations from scratch; a "
+            "promising one goes on to twice as many"
+        )
+
+
+def _pilot(study: Study, data: DataFacts, speed: Speed, *, workers: int) -> PilotPlan | None:
+    """Return what the pilot may do. None: the study has none. The longest trials come after runs at every length."""
+    if study.pilot is None or study.largest_sd is None:
+        return None
+    lengths = pilot_runs.lengths(study)
+    longest = workload(pilot_runs.at_length(study, lengths[-1]), vocab_size=data.vocab_size).costs(speed)
+    seconds = [makespan(list(itertools.chain(*longest.values())), workers=workers)]
+    for iters in lengths[:-1]:
+        runs = pilot_runs.proposals(study, iters, vocab_size=data.vocab_size)
+        seconds.append(makespan([speed.seconds(run.config) for run in runs], workers=workers))
+    return PilotPlan(lengths=lengths, largest_sd=study.largest_sd, seconds=_sum(seconds))
 
 
 def _checkpoint_bytes(work: Workload, *, workers: int) -> int:

@@ -97,3 +97,13 @@ def of_time(study: Study, work: Workload, speed: Speed, *, seconds: float | None
         f"the sweep needs about {duration(seconds)}, more than hours={study.hours:g}, and would end with the trials it "
         f"has by then; raise hours, {remedy}"
     )
+
+
+def of_pilot(study: Study, seconds: float | None) -> Iterator[str]:
+    """Warn if the sweep exceeds its deadline once the pilot has chosen its longest trials, which takes `seconds`."""
+    if study.pilot is None or study.hours is None or seconds is None or seconds <= study.hours * 3600:
+        return
+    yield (
+        f"if the pilot chooses its longest trials, the sweep needs about {duration(seconds)}, more than "
+        f"hours={study.hours:g}; lower pilot.max_iters={study.pilot.max_iters}, or raise hours"
+    )

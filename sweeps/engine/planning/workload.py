@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeps.engine.planning.speed import Speed
+from sweeps.study import origin_runs
 from sweeps.study.knobs import ChoicesKnob, RangeKnob
 from sweeps.study.model import Number
 from sweeps.study.proposals import ONE_AT_A_TIME, baseline_params, config_of, designed
@@ -22,6 +23,10 @@ MOST_VALUES = 13
 class Workload:
     """The runs of a study. The designed ones are cut to the number of trials."""
 
+    origin: Sequence[TrainConfig]
+    """the origin's run, if the sweep trains it, and going on; empty where trials start from scratch"""
+    races: Sequence[TrainConfig]
+    """as long as `race.iters`; a promising one takes up to twice as long"""
     baseline: Sequence[TrainConfig]
     candidates: Sequence[TrainConfig]
     one_at_a_time: Sequence[TrainConfig]
@@ -38,6 +43,8 @@ class Workload:
         """Return the seconds of every run by origin; None where a speed is unknown."""
         expected = self.expected(speed)
         return {
+            **({"origin": [speed.seconds(config) for config in self.origin]} if self.origin else {}),
+            **({"races": [speed.seconds(config) for config in self.races]} if self.races else {}),
             "baseline": [speed.seconds(config) for config in self.baseline],
             "candidates": [speed.seconds(config) for config in self.candidates],
             ONE_AT_A_TIME: [speed.seconds(config) for config in self.one_at_a_time],
@@ -57,7 +64,10 @@ def workload(study: Study, *, vocab_size: int) -> Workload:
     candidates = [proposal.config for proposal in known.candidates][: study.trials]
     one_at_a_time = [proposal.config for proposal in known.one_at_a_time][: study.trials - len(candidates)]
     dropout = {"dropout": max(study.knobs["dropout"].ends().values())} if "dropout" in study.knobs else {}
+    groundwork = list(_groundwork(study, vocab_size=vocab_size))
     return Workload(
+        origin=[config for phase, config in groundwork if phase == origin_runs.ORIGIN],
+        races=[config for phase, config in groundwork if phase == origin_runs.RACE],
         baseline=[proposal.config for proposal in known.baseline],
         candidates=candidates,
         one_at_a_time=one_at_a_time,
@@ -66,6 +76,27 @@ def workload(study: Study, *, vocab_size: int) -> Workload:
         space=spread(study, ("n_embd", "n_layer"), vocab_size=vocab_size, changes=dropout),
         confirming=study.confirm.max_trials,
     )
+
+
+def _groundwork(study: Study, *, vocab_size: int) -> Iterator[tuple[str, TrainConfig]]:
+    """Yield the phases and configs of the runs before the first trial, each as long as it trains."""
+    if not study.branches:
+        return
+    known = {proposal.key: proposal for proposal in origin_runs.designed(study, vocab_size=vocab_size)}
+    for proposal in known.values():
+        config = proposal.config
+        if proposal.phase == origin_runs.RACE:
+            assert study.race is not None
+            config = as_long_as(config, min(study.race.iters, config.max_iters))
+        yield proposal.phase, config if proposal.origin != origin_runs.GOING_ON else as_long_as(config, study.iters)
+    if origin_runs.GOING_ON_KEY not in known:
+        base = origin_runs.origin_config(study, seed=study.seed, vocab_size=vocab_size)
+        yield origin_runs.ORIGIN, as_long_as(base, study.iters)
+
+
+def as_long_as(config: TrainConfig, iters: int) -> TrainConfig:
+    """Return the config of a run that is halted at `iters`, as far as its cost is concerned."""
+    return config.replace(max_iters=iters)
 
 
 def spread(study: Study, names: Iterable[str], *, vocab_size: int, changes: Mapping[str, Number]) -> list[TrainConfig]:

@@ -194,7 +194,7 @@ def curve_trace(curve: LossCurve, *, named: bool) -> go.Scatter:
     )
 
 
-def band_trace(x: Iterable[int], low: Sequence[float], high: Sequence[float], *, name: str) -> go.Scatter:
+def band_trace(x: Iterable[float], low: Sequence[float], high: Sequence[float], *, name: str) -> go.Scatter:
     """Return a grey band between two lines."""
     x = list(x)
     return go.Scatter(

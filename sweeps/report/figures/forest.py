@@ -108,10 +108,11 @@ def _effects(*measured: tuple[str, Contrast | None, str, Contrast | None]) -> tu
 def _knob_word(knob: KnobVerdict, attribution: Attribution) -> str:
     if knob.word is KnobWord.JOINT:
         return f"{knob.word} with {knob.partner}"
-    if knob.word is not KnobWord.ALONE:
+    if knob.word not in (KnobWord.ALONE, KnobWord.GAINS):
         return knob.word.value
-    alone = "improves alone" if attribution.word is BestWord.IMPROVES else knob.word.value
-    return f"{alone}, necessary" if knob.necessary else alone
+    improves = knob.word is KnobWord.ALONE and attribution.word is BestWord.IMPROVES
+    word = "improves alone" if improves else knob.word.value
+    return f"{word}, necessary" if knob.necessary else word
 
 
 def advice_rows(attribution: Attribution) -> tuple[ForestRow, ...]:
@@ -158,8 +159,9 @@ def forest_picture(attribution: Attribution) -> Picture:
     reading = (
         "Mark and bar: the mean over seeds and its 95 % interval. Ticks: single seeds. Grey: less than "
         f"{short(attribution.min_effect)} nats, too little to count (min_effect). A knob works alone if its own gain "
-        "exceeds the grey band and lasts as runs get longer. It is necessary if the best loses more than half of its "
-        "gain when only that knob is set back to the baseline's value. The words hold for all knobs together (Holm). "
+        "exceeds the grey band and lasts as runs get longer; it gains if only the first is shown yet. It is necessary "
+        "if the best loses more than half of its gain when only that knob is set back to the baseline's value. The "
+        "words hold for all knobs together (Holm). "
         "Losses far larger than the rest are drawn at the edge, with their number."
     )
     if len(panels) > 1:

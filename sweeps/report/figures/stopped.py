@@ -61,11 +61,12 @@ class JudgedCurve:
 
 
 def judged_curves(results: Results) -> tuple[JudgedCurve, ...]:
-    """Return the curves of all evaluated runs that have not diverged, with the verdict at the last evaluation."""
+    """Return the curves of all evaluated trials that have not diverged, with the verdict at the last evaluation."""
     runs = [
         run
         for run in results.runs
         if loss_curve(run).tokens
+        and not run.before_trials
         and run.outcome != Outcome.DIVERGED
         and (run.pruning is None or run.pruning.reason != "diverged")
     ]

@@ -70,11 +70,15 @@ class Picture:
     """how to read the figures"""
     figures: tuple[go.Figure, ...]
     """empty: nothing to draw"""
+    lead: bool = False
+    """True: shown right under the verdict's headline"""
+    beside: bool = False
+    """True: its two figures stand side by side on a wide screen"""
 
 
-def no_picture(key: str, title: str, why: str) -> Picture:
+def no_picture(key: str, title: str, why: str, *, lead: bool = False) -> Picture:
     """Return a picture without figures, with the reason."""
-    return Picture(key=key, title=title, summary=why, reading="", figures=())
+    return Picture(key=key, title=title, summary=why, reading="", figures=(), lead=lead)
 
 
 def new_figure(x_title: str, y_title: str, *, height: int = 420, **layout: Any) -> go.Figure:
@@ -133,6 +137,12 @@ def rows_figure(x_title: str, labels: Sequence[str], **layout: Any) -> go.Figure
 def axis_name(knob: str) -> str:
     """Return the title of a knob's axis; a knob swept as a ratio is named as that ratio."""
     return _RATIOS.get(knob, knob)
+
+
+def faded(colour: str, alpha: float) -> str:
+    """Return a colour such as #0072B2 with an opacity, as plotly takes it."""
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha:g})"
 
 
 def literal(text: str) -> str:

@@ -18,7 +18,7 @@ function skipTools(plot) {
 const PAPER = 680, GAP = 12;
 window.addEventListener("beforeprint", () => {
   for (const plot of document.querySelectorAll(".plot")) {
-    Plotly.relayout(plot, { width: plot.closest(".many") ? (PAPER - GAP) / 2 : PAPER });
+    Plotly.relayout(plot, { width: plot.closest(".many, .beside") ? (PAPER - GAP) / 2 : PAPER });
   }
 });
 window.addEventListener("afterprint", () => {

@@ -1,25 +1,26 @@
-"""Planted faults: each case breaks the settings that it names, and scores are those worked out by hand."""
+"""Scores of planted faults are those worked out by hand."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from scipy import stats
 
-from benchmarks.verdict import train_directly
-from benchmarks.verdict.planted import CASES, Case, as_json, direct_configs, importances, markdown_lines, study_of
+from benchmarks.verdict.planted import as_json, compute_of, importances, markdown_lines
 from benchmarks.verdict.planted_scores import (
+    OLD_PROTOCOL,
     Arm,
     Claim,
+    Difference,
     Rate,
     Score,
     above_equal_share,
@@ -27,44 +28,16 @@ from benchmarks.verdict.planted_scores import (
     claims_of,
     direct_effect,
     is_borne_out,
+    knob_claims,
+    named_knobs,
     paired_difference,
     ranking,
     rates_of,
     score,
+    text_of,
 )
-from sweeps.store.records import DataFacts, Outcome, Results, Run
-from sweeps.study.proposals import baseline_config
-from sweeps.workers import launch
-from sweeps.workers.pool import Job, Report
-from tests.helpers.inline_pool import InlinePool
 from trainer.config import TrainConfig
-from trainer.points import Answer, Point, Result
-
-BY_NAME = {case.name: case for case in CASES}
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_case_breaks_the_settings_that_it_names(case: Case) -> None:
-    broken, mended = study_of(case), study_of(case, mended=True)
-    assert (broken.name, broken.seed) == (case.name, case.seed)
-    differ = {knob for knob in broken.knobs if broken.knob_value(knob) != mended.knob_value(knob)}
-    assert differ == set(case.planted)
-    # the rest of the study differs only where that follows from the knobs
-    assert broken.knobs == mended.knobs
-    assert {name for name in broken.baseline if broken.baseline[name] != mended.baseline[name]} <= differ | {"min_lr"}
-    broken_config, mended_config = (baseline_config(study, seed=1, vocab_size=0) for study in (broken, mended))
-    assert (broken_config != mended_config) == bool(case.planted)
-    assert broken_config.max_iters == int(broken.baseline["max_iters"])  # a trial is as long as the baseline's run
-
-
-def test_the_cases_cover_single_faults_pairs_and_none() -> None:
-    null = [case for case in CASES if not case.planted]
-    assert len(CASES) >= 10
-    assert len(BY_NAME) == len(CASES)
-    assert len({case.seed for case in null}) == len(null) >= 2
-    assert all(study_of(case).baseline == study_of(null[0]).baseline for case in null)
-    assert len([case for case in CASES if len(case.planted) == 2]) >= 3
-    assert {knob for case in CASES for knob in case.planted} == set(study_of(null[0]).knobs)
+from trainer.model.gpt import GPT
 
 
 def knob(name: str, verdict: str, effect: float | None = None, **more: Any) -> dict[str, Any]:
@@ -73,18 +46,24 @@ def knob(name: str, verdict: str, effect: float | None = None, **more: Any) -> d
 
 
 def verdict(*knobs: dict[str, Any], **more: Any) -> dict[str, Any]:
-    fields = {"broken": True, "word": "improves", "delta": 0.4, "min_effect": 0.02, "joint": None, "candidates": []}
-    return {**fields, "knobs": list(knobs), **more}
+    fields = {"broken": True, "word": "improves", "delta": 0.4, "ci": [0.36, 0.44], "min_effect": 0.02, "joint": None}
+    return {**fields, "change": ["dropout"], "candidates": [], "knobs": list(knobs), **more}
 
 
-def output(verdict_as_json: dict[str, Any] | None) -> dict[str, Any]:
+def output(verdict_as_json: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
     """Return the output of `sweep run --json`."""
-    return {"verdict": verdict_as_json, "trials": {"complete": 30, "pruned": 12, "diverged": 0}, "seconds": 61.5}
+    trials = {"complete": 30, "pruned": 12, "diverged": 0}
+    return {"verdict": verdict_as_json, "trials": trials, "seconds": 61.5, **more}
 
 
-def scored(verdict_as_json: dict[str, Any] | None, *planted: str, losses: Any = None, **more: Any) -> Score:
-    settings: dict[str, Any] = {"knobs": 6, "losses": losses or {}, "mended": (), "shares": {}}
-    return score("a case", planted, output(verdict_as_json), **{**settings, **more})
+KNOBS = ("learning_rate", "min_lr", "warmup_iters", "dropout", "weight_decay", "n_embd")
+
+
+def scored(
+    verdict_as_json: dict[str, Any] | None, *planted: str, losses: Any = None, races: Any = (), **more: Any
+) -> Score:
+    settings: dict[str, Any] = {"knobs": KNOBS, "losses": losses or {}, "mended": (), "shares": {}, "compute": 0.0}
+    return score("a case", planted, output(verdict_as_json, races=races), **{**settings, **more})
 
 
 ALONE = knob("dropout", "alone", 0.3)
@@ -99,12 +78,100 @@ IDLE = [
 
 
 def test_each_verdict_that_names_a_knob_is_a_claim_with_an_interval() -> None:
-    claims = list(claims_of(verdict(ALONE, JOINT[0], NECESSARY, JOINT[1], *IDLE, joint=BOTH)))
+    claims = list(knob_claims(verdict(ALONE, JOINT[0], NECESSARY, JOINT[1], *IDLE, joint=BOTH)))
     assert claims == [
         Claim(knobs=("dropout",), verdict="alone", effect=0.3, low=0.25, high=0.35),
         Claim(knobs=("n_embd",), verdict="necessary", effect=0.25, low=0.2, high=0.3),
         Claim(knobs=("learning_rate", "warmup_iters"), verdict="joint", effect=0.21, low=0.18, high=0.24),
     ]
+
+
+def test_the_headline_credits_knobs_whatever_their_own_word() -> None:
+    open_word = knob("weight_decay", "not enough evidence", 0.2)
+    crediting = verdict(ALONE, knob("min_lr", "gains", 0.1), open_word, headline=["weight_decay", "dropout"])
+    assert named_knobs(crediting) == ("weight_decay", "dropout")
+    assert [claim.knobs[0] for claim in knob_claims(crediting)] == ["dropout", "min_lr", "weight_decay"]
+    assert scored(crediting, "weight_decay").first
+    assert not scored(crediting, "dropout").first
+    without_headline = verdict(ALONE, knob("min_lr", "gains", 0.1), open_word)
+    assert named_knobs(without_headline) == ("dropout", "min_lr")
+
+
+def test_the_whole_change_is_a_claim_unless_one_knob_is_all_of_it() -> None:
+    both = verdict(ALONE, knob("n_embd", "alone", 0.1), change=["n_embd", "dropout"])
+    assert [claim.knobs for claim in claims_of(output(both))] == [("dropout",), ("n_embd",), ("dropout", "n_embd")]
+    whole = claims_of(output(both))[-1]
+    assert (whole.verdict, whole.effect, whole.low, whole.high, whole.accuses) == ("change", 0.4, 0.36, 0.44, ())
+    assert [claim.knobs for claim in claims_of(output(verdict(ALONE)))] == [("dropout",)]
+    assert claims_of(output(verdict(*IDLE, broken=False))) == []
+
+
+def race(change: str, gap: float | None, half: float = 0.02, step: int = 300) -> dict[str, Any]:
+    ci = None if gap is None else [gap - half, gap + half]
+    knob, _, value = change.partition("=")
+    return {
+        "change": {knob: int(value)},
+        "step": step,
+        "gap": gap,
+        "ci": ci,
+        "growing": True,
+        "params": 2.0,
+        "seconds": 1.5,
+    }
+
+
+def test_shapes_are_named_by_the_largest_gap_whose_interval_is_above_0() -> None:
+    races = [race("n_layer=6", 0.05), race("n_embd=96", 0.1), race("n_layer=9", 0.3, half=0.4), race("n_head=6", None)]
+    shallow = scored(verdict(*IDLE, broken=False), "n_embd", races=races)
+    assert (shallow.raced, shallow.named, shallow.first) == (("n_embd", "n_layer"), (), True)
+    assert (shallow.claims[0].verdict, shallow.claims[0].step, shallow.claims[0].effect) == ("race", 300, 0.1)
+    assert not scored(verdict(*IDLE, broken=False), "n_layer", races=races).first
+    assert scored(verdict(ALONE), "dropout", races=races).first
+    assert scored(verdict(ALONE), "n_embd", races=races).first
+
+
+def test_a_race_is_judged_by_races_on_fresh_seeds_at_its_step() -> None:
+    origin, deep, wide = (Arm([f"race {what} at 300"]) for what in ("origin", "n_layer=6", "n_embd=96"))
+    losses = {B: [3.0, 3.0], origin: [4.0, 4.2], deep: [4.01, 4.2], wide: [3.9, 4.12]}
+    null = verdict(*IDLE, broken=False)
+    (wider, deeper) = scored(null, races=[race("n_layer=6", 0.05), race("n_embd=96", 0.1)], losses=losses).claims
+    assert wider.direct is not None
+    assert wider.direct.mean == pytest.approx(0.09)
+    assert (wider.held, wider.borne_out, deeper.held, deeper.borne_out) == (True, True, False, False)
+    assert set(arms_of(wider, ALL)) == {origin, wide}
+    one = scored(null, races=[race("n_embd=96", 0.1)], losses=losses)
+    assert (one.accused, one.excused, one.claims_anything) == ((), ("n_embd",), False)
+    other = scored(null, races=[race("n_layer=6", 0.1)], losses=losses)
+    assert (other.accused, other.excused, other.claims_anything) == (("n_layer",), (), True)
+
+
+def test_advice_is_judged_as_a_claim() -> None:
+    right = {**RIGHT, "effect": 0.2, "ci": [0.1, 0.3]}
+    losses = {B: [3.0, 3.0], Arm(["advice dropout=0.2 weight_decay=0.5"]): [2.9, 2.8], D: [2.7, 2.8], ALL: [2.7, 2.8]}
+    (claim,) = scored(verdict(candidates=[right], broken=False), losses=losses).claims
+    assert (claim.verdict, claim.held, claim.borne_out, claim.accuses) == ("advice", True, True, ())
+    assert text_of(right["config"]) == claim.knobs[0]
+
+
+def test_an_interval_agrees_where_both_errors_explain_the_difference() -> None:
+    direct = Difference(mean=0.26, low=0.22, high=0.30, n=8)
+    claim = Claim(knobs=("dropout",), verdict="alone", effect=0.3, low=0.27, high=0.4, direct=direct)
+    assert (claim.held, claim.agrees) == (False, True)  # 0.04 <= hypot(0.03, 0.04)
+    assert dataclasses.replace(claim, direct=dataclasses.replace(direct, mean=0.24, high=0.27)).agrees is False
+    assert dataclasses.replace(claim, direct=dataclasses.replace(direct, mean=0.39, high=0.4)).agrees is True
+    assert dataclasses.replace(claim, direct=None).agrees is None
+
+
+def test_compute_is_stated_as_a_share_of_the_earlier_protocol() -> None:
+    config = TrainConfig(n_layer=3, n_head=4, n_embd=64, block_size=64, vocab_size=512)
+    count = sum(parameter.numel() for parameter in GPT(config).parameters())
+    assert 28_000 * 1024 * count == OLD_PROTOCOL
+
+    def run(*tokens: int) -> Any:
+        return SimpleNamespace(config=config, points=[SimpleNamespace(tokens=each) for each in tokens])
+
+    assert compute_of([run(0, 500, 1000), run(4000, 4100), run()]) == 1100 * count
+    assert scored(verdict(ALONE), compute=OLD_PROTOCOL / 4).compute == 0.25
 
 
 def test_a_claim_without_an_interval_is_not_judged() -> None:
@@ -140,8 +207,8 @@ def test_no_verdict_claims_nothing() -> None:
     assert scored(None, losses={B: [3.0, 3.1]}).best is None  # no best to compare with the baseline
 
 
-RIGHT = {"config": {"dropout": 0.2, "weight_decay": 0.5}, "verdict": "right"}
-WRONG = {"config": {"learning_rate": 0.001}, "verdict": "wrong"}
+RIGHT = {"config": {"dropout": 0.2, "weight_decay": 0.5}, "verdict": "right", "effect": 0.1, "ci": None}
+WRONG = {"config": {"learning_rate": 0.001}, "verdict": "wrong", "effect": -0.1, "ci": None}
 
 
 @pytest.mark.parametrize(
@@ -289,7 +356,10 @@ def test_rates_count_over_cases() -> None:
         "broken knobs named": (3, 4),
         "innocent knobs accused": (1, 5 + 5 + 4 + 6 + 6),
         "null cases with a claim": (1, 2),
+        "null cases with a claim that direct runs don't bear out": (0, 2),
         "intervals that hold the direct mean": (1, 2),
+        "intervals that hold it, its own error allowed for": (1, 2),
+        "cases within a third of the earlier compute": (5, 5),
         "Optuna's fANOVA: broken knob ranked first": (1, 3),
         "Optuna's fANOVA: innocent knobs above an equal share": (2 + 2 + 0 + 2, 5 + 5 + 4 + 6),
     }
@@ -312,80 +382,19 @@ def test_importances_are_optunas_by_nanogpts_names(tmp_path: Path) -> None:
     assert by_evaluator == importances(str(store), "a case")
 
 
-def results_of(case: Case, params: dict[str, float]) -> Results:
-    """Return the case's study with one complete trial."""
-    study = study_of(case)
-    run = Run(
-        id=1,
-        optuna_study=case.name,
-        trial=3,
-        seed=study.seed,
-        phase="search",
-        origin="sampler",
-        label="trial 3",
-        knob=None,
-        params=params,
-        config=baseline_config(study, seed=study.seed, vocab_size=257),
-        device="cpu",
-        outcome=Outcome.COMPLETE,
-        reason="",
-        val_loss=2.0,
-        val_se=0.01,
-        seconds=1.0,
-        points=(),
-    )
-    data = DataFacts(path="", fingerprint="", vocab_size=257, train_tokens=10, val_tokens=10, bytes_per_token=1.0)
-    return Results(study=study, data=data, runs=(run,), provenance={}, seconds=1.0)
-
-
-PARAMS = {
-    "learning_rate": 4e-3,
-    "min_lr_ratio": 0.25,
-    "warmup_fraction": 0.5,
-    "dropout": 0.1,
-    "weight_decay": 0.3,
-    "n_embd": 32,
-}
-
-
-def test_direct_runs_are_the_claims_arms_and_the_mended_baseline() -> None:
-    case = BY_NAME["lr-low"]
-    configs = direct_configs(
-        case, results_of(case, PARAMS), verdict(knob("learning_rate", "alone", 0.3), *IDLE), seeds=[9000, 9001]
-    )
-    assert set(configs) == {Arm(), L, None}
-    assert [config.seed for config in configs[L]] == [9000, 9001]
-    broken, alone, mended = (configs[arm][0] for arm in (Arm(), L, None))
-    assert (broken.learning_rate, broken.min_lr) == (7e-4, 1.05e-4)
-    assert (alone.learning_rate, alone.min_lr) == (
-        4e-3,
-        pytest.approx(6e-4),
-    )  # the knob of min_lr is its ratio to the rate
-    assert (mended.learning_rate, mended.min_lr) == (7e-3, 1.05e-3)
-    assert broken.replace(learning_rate=7e-3, min_lr=1.05e-3) == mended
-    assert alone.replace(learning_rate=7e-3, min_lr=1.05e-3) == mended
-
-
-def test_on_a_null_case_the_best_is_measured() -> None:
-    case = BY_NAME["null-1"]
-    names = ("learning_rate", "min_lr", "warmup_iters", "dropout", "weight_decay", "n_embd")
-    nothing = verdict(*(knob(name, "not enough evidence") for name in names), broken=False, word="none")
-    configs = direct_configs(case, results_of(case, PARAMS), nothing, seeds=[9000])
-    assert set(configs) == {Arm(), Arm(names)}
-    best = configs[Arm(names)][0]
-    assert (best.learning_rate, best.min_lr, best.warmup_iters) == (4e-3, pytest.approx(1e-3), 150)
-    assert (best.dropout, best.weight_decay, best.n_embd, best.n_head) == (0.1, 0.3, 32, 2)
-
-
 def test_the_table_and_the_json_agree() -> None:
     losses = {B: [3.0, 3.1, 3.2], D: [2.7, 2.8, 2.9]}
     shares = {"fANOVA": SHARES, "PED-ANOVA": SHARES}
-    faulted = scored(verdict(ALONE), "dropout", losses=losses, mended=[2.6, 2.71, 2.8], shares=shares)
-    null = scored(None, shares=shares)
+    faulted = scored(
+        verdict(ALONE), "dropout", losses=losses, mended=[2.6, 2.71, 2.8], shares=shares, compute=0.1 * OLD_PROTOCOL
+    )
+    null = scored(None, shares=shares, compute=0.2 * OLD_PROTOCOL)
     text = "\n".join(markdown_lines([faulted, null]))
-    assert "| a case | dropout | improves | 0.400 | dropout alone 0.300 (0.250 to 0.350; direct 0.300) | none |" in text
+    claim = "dropout alone 0.3000 (0.2500 to 0.3500; direct 0.3000)"
+    assert f"| a case | dropout | improves 0.4000 | dropout | none | {claim} | none |" in text
     assert "n_embd 0.50" in text
-    assert "| a case | nothing | none |  | none | none |" in text
+    assert "| a case | nothing | none | none | none | none | none |" in text
+    assert "compute of a case, of the earlier protocol's: 0.15 (at most 0.20)" in text
     assert "- broken knob named first: 1 of 1 (0.03 to 1.00)" in text
     scores = json.loads(json.dumps(as_json([faulted, null])))
     assert scores["cases"][0]["first"] is True
@@ -393,76 +402,3 @@ def test_the_table_and_the_json_agree() -> None:
     assert scores["cases"][0]["mended"]["mean"] == pytest.approx(statistics.fmean([0.4, 0.39, 0.4]))
     assert scores["cases"][1]["claims_anything"] is False
     assert [rate["k"] for rate in scores["summary"]][:2] == [1, 1]
-
-
-class Pool(InlinePool):
-    """Trains nothing: the loss is the learning rate, a rate of 1 diverges, and a rate of 2 crashes."""
-
-    jobs: ClassVar[list[Job]] = []
-
-    def __init__(self, devices: Sequence[str], *, logs: Path, cores: int) -> None:  # as ProcessPool
-        super().__init__(devices, work=self.work)
-
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def work(self, job: Job, report: Report) -> Result:
-        self.jobs.append(job)
-        rate = job.config.learning_rate
-        if rate == 2:
-            raise RuntimeError("out of order")
-        point = Point(
-            step=0,
-            tokens=0,
-            train_loss=5.0,
-            train_se=0.1,
-            val_loss=5.0,
-            val_se=0.1,
-            lr=rate,
-            grad_norm=None,
-            tokens_per_s=None,
-            seconds=0.0,
-        )
-        assert report(point) is Answer.GO
-        job.out.mkdir(parents=True)
-        outcome = "diverged" if rate == 1 else "complete"
-        return Result(outcome=outcome, step=1, points=(point,), val_loss=None if rate == 1 else rate)
-
-
-@pytest.fixture
-def pool(monkeypatch: pytest.MonkeyPatch) -> type[Pool]:
-    monkeypatch.setattr(train_directly, "ProcessPool", Pool)
-    monkeypatch.setattr(launch, "cpu_cores", lambda: 2)
-    monkeypatch.setattr(Pool, "jobs", [])
-    return Pool
-
-
-def configs(*rates: float) -> list[TrainConfig]:
-    return [TrainConfig(learning_rate=rate, min_lr=0.0) for rate in rates]
-
-
-def test_direct_losses_are_in_the_order_of_the_configs_and_no_config_is_trained_twice(
-    pool: type[Pool], tmp_path: Path
-) -> None:
-    dataset: Any = SimpleNamespace(path=tmp_path / "data")
-    assert train_directly.final_losses(configs(0.3, 0.1, 1, 0.2, 0.1), dataset, tmp_path) == [
-        0.3,
-        0.1,
-        math.inf,
-        0.2,
-        0.1,
-    ]
-    assert sorted(job.config.learning_rate for job in pool.jobs) == [0.1, 0.2, 0.3, 1]
-    assert {job.data for job in pool.jobs} == {dataset.path}
-    assert not any(job.out.exists() for job in pool.jobs)
-    assert train_directly.final_losses(configs(1, 0.4, 0.2), dataset, tmp_path) == [math.inf, 0.4, 0.2]
-    assert [job.config.learning_rate for job in pool.jobs[4:]] == [0.4]
-    assert train_directly.final_losses([], dataset, tmp_path) == []
-
-
-def test_a_direct_run_that_crashes_ends_the_benchmark(pool: type[Pool], tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="out of order"):
-        train_directly.final_losses(configs(2), SimpleNamespace(path=tmp_path), tmp_path)  # type: ignore[arg-type]

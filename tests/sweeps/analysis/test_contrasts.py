@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import Any
 
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sweeps.analysis.contrasts import Sample, contrast, two_modes
+from sweeps.analysis.contrasts import Sample, contrast
+from sweeps.analysis.modes import two_modes
 from sweeps.analysis.significance import p_of_harm, shown
 from tests.helpers.contrasts import BASELINE, BEST, BIMODAL, GAIN, arm, contrast_of, of_gains
 
@@ -170,13 +172,68 @@ def test_runs_that_agree_to_the_last_digit() -> None:
     assert contrast_of(GAIN, {**flat, "baseline": arm([4.0, 4.1]), "best": arm([3.9, 3.95])}).method == "paired"
 
 
+@pytest.mark.parametrize(
+    ("gains", "bimodal"),
+    [
+        ((1.1, 1.101, 1.3), True),
+        ((1.1, 1.299, 1.3), True),
+        ((1.12, 1.13, 1.29, 1.3), True),
+        ((1.1, 1.2, 1.3), False),
+        ((1.1, 1.15, 1.2, 1.3), False),
+    ],
+)
+def test_seeds_that_all_gain_much_have_an_interval_and_can_be_shown(gains: tuple[float, ...], bimodal: bool) -> None:
+    """Two modes or not, the interval and p are Student's on the seeds."""
+    effect = contrast_of(GAIN, {"baseline": arm([4 + g for g in gains]), "best": arm([4.0] * len(gains))}, looks=2.5)
+    test = stats.ttest_1samp(gains, 0.0).confidence_interval(0.95)
+    assert effect.bimodal is bimodal
+    assert (effect.low, effect.high) == (pytest.approx(test.low), pytest.approx(test.high))
+    assert effect.lower is not None
+    assert effect.lower > 0.5
+    assert effect.p == pytest.approx(2.5 * stats.ttest_1samp(gains, 0.0, alternative="greater").pvalue)
+    assert shown(dataclasses.replace(effect, p=6 * (effect.p or 0)))  # by Holm over six knobs
+    assert (effect.through, effect.share) == (len(gains), 1.0)
+    low, high = effect.share_interval
+    assert (low, high) == (pytest.approx(0.025 ** (1 / len(gains))), 1.0)  # so many successes are that unlikely below
+
+
+def test_noise_of_other_arms_does_not_count_beside_two_modes() -> None:
+    others = {str(i): arm(row.tolist()) for i, row in enumerate(np.random.default_rng(0).normal(4, 0.08, (9, 3)))}
+    near = {"baseline": arm([5.1, 5.15, 5.3]), "best": arm([4.0, 4.0, 4.0])}
+    assert contrast_of(GAIN, {**near, **others}).method == "layout"
+    pair = {"baseline": arm([5.1, 5.101, 5.3]), "best": arm([4.0, 4.0, 4.0])}
+    assert contrast_of(GAIN, {**pair, **others}) == contrast_of(GAIN, pair)
+    assert contrast_of(GAIN, pair).method == "paired"
+
+
+def test_the_interval_of_two_modes_holds_students_and_the_typical_values() -> None:
+    """By the means of all subsets of the seeds (7: 128 pieces, of which 3 lie beyond either bound)."""
+    effect = of_gains(BIMODAL, 0.0)
+    means = sorted(float(np.mean(s)) for r in range(1, 8) for s in itertools.combinations(BIMODAL, r))
+    test = stats.ttest_1samp(BIMODAL, 0.0).confidence_interval(0.95)
+    assert effect.low == pytest.approx(min(means[2], test.low))
+    assert effect.high == pytest.approx(max(means[-3], test.high))
+    few = of_gains([0.4, 0.41, 0.4, 0.39, 0.01], 0.0)  # 5 seeds: Student's ends above the least of them
+    assert few.bimodal
+    assert few.low == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.02, 0.2, 0.5])
-def test_two_modes_are_tested_by_flipping_signs(threshold: float) -> None:
-    effect = of_gains(BIMODAL, threshold)
-    test = stats.permutation_test(
-        (np.array(BIMODAL) - threshold,), np.mean, permutation_type="samples", alternative="greater", n_resamples=np.inf
-    )
-    assert (effect.method, effect.p) == ("permutation", pytest.approx(test.pvalue))
+def test_p_of_two_modes_is_the_larger_of_students_and_sign_flips(threshold: float) -> None:
+    gains = np.array(BIMODAL) - threshold
+    flips = stats.permutation_test(
+        (gains,), np.mean, permutation_type="samples", alternative="greater", n_resamples=np.inf
+    ).pvalue
+    students = stats.ttest_1samp(gains, 0.0, alternative="greater").pvalue
+    expected = students if threshold < min(BIMODAL) else max(students, flips)
+    assert of_gains(BIMODAL, threshold).p == pytest.approx(expected)
+
+
+def test_six_of_eight_seeds_beside_two_that_gain_nothing_are_not_shown_over_six_knobs() -> None:
+    """Student's p is 0.002, of sign flips 4 of 256."""
+    effect = of_gains([0.3, 0.31, 0.3, 0.29, 0.3, 0.3, 0.01, 0.0], 0.02)
+    assert effect.bimodal
+    assert effect.p == pytest.approx(4 / 256)
 
 
 def test_two_modes_of_one_arm_do_not_hide_in_the_others_luck() -> None:
@@ -184,11 +241,13 @@ def test_two_modes_of_one_arm_do_not_hide_in_the_others_luck() -> None:
     samples = {"baseline": arm(luck), "best": arm([3.5 + gain for gain in BIMODAL], shape="b")}
     effect = contrast_of(GAIN, samples)
     assert not two_modes(list(effect.differences.values()))
-    assert effect.method == "permutation"
+    assert effect.bimodal
+    assert effect.method == "unpaired"
 
 
-@pytest.mark.parametrize(("bound", "tail"), [("lower", 0.05), ("low", 0.025)])
-def test_bounds_of_two_modes_are_where_the_test_turns(bound: str, tail: float) -> None:
+@pytest.mark.parametrize("bound", ["lower", "low"])
+def test_bounds_of_two_modes_are_where_the_test_turns(bound: str) -> None:
+    tail = {"lower": 0.05, "low": 0.025}[bound]
     edge = getattr(of_gains(BIMODAL, 0.0), bound)
     below, above = of_gains(BIMODAL, edge - 1e-6).p, of_gains(BIMODAL, edge + 1e-6).p
     assert below is not None
@@ -198,39 +257,36 @@ def test_bounds_of_two_modes_are_where_the_test_turns(bound: str, tail: float) -
     assert {"lower": mirrored.upper, "low": mirrored.high}[bound] == pytest.approx(-edge)
 
 
-@pytest.mark.parametrize(("n", "sided"), [(3, 0), (4, 0), (5, 1), (6, 2), (7, 2)])
-def test_few_seeds_of_two_modes_bound_nothing(n: int, sided: int) -> None:
-    effect = of_gains([0.4 + 0.0001 * i for i in range(n - 1)] + [0.9], 0.0)
-    assert effect.method == "permutation"
-    assert effect.p == 2**-n
-    assert (effect.lower is not None, effect.low is not None) == (sided > 0, sided > 1)
+ADVICE = {"baseline": 1.0, "advice": -1.0}
+EVEN = np.random.default_rng(11).normal(0, 0.01, (6, 6))
+"""noise of six arms on six seeds, of one kind"""
 
 
 @pytest.mark.parametrize(
-    ("values", "two"),
+    ("noise", "known"),
     [
-        ([], False),
-        ([1.0], False),
-        ([0.0, 1.0], False),
-        ([0.0, 0.01, 1.0], True),
-        ([0.0, 0.1, 1.0], False),
-        ([0.0, 0.02, 0.98, 1.0], True),
-        ([0.0, 0.3, 0.7, 1.0], False),
-        ([0.0, 0.05, 0.1, 0.9, 1.0], True),
-        ([0.0, 0.2, 0.5, 0.8, 1.0], False),
-        ([2.0, 2.0, 2.0, 2.0], False),
-        ([0.0] * 10 + [1.0] * 10, False),  # the mean of so many values is normal enough
+        ({}, True),
+        ({"baseline": [0.3, 0.0, 0.301, 0.002, 0.3, 0.299]}, False),  # two modes
+        ({"other": [0.3, 0.0, 0.301, 0.002, 0.3, 0.299]}, False),
+        ({"baseline": [0.1, -0.08, 0.03, -0.12, 0.06, 0.0]}, False),  # louder than the others
+        ({"other": [0.1, -0.08, 0.03, -0.12, 0.06, 0.0]}, False),
+        ({"elsewhere": [0.3, 0.0, 0.301, 0.002, 0.3, 0.299]}, True),  # of another shape
     ],
 )
-def test_two_modes(values: list[float], two: bool) -> None:
-    assert two_modes(values) is two
-    assert two_modes([7 - 3 * value for value in reversed(values)]) is two
-
-
-@pytest.mark.parametrize("n", range(3, 15))
-def test_one_in_twenty_normal_samples_seems_to_have_two_modes(n: int) -> None:
-    draws = np.random.default_rng(n).normal(size=(4000, n)).tolist()
-    assert sum(map(two_modes, draws)) / 4000 == pytest.approx(0.05, abs=0.0125)
+def test_one_pair_has_an_interval_only_where_all_arms_are_of_one_kind(
+    noise: dict[str, list[float]], known: bool
+) -> None:
+    luck = np.array([0.1, -0.05, 0.02, 0.07, -0.1, 0.0])
+    names = ["baseline", "other", "a", "b", "c", "d"]
+    samples = {name: arm((4 + luck + row).tolist()) for name, row in zip(names, EVEN, strict=True)}
+    for name, own in noise.items():
+        samples[name] = arm((4 + luck + np.array(own)).tolist(), shape="b" if name == "elsewhere" else "a")
+    samples["advice"] = arm([None, 3.2])
+    single = contrast_of(ADVICE, samples)
+    assert single.n == 1
+    assert (single.low is not None, single.p is not None) == (known, known)
+    samples["advice"] = arm([None, 3.2, 3.25])
+    assert contrast_of(ADVICE, samples).low is not None
 
 
 TABLE = st.lists(
@@ -278,7 +334,7 @@ def test_the_other_way_round_is_the_mirror_image(table: Any, threshold: float) -
     )
     if gain.low is not None and gain.high is not None and gain.lower is not None and gain.upper is not None:
         assert gain.low <= gain.lower <= gain.mean + 1e-12 <= gain.upper + 2e-12 <= gain.high + 3e-12
-    if gain.p is not None and loss.p is not None and gain.method != "permutation" and gain.se:
+    if gain.p is not None and loss.p is not None and not gain.bimodal and gain.se:
         assert gain.p + loss.p == pytest.approx(1)
 
 

@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from sweeps.analysis.residuals import residual
+from sweeps.analysis.residuals import of_one_kind, residual
 from tests.helpers.contrasts import BASELINE, BEST, GAIN, arm, contrast_of
 
 HOLES = [[4.0, 4.1, None, 4.3], [3.9, None, 4.15, 4.18], [None, 4.03, 4.1, 4.22]]
@@ -83,3 +84,38 @@ def test_agreement_is_that_of_all_pairs() -> None:
             fourth += degrees * (np.var(gaps, ddof=1) / 2) ** 2
             expected += degrees * (1 + 2 / degrees)
     assert noise.spread == pytest.approx(fourth / expected / (noise.variance**2 / (1 + 2 / noise.degrees)) - 1)
+
+
+def louder_p(table: list[list[float | None]], index: int) -> float:
+    """Return p of Chow's test for further observations: that the runs of one arm fit those of the others."""
+    squares, degrees = least_squares(table)
+    of_others, others_degrees = least_squares([row for number, row in enumerate(table) if number != index])
+    added = (squares - of_others) / (degrees - others_degrees)
+    return float(stats.f.sf(added / (of_others / others_degrees), degrees - others_degrees, others_degrees))
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0, 4.0, 8.0, 30.0])
+def test_an_arm_is_of_another_kind_if_it_is_louder_than_the_others(factor: float) -> None:
+    table: list[list[float | None]] = np.random.default_rng(9).normal(4, 0.01, (5, 4)).tolist()
+    table[2] = [4 + factor * noise for noise in (0.013, -0.004, -0.012, 0.002)]
+    table[4][1] = None
+    louder = min(louder_p(table, index) for index in range(5)) < 0.05 / 5
+    assert of_one_kind([by_seed(row) for row in table]) is not louder
+    assert louder == (factor >= 4)
+    single = {9: 7.0}  # one run tells nothing of its noise
+    assert of_one_kind([*(by_seed(row) for row in table), single]) is not louder
+
+
+def test_an_arm_is_of_another_kind_if_it_has_two_modes() -> None:
+    noise = np.random.default_rng(9).normal(0, 0.1, 5)
+    spread = [[4 + sign * value for value in noise] for sign in (-1, 1) for _ in range(5)]  # no two modes, no luck
+    assert of_one_kind([by_seed(row) for row in spread])
+    split = [4.15, 3.85, 4.151, 3.851, 4.15]
+    assert louder_p([*spread, split], 10) > 0.05
+    assert not of_one_kind([by_seed(row) for row in [*spread, split]])
+
+
+def test_too_few_arms_are_of_one_kind() -> None:
+    assert of_one_kind([])
+    assert of_one_kind([{0: 4.0, 1: 4.1, 2: 4.5}])
+    assert of_one_kind([{0: 4.0, 1: 4.1}, {0: 3.9, 1: 4.2}])

@@ -18,6 +18,7 @@ TOO_SMALL = by_hand(p=0.9, low=-0.03, upper=FLOOR)
 NEGLIGIBLE = by_hand(p=0.9, low=-0.019, high=0.019)
 NO_NOISE = by_hand(p=None, low=None, high=None, lower=None, upper=None)
 NO_BOUNDS = by_hand(p=0.2, low=None, high=None, lower=None, upper=None)
+ONE_PAIR = by_hand(differences={0: 0.1})
 LASTS = by_hand(threshold=0.0, p=0.05)
 MAY_LAST = by_hand(threshold=0.0, p=0.051, upper=0.001)
 SHRINKS = by_hand(threshold=0.0, p=1.0, upper=0.0)
@@ -88,8 +89,13 @@ def test_the_word_of_a_best(why: Why | None, plateaued: tuple[int, int], word: B
     [
         ({"gain": SHOWN, "lasting": LASTS}, KnobWord.ALONE),
         ({"gain": SHOWN, "lasting": LASTS, "necessary": True}, KnobWord.ALONE),
-        ({"gain": SHOWN, "lasting": MAY_LAST}, KnobWord.UNKNOWN),
-        ({"gain": SHOWN, "lasting": None}, KnobWord.UNKNOWN),
+        ({"gain": SHOWN, "lasting": MAY_LAST}, KnobWord.GAINS),
+        ({"gain": SHOWN, "lasting": None}, KnobWord.GAINS),
+        ({"gain": SHOWN, "lasting": NO_NOISE}, KnobWord.GAINS),
+        ({"gain": SHOWN, "lasting": MAY_LAST, "necessary": True}, KnobWord.GAINS),
+        ({"gain": SHOWN, "lasting": MAY_LAST, "diverged": 1}, KnobWord.HURTS),
+        ({"gain": SHOWN, "lasting": SHRINKS}, KnobWord.UNKNOWN),
+        ({"gain": SHOWN, "lasting": SHRINKS, "necessary": True}, KnobWord.NECESSARY),
         ({"gain": OPEN, "lasting": LASTS}, KnobWord.UNKNOWN),
         ({"gain": SHOWN, "lasting": LASTS, "diverged": 1}, KnobWord.HURTS),
         ({"gain": SHOWN, "lasting": LASTS, "diverged": 1, "necessary": True}, KnobWord.NECESSARY),
@@ -118,14 +124,15 @@ def pair(both: Contrast, interaction: Contrast) -> Pair:
 @pytest.mark.parametrize(
     ("two", "words", "broken", "jointly"),
     [
-        (pair(SHOWN, LASTS), [KnobWord.UNKNOWN, KnobWord.NECESSARY, KnobWord.HURTS], True, True),
+        (pair(SHOWN, LASTS), [KnobWord.UNKNOWN, KnobWord.NECESSARY], True, True),
         (pair(SHOWN, LASTS), [KnobWord.UNKNOWN, KnobWord.ALONE], True, False),
+        (pair(SHOWN, LASTS), [KnobWord.GAINS, KnobWord.UNKNOWN], True, False),
         (pair(SHOWN, LASTS), [KnobWord.UNKNOWN, KnobWord.UNKNOWN], False, False),
         (pair(OPEN, LASTS), [KnobWord.UNKNOWN, KnobWord.UNKNOWN], True, False),
         (pair(SHOWN, MAY_LAST), [KnobWord.UNKNOWN, KnobWord.UNKNOWN], True, False),
         (None, [KnobWord.UNKNOWN], True, False),
     ],
-    ids=["joint", "one alone", "best not shown", "both not shown", "no interaction", "no pair"],
+    ids=["joint", "one alone", "one gains", "best not shown", "both not shown", "no interaction", "no pair"],
 )
 def test_a_pair_works_jointly(two: Pair | None, words: list[KnobWord], broken: bool, jointly: bool) -> None:
     assert works_jointly(two, words, broken=broken) is jointly
@@ -140,6 +147,9 @@ def test_a_pair_works_jointly(two: Pair | None, words: list[KnobWord], broken: b
         (None, {}, CandidateWord.UNKNOWN),
         (NEGLIGIBLE, {}, CandidateWord.NO_EFFECT),
         (OPEN, {"harmful": True}, CandidateWord.WRONG),
+        (ONE_PAIR, {}, CandidateWord.ONE_RUN),
+        (ONE_PAIR, {"harmful": True}, CandidateWord.ONE_RUN),
+        (ONE_PAIR, {"diverged": 1}, CandidateWord.WRONG),
         (SHOWN, {"diverged": 1}, CandidateWord.WRONG),
         (None, {"diverged": 1}, CandidateWord.WRONG),
     ],

@@ -49,6 +49,7 @@ def test_the_best_run_is_the_searchs_complete_run_of_lowest_loss() -> None:
         ({"outcome": "truncated"}, True),
         ({"phase": "baseline"}, True),
         ({"phase": "baseline", "outcome": "diverged"}, False),
+        ({"phase": "pilot"}, True),
         ({}, False),
         ({"id": 7}, True),
         ({"id": 7, "outcome": "failed"}, False),

@@ -291,3 +291,16 @@ def test_two_evaluations_have_no_slope(losses: list[float]) -> None:
 def test_evaluations_must_lie_apart() -> None:
     with pytest.raises(ValueError, match="iterations=0"):
         slope(CLEAN, iterations=0)
+
+
+def test_a_slope_at_uneven_steps_is_that_of_scipys_regression() -> None:
+    steps = np.array([0.0, 100.0, 150.0, 600.0, 640.0, 900.0])
+    losses = np.array([4.0, 3.9, 3.91, 3.6, math.nan, 3.5])
+    found = slope(losses, iterations=steps, window=5)
+    kept = np.isfinite(losses) & (steps > 0)
+    line = stats.linregress(steps[kept] / 1000, losses[kept])
+    assert found is not None
+    assert found.value == pytest.approx(line.slope)
+    assert found.high - found.value == pytest.approx(stats.t.ppf(0.95, 2) * line.stderr)
+    with pytest.raises(ValueError, match="must be above 0"):
+        slope(losses, iterations=steps[::-1])

@@ -10,17 +10,19 @@ import pytest
 
 from sweeps.analysis.findings import Findings
 from sweeps.report.publish import all_pictures, page_of
-from sweeps.store.records import Run
+from sweeps.store.records import Outcome, Run
+from sweeps.study.start import CheckpointStart
 from sweeps.verdict.verdict import verdict
-from tests.helpers import attributions, synthetic
-from tests.helpers.report_page import Page, confirmed_html, searched_html
+from tests.helpers import attributions, branches, synthetic
+from tests.helpers.report_page import Page, confirmed_html, forked_html, searched_html
 
 EVIL = "<script>alert('x')</script> \"&amp; </title><img src=http://x.test/y onerror=alert(1)>"
 
 
-@pytest.fixture(scope="module", params=["full", "swept"])
+@pytest.fixture(scope="module", params=["full", "swept", "forked"])
 def either(request: pytest.FixtureRequest) -> str:
-    return searched_html() if request.param == "full" else confirmed_html()
+    pages = {"full": searched_html, "swept": confirmed_html, "forked": forked_html}
+    return pages[request.param]()
 
 
 def test_nothing_is_loaded_from_anywhere(either: str) -> None:
@@ -78,7 +80,8 @@ def test_every_figure_is_json_with_a_place_and_a_description() -> None:
 
 
 def test_every_sentence_of_the_verdict_is_there_to_read(either: str, request: pytest.FixtureRequest) -> None:
-    results = attributions.swept() if "swept" in request.node.name else synthetic.full()
+    studies = {"full": synthetic.full, "swept": attributions.swept, "forked": branches.forked}
+    (results,) = (study() for name, study in studies.items() if name in request.node.name)
     text = Page(either).text
     for line in verdict(Findings(results)).lines:
         assert " ".join(line.replace("`", "").split()) in text
@@ -93,6 +96,19 @@ def test_the_verdict_comes_first_then_what_to_train_next() -> None:
     assert text.count("writes it as a nanoGPT config") == 1
 
 
+def test_the_fork_stands_right_under_the_headline_and_the_races_lead_the_evidence() -> None:
+    page = Page(forked_html())
+    articles = [article["id"] for article in page.named("article")]
+    assert articles[:3] == ["fork", "races", "confirmed-effects"]
+    assert "best-curve" not in articles
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert ids.index("verdict") < ids.index("fork") < ids.index("next") < ids.index("evidence") < ids.index("races")
+    headline = verdict(Findings(branches.forked())).headline
+    text = page.text.partition("Verdict")[2]
+    assert text.index(headline) < text.index("The origin and its branches") < text.index("What it rests on")
+    assert [a["class"] for a in page.named("div") if "beside" in (a.get("class") or "")] == ["panels beside"]
+
+
 def test_tables_are_named(either: str) -> None:
     page = Page(either)
     assert len(page.named("table")) == len(page.named("caption")) == 2
@@ -101,7 +117,7 @@ def test_tables_are_named(either: str) -> None:
     assert all(a["aria-label"] for a in boxes)
     buttons = [a for tag, a in page.elements if tag == "button"]
     assert all(a["type"] == "button" for a in buttons)
-    knobs = len(synthetic.KNOBS)
+    knobs = len(synthetic.KNOBS) - (either is forked_html())  # whose width races instead
     assert len(buttons) == 11 + knobs
 
 
@@ -145,6 +161,20 @@ def test_whatever_the_study_says_is_only_text() -> None:
     assert not any("onerror" in attributes for _, attributes in page.elements)
     assert not any(value for _, attributes in page.elements for value in attributes if value and "<" in value)
     assert "".join(page.texts).count("<script>") > len(runs)  # shown as text
+
+
+def test_whatever_is_known_of_an_origin_is_only_text() -> None:
+    study = branches.forked_study(notes=[EVIL], checkpoint=EVIL)
+    study = study.model_copy(update={"start": CheckpointStart(checkpoint=EVIL, log=EVIL)})
+    failed = dataclasses.replace(branches.forked().runs[0], outcome=Outcome.FAILED, reason=EVIL)
+    for results in (
+        dataclasses.replace(branches.forked(), study=study),
+        synthetic.results([failed], study=branches.study()),
+    ):
+        page = Page(page_of(Findings(results)))
+        assert "img" not in {tag for tag, _ in page.elements}
+        assert not any(value for _, attributes in page.elements for value in attributes if value and "<" in value)
+        assert "".join(page.texts).count("<script>") >= 2
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,14 @@ import pytest
 
 from sweeps.analysis.findings import Findings
 from sweeps.report.figures.ablation_path import path_picture
+from sweeps.report.figures.curves import loss_curves
 from sweeps.report.figures.forest import forest_picture
 from sweeps.report.figures.seeds import seeds_picture
-from sweeps.report.figures.stopped import stopped_picture
+from sweeps.report.figures.stopped import judged_curves, stopped_picture
 from sweeps.report.figures.style import Picture
 from sweeps.report.publish import all_pictures, confirmed_pictures, pruning_pictures
-from sweeps.store.records import Results
-from tests.helpers import attributions, synthetic
+from sweeps.store.records import Outcome, Results
+from tests.helpers import attributions, branches, synthetic
 from tests.helpers.figures import confirmed_results, flat_run
 
 FULL = synthetic.full()
@@ -61,6 +62,40 @@ def test_few_runs_get_a_sentence_instead_of_an_empty_chart(results: Results) -> 
     assert "importances" not in keys
     if not any(run.points for run in results.runs):
         assert not keys & {"loss-curves", "best-curve", "candidates"}
+
+
+def test_a_study_of_branches_begins_with_its_fork_and_its_races() -> None:
+    pictures = all_pictures(Findings(branches.forked()))
+    keys = [picture.key for picture in pictures]
+    assert keys[:3] == ["fork", "races", "confirmed-effects"]
+    assert "best-curve" not in keys
+    assert all(picture.figures for picture in pictures[:3])
+    assert [picture.key for picture in all_pictures(Findings(branches.forked(races=False)))][:2] == [
+        "fork",
+        "confirmed-effects",
+    ]
+
+
+def test_runs_before_the_trials_are_in_no_picture_of_trials() -> None:
+    results = branches.forked()
+    assert any(run.before_trials for run in results.runs)
+    assert not any(curve.run.before_trials for curve in loss_curves(results))
+    assert not any(curve.curve.run.before_trials for curve in judged_curves(results))
+
+
+@pytest.mark.parametrize("runs", [0, 1, 2, 6, 7, 8, 12, 20, 22])
+def test_a_study_of_branches_has_its_pictures_while_it_runs(runs: int) -> None:
+    """Cut off in the origin, going on, the races, the control, the search and the confirm phase."""
+    whole = branches.forked()
+    begun = whole.runs[:runs]
+    if begun:
+        points = begun[-1].points[:4]
+        last = dataclasses.replace(begun[-1], outcome=Outcome.RUNNING, val_loss=None, points=points)
+        begun = (*begun[:-1], last)
+    results = dataclasses.replace(whole, runs=begun, study=branches.study() if runs < 2 else whole.study)
+    for picture in all_pictures(Findings(results)):
+        assert picture.summary.endswith(".")
+        assert all(figure.to_json() for figure in picture.figures)
 
 
 @pytest.mark.parametrize("case", attributions.CASES)

@@ -7,8 +7,8 @@ import pytest
 from sweeps.analysis.findings import Findings
 from sweeps.report.page import render
 from sweeps.report.publish import page_of
-from tests.helpers import attributions, synthetic
-from tests.helpers.report_page import Page, confirmed_html, searched_html
+from tests.helpers import attributions, branches, synthetic
+from tests.helpers.report_page import Page, confirmed_html, forked_html, searched_html
 
 
 def test_confirm_runs_are_in_the_table_with_their_phase() -> None:
@@ -67,3 +67,28 @@ def test_the_table_says_why_trials_were_stopped_and_which_went_on() -> None:
     sentinels = [run.pruning.why for run in judged if run.pruning and run.pruning.sentinel]
     assert sentinels
     assert {f"sentinel, went on; {why}" for why in sentinels} < values
+
+
+def test_the_table_says_where_the_origin_and_the_races_were_halted() -> None:
+    page = Page(forked_html())
+    values = [cell.get("data-value") for cell in page.named("td")]
+    assert values.count("halted") == 6  # the origin, the same on another seed, two changes on two seeds
+    assert values.count("going on") == 1
+    losses = {"1337": 0.0, "1338": 0.0}
+    for run in branches.forked().runs:
+        if run.label == f"race: n_embd 768 from scratch, seed {run.seed}":
+            losses[str(run.seed)] = run.points[-1].val_loss
+    assert {f"a race of 1,200 iterations; {loss:.4f} on the small set" for loss in losses.values()} < {*values}
+    assert "its curve is a plateau; 3.9000 on the small set" in values
+
+
+def test_the_provenance_tells_the_origin_and_what_branches_are_measured_by() -> None:
+    text = Page(forked_html()).text
+    tokens = 400 * 16 * 256
+    assert f"a trial400 iterations from the origin at step 2,400, {tokens:,} tokens, 0.24 epochs" in text
+    assert "startthe baseline, trained for up to 3,000 iterations" in text
+    assert "originstep 2,400 of seed 1337; learning rate 3e-4; sha256 ab12" in text
+    assert "going on−0.008 nats in 400 iterations" in text
+    assert "min_effect0.002 nats" in text
+    assert "races600 iterations, up to twice as many, 2 seeds: n_embd 768 and n_layer 12" in text
+    assert "from the origin" not in Page(searched_html()).text

@@ -73,6 +73,18 @@ BROKEN = [
      "(0 to 0.3); add it to the knob or change the baseline"),
     ("dropout: 0.1", "decay_lr: false", "20: knobs.min_lr: has no effect while baseline.decay_lr is false; set "
      "decay_lr to true or drop the knob"),
+    ("{iters: 600}", "{iters: 600}\npilot: {max_iters: 300}", "18: pilot.max_iters: 300 is below the horizon of 600 "
+     "iterations, where the pilot begins; raise it or lower the horizon"),
+    ("{iters: 600}", "{minutes: 5}\npilot: {max_iters: 4800}", "18: pilot: a horizon in minutes leaves the length of "
+     "trials to the clock; for a pilot write horizon: {iters: 600} or {tokens: 50000000}, the shortest length to try"),
+    ("{iters: 600}", "{iters: 600}\npilot: {effect: 0.1}", "18: pilot: max_iters is missing"),
+    ("{iters: 600}", "{iters: 600}\npilot: 4800", "18: pilot: 4800 is not a mapping (key: value)"),
+    ("{iters: 600}", "{iters: 600}\npilot: {max_iter: 4800}", "18: pilot.max_iter: unknown key 'max_iter'; did you "
+     "mean max_iters?"),
+    ("{iters: 600}", "{iters: 600}\npilot: {max_iters: 4800}\nbaseline_seeds: 2", "19: baseline_seeds: 2 is too few "
+     "with a pilot, whose 3 seeds become the baseline's; write baseline_seeds: 3 or more"),
+    ("{iters: 600}", "{iters: 600}\nchosen: {tried: []}", "18: chosen: unknown key 'chosen'; the pilot chooses the "
+     "length of trials"),
     ("{iters: 600}", "{iters: 5}", "17: horizon.iters: 5 must be at least 10"),
     ("{iters: 600}", "{iters: 6e2}", "17: horizon.iters: 600.0 is not a whole number; write 600"),
     ("{iters: 600}", "{tokens: 4096}", "17: horizon.tokens: 4096 tokens are 8 iterations of 512; at least 10 are "

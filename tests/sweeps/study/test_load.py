@@ -20,7 +20,7 @@ from sweeps.pruning.rule import Rule
 from sweeps.study.authoring import json_schema
 from sweeps.study.baseline import DEFAULTS
 from sweeps.study.load import load
-from sweeps.study.sections import BinData, Fit, MinuteHorizon, ParquetData, PlateauPruning
+from sweeps.study.sections import SCRATCH_MARGIN, BinData, Fit, MinuteHorizon, ParquetData, PlateauPruning
 from sweeps.study.study import Study
 from tests.helpers import study_files
 from tests.helpers.study_files import TEXT, small
@@ -44,13 +44,25 @@ def test_missing_keys_have_their_defaults(tmp_path: Path) -> None:
     assert study.tokens_per_iter == 8 * 2 * 32
 
 
+def test_in_a_branch_a_warm_up_may_be_longer_than_the_baselines_decay(tmp_path: Path) -> None:
+    """A branch decays to its own end; the baseline's decay ends at a tenth of its run here."""
+    sets = ("baseline.lr_decay_iters=200", "knobs.n_embd=null", "candidates=[]")
+    with pytest.raises(SpecError, match=r"0\.2 must be below 0\.1"):
+        small(tmp_path, *sets)
+    branching = small(tmp_path, *sets, "start={train: {max_iters: 2000}}")
+    assert branching.knobs["warmup_iters"].ends()["high"] == 0.2
+    with pytest.raises(SpecError, match="must be below 1, "):
+        small(tmp_path, *sets, "start={train: {max_iters: 2000}}", "knobs.warmup_iters.high=1")
+
+
 def test_the_plateau_pruner_has_its_rules_defaults() -> None:
     """The defaults stand twice, because importing the rule would load scipy."""
     settings = PlateauPruning(type="plateau")
     parameters = inspect.signature(pruner.PlateauPruner).parameters
     defaults = {name: parameter.default for name, parameter in parameters.items()}
-    assert {**settings.model_dump(exclude={"type"}), "trials": None} == defaults
-    assert {**settings.model_dump(exclude={"type", "sentinel"}), "trials": None} == dataclasses.asdict(Rule())
+    written = {**settings.model_dump(exclude={"type"}), "margin": SCRATCH_MARGIN, "trials": None}
+    assert written == defaults
+    assert {name: value for name, value in written.items() if name != "sentinel"} == dataclasses.asdict(Rule())
 
 
 def test_a_baseline_without_head_size_has_nanogpts_heads(tmp_path: Path) -> None:
@@ -150,13 +162,16 @@ def test_changes_of_a_study_that_has_begun(tmp_path: Path, change: str, words: l
 
 def test_every_other_key_is_watched(tmp_path: Path) -> None:
     """A new key of Study must be added to one of these two sets."""
-    free = {"trials", "baseline_seeds", "hours", "workers", "store", "notes"}
+    free = {"trials", "baseline_seeds", "hours", "workers", "store", "notes", "origin", "race", "chosen"}
+    no_width = "knobs.n_embd=null"  # a checkpoint can't shrink
+    assert changes(small(tmp_path, no_width), small(tmp_path, no_width, "start={train: {max_iters: 3000}}"))
     watched = {
         "name": "other",
         "data": "{bin: d}",
         "tokenizer": "{type: gpt2}",
         "baseline": "{n_embd: 64, head_size: 16, dropout: 0.2, max_iters: 20000, learning_rate: 1e-3}",
         "horizon": "{iters: 601}",
+        "pilot": "{max_iters: 4800}",
         "evaluations": "31",
         "final_windows": "2049",
         "knobs": "{dropout: {low: 0, high: 0.2}}",
@@ -166,7 +181,7 @@ def test_every_other_key_is_watched(tmp_path: Path) -> None:
         "pruner": "{type: none}",
         "confirm": "{min_effect: 0.03}",
     }
-    assert free | set(watched) == set(Study.model_fields)
+    assert free | {"start"} | set(watched) == set(Study.model_fields)
     for name, value in watched.items():
         assert changes(small(tmp_path), small(tmp_path, f"{name}={value}")), name
     assert not changes(small(tmp_path), small(tmp_path, "confirm={seeds: 8, max_trials: 3}"))

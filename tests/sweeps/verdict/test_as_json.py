@@ -33,18 +33,19 @@ def of_case(case: str) -> dict[str, Any]:
 def test_every_case_has_the_same_keys(case: str) -> None:
     result = of_case(case)
     assert set(result) == {
-        *("broken", "word", "decided", "why", "change", "delta", "ci", "seeds", "min_effect"),
+        *("broken", "word", "decided", "why", "headline", "change", "delta", "ci", "seeds", "min_effect"),
         *("knobs", "joint", "candidates"),
     }
     for each in result["knobs"]:
         assert set(each) == {
             *("name", "verdict", "effect", "ci", "p", "n", "from", "to"),
             *("necessary", "reset", "partner", "diverged", "more_seeds"),
+            *("protocol", "trend", "times_as_fast", "at_equal_time"),
         }
-        assert each["verdict"] in {"alone", "necessary", "joint", "hurts", "no effect shown", "not enough evidence"}
+        assert each["verdict"] in KNOB_WORDS
     for each in result["candidates"]:
         assert set(each) == {"config", "verdict", "effect", "ci", "p", "n", "diverged", "more_seeds"}
-        assert each["verdict"] in {"right", "wrong", "no effect shown", "not enough evidence"}
+        assert each["verdict"] in {"right", "wrong", "no effect shown", "one run", "not enough evidence"}
     assert result["broken"] == (result["word"] in ("breaks", "improves"))
     assert result["min_effect"] == 0.02
 
@@ -61,6 +62,7 @@ def test_the_whole() -> None:
         "word": "none",
         "decided": True,
         "why": "",
+        "headline": [],
         "change": [],
         "delta": None,
         "ci": None,
@@ -94,15 +96,23 @@ def test_a_knob() -> None:
         "partner": None,
         "diverged": 0,
         "more_seeds": None,
+        "protocol": "squeezed",
+        "trend": None,
+        "times_as_fast": None,
+        "at_equal_time": None,
     }
     assert (width["from"], width["to"], width["necessary"]) == (384, 768, False)
     assert dropout["verdict"] == "no effect shown"
+
+
+KNOB_WORDS = {"alone", "gains", "necessary", "joint", "hurts", "no effect shown", "not enough evidence"}
 
 
 @pytest.mark.parametrize(
     ("word", "name"),
     [
         (KnobWord.ALONE, "alone"),
+        (KnobWord.GAINS, "gains"),
         (KnobWord.NECESSARY, "necessary"),
         (KnobWord.JOINT, "joint"),
         (KnobWord.HURTS, "hurts"),
@@ -115,6 +125,31 @@ def test_words_of_knobs(word: KnobWord, name: str) -> None:
     assert result["knobs"][0]["verdict"] == name
     assert result["knobs"][0]["effect"] is result["knobs"][0]["ci"] is result["knobs"][0]["reset"] is None
     assert result["knobs"][0]["n"] == 0
+
+
+def test_every_word_of_a_knob_has_a_name() -> None:
+    names = {json_of(attribution(knobs=(knob("dropout", word, None),)))["knobs"][0]["verdict"] for word in KnobWord}
+    assert names == KNOB_WORDS
+
+
+@pytest.mark.parametrize(
+    ("case", "names"),
+    [
+        ("broken", ["learning_rate", "n_embd"]),
+        ("gaining", ["learning_rate", "n_embd"]),
+        ("perhaps lasting", ["dropout"]),
+        ("nothing", []),
+    ],
+)
+def test_the_headline_names_the_knobs_that_are_credited(case: str, names: list[str]) -> None:
+    result = of_case(case)
+    assert result["headline"] == names
+    assert [each["name"] for each in result["knobs"]][: len(names)] == names
+
+
+def test_advice_on_one_pair_is_one_run() -> None:
+    (advice,) = json_of(attribution(candidates=(attributions.ONE_RUN,)))["candidates"]
+    assert (advice["verdict"], advice["n"], advice["more_seeds"]) == ("one run", 1, None)
 
 
 def test_a_pair_is_there_where_it_does_what_no_knob_does_alone() -> None:

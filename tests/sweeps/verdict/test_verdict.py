@@ -37,6 +37,7 @@ def test_claims_are_made_where_they_are_due_and_nowhere_else(case: str) -> None:
     for one, sentence in zip(judged.knobs, sentences.knobs, strict=False):
         assert sentence.startswith(f"{one.knob} ")
         assert (" alone, and is necessary;" in sentence) == (one.word is KnobWord.ALONE and one.necessary)
+        assert (": gains " in sentence) == (one.word is KnobWord.GAINS)
         for word in (KnobWord.UNKNOWN, KnobWord.NO_EFFECT, KnobWord.HURTS):
             assert (f": {word};" in sentence) == (one.word is word)
 
@@ -82,9 +83,7 @@ def test_before_the_confirm_phase_the_screening_stands() -> None:
 def test_a_study_that_was_swept_and_confirmed_is_told_as_it_is() -> None:
     """By `synthetic.surface`, rate 3e-3 gains 0.085, width 768 gains 0.055, and dropout 0.05 costs 0.002 nats."""
     sentences = verdict(Findings(attributions.swept()))
-    assert sentences.headline.startswith(
-        "Learning rate and width each break the plateau alone; the best config, which also "
-    )
+    assert sentences.headline.startswith("Learning rate and width each break the plateau alone, learning rate by ")
     assert [sentence.partition(";")[0] for sentence in sentences.knobs[:3]] == [
         "learning_rate 0.001 → 0.003: breaks the plateau alone",
         "n_embd 384 → 768: breaks the plateau alone",

@@ -326,6 +326,61 @@ def test_a_plan_is_written_as_json_and_as_lines() -> None:
     assert text.count("warning: ") == len(planned.warnings) == 2
 
 
+class TestPilot:
+    """The plan of a study whose horizon may be doubled."""
+
+    def piloted(self, most: int, **changes: Any) -> Study:
+        pilot = {"effect": 0.1, "max_iters": most}
+        return study(**{"baseline_seeds": 3, "pilot": pilot, "workers": {"devices": ["cpu"]}, **changes})
+
+    def test_it_says_what_may_run(self) -> None:
+        lines = list(plan(self.piloted(1700), facts(), LAPTOP).lines())
+        assert (
+            "pilot: 3 runs of 200 iterations, then of 400, ... until seeds differ by at most 0.025 nats (sd), at most "
+            "1,600; the last 3 are the baseline's"
+        ) in lines
+        (time,) = (line for line in lines if line.startswith("this plan is for 200 iterations"))
+        assert "if the pilot chooses 1,600, the sweep takes about" in time
+        assert any("then of 400 until seeds" in line for line in plan(self.piloted(400), facts(), LAPTOP).lines())
+        short = list(plan(self.piloted(399), facts(), LAPTOP).lines())
+        assert any("3 runs of 200 iterations until seeds" in line for line in short)
+        assert not any("this plan is for" in line for line in short)
+        assert not any("pilot" in line for line in plan(study(), facts(), LAPTOP).lines())
+
+    def test_its_longest_time_is_that_of_the_longest_trials_and_of_the_shorter_runs_of_the_baseline(self) -> None:
+        """Plans of plain studies at each length are the oracle: one worker, so seconds add up."""
+        planned = plan(self.piloted(800), facts(), LAPTOP)
+        assert planned.pilot is not None
+        plain = {
+            iters: plan(self.piloted(800, pilot=None, horizon={"iters": iters}), facts(), LAPTOP)
+            for iters in (200, 400, 800)
+        }
+        assert planned.seconds == plain[200].seconds
+        baseline = [plain[iters].phases[0].seconds for iters in (200, 400)]
+        assert planned.pilot.seconds == pytest.approx(plain[800].seconds + sum(baseline))  # type: ignore[operator, arg-type]
+        assert planned.as_json()["pilot"] == {
+            "lengths": (200, 400, 800),
+            "largest_sd": 0.025,
+            "seconds": planned.pilot.seconds,
+        }
+
+    def test_hours_that_only_the_longest_trials_exceed_are_warned_of(self) -> None:
+        planned = plan(self.piloted(800), facts(), LAPTOP)
+        assert planned.seconds is not None
+        hours = 2 * planned.seconds / 3600
+        (warning,) = plan(self.piloted(800, hours=hours), facts(), LAPTOP).warnings
+        assert "if the pilot chooses its longest trials, the sweep needs about" in warning
+        assert "lower pilot.max_iters=800, or raise hours" in warning
+        assert plan(self.piloted(800, hours=10 * hours), facts(), LAPTOP).warnings == ()
+
+    def test_a_device_of_unknown_speed_has_lengths_without_times(self) -> None:
+        unknown = Device(kind="cuda", name="unknown", count=1, peak=None, memory=None, free=None)
+        planned = plan(self.piloted(800, workers={"devices": "auto"}), facts(), unknown)
+        assert planned.pilot is not None
+        assert planned.pilot.seconds is None
+        assert not any("this plan is for" in line for line in planned.lines())
+
+
 def test_a_sweep_of_the_default_size_ends_overnight_on_a_midrange_card() -> None:
     """40M parameters, 600 iterations of 65 536 tokens, 40 trials and 3 seeds, widths 192 to 768: 8 hours."""
     overnight = study(

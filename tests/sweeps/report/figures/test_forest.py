@@ -28,6 +28,8 @@ from tests.helpers.figures import note_texts, trace_named
         ),
         ("necessary", ["breaks the plateau", "necessary", "not enough evidence", "no effect shown"]),
         ("nobody", ["breaks the plateau", "not enough evidence", "not enough evidence", "raises the loss"]),
+        ("gaining", ["breaks the plateau", "gains, necessary", "breaks it alone", "no effect shown"]),
+        ("perhaps lasting", ["not shown", "gains", "not enough evidence"]),
         ("head start", ["not shown", "not enough evidence", "not enough evidence"]),
     ],
 )

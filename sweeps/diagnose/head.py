@@ -1,0 +1,93 @@
+"""The head of a logged run: the settings, the size and the tokens per iteration that it printed before its losses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sweeps.diagnose.lines import Fact
+from sweeps.text import count
+from trainer import nanogpt
+from trainer.nanogpt import Value
+
+_AFTER = re.compile(
+    r"Overriding|tokens per iteration|found vocab_size|Initializing|Resuming|defaulting to vocab|number of parameters"
+    r"|using fused|compiling the model|(?:step|iter)\s+\d+:"
+)
+"""what nanoGPT prints after a config file's text"""
+_LONGEST = 500
+"""lines of a config file that are read"""
+_FACTORS = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What a run printed before its losses."""
+
+    settings: dict[str, Value]
+    parameters: int | None
+    tokens_per_iter: int | None
+    scratch: bool
+    resumed: bool
+    notes: tuple[str, ...]
+
+
+def read_head(facts: Sequence[Fact], lines: Sequence[str]) -> Head:
+    """Read a run's head from its facts, in order, and the file's cleaned lines."""
+    settings: dict[str, Value] = {}
+    notes: list[str] = []
+    parameters = tokens = None
+    for fact in facts:
+        if fact.kind == "config":
+            read, passed = nanogpt.read_assignments(_config_text(lines, fact))
+            settings |= read
+            notes += _passed(fact, passed)
+        elif fact.kind == "override":
+            key, text = fact.values[0], fact.values[1].strip()
+            quoted = repr(text) if isinstance(nanogpt.DEFAULTS.get(key), str) else text
+            read, passed = nanogpt.read_assignments(f"{key} = {quoted}")
+            settings |= read
+            notes += [f"Line {fact.line}: {reason}; the setting was passed over." for reason in passed.values()]
+        elif fact.kind in ("tokens", "batch"):
+            tokens = int(fact.values[0].replace(",", "")) if fact.values[0].strip(",") else tokens
+        elif fact.kind in ("parameters", "total"):
+            parameters = _parameters(*fact.values) or parameters
+    kinds = {fact.kind for fact in facts}
+    return Head(
+        settings=settings,
+        parameters=parameters,
+        tokens_per_iter=tokens,
+        scratch="scratch" in kinds,
+        resumed="resume" in kinds,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _config_text(lines: Sequence[str], fact: Fact) -> str:
+    """Return the config file's text after its line, each line without a timestamp or name that stood before that."""
+    prefix = re.compile(re.sub(r"\d+", r"\\d+", re.escape(fact.prefix)))
+    text: list[str] = []
+    for line in lines[fact.line : fact.line + _LONGEST]:
+        if _AFTER.search(line):
+            break
+        match = prefix.match(line)
+        text.append(line[match.end() :] if match else line)
+    return "\n".join(text)
+
+
+def _passed(fact: Fact, passed: dict[int, str]) -> list[str]:
+    """Say what was passed over in a config's text; its first line follows the fact's."""
+    if not passed:
+        return []
+    first = min(passed)
+    more = f" and {count(len(passed) - 1, 'more line')}" if len(passed) > 1 else ""
+    return [f"Line {fact.line + first}{more} of the config {fact.values[0]} passed over: {passed[first]}."]
+
+
+def _parameters(number: str, unit: str = "") -> int | None:
+    """Return a printed number of parameters; None if it rounds to 0 or is no number."""
+    try:
+        return round(float(number.replace(",", "").rstrip(".")) * _FACTORS[unit.upper()]) or None
+    except ValueError:
+        return None
