@@ -300,10 +300,10 @@ def export(
     iters: Annotated[int | None, typer.Option(metavar="N", help="length of the real run, iterations")] = None,
     file: Annotated[Path | None, typer.Option("-o", metavar="FILE", help="file to write the config to")] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="also write a ckpt.pt there that nanoGPT resumes from")
+        Path | None, typer.Option(metavar="DIR", help="also write a ckpt.pt there to resume from; a branch needs it")
     ] = None,
     trained: Annotated[
-        bool, typer.Option("--trained", help="the branch's end in --checkpoint, instead of its start")
+        bool, typer.Option("--trained", help="write the end of the branch to --checkpoint, not its start")
     ] = False,
     ladder: Annotated[
         Path | None,

@@ -1,4 +1,4 @@
-"""A trial as nanoGPT's config and checkpoint.
+"""A trial, a branch or a race as nanoGPT's config and checkpoint.
 
-May import verdict, analysis, store.records and study.
+May import verdict, analysis, store.records, study and paths.
 """

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from sweeps import cli
 from sweeps.analysis.findings import Findings
+from sweeps.engine.origin import known
 from sweeps.export.branch import gain
 from sweeps.export.checkpoint import write_checkpoint
 from sweeps.export.nanogpt_config import ExportError
@@ -208,6 +214,36 @@ def test_a_checkpoint_is_not_written_over_another(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="already exists; choose another folder with --checkpoint"):
         branch.export(tmp_path / "out")
     assert (tmp_path / "out" / "ckpt.pt").read_bytes() == before
+
+
+def test_the_study_keeps_the_users_own_config(tmp_path: Path) -> None:
+    """As nanoGPT left it in the checkpoint, before anything else is known of the origin."""
+    branch = branched(tmp_path)
+    form = torch.load(branch.paths.origin, weights_only=True)
+    form["config"] |= {"wandb_log": True, "out_dir": "out-own", "eval_interval": 4}
+    torch.save(form, tmp_path / "ckpt.pt")
+    results = branch_results(checkpoint=tmp_path / "ckpt.pt")
+    unknown = dataclasses.replace(results, study=results.study.model_copy(update={"origin": None}))
+    study = known(unknown, StudyPaths(tmp_path / "new"), data=dataclasses.replace(results.data, vocab_size=32))
+    assert study is not None
+    found = dataclasses.replace(results, study=type(study).model_validate(study.model_dump()))
+    config = export_run(Findings(found), run(7, config=CONTROL), date="d").settings
+    assert (config["wandb_log"], config["eval_interval"], config["out_dir"]) == (True, 4, "out-own-plateau-7")
+
+
+def test_the_command_writes_the_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    branch = branched(tmp_path)
+    located = SimpleNamespace(paths=branch.paths)
+    monkeypatch.setattr(cli, "_findings", lambda *_: (located, branch.findings))
+    pair = ["--checkpoint", str(tmp_path / "out"), "-o", str(tmp_path / "branch.py")]
+    said = CliRunner().invoke(cli.app, ["export", "plateau", "--trial", "7", *pair])
+    assert said.exit_code == 0
+    assert f"{tmp_path / 'out' / 'ckpt.pt'}: nanoGPT resumes from it with this config" in said.stderr
+    assert Resumed(nanogpt_configurator((tmp_path / "branch.py").read_text())).iter_num == 0
+    again = ["--checkpoint", str(tmp_path / "end"), "--trained", "--json"]
+    ended = json.loads(CliRunner().invoke(cli.app, ["export", "plateau", "--trial", "7", *again]).stdout)
+    assert (ended["trial"], ended["race"]) == (7, None)
+    assert Resumed(nanogpt_configurator(ended["text"])).iter_num == 20
 
 
 def test_a_moved_studys_origin_is_found(tmp_path: Path) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from sweeps import cli
 from sweeps.analysis.findings import Findings
 from sweeps.errors import NotFound
 from sweeps.export.race import export_race, gap_of, names, race_of
@@ -102,3 +106,10 @@ def test_an_unknown_race_is_refused_with_those_that_are_known() -> None:
         race_of(Findings(raced()), "n_embd=65")
     with pytest.raises(NotFound, match="it raced nothing"):
         race_of(Findings(branch_results()), "n_embd=65")
+
+
+def test_the_command_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_findings", lambda *_: (SimpleNamespace(paths=None), Findings(raced())))
+    said = json.loads(CliRunner().invoke(cli.app, ["export", "plateau", "--race", "n_embd=32", "--json"]).stdout)
+    assert (said["race"], said["trial"], said["checkpoint"]) == ("n_embd=32", None, None)
+    assert nanogpt_configurator(said["text"])["n_embd"] == 32
