@@ -25,7 +25,7 @@ def stored_study(study: Study, store: Store, *, data: DataFacts) -> Results | No
         stored = store.results(study.name)
     except NotFound:
         return None
-    study = _from_the_origin_of(stored.study, _piloted_as(stored.study, _as_long_as(stored.study, study)))
+    study = _from_the_origin_of(stored.study, _as_long_as(stored.study, study))
     different = [*changes(stored.study, study), *_other_data(stored.data, data)]
     if different:
         raise StudyChanged(
@@ -38,17 +38,11 @@ def stored_study(study: Study, store: Store, *, data: DataFacts) -> Results | No
 
 
 def _as_long_as(stored: Study, study: Study) -> Study:
-    """Return the study with the stored one's fitted length, if both have a horizon in minutes."""
+    """Return the study with the length that the stored one's pilot chose, or that was fitted to its minutes."""
+    study = study.model_copy(update={"chosen": stored.chosen})
     if not isinstance(study.horizon, MinuteHorizon) or not isinstance(stored.horizon, MinuteHorizon):
         return study
     return study.model_copy(update={"horizon": study.horizon.model_copy(update={"fit": stored.horizon.fit})})
-
-
-def _piloted_as(stored: Study, study: Study) -> Study:
-    """Return the study with the length that the stored one's pilot has chosen, if both have the same pilot."""
-    if (study.pilot, study.horizon) != (stored.pilot, stored.horizon):
-        return study
-    return study.model_copy(update={"chosen": stored.chosen})
 
 
 def _from_the_origin_of(stored: Study, study: Study) -> Study:

@@ -147,7 +147,7 @@ def _with_chosen_length(
 ) -> Results:
     """Return the results of a study whose pilot has ended with the length that it chose, which is written to the store.
 
-    Its runs at that length become the baseline's, and the checkpoints of the others are deleted.
+    Its runs at that length become the baseline's. The checkpoints of shorter runs are deleted.
     """
     study = stored.study
     if study.pilot is None:
@@ -155,7 +155,8 @@ def _with_chosen_length(
     if study.chosen is None:
         tried = pilot.tried(study, stored.runs)
         if pilot.next_length(study, tried) is not None:
-            _drop_checkpoints_of_rejected(stored, paths)
+            for run in pilot.rejected(study, stored.runs):
+                paths.drop_checkpoint(run.id)
             return stored
         study = study.model_copy(update={"chosen": Chosen(tried=tried)})
         store.update_study(study.name, study=study)
@@ -168,13 +169,7 @@ def _with_chosen_length(
         for run, proposal in left:
             ledger.adopt(run, proposal)
         stored = store.results(study.name)
-    _drop_checkpoints_of_rejected(stored, paths)
     return stored
-
-
-def _drop_checkpoints_of_rejected(stored: Results, paths: StudyPaths) -> None:
-    for run in pilot.rejected(stored.study, stored.runs):
-        paths.drop_checkpoint(run.id)
 
 
 def _next_agenda(stored: Results, data: DataFacts, *, say: Callable[[str], None]) -> Agenda | Groundwork | PilotLength:

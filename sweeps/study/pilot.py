@@ -1,9 +1,10 @@
 """The pilot of a study from scratch: how long trials must be for seeds to differ little, found before the first trial.
 
-The noise of seeds falls with the length of a trial, faster than its cost grows. So the baseline runs on three seeds at
-the study's horizon, and at twice that length, and so on, until their final losses differ by a small share of the effect
-that the study is after. With sd at a quarter of the effect, the confirm phase's default five seeds show an effect of
-that size in most studies (analysis/noise.py, `detectable`).
+Once seeds have left the first slow stretch of training, their noise falls with the length of a trial. So the baseline
+runs on three seeds at the study's horizon, and at twice that length, and so on, until their final losses differ by a
+small share of the effect that the study is after. With sd at a quarter of the effect, the confirm phase's default five
+seeds show an effect of that size in most studies (analysis/noise.py, `detectable`). Before that stretch ends seeds
+differ little, too, which the pilot can't tell: the horizon must be long enough to begin with.
 """
 
 from __future__ import annotations

@@ -227,6 +227,17 @@ class TestLiveView:
         assert second.endswith("complete 3.7000 ± 0.0100 (sentinel, predicted 3.710)")
         assert any(line.strip().endswith(f"sentinel: {WHY}") for line in lines)
 
+    def test_a_run_before_the_first_trial_stays_one_row_when_the_trials_begin(self) -> None:
+        file = io.StringIO()
+        single = dataclasses.replace(runs()[0], trial=971)
+        with LiveView(Console(file=file, force_terminal=True, width=200, height=40, color_system=None)) as view:
+            view.begun(synthetic.study(), synthetic.BASELINE, ())
+            view.ended(single)
+            view.begun(synthetic.study(), synthetic.BASELINE, [single])
+            view.progress(now(ended=(single,)))
+        table = file.getvalue().rsplit("validation loss", 1)[-1]
+        assert len(re.findall(r"\b971 ", table)) == 1
+
     @pytest.mark.parametrize("width", [60, 80, 119, 200])
     def test_no_row_is_wider_than_the_terminal(self, width: int) -> None:
         table = self.shown(width).rsplit("trial  phase", 1)[-1]

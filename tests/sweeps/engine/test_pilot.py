@@ -238,6 +238,17 @@ def test_killed_while_the_pilots_runs_become_the_baselines_it_ends_as_an_uninter
     assert states(folder, "small-confirm") == states(gone_on, "small-confirm")
 
 
+def test_an_adopted_run_is_at_once_a_trial_of_the_search_that_has_ended(tmp_path: Path, tried_out: Path) -> None:
+    folder = Path(shutil.copytree(tried_out, tmp_path / "killed"))
+    with killing(Ledger, "adopt", "after", 1) as death:
+        sweep(folder, piloted(trials=1), work=noisy)
+    assert death.happened
+    (trial,) = optuna_trials_in(folder)
+    adopted = results_in(folder).runs[3]
+    assert (trial.state.name, trial.value, len(trial.intermediate_values)) == ("COMPLETE", adopted.val_loss, 21)
+    assert (trial.user_attrs["run"], trial.user_attrs["label"]) == (adopted.id, "baseline, seed 1337")
+
+
 def test_a_pilot_on_two_workers_killed_at_many_ticks_ends_as_an_uninterrupted_one(tmp_path: Path, whole: Path) -> None:
     for _ in range(60):
         with contextlib.suppress(Killed):

@@ -25,6 +25,14 @@ def test_the_plans_times_are_stored_with_a_new_study(monkeypatch: pytest.MonkeyP
     assert f", {flops / (0.75 * 16 / 56 * 1e7):.0f} s per run of the baseline" in facts["estimated at the start"]
 
 
+def test_a_plan_that_a_pilot_may_lengthen_is_stored_with_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = named("RTX 4070")
+    monkeypatch.setattr(session, "describe", lambda _: Device(**{**vars(slow), "kind": "cpu", "peak": 1e7}))
+    study = small_sweep.study(pilot={"max_iters": 160}, baseline_seeds=3, workers={"devices": ["cpu"]})
+    facts = session.estimate(study, data=small_sweep.FACTS, device="cpu")
+    assert facts["estimated at the start"].endswith(" per run of the baseline, at 20 iterations")
+
+
 def test_data_is_prepared_in_one_thread_per_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[int] = []
 

@@ -77,6 +77,8 @@ BROKEN = [
      "iterations, where the pilot begins; raise it or lower the horizon"),
     ("{iters: 600}", "{minutes: 5}\npilot: {max_iters: 4800}", "18: pilot: a horizon in minutes leaves the length of "
      "trials to the clock; for a pilot write horizon: {iters: 600} or {tokens: 50000000}, the shortest length to try"),
+    ("{iters: 600}", "{iters: 600}\npilot: {max_iters: 4800}\nstart: {train: {max_iters: 3000}}", "18: pilot: a pilot "
+     "finds the length of trials from scratch, and from a checkpoint seeds differ by thousandths of a nat; drop it"),
     ("{iters: 600}", "{iters: 600}\npilot: {effect: 0.1}", "18: pilot: max_iters is missing"),
     ("{iters: 600}", "{iters: 600}\npilot: 4800", "18: pilot: 4800 is not a mapping (key: value)"),
     ("{iters: 600}", "{iters: 600}\npilot: {max_iter: 4800}", "18: pilot.max_iter: unknown key 'max_iter'; did you "
