@@ -73,7 +73,7 @@ def races(results: Results, *, reference: ReferenceCurve | None = None) -> tuple
     the unchanged races on others. Without any of these, findings have no gaps.
     """
     runs = [run for run in results.runs if run.origin in (ORIGIN, RACE)]
-    origin = {run.seed: run for run in runs if run.knob is None and _counts(run)}
+    origin = {seed: run for seed, run in results.origin_by_seed.items() if _counts(run)}
     config = next((run.config for run in origin.values()), None)
     if config is None and results.study.origin is not None:
         config = results.study.origin.config

@@ -79,12 +79,12 @@ class Groundwork:
         return self._longest() if _arm(run) in self._promising(runs) else race.iters
 
     def _longest(self) -> int:
-        """Return the length of a promising race: twice as long, but no longer than the origin's own curve."""
+        """Return the length of a promising race: twice as long, but no longer than the origin and its going on."""
         race, origin = self._study.race, self._study.origin
         assert race is not None
         longest = LONGER * race.iters
         if isinstance(self._study.start, TrainStart):
-            longest = min(longest, origin.step if origin is not None else race.iters)
+            longest = min(longest, race.iters if origin is None else origin.step + self._study.iters)
         return longest if longest >= _WORTH_IT * race.iters else race.iters
 
     def _to_extend(self, runs: Collection[Run]) -> Iterator[Run]:

@@ -231,6 +231,16 @@ class Results:
         """The complete trial of the search with the lowest final loss; the earliest in a tie."""
         return best_of(self.runs, search=self.study.name)
 
+    @functools.cached_property
+    def origin_by_seed(self) -> Mapping[int, Run]:
+        """The runs of the origin by seed: its own, which going on continues, and the unchanged races.
+
+        Going on is measured on other windows. Its points are moved to meet the origin's last one.
+        """
+        runs = [run for run in self.runs if run.before_trials and run.knob is None and run.origin != "going on"]
+        going_on = next((run for run in self.runs if run.origin == "going on" and run.points), None)
+        return {run.seed: _continued(run, going_on) if run.origin == "origin" else run for run in runs if run.points}
+
     def _is_baseline(self, run: Run) -> bool:
         if run.origin != "confirm" or self.reference is None:
             return run.origin == "baseline"
@@ -238,6 +248,15 @@ class Results:
 
     def _search_seed_first(self, run: Run) -> tuple[bool, int]:
         return run.seed != self.study.seed, run.seed
+
+
+def _continued(origin: Run, going_on: Run | None) -> Run:
+    """Return the origin's run with the points of going on after its own."""
+    if going_on is None or going_on.points[0].step != origin.points[-1].step:
+        return origin
+    offset = origin.points[-1].val_loss - going_on.points[0].val_loss
+    later = (dataclasses.replace(point, val_loss=point.val_loss + offset) for point in going_on.points[1:])
+    return dataclasses.replace(origin, points=(*origin.points, *later))
 
 
 def best_of(runs: Iterable[Run], *, search: str) -> Run | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sweeps.study.baseline import Value, head_unit, with_heads
-from sweeps.study.horizon import eval_interval, stretched, windows_of
+from sweeps.study.horizon import stretched, windows_of
 from sweeps.study.model import as_yaml
 from sweeps.study.proposals import Proposal, baseline_config
 from sweeps.study.start import CheckpointStart, TrainStart
@@ -16,6 +16,10 @@ ORIGIN, GOING_ON, RACE = "origin", "going on", "race"
 """origins of these runs; ORIGIN and RACE are also their phases, and going on belongs to the phase ORIGIN"""
 GOING_ON_KEY = "going-on"
 _RACE_EVALUATIONS = 20
+_FEWEST = 4
+"""evaluations of going on, if they are to be where the origin's own were"""
+_OF_ORIGIN = 40
+"""evaluations of the origin's run: as many as the plateau test is made for"""
 
 
 def designed(study: Study, *, vocab_size: int) -> Iterator[Proposal]:
@@ -35,7 +39,7 @@ def origin_config(study: Study, *, seed: int, vocab_size: int) -> TrainConfig:
     config = TrainConfig.from_mapping({**with_heads(study.baseline), "seed": seed, "vocab_size": vocab_size})
     if isinstance(study.start, TrainStart):
         config = stretched(config, iters=study.start.train.max_iters)
-    return _evaluated(study, config, iters=config.max_iters, interval=eval_interval(config.max_iters))
+    return _evaluated(study, config, iters=config.max_iters, interval=max(1, config.max_iters // _OF_ORIGIN))
 
 
 def going_on_config(study: Study) -> TrainConfig:
@@ -44,12 +48,13 @@ def going_on_config(study: Study) -> TrainConfig:
     assert origin is not None
     own = origin.config
     branch = baseline_config(study, seed=study.seed, vocab_size=own.vocab_size)
+    shared = isinstance(study.start, TrainStart) and own.eval_interval * _FEWEST <= study.iters
     return own.replace(
         max_iters=origin.step + study.iters,
         seed=study.seed,
         init_from="resume",
         origin=origin.sha256,
-        eval_interval=branch.eval_interval,
+        eval_interval=own.eval_interval if shared else branch.eval_interval,  # where the races are evaluated
         eval_windows=branch.eval_windows,
         final_windows=branch.final_windows,
     )

@@ -51,17 +51,12 @@ class RaceGap:
 
 def race_gaps(results: Results) -> tuple[RaceGap, ...]:
     """Return the gap of every change that has been evaluated, in the order of the study."""
-    origin = {run.seed: run for run in results.runs if _is_the_origin(run) and len(_curve(run)[0]) > 1}
+    origin = {seed: run for seed, run in results.origin_by_seed.items() if len(_curve(run)[0]) > 1}
     arms: dict[str, list[Run]] = {}
     for run in results.runs:
         if run.phase == origin_runs.RACE and run.knob is not None and len(_curve(run)[0]) > 1:
             arms.setdefault(run.key.split(":")[1], []).append(run)
     return tuple(_gap(runs, origin) for runs in arms.values()) if origin else ()
-
-
-def _is_the_origin(run: Run) -> bool:
-    """Whether the run is the origin's own, or the same again on another seed."""
-    return run.origin == origin_runs.ORIGIN or (run.phase == origin_runs.RACE and run.knob is None)
 
 
 def _curve(run: Run) -> tuple[list[int], list[float]]:
@@ -169,7 +164,7 @@ def _figure(gaps: Sequence[RaceGap], results: Results) -> go.Figure:
         )
         for number, gap in enumerate(gaps)
     ]
-    size = next((parameters(run.config) for run in results.runs if _is_the_origin(run)), None)
+    size = next((parameters(run.config) for run in results.origin_by_seed.values()), None)
     own = "the origin" if size is None else f"the origin\n{si(size)} params"
     labels.append(EndLabel(text=own, x=longest, y=0.0, colour=BLACK))
     return add_end_labels(figure, labels, low=low, high=high)
