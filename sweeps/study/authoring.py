@@ -24,7 +24,7 @@ def json_schema() -> dict[str, Any]:
     del schema["properties"]["notes"]
     for name in ("origin", "chosen"):
         schema["properties"].pop(name, None)
-    required = schema.pop("required")
+    required = [name for name in schema.pop("required") if name != "baseline"]  # a checkpoint may bring it
     definitions = schema.pop("$defs")
     partial = {f"{name}{_SUFFIX}": _partial(definition) for name, definition in definitions.items()}
     profile = _partial({key: schema[key] for key in ("type", "properties", "additionalProperties")})

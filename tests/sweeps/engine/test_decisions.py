@@ -92,7 +92,7 @@ class TestPlateauDecisions:
         params = {"learning_rate": 1e-3, "dropout": 0.1}
         seen: list[int] = []
 
-        def recorded(rule: Rule, curve: Curve, others: tuple[Curve, ...]) -> Decision:
+        def recorded(rule: Rule, curve: Curve, others: tuple[Curve, ...], *, control: float | None) -> Decision:
             seen.append(len(others))
             return Decision(evaluation=0)
 

@@ -192,7 +192,7 @@ def test_the_rule_gets_the_curves_that_the_pruner_builds_from_optunas_trials(
     """At each decision, with trials of this session, trials taken up, queued trials and diverged trials."""
     decide, compared = decisions_module.decide, list[int]()
 
-    def checked(rule: Rule, curve: Curve, others: tuple[Curve, ...]) -> Decision:
+    def checked(rule: Rule, curve: Curve, others: tuple[Curve, ...], *, control: float | None) -> Decision:
         runs = {run.trial: run for run in runs_in(tmp_path) if run.optuna_study == "small"}
         trials = []
         for trial in optuna_trials_in(tmp_path):

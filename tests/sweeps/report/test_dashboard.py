@@ -25,7 +25,7 @@ RUNS = {run.key: run for run in branches.forked().runs}
             "**race: n_embd 768 from scratch, seed 1337** (run 3, seed 1337)\n\nDiffers from the baseline in "
             "n_head 12 → 24 and n_embd 384 → 768\n\nHalted: a race of 1,200 iterations",
         ),
-        ("going on", "**going on as before** (run 1, seed 1337)\n\nFinal loss 3.9"),
+        ("going-on", "**going on as before** (run 1, seed 1337)\n\nFinal loss 3.9"),
     ],
 )
 def test_a_run_before_the_trials_is_compared_with_the_origin_or_with_nothing(key: str, note: str) -> None:
