@@ -395,11 +395,14 @@ def dashboard(
 @app.command()
 def init(
     name: Annotated[str, typer.Argument(metavar="NAME", help="the study's name; the file is NAME.yaml")] = "my-plateau",
+    from_: From = None,
+    log: Log = None,
 ) -> None:
-    """Write a commented study to start from."""
+    """Write a commented study to start from; with --from, one around your checkpoint."""
     from sweeps.study.authoring import write_study
 
-    print(f"{write_study(name, Path())}: edit it, then `sweep plan {name}.yaml` and `sweep run {name}.yaml`")
+    written = write_study(name, Path(), checkpoint=from_, log=log)
+    print(f"{written}: edit it, then `sweep plan {name}.yaml` and `sweep run {name}.yaml`")
 
 
 @app.command()

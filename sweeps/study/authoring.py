@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
+import textwrap
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from sweeps.errors import SpecError
+from sweeps.study.baseline import NAMES
 from sweeps.study.study import Study, problem_with_name
+from sweeps.text import count
 from trainer.atomic import write_text
+from trainer.config import TrainConfig
+from trainer.schedule import lr_at
 
 _SUFFIX = "Change"
 
@@ -73,20 +79,54 @@ def _nullable(schema: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [schema, {"type": "null"}], **words}
 
 
-def write_study(name: str, folder: Path) -> Path:
+def write_study(name: str, folder: Path, *, checkpoint: str | None = None, log: str | None = None) -> Path:
     """Write `folder`/NAME.yaml from the packaged template and return its path.
 
-    Raises SpecError for a bad name, a file that exists already, or a folder that can't be written to.
+    With `checkpoint`, the study goes on from it; `log` is what was printed while it trained. Raises SpecError for a bad
+    name, a file that exists already, or a folder that can't be written to, and CheckpointError.
     """
     if problem := problem_with_name(name):
         raise SpecError(problem)
     path = folder / f"{name}.yaml"
     if path.exists():
         raise SpecError(f"{path}: exists already; choose another name")
-    text = resources.files("sweeps.study").joinpath("templates/study.yaml").read_text(encoding="utf-8")
+    if log is not None and checkpoint is None:
+        raise SpecError("--log: belongs to a checkpoint; name it with --from")
+    text = _template("study.yaml") if checkpoint is None else _around(checkpoint, log)
     text = re.sub(r"^name: \S+", f"name: {name}", text, count=1, flags=re.MULTILINE)
     try:
         write_text(path, text.replace("study.yaml", path.name))
     except OSError as error:
         raise SpecError(f"{path}: cannot be written: {error.strerror or error}") from error
     return path
+
+
+def _template(name: str) -> str:
+    return resources.files("sweeps.study").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _around(checkpoint: str, log: str | None) -> str:
+    """Return the template of a study of branches, filled with what the checkpoint says."""
+    from trainer.run.origin import read_origin  # torch takes seconds to import
+
+    facts = read_origin(Path(checkpoint).expanduser())
+    known = {name: value for name, value in facts.settings.items() if name in NAMES}
+    config = TrainConfig.from_mapping({**known, "vocab_size": facts.vocab_size})
+    rate = lr_at(facts.iter_num, config)
+    described = (
+        f"{checkpoint}: iteration {facts.iter_num:,}, {count(config.n_layer, 'layer')}, width {config.n_embd}, "
+        f"context {config.block_size}, best validation loss {facts.best_val_loss:.4f}"
+    )
+    lines = "\n# ".join(textwrap.wrap(" ".join([described + ".", *facts.notes]), 116))
+    named = json.dumps(checkpoint) + ("" if log is None else f", log: {json.dumps(log)}")
+    values = {
+        "FACTS": lines,
+        "CHECKPOINT": named,
+        "LOW": f"{rate / 5:.2g}",
+        "HIGH": f"{rate * 5:.2g}",
+        "RATE": f"{rate:.3g}",
+        "RACE": str(max(100, facts.iter_num // 3)),
+        "WIDER": str(2 * config.n_embd),
+        "DEEPER": str(config.n_layer + max(1, config.n_layer // 2)),
+    }
+    return re.sub("|".join(values), lambda match: values[match.group()], _template("branch.yaml"))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sweeps.errors import SpecError
+from sweeps.study.authoring import write_study
 from sweeps.study.load import load
 from sweeps.study.start import CheckpointStart
 from sweeps.study.study import Study
@@ -19,6 +20,7 @@ from trainer.errors import CheckpointError
 from trainer.model.gpt import GPT
 from trainer.model.optim import make_optimizer
 from trainer.run import checkpoint
+from trainer.schedule import lr_at
 
 RESUME = Path(__file__).parents[3] / "studies" / "resume.yaml"
 TEXT = """\
@@ -100,9 +102,7 @@ def test_another_shape_is_refused_with_a_race(tmp_path: Path) -> None:
 def test_data_that_are_nowhere_are_asked_for(tmp_path: Path) -> None:
     path = nanogpt_folder(tmp_path)
     (tmp_path / "data" / "tiny" / "train.bin").unlink()
-    with pytest.raises(
-        SpecError, match=r"the data set 'tiny' of .* isn't there \(tried: .*\); name it with --data"
-    ):
+    with pytest.raises(SpecError, match=r"the data set 'tiny' of .* isn't there \(tried: .*\); name it with --data"):
         loaded(tmp_path, start=str(path))
 
 
@@ -116,6 +116,20 @@ def test_the_commands_data_win(tmp_path: Path) -> None:
 def test_a_checkpoint_that_is_missing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="there is no such file"):
         loaded(tmp_path, start=str(tmp_path / "ckpt.pt"))
+
+
+def test_init_writes_a_study_around_a_checkpoint(tmp_path: Path) -> None:
+    path = nanogpt_folder(tmp_path)
+    written = write_study("mine", tmp_path, checkpoint=str(path), log="my train.log")
+    study = load(written, devices_have_cuda=False)
+    assert study.start == CheckpointStart(checkpoint=str(path), log="my train.log")
+    rate = lr_at(500, TrainConfig(max_iters=2000, lr_decay_iters=2000, warmup_iters=10))
+    low, high = study.knobs["learning_rate"].ends().values()
+    assert (low, high) == (pytest.approx(rate / 5, rel=0.05), pytest.approx(rate * 5, rel=0.05))
+    text = written.read_text(encoding="utf-8")
+    assert "# race: {iters: 166, n_embd: [16], n_layer: [2]}" in text
+    words = " ".join(text.replace("\n#", " ").split())
+    assert "iteration 500, 1 layer, width 8, context 8, best validation loss 3.5000." in words
 
 
 def test_a_log_alone_is_refused(tmp_path: Path) -> None:
