@@ -27,7 +27,7 @@ class Case:
 
     name: str
     planted: tuple[str, ...] = ()
-    """knobs that mend the fault: from the checkpoint, or (shapes) in a race"""
+    """knobs that each mend the fault: from the checkpoint, or (shapes) in a race; of two faults, those of either"""
     from_scratch: tuple[str, ...] | None = None
     """knobs that mend it in trials from scratch; None: the same"""
     faults: Mapping[str, Value] = field(default_factory=dict)
@@ -54,11 +54,16 @@ _TWO_LAYERS, _FOUR_LAYERS = {"n_layer": 2, "n_embd": 64}, {"n_layer": 4, "n_embd
 CASES = (
     Case(name="rate-low", planted=("learning_rate",), faults=_LOW_RATE, mended={"learning_rate": 2e-3}),
     Case(
-        name="rate-high",
-        planted=("learning_rate",),
-        faults={"learning_rate": 2.4e-2, "min_lr": 2.4e-3},
-        mended={"learning_rate": 1.4e-3, "min_lr": 4e-4},
+        name="rate-high",  # the rate hardly decays, so a lower rate and a lower end of its decay mend the same
+        planted=("learning_rate", "min_lr"),
+        faults={"learning_rate": 1.2e-2, "min_lr": 6e-3},
+        mended={"learning_rate": 2e-3},
         shape=_TWO_LAYERS,
+    ),
+    Case(
+        name="rate-high-early",  # it has decayed where the origin ends: from there nothing is wrong any more
+        from_scratch=("learning_rate",),
+        faults={"learning_rate": 2.4e-2, "min_lr": 2.4e-3},
     ),
     Case(
         name="decays-early",  # no branch can tell by min_lr, which is a share of a rate that is nothing already
@@ -68,11 +73,16 @@ CASES = (
         mended={"learning_rate": 2e-3, "min_lr": 4e-4},
         squeezed=("knobs.warmup_iters.high=0.3",),  # the warm-up has to end before the decay does
     ),
-    Case(name="min-lr-high", planted=("min_lr",), faults={"min_lr": 4e-3}, mended={"min_lr": 4e-4}),
+    Case(
+        name="min-lr-high",
+        planted=("min_lr", "learning_rate"),
+        faults={"min_lr": 4e-3},
+        mended={"min_lr": 0.0},
+    ),
     Case(name="dropout", planted=("dropout",), faults={"dropout": 0.4}, mended={"dropout": 0.0}, shape=_FOUR_LAYERS),
     Case(name="weight-decay", planted=("weight_decay",), faults={"weight_decay": 3.0}, mended={"weight_decay": 0.1}),
     Case(
-        name="batch-small",
+        name="batch-small",  # the rate doesn't decay, or its decay would mend the noise of small batches
         planted=("batch_size",),
         faults={"batch_size": 4},
         mended={"batch_size": 16},
@@ -80,7 +90,10 @@ CASES = (
             "baseline.max_iters=2400",
             "baseline.lr_decay_iters=3600",
             "baseline.warmup_iters=200",
+            "baseline.min_lr=4e-3",
             "knobs.batch_size.choices=[4, 8, 16]",  # in a trial of equal tokens
+            "knobs.learning_rate=null",  # the other handle of the same noise
+            "knobs.min_lr=null",
         ),
         branched=("start.train.max_iters=2400", "race.iters=600", "horizon.iters=480"),
         squeezed=("horizon.iters=1600",),
@@ -100,7 +113,7 @@ CASES = (
         mended={"weight_decay": 0.1},
     ),
     Case(
-        name="warmup-short",  # what it cost is in the weights, and no branch can warm up again
+        name="warmup-short",  # what it cost is in the weights; from the checkpoint nothing is wrong any more
         from_scratch=("warmup_iters",),
         faults={"warmup_iters": 0},
     ),
