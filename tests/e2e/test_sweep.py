@@ -125,7 +125,9 @@ class TestRun:
     """`sweep run`: to the end, once more, with more trials, and after an interrupt."""
 
     def test_it_ends_with_one_json_object(self, folder: Path, ran: dict[str, Any]) -> None:
-        assert set(ran) == {"study", "store", "report", "seconds", "trials", "baseline", "best", "verdict"}
+        results = {"study", "store", "report", "seconds", "trials", "baseline", "best", "verdict"}
+        assert set(ran) == results | {"start", "noise", "races"}
+        assert ran["start"]["kind"] == "scratch"
         assert ran["study"] == "tiny"
         assert ran["store"] == str(folder / "runs/tiny/study.db")
         assert ran["report"] == str(folder / "runs/tiny/report.html")
@@ -135,6 +137,7 @@ class TestRun:
             "diverged": 0,
             "infeasible": 0,
             "truncated": 0,
+            "halted": 0,
             "failed": 0,
         }
         assert ran["baseline"]["seeds"] == 2
@@ -260,7 +263,8 @@ class TestConfirm:
     """`sweep confirm`: seeds added to a finished search."""
 
     def test_added_seeds_give_a_verdict(self, call: Call, copy: Path) -> None:
-        assert call(copy, "verdict", "tiny", "--json").last_object() == {"study": "tiny", "verdict": None}
+        screened = call(copy, "verdict", "tiny", "--json").last_object()
+        assert (screened["study"], screened["verdict"], screened["races"]) == ("tiny", None, [])
         confirmed = call(copy, "confirm", "tiny", "--max-trials", "3", "--json").last_object()
         assert sum(confirmed["trials"].values()) == 13
         verdict = call(copy, "verdict", "tiny", "--json").last_object()["verdict"]
