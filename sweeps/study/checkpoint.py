@@ -11,9 +11,8 @@ from sweeps.study.model import as_yaml
 from sweeps.study.start import SHAPE
 
 if TYPE_CHECKING:
-    from trainer.run.origin import OriginFacts
-
     from sweeps.study.resolve import Resolved
+    from trainer.run.origin import OriginFacts
 
 
 def lay_checkpoint(resolved: Resolved, *, data_given: bool, from_option: bool) -> None:
