@@ -4,7 +4,7 @@
 
 There are two measurements.
 
-- `sweep`: the command `sweep run` on the cpu profile of studies/plateau.yaml, with --trials trials of --iters
+- `sweep`: the command `sweep run` on the cpu profile of studies/scratch.yaml, with --trials trials of --iters
   iterations (twenty seconds each on this machine), two workers, and the report. Worker-seconds are the seconds from the
   command's start to its end times the number of workers. The result is the share of them that were neither training
   steps nor evaluations (including the large one at a run's end). It is split into the time before the first run
@@ -40,7 +40,7 @@ from sweeps.study.load import load
 from sweeps.study.study import Study
 
 BANK = ROOT / "benchmarks" / "pruning" / "bank_python.parquet"
-STUDY_OPTIONS = (str(ROOT / "studies" / "plateau.yaml"), "--profile", "cpu")
+STUDY_OPTIONS = (str(ROOT / "studies" / "scratch.yaml"), "--profile", "cpu")
 SHARE_TARGET, DRIVER_MS_TARGET, WAIT_MS_TARGET = 0.02, 100.0, 50.0
 SWEEP_WORKERS = 2
 

@@ -20,6 +20,7 @@ from sweeps.analysis.branches import Branches, BranchFinding
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.findings import Findings
 from sweeps.analysis.races import RaceFinding
+from sweeps.study.model import as_yaml
 from sweeps.study.start import CheckpointStart
 from sweeps.text import count, joined, short
 from sweeps.verdict import confirmed, recommendation
@@ -270,8 +271,8 @@ def steps(findings: Findings, attribution: Attribution) -> Iterator[str]:
     name = findings.study.name
     if attribution.broken:
         yield (
-            f"Go on from the checkpoint with {joined(attribution.change)} changed: `sweep export {name}` writes the "
-            "config and the checkpoint to resume from."
+            f"Go on from the checkpoint with {joined(attribution.change)} changed: `sweep export {name} --checkpoint "
+            f"out-{name} -o {name}-best.py` writes the config and the checkpoint that nanoGPT resumes from."
         )
     elif attribution.decided:
         yield (
@@ -288,9 +289,11 @@ def steps(findings: Findings, attribution: Attribution) -> Iterator[str]:
 
 def retraining(name: str, races: Iterable[RaceFinding]) -> Iterator[str]:
     """Yield which changes to retrain with: those shown to be ahead, in the order of the study `name`."""
-    ahead = [f"{race.knob} {short(race.value)}" for race in races if is_ahead(race)]
+    ahead = [race for race in races if is_ahead(race)]
     if ahead:
-        yield f"If you retrain from scratch, take {' or '.join(ahead)}: `sweep export {name}` writes the config."
+        changes = " or ".join(f"{race.knob} {short(race.value)}" for race in ahead)
+        command = f"sweep export {name} --race {ahead[0].knob}={as_yaml(ahead[0].value)}"
+        yield f"If you retrain from scratch, take {changes}: `{command}` writes the config."
 
 
 def reading(findings: Findings) -> Iterator[str]:

@@ -94,10 +94,12 @@ def test_the_whole() -> None:
     assert words.nothing == ("From your checkpoint, within ± 0.0018 nats: weight_decay 0.1 → 0.2.",)
     assert words.proof[0] == "The origin's curve is on a plateau since step 400, so the word is “breaks”."
     assert words.next[0] == (
-        "Go on from the checkpoint with dropout and weight_decay changed: `sweep export plateau` writes the config and "
-        "the checkpoint to resume from."
+        "Go on from the checkpoint with dropout and weight_decay changed: `sweep export plateau --checkpoint "
+        "out-plateau -o plateau-best.py` writes the config and the checkpoint that nanoGPT resumes from."
     )
-    assert words.next[-1] == "If you retrain from scratch, take n_embd 768: `sweep export plateau` writes the config."
+    assert words.next[-1] == (
+        "If you retrain from scratch, take n_embd 768: `sweep export plateau --race n_embd=768` writes the config."
+    )
 
 
 @pytest.mark.parametrize(
