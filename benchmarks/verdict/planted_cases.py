@@ -126,6 +126,7 @@ CASES = (
         name="warmup-short",  # what it cost is in the weights; from the checkpoint nothing is wrong any more
         from_scratch=("warmup_iters",),
         faults={"warmup_iters": 0},
+        also=("baseline.learning_rate=8e-3", "baseline.min_lr=8e-4"),  # a rate that needs a warm-up
     ),
     Case(name="null-1"),
     Case(name="null-2", shape=_TWO_LAYERS, seed=2337),

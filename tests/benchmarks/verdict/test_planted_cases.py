@@ -24,8 +24,10 @@ BY_NAME = {case.name: case for case in CASES}
 FIXED = {
     "batch_size": {"max_iters", "lr_decay_iters", "warmup_iters", "min_lr"},
     "learning_rate": {"min_lr", "lr_decay_iters"},
+    "warmup_iters": {"learning_rate", "min_lr"},
 }
-"""settings that may differ besides, by the knob that is planted: equal tokens, and the schedule of the rate"""
+"""settings that may differ besides, by the knob that is planted: equal tokens, the schedule of the rate, and a rate
+that needs a warm-up"""
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
