@@ -49,13 +49,13 @@ from benchmarks.verdict.retrained_changes import (
     study_of,
 )
 from benchmarks.verdict.train_directly import Task, Trained, checkpoint_of, trained
-from sweeps.engine.origin import sha256_of
 from sweeps.engine.session import prepare_data
 from sweeps.paths import StudyPaths
 from sweeps.study.start import Origin
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset
+from trainer.digest import sha256_of
 from trainer.model.size import parameters
 
 ORIGIN_SEED, FIRST_SEED = 1337, 9000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from sweeps.study.start import CheckpointStart, Origin, min_effect_of, rate_at_o
 from sweeps.study.study import Study
 from sweeps.study.widening import containing_the_control
 from trainer.atomic import replacing
+from trainer.digest import sha256_of
 from trainer.errors import CheckpointError
 
 
@@ -140,9 +140,3 @@ def copy_checkpoint(source: Path, target: Path) -> None:
             shutil.copyfileobj(original, file)
     except OSError as error:
         raise CheckpointError(f"{source}: can't be copied to {target}: {error.strerror or error}") from error
-
-
-def sha256_of(path: Path) -> str:
-    """Return the hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

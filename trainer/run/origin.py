@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trainer import nanogpt
+from trainer.digest import sha256_of
 from trainer.errors import CheckpointError
 from trainer.nanogpt import Value
 from trainer.run import checkpoint
@@ -76,15 +76,6 @@ def checkpoint_file(path: Path) -> Path:
     if not file.is_file():
         raise CheckpointError(f"{file}: there is no such file; name nanoGPT's {checkpoint.FILE} or the folder it is in")
     return file
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file's content, in hexadecimal digits. Raises CheckpointError."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _given_settings(loaded: Checkpoint) -> tuple[dict[str, Value], list[str]]:

@@ -12,13 +12,14 @@ from torch.optim import AdamW
 
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset
+from trainer.digest import sha256_of
 from trainer.errors import CheckpointError
 from trainer.model import grow
 from trainer.model.gpt import GPT
 from trainer.model.optim import Moments, load_moments
 from trainer.run import checkpoint, resume
 from trainer.run.checkpoint import SHAPE, Checkpoint
-from trainer.run.origin import DAMAGED, checkpoint_file, sha256_of
+from trainer.run.origin import DAMAGED, checkpoint_file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
