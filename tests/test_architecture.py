@@ -32,7 +32,19 @@ INDEPENDENT = (
 )
 """pairs of rooms that don't import each other"""
 TRAINER = (
-    *("errors", "atomic", "nanogpt", "config", "schedule", "points", "strict_yaml", "digest", "data", "model", "machine"),
+    *(
+        "errors",
+        "atomic",
+        "nanogpt",
+        "config",
+        "schedule",
+        "points",
+        "strict_yaml",
+        "digest",
+        "data",
+        "model",
+        "machine",
+    ),
     "run",
 )
 """rooms of trainer, in the same order"""

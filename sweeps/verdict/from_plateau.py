@@ -218,8 +218,9 @@ def course(race: RaceFinding) -> str:
     """Return where the gap is going at the end."""
     if race.growing is None:
         return "the gap is shown neither to grow nor to close"
-    ahead = race.gap is None or race.gap.mean > 0
-    return f"the gap {'grows' if race.growing is ahead else 'closes'}"
+    if race.gap is not None and race.gap.mean <= 0:
+        return "it catches up" if race.growing else "it falls further behind"
+    return f"the gap {'grows' if race.growing else 'closes'}"
 
 
 def cost(race: RaceFinding) -> str | None:
