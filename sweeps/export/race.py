@@ -6,17 +6,17 @@ A race shows a gap to the origin's own curve at equal tokens, not where the whol
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from sweeps.analysis.contrasts import Contrast, Sample, contrast
 from sweeps.analysis.findings import Findings
+from sweeps.analysis.races import RaceFinding
 from sweeps.errors import NotFound
 from sweeps.export.branch import origin_line, own_settings
 from sweeps.export.nanogpt_config import NanogptConfig, nanogpt_config
 from sweeps.export.source import source_lines
 from sweeps.store.records import Results, Run
 from sweeps.study.horizon import eval_interval
-from sweeps.study.origin_runs import ORIGIN, RACE
+from sweeps.study.origin_runs import RACE
 from sweeps.study.start import SCHEDULE
 from sweeps.text import count, joined
 from sweeps.verdict import effects
@@ -70,44 +70,23 @@ def _lines(findings: Findings, runs: Sequence[Run]) -> Iterator[str]:
     yield f"study {study.name}, race {_change(runs[0])} from scratch, {seeds}"
     if study.origin is not None:
         yield origin_line(study.origin)
-    gap = gap_of(findings.results, runs)
-    if gap is None:
-        yield f"the race has no gap: no seed has both a run of {_change(runs[0])} and the origin's own curve"
+    found = finding_of(findings, runs[0])
+    if found.gap is None:
+        yield "the race has no gap: there is no curve of the origin to compare it with"
     else:
-        step, effect = gap
-        words = effects.gain(effect) if effect.mean >= 0 else f"a loss of {effects.harm(effect)}"
-        yield f"gain over the origin's own curve at iteration {step}, at equal tokens: {words}"
+        words = effects.gain(found.gap) if found.gap.mean >= 0 else f"a loss of {effects.harm(found.gap)}"
+        yield f"gain over the origin's own curve at iteration {found.steps}, at equal tokens: {words}"
     yield (
         f"race: {steps} iterations under the schedule of the origin's run of {runs[0].config.max_iters}; where the "
         "whole run ends was not measured"
     )
 
 
-def gap_of(results: Results, runs: Sequence[Run]) -> tuple[int, Contrast] | None:
-    """Return the last iteration at which every seed has both curves, and how much lower the race is there, in nats.
-
-    None: no seed has a curve of the race and one of the origin.
-    """
-    origins = {run.seed: run for run in results.runs if _is_origins(run)}
-    pairs = {run.seed: (_curve(origins[run.seed]), _curve(run)) for run in runs if run.seed in origins}
-    shared = [origin.keys() & race.keys() for origin, race in pairs.values()]
-    steps = set.intersection(*map(set, shared)) if shared else set()
-    if not steps:
-        return None
-    step = max(steps)
-    samples = {
-        side: Sample(losses={seed: pair[side][step] for seed, pair in pairs.items()}, shape=None) for side in (0, 1)
-    }
-    effect = contrast({0: 1.0, 1: -1.0}, samples, pooled=False)
-    return None if effect is None else (step, effect)
-
-
-def _is_origins(run: Run) -> bool:
-    return run.origin == ORIGIN or (run.phase == RACE and run.knob is None)
-
-
-def _curve(run: Run) -> Mapping[int, float]:
-    return {point.step: point.val_loss for point in run.points}
+def finding_of(findings: Findings, run: Run) -> RaceFinding:
+    """Return what the analysis says of a run's race."""
+    assert run.knob is not None
+    value = getattr(run.config, run.knob)
+    return next(found for found in findings.races if (found.knob, found.value) == (run.knob, value))
 
 
 def _change(run: Run) -> str:

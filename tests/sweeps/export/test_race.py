@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from sweeps import cli
 from sweeps.analysis.findings import Findings
 from sweeps.errors import NotFound
-from sweeps.export.race import export_race, gap_of, names, race_of
+from sweeps.export.race import export_race, finding_of, names, race_of
 from sweeps.store.records import Results, Run
 from tests.helpers import synthetic
 from tests.helpers.exports import branch_results, comments, config, nanogpt_configurator, run
@@ -70,15 +70,12 @@ def test_without_a_config_of_the_users_evaluations_suit_the_length() -> None:
     assert (longer["max_iters"], longer["lr_decay_iters"], longer["warmup_iters"]) == (12_000, 12_000, 300)
 
 
-def test_the_gap_is_that_at_the_last_iteration_of_all_seeds() -> None:
+def test_the_gap_is_the_analysis_own() -> None:
     results = raced()
-    gap = gap_of(results, race_of(Findings(results), "n_embd=32"))
-    assert gap is not None
-    step, effect = gap
-    assert step == 100
-    assert effect.differences == pytest.approx({1: 0.3, 2: 0.2})
-    assert (effect.mean, effect.n) == (pytest.approx(0.25), 2)
-    assert effect.high == pytest.approx(0.25 + 12.7062 * 0.05, abs=1e-4)
+    found = finding_of(Findings(results), race_of(Findings(results), "n_embd=32")[0])
+    assert found.steps == 100  # of all seeds
+    assert found.gap is not None
+    assert found.gap.mean == pytest.approx(0.25)
     text = comments(export_race(Findings(results), race_of(Findings(results), "n_embd=32"), date="d").text)
     assert "race n_embd=32 from scratch, 2 seeds (1 and 2)" in text
     assert "gain over the origin's own curve at iteration 100, at equal tokens: +0.250 nats (95 % interval" in text
@@ -95,9 +92,8 @@ def test_a_race_that_loses_says_so() -> None:
 
 def test_a_race_beside_a_log_has_no_gap_here() -> None:
     results = branch_results(race(3, "n_embd=32", 1, until=100))
-    assert gap_of(results, race_of(Findings(results), "n_embd=32")) is None
     text = comments(export_race(Findings(results), race_of(Findings(results), "n_embd=32"), date="d").text)
-    assert "no seed has both a run of n_embd=32 and the origin's own curve" in text
+    assert "the race has no gap: there is no curve of the origin to compare it with" in text
 
 
 def test_an_unknown_race_is_refused_with_those_that_are_known() -> None:
