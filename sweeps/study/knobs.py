@@ -181,9 +181,9 @@ DATA = "data_fraction"
 """The knob that asks whether more data would help. It is tried alone on the baseline's seeds, never sampled."""
 
 _EXTRA = {
-    "min_lr": "; swept as a share of the learning rate (ratio_of: learning_rate)",
+    "min_lr": "; swept as a share of the learning rate (ratio_of: learning_rate), in a branch of the control's rate",
     "warmup_iters": "; swept as a share of the trial's iterations (fraction_of: max_iters)",
-    "n_embd": "; the number of heads follows from the baseline's head_size",
+    "n_embd": "; the number of heads follows from the baseline's head_size; in a branch by growing, tried alone",
     "batch_size": "; iterations follow so that the tokens stay the same",
     DATA: "; asks whether more data would help: tried alone on each of the baseline's seeds, never sampled",
 }
