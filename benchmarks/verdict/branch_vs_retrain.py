@@ -8,10 +8,11 @@ retrained_changes.py, from scratch on 2 seeds. Branches go on from the baseline 
 1. Branches against retrainings, by kind of knob: signs, ranks, and how much of the effect a branch shows.
 2. Races against retrainings: the gap at a quarter and at a third of the run, and how well it predicts the end. A race
    is the beginning of a whole run, so it costs nothing here.
-3. Noise: the standard deviation of paired differences by protocol and length, pooled over three changes on 6 seeds, and
-   the seeds and compute with which each protocol shows a difference of 0.01 nats.
+3. Noise: the standard deviation of paired differences by protocol and length, pooled over two or three changes on 6
+   seeds, and the seeds and compute with which each protocol shows a difference of 0.01 nats. A branch's compute leaves
+   out its origin, which all branches share.
 
-Every config is trained once, and kept in DIR. The text is the standard library, or that of `--parquet`. About MINUTES
+Every config is trained once, and kept in DIR. The text is the standard library, or that of `--parquet`. About 25
 minutes per text on two cores.
 """
 
@@ -40,6 +41,7 @@ from benchmarks.verdict.retrained_changes import (
     CHANGES,
     NOISY,
     NOISY_RACES,
+    NOISY_SHAPES,
     ORIGIN_AT,
     SHAPES,
     Change,
@@ -125,7 +127,7 @@ def designed(bench: Bench) -> Iterator[tuple[str, Change, int, int]]:
         yield from (("branch", change, length, NOISE_SEEDS) for length in shorter)
         yield from (("squeezed", change, length, NOISE_SEEDS) for length in bench.lengths(SQUEEZED))
     longest = bench.lengths(RACES)[-1]
-    for change in (BASELINE, *NOISY_RACES):
+    for change in (BASELINE, *NOISY_RACES, *NOISY_SHAPES):
         yield "race", change, longest, NOISE_SEEDS
 
 
@@ -186,25 +188,31 @@ def results_of(bench: Bench, losses: Losses) -> Results:
     }
     longest = bench.lengths(RACES)[-1]
 
-    def noise(protocol: str, iters: int) -> Noise:
-        changes = NOISY_RACES if protocol == "race" else NOISY
-        costs = [compute_of(bench.config(protocol, change, iters, FIRST_SEED), protocol, iters) for change in changes]
-        own = compute_of(bench.config(protocol, BASELINE, iters, FIRST_SEED), protocol, iters)
-        effects = [
-            effect(protocol, change, longest, _loss_at(iters))
-            if protocol == "race"
-            else effect(protocol, change, iters)
-            for change in changes
-        ]
-        return noise_of(protocol, iters, effects, compute_per_seed=own + sum(costs) / len(costs), nats=NATS)
+    def noise(name: str, changes: Sequence[Change], iters: int) -> Noise:
+        protocol = "race" if changes in (NOISY_RACES, NOISY_SHAPES) else name
+        kept, loss = (longest, _loss_at(iters)) if protocol == "race" else (iters, _final)
+        configs = [bench.config(protocol, change, iters, FIRST_SEED) for change in (BASELINE, *changes)]
+        own, *costs = (compute_of(config, protocol, iters) for config in configs)
+        return noise_of(
+            name,
+            iters,
+            [effect(protocol, change, kept, loss) for change in changes],
+            compute_per_seed=own + sum(costs) / len(costs),
+            nats=NATS,
+        )
 
-    lengths = {"branch": BRANCHES, "squeezed": SQUEEZED, "race": RACES}
+    noisy = (
+        ("branch", NOISY, BRANCHES),
+        ("squeezed", NOISY, SQUEEZED),
+        ("race", NOISY_RACES, RACES),
+        ("race of a shape", NOISY_SHAPES, RACES),
+    )
     return Results(
         branches=branches,
         agreements=tuple(by_kind(branches)),
         races=races,
         predictions=tuple(prediction(share, of_share) for share, of_share in races.items()),
-        noise=tuple(noise(protocol, iters) for protocol, shares in lengths.items() for iters in bench.lengths(shares)),
+        noise=tuple(noise(name, changes, iters) for name, changes, shares in noisy for iters in bench.lengths(shares)),
     )
 
 

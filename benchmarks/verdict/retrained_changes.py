@@ -68,7 +68,9 @@ SHAPES = (
 BY_NAME = {change.name: change for change in (*CHANGES, *SHAPES)}
 NOISY = tuple(BY_NAME[name] for name in ("learning_rate x 3", "dropout 0", "weight_decay 1"))
 """changes whose noise is measured in branches and squeezed trials"""
-NOISY_RACES = tuple(BY_NAME[name] for name in ("dropout 0", "n_embd 64", "n_layer 4"))
+NOISY_RACES = tuple(BY_NAME[name] for name in ("dropout 0", "weight_decay 1"))
+NOISY_SHAPES = tuple(BY_NAME[name] for name in ("n_embd 64", "n_layer 4"))
+"""changes whose noise is measured in races"""
 
 
 def study_of(iters: int, *, parquet: str | None = None) -> Study:

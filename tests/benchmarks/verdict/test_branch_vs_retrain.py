@@ -194,7 +194,13 @@ def test_tables_are_made_of_all_runs(bench: Bench) -> None:
     assert (overall.kind, overall.right, overall.told, overall.ratio) == ("all", 18, 18, pytest.approx(0.1))
     assert overall.rank == pytest.approx(1)
     assert [each.slope for each in results.predictions] == pytest.approx([4, 3])
-    assert {(each.protocol, each.seeds) for each in results.noise} == {("branch", 2), ("squeezed", 2), ("race", 2)}
+    protocols = [each.protocol for each in results.noise]
+    assert protocols == ["branch"] * 4 + ["squeezed"] * 4 + ["race"] * 2 + ["race of a shape"] * 2
+    assert {each.seeds for each in results.noise} == {2}
+    race, shape = results.noise[-4], results.noise[-2]
+    assert (race.iters, race.compute) == (768, 2 * 2 * 768 * 1024 * 43_168)
+    wide, deep = 512 * 64 + 64 * 64 + 2 * (12 * 64**2 + 2 * 64) + 64, 43_168 + 2 * (12 * 32**2 + 2 * 32)
+    assert shape.compute == 2 * 768 * 1024 * (43_168 + (wide + deep) / 2)
     squeezed_192, branch_192 = (
         next(each for each in results.noise if (each.protocol, each.iters) == (protocol, 192))
         for protocol in ("squeezed", "branch")
