@@ -102,12 +102,12 @@ CASES = (
     ),
     Case(name="narrow", planted=("n_embd",), faults={"n_embd": 16}),
     Case(
-        name="shallow",  # depth shows late, and only in a narrow model so early; a race of width would win, rightly
+        name="shallow",  # depth shows late, so its race is as long as the run; a race of width would win, rightly
         planted=("n_layer",),
         faults={"n_layer": 1},
         shape={"n_embd": 16},
         raced={"n_layer": 4},
-        branched=("race.n_embd=null", "race.iters=600", "race.seeds=3"),
+        branched=("race.n_embd=null", "race.iters=1200", "race.seeds=5"),
         squeezed=("knobs.n_embd=null",),
     ),
     Case(

@@ -367,7 +367,7 @@ def rates_of(scores: Sequence[Score]) -> list[Rate]:
     held = [claim.held for claim in claims if claim.held is not None]
     agree = [claim.agrees for claim in claims if claim.agrees is not None]
     rates = [
-        Rate(what="faulted baselines shown to be beaten", k=sum(score.broken for score in faulted), n=len(faulted)),
+        Rate(what="faulted baselines shown to be beaten", k=sum(map(_beaten, faulted)), n=len(faulted)),
         Rate(what="broken knob named first", k=sum(score.first for score in faulted), n=len(faulted)),
         Rate(
             what="broken knobs named",
@@ -392,6 +392,11 @@ def rates_of(scores: Sequence[Score]) -> list[Rate]:
     for evaluator in dict.fromkeys(name for score in scores for name in score.shares):
         rates += _rates_of_importances(evaluator, faulted, scores)
     return rates
+
+
+def _beaten(score: Score) -> bool:
+    """Whether a branch or a race is shown to be better."""
+    return score.broken or bool(score.raced)
 
 
 def _refuted(score: Score) -> bool:

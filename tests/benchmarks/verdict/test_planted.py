@@ -345,13 +345,18 @@ def test_rates_count_over_cases() -> None:
     scores = [
         scored(verdict(ALONE), "dropout", shares={"fANOVA": SHARES}),
         scored(wrong, "dropout", losses=losses, shares={"fANOVA": SHARES}),
-        scored(verdict(NECESSARY, broken=False, word="none"), "n_embd", "min_lr", shares={"fANOVA": SHARES}),
+        scored(
+            verdict(NECESSARY, broken=False, word="none"),
+            *("n_embd", "min_lr"),
+            shares={"fANOVA": SHARES},
+            races=[race("n_embd=96", 0.1)],
+        ),
         scored(verdict(*IDLE, broken=False, word="none"), shares={"fANOVA": SHARES}),
         scored(verdict(*IDLE, broken=True)),
     ]
     counts = {rate.what: (rate.k, rate.n) for rate in rates_of(scores)}
     assert counts == {
-        "faulted baselines shown to be beaten": (2, 3),
+        "faulted baselines shown to be beaten": (3, 3),
         "broken knob named first": (2, 3),
         "broken knobs named": (3, 4),
         "innocent knobs accused": (1, 5 + 5 + 4 + 6 + 6),
