@@ -133,7 +133,7 @@ def _min_lr(study: Study, share: float, *, rate: float) -> float:
     """
     if study.origin is None:
         return tidy(share * rate)
-    return min(tidy(share * float(study.control["learning_rate"])), rate)
+    return min(float(f"{share * float(study.control['learning_rate']):.12g}"), rate)  # the share is rounded, too
 
 
 def _typed(name: str, value: float) -> int | float:
