@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from sweeps.study import messages
+from sweeps.study import messages, origin_runs
 from sweeps.study.horizon import provisional
 from sweeps.study.knobs import RangeKnob
 from sweeps.study.proposals import Designed, DesignError, baseline_params, config_of, designed
@@ -100,6 +100,10 @@ def _known_trials(study: Study, resolved: Resolved) -> Designed:
                 setting = setting_named(error, study.candidates[index])
                 raise resolved.error((*error.path, *setting), f"{error}{_remedy(resolved)}") from error
         raise resolved.error(error.path, str(error)) from error
+    try:
+        list(origin_runs.races(study, vocab_size=0))
+    except ConfigError as error:
+        raise resolved.error(("race", *setting_named(error, study.baseline)), str(error)) from error
     # A batch size between the ends of its range may be impossible though both ends are possible.
     sizes = study.knobs.get("batch_size")
     for size in sizes.wholes() if isinstance(sizes, RangeKnob) else ():

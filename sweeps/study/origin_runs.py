@@ -72,6 +72,9 @@ def races(study: Study, *, vocab_size: int) -> Iterator[Proposal]:
         for seed in seeds:
             if change is None and (has_log or (isinstance(study.start, TrainStart) and seed == study.seed)):
                 continue
+            config = race_config(study, change, seed=seed, vocab_size=vocab_size)
+            if change is not None and config == race_config(study, None, seed=seed, vocab_size=vocab_size):
+                continue  # the baseline, perhaps one from the command line, has this value already
             what = ORIGIN if change is None else f"{change[0]}={as_yaml(change[1])}"
             name = "the origin again" if change is None else f"{change[0]} {as_yaml(change[1])} from scratch"
             yield _proposal(
@@ -79,7 +82,7 @@ def races(study: Study, *, vocab_size: int) -> Iterator[Proposal]:
                 RACE,
                 RACE,
                 f"race: {name}, seed {seed}",
-                race_config(study, change, seed=seed, vocab_size=vocab_size),
+                config,
                 knob=None if change is None else change[0],
             )
 

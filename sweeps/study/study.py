@@ -34,7 +34,7 @@ from sweeps.study.sections import (
     Tokenizer,
     Workers,
 )
-from sweeps.study.start import GROWN, LEAST_EFFECT, SHAPE, Origin, Race, Start, control_of
+from sweeps.study.start import GROWN, LEAST_EFFECT, SHAPE, Origin, Race, Start, TrainStart, control_of
 from trainer.config import TrainConfig
 from trainer.errors import ConfigError
 
@@ -161,6 +161,18 @@ class Study(Model):
                 "a race runs against the curve of an origin: add start: {checkpoint: out/ckpt.pt} or "
                 "start: {train: {max_iters: 3000}}, or drop it",
                 "race",
+            )
+        if (
+            self.race is not None
+            and isinstance(self.start, TrainStart)
+            and self.race.iters > self.start.train.max_iters
+        ):
+            limit = self.start.train.max_iters
+            raise mistake(
+                f"{self.race.iters} iterations are more than the {limit} of the origin, whose curve it runs against; "
+                f"use at most {limit}",
+                "race",
+                "iters",
             )
         for index, candidate in enumerate(self.candidates if self.branches else ()):
             for name in (*SHAPE, "head_size"):

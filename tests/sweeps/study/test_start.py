@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sweeps.errors import SpecError
+from sweeps.study import origin_runs
 from sweeps.study.proposals import (
     baseline_config,
     baseline_params,
@@ -108,6 +109,11 @@ def test_grown_shapes_are_tried_alone_without_dropout_beside_such_a_control(tmp_
     ]
 
 
+def test_a_race_of_the_baselines_own_value_is_left_out(tmp_path: Path) -> None:
+    study = small(tmp_path, START, NO_WIDTH, "race={iters: 100, seeds: 1, n_embd: [64, 128]}")
+    assert [run.key for run in origin_runs.races(study, vocab_size=257)] == ["race:n_embd=128:1337"]
+
+
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
@@ -123,6 +129,14 @@ def test_grown_shapes_are_tried_alone_without_dropout_beside_such_a_control(tmp_
             r"grows in width by whole factors only, and 96 is no multiple of 64; race it",
         ),
         (("race={iters: 100, n_embd: [128]}",), "a race runs against the curve of an origin: add start:"),
+        (
+            (START, NO_WIDTH, "race={iters: 5000, n_embd: [128]}"),
+            r"race\.iters: 5000 iterations are more than the 2000 of the origin, .*; use at most 2000",
+        ),
+        (
+            (START, NO_WIDTH, "race={iters: 100, n_embd: [100]}"),
+            r"race\.n_embd: n_embd=100 is not divisible by head_size=16; nearest widths: 96 and 112",
+        ),
         ((START, NO_WIDTH, "race={iters: 100}"), "race: there is nothing to race; add widths or depths"),
         (
             (START, NO_WIDTH, "race={iters: 100, learning_rate: [1e-3]}"),
