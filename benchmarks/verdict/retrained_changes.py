@@ -10,9 +10,10 @@ from sweeps.study.baseline import Value
 from sweeps.study.horizon import at_horizon
 from sweeps.study.load import load
 from sweeps.study.sections import IterHorizon
-from sweeps.study.start import Origin, rate_at_origin
+from sweeps.study.start import Origin
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
+from trainer.schedule import lr_at
 
 STUDY = Path(__file__).with_name("branch_vs_retrain.yaml")
 ORIGIN_AT = 2 / 3
@@ -108,6 +109,6 @@ def origin_of(config: TrainConfig, checkpoint: Path, sha256: str, *, step: int) 
         sha256=sha256,
         step=step,
         seed=config.seed,
-        learning_rate=rate_at_origin(config, step),
+        learning_rate=lr_at(step, config),
         settings=config.as_dict(),
     )

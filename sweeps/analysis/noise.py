@@ -126,6 +126,14 @@ def detectable(
     """
     if seeds < 2:
         raise ValueError(f"a test needs at least 2 seeds, not {seeds}")
-    critical = float(special.stdtrit(seeds - 1, 1 - LEVEL / looks))
-    noncentrality = float(special.nctdtrinc(seeds - 1, 1 - chance, critical))
-    return threshold + noncentrality * sd * math.sqrt(2 / seeds)
+    se = sd * math.sqrt(2 / seeds)
+    return threshold + standard_errors_to_show(seeds - 1, looks=looks, chance=chance) * se
+
+
+def standard_errors_to_show(degrees: int, *, looks: float, chance: float = CHANCE) -> float:
+    """Return how many standard errors above its threshold a true mean must lie to be shown with this chance.
+
+    The test is Student's, one-sided, with `degrees` of freedom and p multiplied by `looks`.
+    """
+    critical = float(special.stdtrit(degrees, 1 - LEVEL / looks))
+    return float(special.nctdtrinc(degrees, 1 - chance, critical))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from sweeps.analysis.curves import losses_of, schedule_of
+from sweeps.engine.listed import Listed
 from sweeps.pruning import plateau
 from sweeps.store.records import DataFacts, Outcome, Run
 from sweeps.study import origin_runs
@@ -24,16 +25,12 @@ _WORTH_IT = 1.2
 """least extension of a race, as a multiple of its length"""
 
 
-class Groundwork:
+class Groundwork(Listed):
     """The order of the runs before the first trial, and where each of them is halted."""
 
-    left_out = 0
-
     def __init__(self, study: Study, data: DataFacts) -> None:
+        super().__init__(list(origin_runs.designed(study, vocab_size=data.vocab_size)))
         self._study = study
-        known = origin_runs.designed(study, vocab_size=data.vocab_size)
-        self._proposals = list(known)
-        self._by_key = {proposal.key: proposal for proposal in self._proposals}
         self.baseline = origin_runs.origin_config(study, seed=study.seed, vocab_size=data.vocab_size)
 
     def planned(self, runs: Collection[Run]) -> int:  # noqa: ARG002  # as of an Agenda
@@ -42,23 +39,9 @@ class Groundwork:
         most = len(self._proposals) + (study.origin is None)
         return most + study.baseline_seeds + study.trials + study.confirm.max_trials
 
-    def is_empty(self, runs: Collection[Run]) -> bool:
-        """Whether no new run is due, given the runs so far."""
-        return self.next(runs, queued=False) is None
-
-    def has_room(self, runs: Collection[Run]) -> bool:  # noqa: ARG002  # as of an Agenda
-        """Whether the sampler may propose a trial: not yet."""
-        return False
-
-    def next(self, runs: Collection[Run], *, queued: bool) -> Proposal | Run | None:  # noqa: ARG002  # as of an Agenda
+    def next(self, runs: Collection[Run], *, queued: bool) -> Proposal | Run | None:
         """Return the next run: a new one, or a halted race that goes on. None: nothing can start now."""
-        begun = {run.key for run in runs}
-        due = next((proposal for proposal in self._proposals if proposal.key not in begun), None)
-        return due or next(self._to_extend(runs), None)
-
-    def proposal(self, key: str | None, runs: Collection[Run]) -> Proposal | None:  # noqa: ARG002  # as of an Agenda
-        """Return the proposal with a run's key."""
-        return None if key is None else self._by_key.get(key)
+        return super().next(runs, queued=queued) or next(self._to_extend(runs), None)
 
     def halts(self, run: Run, runs: Collection[Run]) -> str:
         """Return why a run ends at its last point; empty: it goes on."""

@@ -16,12 +16,13 @@ from sweeps.paths import StudyPaths
 from sweeps.pruning import plateau
 from sweeps.store.records import DataFacts, Outcome, Results, Run
 from sweeps.study import origin_runs
-from sweeps.study.start import CheckpointStart, Origin, min_effect_of, rate_at_origin
+from sweeps.study.start import CheckpointStart, Origin, min_effect_of
 from sweeps.study.study import Study
 from sweeps.study.widening import containing_the_control
 from trainer.atomic import replacing
 from trainer.digest import sha256_of
 from trainer.errors import CheckpointError
+from trainer.schedule import lr_at
 
 
 class OriginError(SpecError):
@@ -85,7 +86,7 @@ def _of_run(runs: tuple[Run, ...], paths: StudyPaths) -> Origin | None:
         sha256=sha256_of(paths.origin),
         step=step,
         seed=run.seed,
-        learning_rate=rate_at_origin(run.config, step),
+        learning_rate=lr_at(step, run.config),
         plateau=verdict.word.value,
         since=since,
         settings=run.config.as_dict(),
@@ -93,24 +94,28 @@ def _of_run(runs: tuple[Run, ...], paths: StudyPaths) -> Origin | None:
 
 
 def _of_checkpoint(study: Study, start: CheckpointStart, paths: StudyPaths, *, data: DataFacts) -> Origin:
-    """Return the origin of a checkpoint that the user names."""
-    from trainer.run.origin import read_origin  # torch takes seconds to import
+    """Return the origin of a checkpoint that the user names.
 
-    facts = read_origin(Path(start.checkpoint).expanduser())
+    It is copied first and read from the copy, because nanoGPT may write the next one meanwhile.
+    """
+    from trainer.run.origin import checkpoint_file, read_origin  # torch takes seconds to import
+
+    named = checkpoint_file(Path(start.checkpoint).expanduser())
+    copy_checkpoint(named, paths.origin)
+    facts = read_origin(paths.origin)
     if facts.vocab_size < data.vocab_size:
         raise CheckpointError(
-            f"{facts.path}: its vocabulary has {facts.vocab_size} tokens, and that of {data.path} {data.vocab_size}: "
+            f"{named}: its vocabulary has {facts.vocab_size} tokens, and that of {data.path} {data.vocab_size}: "
             "name the data that it was trained on with --data"
         )
-    copy_checkpoint(facts.path, paths.origin)
     config = origin_runs.origin_config(study, seed=study.seed, vocab_size=facts.vocab_size)
     curve = None if start.log is None else read_log_file(Path(start.log).expanduser())[-1]
     reading = None if curve is None else plateau_of(_until(curve, facts.iter_num), settings=facts.settings)
     return Origin(
         checkpoint=str(paths.origin),
-        sha256=sha256_of(paths.origin),
+        sha256=facts.sha256,
         step=facts.iter_num,
-        learning_rate=rate_at_origin(config, facts.iter_num),
+        learning_rate=lr_at(facts.iter_num, config),
         settings=config.as_dict(),
         own=facts.settings,
         plateau=None if reading is None else reading.word.value,

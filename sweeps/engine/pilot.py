@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from sweeps.analysis.noise import detectable
+from sweeps.engine.listed import Listed
 from sweeps.store.records import DataFacts, Run
 from sweeps.study import pilot_runs
 from sweeps.study.pilot import SEEDS, Chosen, Tried
@@ -90,38 +91,16 @@ def to_adopt(study: Study, runs: Collection[Run], *, vocab_size: int) -> Iterato
             yield run, proposals[run.config]
 
 
-class PilotLength:
+class PilotLength(Listed):
     """The order of the pilot's runs at one length."""
 
-    left_out = 0
-
     def __init__(self, study: Study, data: DataFacts, iters: int) -> None:
-        self._study, self._vocab_size = study, data.vocab_size
-        self._proposals = pilot_runs.proposals(study, iters, vocab_size=data.vocab_size)
-        self.baseline = self._proposals[0].config
+        proposals = pilot_runs.proposals(study, iters, vocab_size=data.vocab_size)
+        super().__init__(proposals)
+        self._study = study
+        self.baseline = proposals[0].config
 
     def planned(self, runs: Collection[Run]) -> int:
         """Return the runs of the finished study, if this length is chosen. Its runs are the baseline's then."""
         study = self._study
         return len(rejected(study, runs)) + study.baseline_seeds + study.trials + study.confirm.max_trials
-
-    def is_empty(self, runs: Collection[Run]) -> bool:
-        """Whether no new run is due, given the runs so far."""
-        return self.next(runs, queued=False) is None
-
-    def has_room(self, runs: Collection[Run]) -> bool:  # noqa: ARG002  # as of an Agenda
-        """Whether the sampler may propose a trial: not yet."""
-        return False
-
-    def next(self, runs: Collection[Run], *, queued: bool) -> Proposal | None:  # noqa: ARG002  # as of an Agenda
-        """Return the next run; None: all have begun."""
-        begun = {run.key for run in runs}
-        return next((proposal for proposal in self._proposals if proposal.key not in begun), None)
-
-    def proposal(self, key: str | None, runs: Collection[Run]) -> Proposal | None:  # noqa: ARG002  # as of an Agenda
-        """Return the proposal with a run's key."""
-        return next((proposal for proposal in self._proposals if proposal.key == key), None)
-
-    def halts(self, run: Run, runs: Collection[Run]) -> str:  # noqa: ARG002  # as of an Agenda
-        """Return why a run ends at its last point; empty: they go on to their horizon."""
-        return ""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sweeps.study.origin_runs import GOING_ON, ORIGIN
 from sweeps.study.study import Study
 from sweeps.text import count, percent
 from trainer.config import TrainConfig
@@ -237,9 +238,9 @@ class Results:
 
         Going on is measured on other windows. Its points are moved to meet the origin's last one.
         """
-        runs = [run for run in self.runs if run.before_trials and run.knob is None and run.origin != "going on"]
-        going_on = next((run for run in self.runs if run.origin == "going on" and run.points), None)
-        return {run.seed: _continued(run, going_on) if run.origin == "origin" else run for run in runs if run.points}
+        runs = [run for run in self.runs if run.before_trials and run.knob is None and run.origin != GOING_ON]
+        going_on = next((run for run in self.runs if run.origin == GOING_ON and run.points), None)
+        return {run.seed: _continued(run, going_on) if run.origin == ORIGIN else run for run in runs if run.points}
 
     def _is_baseline(self, run: Run) -> bool:
         if run.origin != "confirm" or self.reference is None:

@@ -115,7 +115,6 @@ def _evaluated(study: Study, config: TrainConfig, *, iters: int, interval: int) 
         eval_interval=interval,
         eval_windows=windows,
         final_windows=max(study.final_windows, windows),
-        origin=config.origin,
     )
 
 

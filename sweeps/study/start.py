@@ -16,7 +16,6 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from sweeps.study.baseline import Value
 from sweeps.study.model import Model, mistake
 from trainer.config import TrainConfig
-from trainer.schedule import lr_at
 
 MIN_ORIGIN_ITERS = 100
 LEAST_EFFECT = 0.002
@@ -190,8 +189,3 @@ def control_of(baseline: Mapping[str, Value], *, rate: float, iters: int) -> dic
         "lr_decay_iters": iters,
         "max_iters": iters,
     }
-
-
-def rate_at_origin(config: TrainConfig, step: int) -> float:
-    """Return the learning rate of the update at `step` under the origin's schedule."""
-    return lr_at(step, config)

@@ -9,20 +9,15 @@ import math
 import statistics
 from typing import Any
 
-from scipy.special import nctdtrinc, stdtrit
-
 from sweeps.analysis.arms import BASELINE, Arm
 from sweeps.analysis.branches import BranchFinding
-from sweeps.analysis.contrasts import LEVEL
 from sweeps.analysis.evidence import Evidence
 from sweeps.analysis.findings import Findings
+from sweeps.analysis.noise import standard_errors_to_show
 from sweeps.analysis.races import RaceFinding
 from sweeps.analysis.significance import P_MULTIPLIER
 from sweeps.study.start import CheckpointStart
 from sweeps.verdict.from_plateau import of_control
-
-POWER = 0.8
-"""chance with which an effect of the size `detects` is shown"""
 
 
 def start_keys(findings: Findings) -> dict[str, Any]:
@@ -120,8 +115,7 @@ def detects(sd: float, *, seeds: int, min_effect: float, paired: bool) -> float:
     """
     df = seeds - 1 if paired else 2 * seeds - 2
     se = sd * math.sqrt((1 if paired else 2) / seeds)
-    needed = stdtrit(df, 1 - LEVEL / P_MULTIPLIER)
-    return min_effect + float(nctdtrinc(df, 1 - POWER, needed)) * se
+    return min_effect + standard_errors_to_show(df, looks=P_MULTIPLIER) * se
 
 
 def _course(finding: BranchFinding | None) -> dict[str, float | None]:

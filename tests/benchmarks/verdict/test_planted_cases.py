@@ -16,7 +16,7 @@ from sweeps.store.records import DataFacts, Outcome, Results, Run
 from sweeps.study.horizon import at_horizon
 from sweeps.study.origin_runs import origin_config
 from sweeps.study.proposals import baseline_config
-from sweeps.study.start import Origin, TrainStart, rate_at_origin
+from sweeps.study.start import Origin, TrainStart
 from sweeps.study.widening import containing_the_control
 from trainer.schedule import lr_at
 
@@ -86,7 +86,7 @@ def results_of(case: Case, params: dict[str, float], *, scratch: bool = False) -
             checkpoint="/sweep/origin/ckpt.pt",
             sha256="0" * 64,
             step=1200,
-            learning_rate=rate_at_origin(config, 1200),
+            learning_rate=lr_at(1200, config),
             settings=config.as_dict(),
         )
         study = containing_the_control(study.model_copy(update={"origin": origin}))
