@@ -49,11 +49,12 @@ _FACTS = {
     "batch": re.compile(r"Total batch size\s*([\d,]+) =>"),
     "parameters": re.compile(r"number of parameters\s*[:=]?\s*([\d.,]+)\s*([KMB]?)\b", re.IGNORECASE),
     "total": re.compile(r"^\s*total\s*:\s*([\d,]{4,})\s*$"),
+    "vocabulary": re.compile(r"vocab_size = (\d+) \(inside|defaulting to vocab_size of GPT-2 to (\d+)"),
     "scratch": re.compile(r"Initializing a new model from scratch|Initializing from OpenAI GPT-2 weights"),
     "resume": re.compile(r"Resuming (?:training|optimization) from"),
 }
 """what nanoGPT and nanochat print before the first loss"""
-_FACT_WORDS = ("verriding", "tokens per iter", "batch size", "of parameters", "total", "Initializing", "Resuming")
+_FACT_WORDS = ("verriding", "tokens per iter", "batch size", "of parameters", "total", "Initializing", "Resuming", "vocab_size")
 
 
 @dataclass(frozen=True, kw_only=True)

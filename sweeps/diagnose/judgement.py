@@ -1,0 +1,217 @@
+"""The judgement of a run in one word: improving, plateau, overfitting, diverged, nan, too_short or broken_data.
+
+The plateau test decides where it can. A log's fresh batches often leave it undetermined; then the word goes by what the
+user would gain: a plateau is where, at the slope of the last quarter, a tenth more training brings less than `WORTH`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from sweeps.diagnose.measured import EDGE, Measured
+from sweeps.pruning.plateau import CurveState, Slope, slope
+
+WORTH = 0.02
+"""nats per token that count, as a study from scratch has it by default (`confirm.min_effect`)"""
+_BYTES_PER_TOKEN = 4.5
+"""of English text in GPT-2's tokens, for logs in bits per byte"""
+AHEAD = 0.1
+"""share of the run so far by which one would go on"""
+_LATE = 0.25
+"""last share of the run whose slope counts"""
+_TAIL = 5
+"""fewest evaluations of a slope"""
+_LOST = 0.5
+"""share of what was learnt whose loss is a divergence, whatever the trend"""
+_LOSING = 0.1
+"""the same, where the training loss surely rises"""
+_SAME = 3
+"""evaluations with exactly the same losses that no random batches give"""
+_SAME_ITERS = 10
+"""printed training losses that are exactly the same"""
+_LEARNT = 0.01
+"""share of the first loss that even the first few updates of a run at a tenth of the right rate take off"""
+HARDER = 0.2
+"""share of the training loss's first fall that the validation loss hasn't made, from which on the two splits differ.
+Real splits differ by a few per cent at the first evaluation: 0.5 % to 4 % in nanoGPT's own runs."""
+EARLY = 0.1
+"""share of the run in which a gap can't come from fitting the training data, where their size isn't known"""
+
+
+class RunState(StrEnum):
+    """What a log can be told to be."""
+
+    IMPROVING = "improving"
+    PLATEAU = "plateau"
+    OVERFITTING = "overfitting"
+    DIVERGED = "diverged"
+    NAN = "nan"
+    TOO_SHORT = "too_short"
+    BROKEN_DATA = "broken_data"
+    UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """The word, since when, and why."""
+
+    state: RunState
+    since: int | None
+    """step at which the plateau, the rise or the failure begins"""
+    reason: str
+    """a sentence"""
+    late: Slope | None
+    """slope of the curve over the last quarter of the run, nats per 1000 iterations"""
+
+
+def judge(m: Measured) -> Judgement:
+    """Judge a run."""
+    late = late_slope(m)
+
+    def word(state: RunState, since: int | None, reason: str) -> Judgement:
+        return Judgement(state=state, since=since, reason=reason, late=late)
+
+    reading = m.reading
+    if reading.diverged_at is not None:
+        return word(RunState.NAN, reading.diverged_at, f"Every loss from step {reading.diverged_at:,} on isn't finite.")
+    if not len(m.curve.steps):
+        return word(RunState.TOO_SHORT, None, "There is no loss to judge.")
+    if (blown := diverged_since(m)) is not None:
+        return word(RunState.DIVERGED, blown, f"The training loss has risen since step {blown:,}.")
+    if (frozen := frozen_since(m)) is not None:
+        return word(RunState.PLATEAU, frozen, f"The loss has not changed since step {frozen:,}.")
+    if harder(m) and reading.word is not CurveState.IMPROVING:
+        first = int(m.trained[0, 0])
+        text = "The validation loss is far above the training loss from the first evaluation on, and doesn't follow it."
+        return word(RunState.BROKEN_DATA, first, text)
+    if reading.word is CurveState.PLATEAU:
+        lowest, _ = m.lowest
+        if reading.since == lowest and m.level > m.curve.losses.min():
+            return _rising(m, late, lowest)
+        text = "By the plateau test, the drop since then is surely less than half of what the curve promised."
+        return word(RunState.PLATEAU, reading.since, text)
+    if reading.word is CurveState.IMPROVING:
+        text = "By the plateau test, the last 10 losses surely fall by more than half of what the curve promised."
+        return word(RunState.IMPROVING, None, text)
+    if reading.reason == "still in the warm-up" and late is not None and late.high < 0:
+        return word(RunState.IMPROVING, None, "The rate is still warming up, and the loss falls.")
+    if reading.reason.startswith(("too", "still")) and reading.reason != "too close to call":
+        evaluations = len(m.curve.steps)
+        losses = "losses" if m.of_training else "evaluations"
+        return word(RunState.TOO_SHORT, None, f"The plateau test can't judge {evaluations} {losses}: {reading.reason}.")
+    return _by_worth(m, late, reading.reason)
+
+
+def _rising(m: Measured, late: Slope | None, lowest: int) -> Judgement:
+    """Judge a run whose validation loss surely rises."""
+    falls = m.training is None or m.training.value < 0
+    text = f"The validation loss has surely risen since step {lowest:,}" + (", while the training loss falls." * falls)
+    if m.training is None:
+        text = f"The validation loss has surely risen since step {lowest:,}; the log has no training loss beside it."
+    state = RunState.OVERFITTING if falls else RunState.PLATEAU
+    return Judgement(state=state, since=lowest, reason=text, late=late)
+
+
+def _by_worth(m: Measured, late: Slope | None, why: str) -> Judgement:
+    """Judge a run that the plateau test leaves undetermined by what going on would bring."""
+    gain = math.inf if late is None else -late.value * AHEAD * m.step / 1000
+    worth = worth_of(m)
+    unit = m.reading.unit.split()[0]
+    text = (
+        f"The plateau test leaves it open ({why}). At the slope of the last quarter, a tenth more training brings "
+        f"{max(gain, 0.0):.3f} {unit}, {'less' if gain < worth else 'more'} than the {worth:.2g} that count."
+    )
+    if gain >= worth:
+        return Judgement(state=RunState.IMPROVING, since=None, reason=text, late=late)
+    return Judgement(state=RunState.PLATEAU, since=_flat_since(m, worth), reason=text, late=late)
+
+
+def worth_of(m: Measured) -> float:
+    """Return the least gain that counts, in the curve's unit."""
+    return WORTH if m.reading.unit == "nats per token" else WORTH / _BYTES_PER_TOKEN
+
+
+def late_slope(m: Measured) -> Slope | None:
+    """Return the slope over the last quarter of the run, of at least 5 losses; None with fewer than 3."""
+    steps, losses = m.curve.steps, m.curve.losses
+    count = max(int((steps >= (1 - _LATE) * m.step).sum()), _TAIL)
+    return slope(losses, iterations=steps, window=count) if len(steps) >= 3 else None
+
+
+def _flat_since(m: Measured, worth: float) -> int:
+    """Return the first step since which, at the slope from there to the end, a tenth more brings less than `worth`."""
+    steps, losses = m.curve.steps, m.curve.losses
+    for place in range(int(np.searchsorted(steps, 1)), len(steps) - _TAIL + 1):
+        line = slope(losses[place:], iterations=steps[place:], window=len(steps))
+        if line is not None and -line.value * AHEAD * m.step / 1000 < worth:
+            return int(steps[place])
+    return int(steps[-_TAIL:][0])
+
+
+def diverged_since(m: Measured) -> int | None:
+    """Return the step of the lowest training loss if much of what was learnt has been lost since, else None.
+
+    Without training losses, the validation loss must lie above its first value.
+    """
+    steps, losses = (m.pairs[:, 0], m.pairs[:, 1]) if len(m.pairs) >= EDGE else (m.curve.steps, m.curve.losses)
+    if len(losses) < EDGE:
+        return None
+    place = int(losses.argmin())
+    learnt, lost = float(losses[0] - losses[place]), float(np.median(losses[-3:]) - losses[place])
+    if learnt <= 0 or place > len(losses) - 3:
+        return None
+    if not len(m.pairs) and not m.of_training:
+        return int(steps[place]) if lost > learnt else None
+    surely = m.training is not None and m.training.low > 0
+    return int(steps[place]) if lost > (_LOSING if surely else _LOST) * learnt else None
+
+
+def frozen_since(m: Measured) -> int | None:
+    """Return the step since which the loss is exactly the same, or 0 if nothing has been learnt; else None.
+
+    Losses of random batches differ even where the weights don't, so that without an update they stay at their first
+    level, ln V, within their noise.
+    """
+    rows = [(point.train_loss, point.val_loss) for point in m.run.points]
+    same = _alike(rows)
+    if same >= _SAME:
+        return m.run.points[-same].step
+    same = _alike([entry.loss for entry in m.run.iters])
+    if same >= _SAME_ITERS and not rows:
+        return m.run.iters[-same].step
+    losses = m.pairs[:, 1] if len(m.pairs) else m.curve.losses
+    if m.curve.steps[0] == 0 and len(losses) >= EDGE and m.reading.noise is not None:
+        fallen = float(losses[0] - np.median(losses[-EDGE:]))
+        if fallen < min(max(EDGE * m.reading.noise, worth_of(m)), _LEARNT * float(losses[0])):
+            return 0
+    return None
+
+
+def _alike(values: list[object]) -> int:
+    """Return how many of the last values are equal."""
+    return next((n for n, value in enumerate(reversed(values)) if value != values[-1]), len(values))
+
+
+def first_gap_share(m: Measured) -> float | None:
+    """Return the gap at the first evaluation of the trained model, as a share of the training loss's fall until then.
+
+    None without an evaluation of the untrained model, or where the first evaluation comes so late that the training
+    data may have been fitted: after one epoch, or a tenth of the run where the data's size isn't known.
+    """
+    if len(m.trained) < EDGE or len(m.pairs) == len(m.trained):
+        return None
+    step, train, val = m.trained[0].tolist()
+    share = step / m.step if m.epochs is None else m.epochs * step / m.step
+    if share > (EARLY if m.epochs is None else 1.0) or m.pairs[0, 1] <= train:
+        return None
+    return float((val - train) / (m.pairs[0, 1] - train))
+
+
+def harder(m: Measured) -> bool:
+    """Return whether the validation split is another kind of data, by its loss at the first evaluation."""
+    share = first_gap_share(m)
+    return share is not None and share > HARDER
