@@ -359,6 +359,52 @@ def export(
 
 
 @app.command()
+def diagnose(
+    logs: Annotated[
+        list[str] | None, typer.Argument(metavar="LOG...", help="what the run printed; - reads standard input, live")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.py", help="the run's nanoGPT config; read as data, never run")
+    ] = None,
+    ckpt: Annotated[Path | None, typer.Option(metavar="CKPT", help="the run's ckpt.pt or its folder")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="folder of its train.bin and val.bin, for epochs and bytes")
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="training tokens in its data, for epochs")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help='card that it trained on, for its utilisation: "RTX 4070"')
+    ] = None,
+    study: Annotated[
+        Path | None, typer.Option(metavar="OUT.yaml", help="write a study that tests the findings, and plan it")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="also write it as one HTML page")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read the log of a run that went flat: what the curve says, what may hold it back, and what it contradicts."""
+    from sweeps.diagnose import source
+    from sweeps.diagnose.as_json import several, unreadable
+    from sweeps.diagnose.diagnosis import diagnosis_of
+    from sweeps.diagnose.page import page
+    from sweeps.errors import LogError
+
+    names = source.checked(logs or (), checkpoint=ckpt)
+    given = source.read_given(config=config, checkpoint=ckpt, data=data, tokens=tokens, card=device)
+    width = min(120, shutil.get_terminal_size((100, 24)).columns)
+    try:
+        for runs in source.readings(names, given, checkpoint=ckpt):
+            *earlier, last = diagnoses = [diagnosis_of(run, given) for run in runs]
+            print(json.dumps(several(diagnoses)) if as_json else "\n".join(page(last, width=width, earlier=earlier)))
+            sys.stdout.flush()  # a live log goes on
+    except LogError as error:
+        if not as_json:
+            raise
+        print(json.dumps(unreadable(" ".join(names), str(error))))
+        raise typer.Exit(2) from error
+
+
+@app.command()
 def dashboard(
     study: StudyName,
     out: Out = None,

@@ -54,7 +54,16 @@ _FACTS = {
     "resume": re.compile(r"Resuming (?:training|optimization) from"),
 }
 """what nanoGPT and nanochat print before the first loss"""
-_FACT_WORDS = ("verriding", "tokens per iter", "batch size", "of parameters", "total", "Initializing", "Resuming", "vocab_size")
+_FACT_WORDS = (
+    "verriding",
+    "tokens per iter",
+    "batch size",
+    "of parameters",
+    "total",
+    "Initializing",
+    "Resuming",
+    "vocab_size",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,6 +50,8 @@ class Given:
     """updates that the run's checkpoint has done"""
     checkpoint_loss: float | None = None
     """best validation loss that it holds, nats per token"""
+    notes: tuple[str, ...] = ()
+    """what was passed over in these, in sentences"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +221,7 @@ def measure(run: LoggedRun, given: Given) -> Measured:
     printed = run.settings if run.trainer == "nanoGPT" else {}
     known = {**printed, **given.settings}
     settings: dict[str, Value] = {**DEFAULTS, **known} if known else {}
-    notes: list[str] = []
+    notes = list(given.notes)
     config = None
     if settings:
         names = {spec.name for spec in dataclasses.fields(TrainConfig)} - {"device", "init_from", "dtype"}

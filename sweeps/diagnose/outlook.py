@@ -16,9 +16,9 @@ from sweeps.diagnose.measured import Measured
 from sweeps.pruning import law
 
 SOURCE = "Hoffmann et al. 2022, refit of Besiroglu et al. 2024"
-_N = (482.01, 0.3478)
-_D = (2085.43, 0.3658)
-_LEAST_VOCABULARY = 8192
+PARAMETERS = (482.01, 0.3478)
+TOKENS = (2085.43, 0.3658)
+LEAST_VOCABULARY = 8192
 """smallest vocabulary to whose losses the published law is applied"""
 _FORESEEN = (RunState.IMPROVING, RunState.PLATEAU)
 
@@ -60,13 +60,13 @@ def outlook_of(m: Measured, judgement: Judgement) -> Outlook:
         at_end=at_end,
         at_twice=at_twice,
         why=why,
-        twice_tokens=halving_gain(*_D, tokens) if known and tokens else None,
-        twice_parameters=halving_gain(*_N, size) if known and size else None,
+        twice_tokens=doubling_gain(*TOKENS, tokens) if known and tokens else None,
+        twice_parameters=doubling_gain(*PARAMETERS, size) if known and size else None,
         why_no_law=why_no_law,
     )
 
 
-def halving_gain(factor: float, exponent: float, amount: float) -> float:
+def doubling_gain(factor: float, exponent: float, amount: float) -> float:
     """Return by how much `factor * amount**-exponent` falls where the amount doubles."""
     return float(factor * (amount**-exponent - (2 * amount) ** -exponent))
 
@@ -74,7 +74,7 @@ def halving_gain(factor: float, exponent: float, amount: float) -> float:
 def _why_no_law(m: Measured) -> str:
     if m.tokens is None or m.parameters is None:
         return "the numbers of tokens and parameters aren't known"
-    if m.vocab_size is None or m.vocab_size < _LEAST_VOCABULARY:
+    if m.vocab_size is None or m.vocab_size < LEAST_VOCABULARY:
         vocabulary = "an unknown vocabulary" if m.vocab_size is None else f"a vocabulary of {m.vocab_size}"
         return f"it was fitted to web text in about 32,000 tokens, not to {vocabulary}"
     return ""
@@ -108,6 +108,4 @@ def _at(m: Measured, end: int) -> Expected | None:
     if not fitted.fitted[0]:
         return None
     forecast = fitted.forecast()
-    return Expected(
-        step=end, value=float(forecast.mean[0]), low=float(forecast.low[0]), high=float(forecast.high[0])
-    )
+    return Expected(step=end, value=float(forecast.mean[0]), low=float(forecast.low[0]), high=float(forecast.high[0]))
