@@ -76,6 +76,8 @@ def binary(text: str) -> str | None:
 
 def recognise(text: str, lines: Sequence[str], *, losses: int, name: str) -> str | None:
     """Say what a foreign log is and how to convert it; None if it isn't one, or if `losses` of ours outnumber it."""
+    if 2 * losses > len(lines):
+        return None
     quoted = shlex.quote(name)
     for kind in _FORMATS:
         if sum(kind.line.search(line) is not None for line in lines) > losses:
