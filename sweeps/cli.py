@@ -402,6 +402,14 @@ def diagnose(
             raise
         print(json.dumps(unreadable(" ".join(names), str(error))))
         raise typer.Exit(2) from error
+    if study is not None:
+        from sweeps.diagnose.study_file import Place, write_study_of
+
+        log = Path(names[0]) if len(names) == 1 and names[0] != source.STDIN else None
+        write_study_of(last, study, Place(checkpoint=ckpt, log=log, data=data))
+        _say(as_json)(f"\n{study}: edit it, then `sweep run {study}`. Its plan here:")
+        if not as_json:
+            plan(str(study), device=device)
 
 
 @app.command()
