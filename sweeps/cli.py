@@ -402,6 +402,11 @@ def diagnose(
             raise
         print(json.dumps(unreadable(" ".join(names), str(error))))
         raise typer.Exit(2) from error
+    if html is not None:
+        from sweeps.report.diagnosis_page import write_diagnosis
+
+        write_diagnosis(last, html)
+        _say(as_json)(f"page: {html}")
     if study is not None:
         from sweeps.diagnose.study_file import Place, write_study_of
 

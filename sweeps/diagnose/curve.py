@@ -82,8 +82,9 @@ def schedule_of(
 ) -> tuple[Schedule, str]:
     """Return the schedule with its places at `steps` and on to the run's end, and why it isn't known, or "".
 
-    `steps` begin with 0. A known schedule goes on to `end`, by default max_iters. The schedule follows from `settings`, else from those printed at the log's head (with
-    nanoGPT's defaults for the others), else from printed learning rates. Otherwise a constant rate is assumed.
+    `steps` begin with 0. A known schedule goes on to `end`, by default max_iters. The schedule follows from
+    `settings`, else from those printed at the log's head (with nanoGPT's defaults for the others), else from printed
+    learning rates. Otherwise a constant rate is assumed.
     """
     why = "the log has neither settings nor learning rates"
     given = settings if settings is not None else run.settings if run.trainer == "nanoGPT" else {}

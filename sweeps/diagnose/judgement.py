@@ -7,6 +7,7 @@ user would gain: a plateau is where, at the slope of the last quarter, a tenth m
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -191,7 +192,7 @@ def frozen_since(m: Measured) -> int | None:
     return None
 
 
-def _alike(values: list[object]) -> int:
+def _alike(values: Sequence[object]) -> int:
     """Return how many of the last values are equal."""
     return next((n for n, value in enumerate(reversed(values)) if value != values[-1]), len(values))
 

@@ -34,9 +34,7 @@ _PATTERNS = {
     ),
     "bits": re.compile(rf"step\s+{_STEP}\s*\|\s*validation bpb:\s*{_NUMBER}", re.IGNORECASE),
 }
-_PLAIN = re.compile(
-    r"iter (\d{1,12}): loss (\d{1,9}\.(\d{1,9})), time (\d{1,9}\.\d\d)ms(?:, mfu (-?\d{1,9}\.\d\d)%)?"
-)
+_PLAIN = re.compile(r"iter (\d{1,12}): loss (\d{1,9}\.(\d{1,9})), time (\d{1,9}\.\d\d)ms(?:, mfu (-?\d{1,9}\.\d\d)%)?")
 """an iteration as nanoGPT prints it: most lines of a long log, read three times as fast"""
 _LOOKS = re.compile(
     r"(?:step|iter)\s+\d[\d,]*\b.{0,40}?\b(?:loss|bpb)|train loss|val(?:idation)? loss|val(?:idation)? bpb"
@@ -146,7 +144,13 @@ def _plain(match: re.Match[str], line: int, decimals: dict[str, int]) -> Loss:
     decimals["iteration"] = max(decimals.get("iteration", 0), len(places))
     share = None if mfu is None or mfu.startswith("-") else float(mfu) / 100
     record = LoggedIter(
-        step=int(step), loss=float(loss), lr=None, lr_share=None, seconds=float(milliseconds) / 1000, mfu=share, line=line
+        step=int(step),
+        loss=float(loss),
+        lr=None,
+        lr_share=None,
+        seconds=float(milliseconds) / 1000,
+        mfu=share,
+        line=line,
     )
     return Loss(record=record, digits=(loss,), nanochat=False)
 

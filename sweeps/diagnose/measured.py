@@ -98,7 +98,8 @@ class Measured:
             if point.train_loss is not None and point.val_loss is not None
         ]
         table = np.array(rows, dtype=float).reshape(-1, 3)
-        return table[np.isfinite(table).all(axis=1)]
+        finite: Floats = table[np.isfinite(table).all(axis=1)]
+        return finite
 
     @cached_property
     def trained(self) -> Floats:
@@ -197,7 +198,7 @@ class Measured:
         step = self.step if step is None else step
         if self.config is not None:
             return lr_at(step, self.config)
-        rates = [(entry.step, entry.lr) for entry in (*self.run.points, *self.run.iters) if entry.lr is not None]
+        rates = self._printed_rates
         return min(rates, key=lambda pair: abs(pair[0] - step))[1] if rates else None
 
     @property
@@ -205,8 +206,12 @@ class Measured:
         """The highest learning rate of the schedule, or of those printed."""
         if self.config is not None:
             return self.config.learning_rate
-        rates = [entry.lr for entry in (*self.run.points, *self.run.iters) if entry.lr is not None]
-        return max(rates, default=None)
+        return max((rate for _, rate in self._printed_rates), default=None)
+
+    @cached_property
+    def _printed_rates(self) -> list[tuple[int, float]]:
+        points = [(point.step, point.lr) for point in self.run.points if point.lr is not None]
+        return points + [(entry.step, entry.lr) for entry in self.run.iters if entry.lr is not None]
 
     @property
     def seconds_per_update(self) -> float | None:

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from sweeps.diagnose.curve import from_zero, grouped, schedule_of
 from sweeps.diagnose.judgement import Judgement, RunState
 from sweeps.diagnose.measured import Measured
 from sweeps.pruning import law
+from sweeps.pruning.law import Floats
 
 SOURCE = "Hoffmann et al. 2022, refit of Besiroglu et al. 2024"
 PARAMETERS = (482.01, 0.3478)
@@ -98,14 +101,44 @@ def _forecast(m: Measured, judgement: Judgement) -> tuple[Expected | None, Expec
 
 
 def _at(m: Measured, end: int) -> Expected | None:
+    fitted = _fitted(m, end)
+    if fitted is None:
+        return None
+    forecast = fitted.forecast()
+    return Expected(step=end, value=float(forecast.mean[0]), low=float(forecast.low[0]), high=float(forecast.high[0]))
+
+
+def _fitted(m: Measured, end: int) -> law.Law | None:
+    """Return the law fitted to the curve under its schedule up to `end`; None with too few losses."""
     steps, losses = from_zero(grouped(m.curve))
     if end <= steps[-1]:
         return None
     schedule, unknown = schedule_of(m.run, steps, settings=m.settings or None, end=end)
     if unknown:
-        schedule = law.Schedule.of([1.0] * (len(steps) + 1), steps=[*steps.tolist(), end])
+        schedule = law.Schedule.of([1.0] * (len(steps) + 1), steps=np.append(steps, float(end)))
     fitted = law.fit([losses], [schedule])
-    if not fitted.fitted[0]:
+    return fitted if fitted.fitted[0] else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FittedPath:
+    """The fitted law along a run: (N,) losses at steps, with the 90 % interval of an evaluation."""
+
+    steps: Floats
+    mean: Floats
+    low: Floats
+    high: Floats
+
+
+def path_of(m: Measured, end: int) -> FittedPath | None:
+    """Return the fitted law from the curve's beginning to `end`, which must lie beyond the log; None without a fit."""
+    fitted = _fitted(m, end)
+    if fitted is None:
         return None
-    forecast = fitted.forecast()
-    return Expected(step=end, value=float(forecast.mean[0]), low=float(forecast.low[0]), high=float(forecast.high[0]))
+    seen, _ = from_zero(grouped(m.curve))
+    places = int(fitted.ends[0]) + 1
+    steps = np.concatenate([seen, np.linspace(seen[-1], end, places - len(seen) + 1)[1:]])
+    found = [fitted.forecast(at=place) for place in range(1, places)]
+    mean, low, high = (np.array([getattr(forecast, name)[0] for forecast in found]) for name in ("mean", "low", "high"))
+    kept = np.isfinite(mean)
+    return FittedPath(steps=steps[1:][kept], mean=mean[kept], low=low[kept], high=high[kept])

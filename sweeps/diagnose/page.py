@@ -31,7 +31,7 @@ _WORDS = {
 def page(diagnosis: Diagnosis, *, width: int, earlier: Sequence[Diagnosis] = ()) -> list[str]:
     """Return the page's lines. `earlier` are the runs before this one in the same log."""
     body = list(_head(diagnosis, width))
-    body += [""] + draw(diagnosis, width=width, height=_CURVE) + [""]
+    body += ["", *draw(diagnosis, width=width, height=_CURVE), ""]
     body += [line for text in _facts(diagnosis) for line in _wrapped(text, width)]
     tail = [_line(other, width) for other in earlier[-3:]]
     if len(earlier) > 3:
@@ -117,8 +117,8 @@ def outlook_words(diagnosis: Diagnosis) -> Iterator[str]:
         yield f"No forecast: {outlook.why}."
     if outlook.twice_tokens is not None and outlook.twice_parameters is not None:
         yield (
-            f"Twice the tokens bring about {outlook.twice_tokens:.2f}, twice the parameters {outlook.twice_parameters:.2f} "
-            f"(trend of {SOURCE})."
+            f"Twice the tokens bring about {outlook.twice_tokens:.2f}, twice the parameters "
+            f"{outlook.twice_parameters:.2f} (trend of {SOURCE})."
         )
 
 

@@ -74,7 +74,7 @@ def read_given(
 
 
 def checked(names: Sequence[str], *, checkpoint: Path | None) -> tuple[str, ...]:
-    """Return the logs' names. Raises LogError if there is neither a log nor a checkpoint, or more than standard input."""
+    """Return the logs' names. Raises LogError without a log or checkpoint, or if - stands beside other logs."""
     if not names and checkpoint is None:
         raise LogError("there is nothing to diagnose; give a log, - for standard input, or --ckpt out/ckpt.pt")
     if STDIN in names and len(names) > 1:

@@ -149,7 +149,9 @@ def _range(m: Measured, knob: str, *, branch: bool) -> str:
         return f"{{ratio_of: learning_rate, low: 0.0, high: {1.0 if branch else max(0.3, share):.2g}}}"
     if knob == "warmup_iters":
         share = 0.0 if branch else float(own) / float(m.settings["max_iters"])
-        return f"{{fraction_of: max_iters, low: {0.0 if branch else min(0.01, share):.2g}, high: {max(0.2, share):.4g}}}"
+        return (
+            f"{{fraction_of: max_iters, low: {0.0 if branch else min(0.01, share):.2g}, high: {max(0.2, share):.4g}}}"
+        )
     if knob == "dropout":
         return f"{{low: 0.0, high: {max(0.3, float(own)):.2g}}}"
     if knob == "weight_decay":
@@ -183,4 +185,6 @@ def _quoted(path: Path) -> str:
 
 
 def _yaml(value: Value) -> str:
-    return json.dumps(value) if isinstance(value, bool | str) else short(value) if isinstance(value, float) else str(value)
+    return (
+        json.dumps(value) if isinstance(value, bool | str) else short(value) if isinstance(value, float) else str(value)
+    )

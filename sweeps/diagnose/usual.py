@@ -30,4 +30,4 @@ def tokens_per_update(parameters: int) -> int:
     """
     small, large = (10.7e6, 16_384), (124e6, 491_520)
     power = math.log(large[1] / small[1]) / math.log(large[0] / small[0])
-    return round(min(max(small[1] * (parameters / small[0]) ** power, 1024), 500_000))
+    return round(min(max(float(small[1] * (parameters / small[0]) ** power), 1024.0), 500_000.0))

@@ -251,7 +251,8 @@ def resume_pinned_at_min_lr(m: Measured, judgement: Judgement) -> Finding | None
         return None
     return Finding(
         code=Code.RESUME_PINNED_AT_MIN_LR,
-        evidence=f"It goes on at step {at:,}, beyond lr_decay_iters={end:,}: the rate is min_lr={short(m.config.min_lr)}.",
+        evidence=f"It goes on at step {at:,}, beyond lr_decay_iters={end:,}: the rate is "
+        f"min_lr={short(m.config.min_lr)}.",
         knob="lr_decay_iters",
         direction=f"up, with max_iters, beyond {at:,}",
         check="print the rate of the next update: it is min_lr until lr_decay_iters is raised",

@@ -54,8 +54,8 @@ def data_limited(m: Measured, judgement: Judgement) -> Finding | None:
     )
     return Finding(
         code=Code.DATA_LIMITED,
-        evidence=f"The validation loss is {gap.value:.2f} nats above the training loss, which is {opened:.2f} more than "
-        f"at the first evaluations; {epochs}.",
+        evidence=f"The validation loss is {gap.value:.2f} nats above the training loss, {opened:.2f} more than at the "
+        f"first evaluations; {epochs}.",
         knob="dropout",
         direction="more data; else up",
         check="train the same run on half of the data (data_fraction 0.5): a lower loss with all of it settles it",
@@ -127,15 +127,11 @@ def weight_decay_too_strong(m: Measured, judgement: Judgement) -> Finding | None
     if gap is not None and not _not_fitted(gap):
         return None
     rate = m.peak
-    time = (
-        ""
-        if not rate
-        else f" It forgets within {1 / (rate * decay):,.0f} updates (1 / (learning_rate x weight_decay))."
-    )
+    updates = "" if not rate else f" It forgets within 1 / (learning_rate x weight_decay) = {1 / (rate * decay):,.0f}."
     return Finding(
         code=Code.WEIGHT_DECAY_TOO_STRONG,
         evidence=f"weight_decay is {short(decay)}; {short(usual.WEIGHT_DECAY)} is usual, and the training text isn't "
-        f"fitted better than unseen text.{time}",
+        f"fitted better than unseen text.{updates}",
         knob="weight_decay",
         direction=f"down to {short(usual.WEIGHT_DECAY)}",
         check=f"go on from the checkpoint with weight_decay {short(usual.WEIGHT_DECAY)} for as many updates",

@@ -22,7 +22,7 @@ _STUCK = (RunState.PLATEAU, RunState.IMPROVING, RunState.TOO_SHORT)
 def lr_too_low(m: Measured, judgement: Judgement) -> Finding | None:
     """Find a peak rate far below the usual one for the size."""
     peak, size = m.peak, m.parameters
-    if judgement.state not in _STUCK or peak is None or size is None or not 0 < peak:
+    if judgement.state not in _STUCK or peak is None or size is None or peak <= 0:
         return None
     common = usual.learning_rate(size)
     if peak * _LOW > common:
@@ -51,7 +51,7 @@ def lr_too_high(m: Measured, judgement: Judgement) -> Finding | None:
     clip = m.settings.get("grad_clip")
     words = "The log doesn't say the learning rate."
     if peak is not None and times is not None and common is not None and size is not None:
-        words = f"The peak learning rate is {short(peak)}, {times:.3g} times the {common:.2g} usual for {size:,} parameters."
+        words = f"The peak rate is {short(peak)}, {times:.3g} times the {common:.2g} usual for {size:,} parameters."
     unclipped = " Gradients are not clipped (grad_clip=0)." if clip == 0 else ""
     return Finding(
         code=Code.LR_TOO_HIGH,
@@ -123,7 +123,7 @@ def schedule_exhausted(m: Measured, judgement: Judgement) -> Finding | None:
         return None
     return Finding(
         code=Code.SCHEDULE_EXHAUSTED,
-        evidence=f"The rate has fallen to {short(rate)}, {percent_whole(rate / peak)} of its peak of {short(peak)}: the "
+        evidence=f"The rate has fallen to {short(rate)}, {percent_whole(rate / peak)} of its peak {short(peak)}: the "
         "schedule has little left to give.",
         knob="lr_decay_iters",
         direction="up, with max_iters, from an earlier checkpoint or anew",
