@@ -3,7 +3,7 @@
     python -m benchmarks.diagnose.logs FOLDER [--json]
 
 `readings.json` is a list of {file, verdict, cause, must_not_say}, in an expert's words. Beside X.log may lie
-X.config.py, the run's nanoGPT config. For each log the table has the verdict, the first three findings and whether they
+X.config.py, the run's nanoGPT config, and a reading may name its `data` folder. For each log the table has the verdict, the first three findings and whether they
 agree: the verdict by `VERDICTS`, a cause among the first two findings by `CAUSES`, and nothing said that must not be.
 Seconds.
 """
@@ -82,7 +82,9 @@ def row_of(reading: Mapping[str, Any], folder: Path) -> Row:
     config = log.with_suffix(".config.py")
     found: Diagnosis | None = None
     try:
-        given = source.read_given(config=config if config.exists() else None)
+        given = source.read_given(
+            config=config if config.exists() else None, data=folder / reading["data"] if "data" in reading else None
+        )
         found = diagnosis_of(source.read_logs([str(log)])[0], given)
     except LogError:
         verdict, since, codes, against = str(RunState.UNREADABLE), None, (), ()

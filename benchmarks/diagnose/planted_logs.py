@@ -180,6 +180,7 @@ def main() -> None:
             "verdict": PLANTS[name].verdict,
             "cause": PLANTS[name].cause,
             "must_not_say": PLANTS[name].must_not_say,
+            "data": f"data/{PLANTS[name].data}",
         }
         for name in names
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sweeps.diagnose.facts import Facts, facts_of
@@ -30,6 +31,13 @@ class Diagnosis:
     """what was ignored, left out or assumed, in sentences"""
 
 
+def _assumed(m: Measured) -> Iterator[str]:
+    """Say what follows from the first loss alone."""
+    by_loss = m.vocabulary_by_loss
+    if by_loss is not None and by_loss == m.vocab_size and m.config is not None and not m.run.vocab_size:
+        yield f"The vocabulary is estimated from the loss at step 0: about {by_loss:,}."
+
+
 def diagnosis_of(run: LoggedRun, given: Given | None = None) -> Diagnosis:
     """Diagnose a run. Raises ConfigError for a card that isn't known."""
     measured = measure(run, given or Given())
@@ -43,5 +51,5 @@ def diagnosis_of(run: LoggedRun, given: Given | None = None) -> Diagnosis:
         findings=findings,
         contradicted=contradicted(measured, judgement),
         undecided=undecided(measured, judgement, findings),
-        notes=(*run.notes, *measured.notes),
+        notes=(*run.notes, *measured.notes, *_assumed(measured)),
     )

@@ -14,6 +14,7 @@ from enum import StrEnum
 import numpy as np
 
 from sweeps.diagnose.measured import EDGE, Measured
+from sweeps.pruning.forecast import diverged as exploded
 from sweeps.pruning.plateau import CurveState, Slope, slope
 
 WORTH = 0.02
@@ -36,9 +37,13 @@ _SAME_ITERS = 10
 """printed training losses that are exactly the same"""
 _LEARNT = 0.01
 """share of the first loss that even the first few updates of a run at a tenth of the right rate take off"""
+LEAST_GAP = 0.1
+"""nats"""
+_SURE_GAP = 5.0
+"""standard errors of a gap that isn't noise: there are many evaluations of which the widest is taken"""
 HARDER = 0.2
-"""share of the training loss's first fall that the validation loss hasn't made, from which on the two splits differ.
-Real splits differ by a few per cent at the first evaluation: 0.5 % to 4 % in nanoGPT's own runs."""
+"""share of the training loss's fall that the validation loss hasn't made, from which on the two splits differ. Splits of
+one text differ by 0.5 % to 4 % at the first evaluation of nanoGPT's own runs."""
 EARLY = 0.1
 """share of the run in which a gap can't come from fitting the training data, where their size isn't known"""
 
@@ -79,15 +84,17 @@ def judge(m: Measured) -> Judgement:
     reading = m.reading
     if reading.diverged_at is not None:
         return word(RunState.NAN, reading.diverged_at, f"Every loss from step {reading.diverged_at:,} on isn't finite.")
-    if not len(m.curve.steps):
-        return word(RunState.TOO_SHORT, None, "There is no loss to judge.")
+    if len(m.curve.steps) < 2:
+        return word(RunState.TOO_SHORT, None, f"There is no curve to judge: {reading.reason}.")
     if (blown := diverged_since(m)) is not None:
         return word(RunState.DIVERGED, blown, f"The training loss has risen since step {blown:,}.")
     if (frozen := frozen_since(m)) is not None:
         return word(RunState.PLATEAU, frozen, f"The loss has not changed since step {frozen:,}.")
     if harder(m) and reading.word is not CurveState.IMPROVING:
         first = int(m.trained[0, 0])
-        text = "The validation loss is far above the training loss from the first evaluation on, and doesn't follow it."
+        text = (
+            "The validation loss is far above the training loss before any text was seen twice, and doesn't follow it."
+        )
         return word(RunState.BROKEN_DATA, first, text)
     if reading.word is CurveState.PLATEAU:
         lowest, _ = m.lowest
@@ -159,6 +166,8 @@ def diverged_since(m: Measured) -> int | None:
     Without training losses, the validation loss must lie above its first value.
     """
     steps, losses = (m.pairs[:, 0], m.pairs[:, 1]) if len(m.pairs) >= EDGE else (m.curve.steps, m.curve.losses)
+    if exploded(losses) or exploded(m.iters[:, 1]):
+        return int(steps[losses.argmin()])
     if len(losses) < EDGE:
         return None
     place = int(losses.argmin())
@@ -197,22 +206,37 @@ def _alike(values: Sequence[object]) -> int:
     return next((n for n, value in enumerate(reversed(values)) if value != values[-1]), len(values))
 
 
-def first_gap_share(m: Measured) -> float | None:
-    """Return the gap at the first evaluation of the trained model, as a share of the training loss's fall until then.
+@dataclass(frozen=True, kw_only=True)
+class SplitGap:
+    """A gap between the splits at an evaluation before which no text can have been memorised."""
 
-    None without an evaluation of the untrained model, or where the first evaluation comes so late that the training
-    data may have been fitted: after one epoch, or a tenth of the run where the data's size isn't known.
+    step: int
+    train: float
+    val: float
+    share: float
+    """the gap as a share of the training loss's fall until then"""
+
+
+def split_gap(m: Measured) -> SplitGap | None:
+    """Return the widest gap of the first epoch; of the first tenth of the run where the data's size isn't known.
+
+    None where it is below 0.1 nats or its noise, or without an evaluation of the untrained model.
     """
-    if len(m.trained) < EDGE or len(m.pairs) == len(m.trained):
+    if len(m.trained) < EDGE or len(m.pairs) == len(m.trained) or m.first_gap is None:
         return None
-    step, train, val = m.trained[0].tolist()
-    share = step / m.step if m.epochs is None else m.epochs * step / m.step
-    if share > (EARLY if m.epochs is None else 1.0) or m.pairs[0, 1] <= train:
+    share = EARLY if m.epochs is None else 1 / max(m.epochs, 1.0)
+    rows = m.trained[m.trained[:, 0] <= share * m.step]
+    gaps, falls = rows[:, 2] - rows[:, 1], m.pairs[0, 1] - rows[:, 1]
+    wide = (np.abs(gaps) > max(LEAST_GAP, _SURE_GAP * m.first_gap.se)) & (falls > 0)
+    if not wide.any():
         return None
-    return float((val - train) / (m.pairs[0, 1] - train))
+    shares = np.where(wide, gaps / np.where(wide, falls, 1.0), 0.0)
+    place = int(np.abs(shares).argmax())
+    step, train, val = rows[place].tolist()
+    return SplitGap(step=round(step), train=train, val=val, share=float(shares[place]))
 
 
 def harder(m: Measured) -> bool:
-    """Return whether the validation split is another kind of data, by its loss at the first evaluation."""
-    share = first_gap_share(m)
-    return share is not None and share > HARDER
+    """Return whether the validation split is another kind of data."""
+    gap = split_gap(m)
+    return gap is not None and gap.share > HARDER

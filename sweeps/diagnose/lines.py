@@ -39,6 +39,8 @@ _PLAIN = re.compile(r"iter (\d{1,12}): loss (\d{1,9}\.(\d{1,9})), time (\d{1,9}\
 _LOOKS = re.compile(
     r"(?:step|iter)\s+\d[\d,]*\b.{0,40}?\b(?:loss|bpb)|train loss|val(?:idation)? loss|val(?:idation)? bpb"
 )
+_FINAL = "final: val loss"
+"""this project's trainer: the loss on more windows, which is no part of the curve"""
 _RATE = re.compile(rf"\b(?:lr|learning[ _]rate)\s*[:=]?\s*{_NUMBER}", re.IGNORECASE)
 _SHARE = re.compile(rf"\blrm\s*[:=]?\s*{_NUMBER}", re.IGNORECASE)
 _TIME = re.compile(r"\b(?:time|dt)\s*[:=]?\s*([\d.]+)\s*(ms|s)\b", re.IGNORECASE)
@@ -185,7 +187,7 @@ def _losses(line: str, number: int, decimals: dict[str, int], *, cut: bool) -> I
         if kind == "evaluation" and match[3] is not None:
             decimals["val"] = 1
         remaining = remaining.replace(line[start : match.end()], " ", 1)
-    if damaged or _LOOKS.search(remaining.lower()):
+    if damaged or (_LOOKS.search(remaining.lower()) and not remaining.startswith(_FINAL)):
         yield Damaged(line=number, shown=line.strip()[:60])
 
 

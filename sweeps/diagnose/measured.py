@@ -30,8 +30,10 @@ EDGE = 4
 """evaluations whose median is a level, as in the plateau test"""
 _MEDIAN_OF_FOUR = 0.546
 """standard deviation of the median of 4 normal values, relative to that of one value"""
+_UNTRAINED = (3.0, 12.5)
+"""nats; a first loss in this range may be that of an untrained model, which is ln V and some hundredths"""
 _GPT2_FIRST = (10.5, 11.3)
-"""nats; a first loss in this range is that of an untrained model with GPT-2's vocabulary, ln 50304 = 10.83"""
+"""nats; in this range V is GPT-2's, ln 50304 = 10.83"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,12 +162,18 @@ class Measured:
 
     @property
     def vocab_size(self) -> int | None:
-        """The model's vocabulary: printed or given; GPT-2's where the first loss is that of an untrained GPT-2."""
-        known = self.given.vocab_size or self.run.vocab_size
-        first = self.curve.losses[:1] if len(self.curve.steps) and self.curve.steps[0] == 0 else np.zeros(0)
-        if known is None and len(first) and self.run.trainer == "nanoGPT":
-            return GPT2_PADDED if _GPT2_FIRST[0] < first[0] < _GPT2_FIRST[1] else None
-        return known
+        """The model's vocabulary: printed or given, else by the first loss."""
+        return self.given.vocab_size or self.run.vocab_size or self.vocabulary_by_loss
+
+    @property
+    def vocabulary_by_loss(self) -> int | None:
+        """The vocabulary of which an untrained model has the log's loss at step 0, within some per cent."""
+        if self.run.trainer != "nanoGPT" or not len(self.curve.steps) or self.curve.steps[0] > 0:
+            return None
+        first = float(self.curve.losses[0])
+        if _GPT2_FIRST[0] < first < _GPT2_FIRST[1]:
+            return GPT2_PADDED
+        return round(math.exp(first)) if _UNTRAINED[0] < first < _UNTRAINED[1] else None
 
     @property
     def parameters(self) -> int | None:

@@ -1,8 +1,8 @@
 """The study that tests what a diagnosis leaves open: one knob per finding, around the run's own settings.
 
 Trials start from the run's checkpoint where there is one, because differences of thousandths of a nat show there, and
-shapes race from scratch. Without one they are short runs from scratch. A trial's length is given in minutes, so that it
-fits the device.
+shapes race from scratch. Without one they are short runs from scratch. A trial takes five
+minutes at the speed of the log, and at most a fifth of the run.
 """
 
 from __future__ import annotations
@@ -25,8 +25,14 @@ from sweeps.text import short
 from trainer.atomic import write_text
 from trainer.nanogpt import Value
 
-_MINUTES, _HOURS = 5, 8
-"""minutes per trial and hours of the whole study: a working day"""
+_HOURS = 8
+"""of the whole study, a working day"""
+_MINUTES = 5
+"""per trial, at most, at the speed of the log"""
+_SHARE_OF_RUN = 5
+"""the run's length over that of a trial, at least"""
+_SHORTEST = 200
+"""iterations of a trial at least"""
 _WIDE = 5
 """factor between the rate and either end of its range"""
 _HOPELESS = (RunState.NAN, RunState.BROKEN_DATA, RunState.UNREADABLE)
@@ -88,7 +94,7 @@ def study_text(diagnosis: Diagnosis, *, name: str, place: Place) -> str:
     ]
     lines = [line for sentence in head for line in textwrap.wrap(sentence, 117, break_on_hyphens=False)]
     lines = [*(f"# {line}" for line in lines), "#", f"#   sweep plan {name}.yaml", f"#   sweep run {name}.yaml", ""]
-    lines += [f"name: {name}", *_start(m, place), "", f"horizon: {{minutes: {_MINUTES}}}", f"hours: {_HOURS}"]
+    lines += [f"name: {name}", *_start(m, place), "", f"horizon: {{iters: {_iters(m)}}}", f"hours: {_HOURS}"]
     lines += ["evaluations: 20", "", "knobs:"]
     branch = place.checkpoint is not None
     shape = [knob for knob in knobs if knob == _SHAPE]
@@ -102,6 +108,13 @@ def study_text(diagnosis: Diagnosis, *, name: str, place: Place) -> str:
     trials = max(12, 6 * len(knobs))
     lines += ["baseline_seeds: 3", f"trials: {trials}", f"confirm: {{seeds: 3, max_trials: {2 * trials}}}"]
     return "\n".join(lines) + "\n"
+
+
+def _iters(m: Measured) -> int:
+    """Return the iterations of a trial, with two digits."""
+    seconds = m.seconds_per_update
+    most = m.step // _SHARE_OF_RUN if seconds is None else min(m.step // _SHARE_OF_RUN, int(60 * _MINUTES / seconds))
+    return int(float(f"{max(most, _SHORTEST):.2g}"))
 
 
 def _knobs(diagnosis: Diagnosis) -> dict[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sweeps.diagnose import usual
 from sweeps.diagnose.findings.finding import Code, Finding
-from sweeps.diagnose.judgement import Judgement, RunState, first_gap_share, harder
+from sweeps.diagnose.judgement import HARDER, Judgement, RunState, split_gap
 from sweeps.diagnose.measured import Measured
 from sweeps.pruning.law import Floats
 from sweeps.text import count, short
@@ -25,7 +25,7 @@ _SPIKE_NATS = 0.5
 _SCALE_SPREAD = 0.1
 """spread of the ratio of two losses below which it is a constant factor"""
 _EASIER = -0.1
-"""share, like judgement.HARDER, from which on the validation text is easier"""
+"""share, like HARDER, from which on the validation text is easier"""
 _JUMP = 0.1
 """nats that a loss jumps at least where a run is resumed"""
 _FLOAT32_STEPS = 200
@@ -185,32 +185,43 @@ def accumulation_mis_scaled(m: Measured, judgement: Judgement) -> Finding | None
 
 
 def val_mismatch(m: Measured, judgement: Judgement) -> Finding | None:
-    """Find a validation split of another kind: its loss is off from the first evaluation on, before anything is fitted.
+    """Find a validation split of another kind: its loss is off before anything can have been memorised.
 
-    Random windows of one text differ by their noise; memorised text opens a gap only after it was seen repeatedly.
+    Random windows of one text differ by their noise; memorised text opens a gap only after it was seen repeatedly. A
+    rise in the first fifth of a run of which the data's size isn't known may be either.
     """
-    share = first_gap_share(m)
-    if share is None or _EASIER < share <= 0 or (share > 0 and not harder(m)):
+    gap, broken = split_gap(m), judgement.state is RunState.BROKEN_DATA
+    if gap is not None and (gap.share < _EASIER or gap.share > HARDER):
+        word = "above" if gap.share > 0 else "below"
+        when = "before any text was seen twice" if m.epochs is not None else "too early for anything to be memorised"
+        evidence = (
+            f"At step {gap.step:,} the validation loss is {abs(gap.val - gap.train):.2f} nats {word} the training loss "
+            f"({gap.val:.2f} and {gap.train:.2f}), {when}."
+        )
+    elif _rises_early(m, judgement):
+        evidence = (
+            f"The validation loss rises from step {judgement.since:,} of {m.step:,} on; text that is memorised so soon "
+            "must be very little (--data, --tokens)."
+        )
+    else:
         return None
-    step, train, val = m.trained[0].tolist()
-    broken = judgement.state is RunState.BROKEN_DATA
-    word = "above" if share > 0 else "below"
-    evidence = (
-        f"At step {step:,.0f}, the first evaluation, the validation loss is {abs(val - train):.2f} nats {word} the "
-        f"training loss ({val:.2f} and {train:.2f}), too early for anything to be memorised."
-    )
     return Finding(
         code=Code.VAL_MISMATCH,
         evidence=evidence,
         knob=None,
         direction="check how val.bin was made; no regularisation mends it"
-        if broken
+        if gap is None or gap.share > 0
         else "the two losses are of different text: compare each with itself only",
         check="evaluate on a slice cut from train.bin and left out of training: if its loss follows the training loss, "
         "val.bin is of other text, or damaged",
-        strength=1.0 if broken else 0.3,
+        strength=1.0 if broken else 0.3 if gap is not None else 0.9,
         fault=broken,
     )
+
+
+def _rises_early(m: Measured, judgement: Judgement) -> bool:
+    since = judgement.since
+    return judgement.state is RunState.OVERFITTING and m.epochs is None and since is not None and since <= m.step / 5
 
 
 def resume_shock(m: Measured, judgement: Judgement) -> Finding | None:  # noqa: ARG001 (as its siblings)
@@ -245,9 +256,9 @@ def resume_pinned_at_min_lr(m: Measured, judgement: Judgement) -> Finding | None
     if m.config is None or not m.config.decay_lr:
         return None
     end = m.config.lr_decay_iters
-    resumed = bool(m.run.resumed_at) or m.settings.get("init_from") == "resume" or m.given.checkpoint_step is not None
-    at = max(m.run.resumed_at, default=m.given.checkpoint_step if m.given.checkpoint_step is not None else m.step)
-    if not resumed or at < end:
+    resumed = m.run.resumed_at or ((m.step,) if m.settings["init_from"] == "resume" else ())
+    at = max(resumed, default=m.given.checkpoint_step or 0)
+    if at < end or (at == end and not resumed):  # a run that is over ends at lr_decay_iters, and isn't resumed yet
         return None
     return Finding(
         code=Code.RESUME_PINNED_AT_MIN_LR,

@@ -67,7 +67,7 @@ def warmup_too_long(m: Measured, judgement: Judgement) -> Finding | None:
     """Find a warm-up of more than a tenth of the run."""
     if judgement.state not in _STUCK or m.config is None or not m.config.decay_lr:
         return None
-    length, warm = min(m.config.max_iters, m.config.lr_decay_iters), m.config.warmup_iters
+    length, warm = m.config.max_iters, m.config.warmup_iters
     share = warm / length
     if share <= usual.WARM_UP and warm < m.step:
         return None
