@@ -3,9 +3,9 @@
     python -m benchmarks.diagnose.logs FOLDER [--json]
 
 `readings.json` is a list of {file, verdict, cause, must_not_say}, in an expert's words. Beside X.log may lie
-X.config.py, the run's nanoGPT config, and a reading may name its `data` folder. For each log the table has the verdict, the first three findings and whether they
-agree: the verdict by `VERDICTS`, a cause among the first two findings by `CAUSES`, and nothing said that must not be.
-Seconds.
+X.config.py, the run's nanoGPT config. A reading may name its `data` folder. For each log the table has the verdict, the
+first three findings and whether they agree: the verdict by `VERDICTS`, a cause among the first two findings by
+`CAUSES`, and nothing said that must not be. Seconds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Logs of small runs with one fault each, for `benchmarks.diagnose.logs`.
 
-    python -m benchmarks.diagnose.planted_logs --out DIR [--only NAME,NAME]
+    python -m benchmarks.diagnose.planted_logs --out DIR [--only NAME,NAME] [--set n_embd=48 ...]
 
 Each run is trained by `python -m trainer` on bytes of the standard library's sources. It has 2 layers, width 32, 16
 sequences of 32 bytes per update and 400 to 600 iterations, and one setting is broken, or the data. DIR gets NAME.log,
@@ -60,7 +60,10 @@ class Plant:
 
 
 PLANTS: Mapping[str, Plant] = {
-    "healthy": Plant(verdict="improving", cause="-", must_not_say="overfitting,plateau"),
+    "healthy": Plant(
+        verdict="improving", cause="-", must_not_say="overfitting,plateau", settings={"lr_decay_iters": 1200}
+    ),
+    "finished": Plant(verdict="soft_plateau", cause="annealed", must_not_say="overfitting"),
     "rate_too_low": Plant(
         verdict="slow_not_plateau",
         cause="learning rate too low",
@@ -146,9 +149,9 @@ def write_data(folder: Path) -> None:
         (folder / name / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": 256}))
 
 
-def train(name: str, plant: Plant, folder: Path) -> None:
+def train(name: str, plant: Plant, folder: Path, *, changes: Mapping[str, int]) -> None:
     """Train a plant; write its log and its config."""
-    settings = {**BASE, **plant.settings}
+    settings = {**BASE, **changes, **plant.settings}
     config = folder / f"{name}.config.py"
     config.write_text("".join(f"{key} = {value!r}\n" for key, value in settings.items()), encoding="utf-8")
     data, out = folder / "data" / plant.data, folder / "out" / name
@@ -166,13 +169,22 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the logs")
     parser.add_argument("--only", default=",".join(PLANTS), metavar="NAMES", help="names of runs, with commas between")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=N", help="another base, such as n_embd=48, for other logs"
+    )
     options = parser.parse_args()
+    try:
+        changes = {key: int(value) for key, _, value in (text.partition("=") for text in options.set)}
+    except ValueError:
+        parser.error("--set takes whole numbers, such as n_embd=48")
+    if strange := changes.keys() - BASE.keys():
+        parser.error(f"--set: {', '.join(sorted(strange))} is no setting of the base: {', '.join(BASE)}")
     names = options.only.split(",")
     if unknown := set(names) - set(PLANTS):
         parser.error(f"--only: no run is called {', '.join(sorted(unknown))}; there are {', '.join(PLANTS)}")
     write_data(options.out / "data")
     for name in names:
-        train(name, PLANTS[name], options.out)
+        train(name, PLANTS[name], options.out, changes=changes)
         print(f"{name}.log", file=sys.stderr)
     readings = [
         {

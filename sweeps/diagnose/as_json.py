@@ -23,6 +23,7 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "trainer": m.run.trainer,
         "verdict": str(diagnosis.judgement.state),
         "since": diagnosis.judgement.since,
+        "slow": diagnosis.judgement.slow,
         "reason": diagnosis.judgement.reason,
         "test": {
             "word": str(m.reading.word),

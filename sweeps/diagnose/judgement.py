@@ -1,7 +1,7 @@
 """The judgement of a run in one word: improving, plateau, overfitting, diverged, nan, too_short or broken_data.
 
 The plateau test decides where it can. A log's fresh batches often leave it undetermined; then the word goes by what the
-user would gain: a plateau is where, at the slope of the last quarter, a tenth more training brings less than `WORTH`.
+user would gain: on a plateau, a tenth more training brings less than `WORTH` at the slope of the last quarter.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LEAST_GAP = 0.1
 _SURE_GAP = 5.0
 """standard errors of a gap that isn't noise: there are many evaluations of which the widest is taken"""
 HARDER = 0.2
-"""share of the training loss's fall that the validation loss hasn't made, from which on the two splits differ. Splits of
+"""share of the training loss's fall that the validation loss hasn't made, from which on the two splits differ. Those of
 one text differ by 0.5 % to 4 % at the first evaluation of nanoGPT's own runs."""
 EARLY = 0.1
 """share of the run in which a gap can't come from fitting the training data, where their size isn't known"""
@@ -72,6 +72,8 @@ class Judgement:
     """a sentence"""
     late: Slope | None
     """slope of the curve over the last quarter of the run, nats per 1000 iterations"""
+    slow: bool = False
+    """whether a tenth more training brings less than counts; judged only where the plateau test leaves it open"""
 
 
 def judge(m: Measured) -> Judgement:
@@ -111,7 +113,7 @@ def judge(m: Measured) -> Judgement:
         evaluations = len(m.curve.steps)
         losses = "losses" if m.of_training else "evaluations"
         return word(RunState.TOO_SHORT, None, f"The plateau test can't judge {evaluations} {losses}: {reading.reason}.")
-    return _by_worth(m, late, reading.reason)
+    return _left_open(m, late, reading.reason)
 
 
 def _rising(m: Measured, late: Slope | None, lowest: int) -> Judgement:
@@ -124,18 +126,24 @@ def _rising(m: Measured, late: Slope | None, lowest: int) -> Judgement:
     return Judgement(state=state, since=lowest, reason=text, late=late)
 
 
-def _by_worth(m: Measured, late: Slope | None, why: str) -> Judgement:
-    """Judge a run that the plateau test leaves undetermined by what going on would bring."""
+def _left_open(m: Measured, late: Slope | None, why: str) -> Judgement:
+    """Judge a run that the plateau test leaves undetermined, by what going on would bring.
+
+    Under a known schedule a run that surely still falls, and by half of what its curve promised or more, isn't flat:
+    near the end of a decay every curve is slow.
+    """
+    test, worth = m.reading.test, worth_of(m)
     gain = math.inf if late is None else -late.value * AHEAD * m.step / 1000
-    worth = worth_of(m)
+    promised = test is not None and test.observed is not None and test.observed >= (test.expected or 0.0) / 2
+    falling = m.reading.schedule_known and promised and late is not None and late.high < 0
     unit = m.reading.unit.split()[0]
     text = (
         f"The plateau test leaves it open ({why}). At the slope of the last quarter, a tenth more training brings "
         f"{max(gain, 0.0):.3f} {unit}, {'less' if gain < worth else 'more'} than the {worth:.2g} that count."
     )
-    if gain >= worth:
-        return Judgement(state=RunState.IMPROVING, since=None, reason=text, late=late)
-    return Judgement(state=RunState.PLATEAU, since=_flat_since(m, worth), reason=text, late=late)
+    if gain >= worth or falling:
+        return Judgement(state=RunState.IMPROVING, since=None, reason=text, late=late, slow=gain < worth)
+    return Judgement(state=RunState.PLATEAU, since=_flat_since(m, worth), reason=text, late=late, slow=True)
 
 
 def worth_of(m: Measured) -> float:

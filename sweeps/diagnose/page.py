@@ -49,6 +49,8 @@ def headline(diagnosis: Diagnosis) -> str:
     """Return the verdict in a line."""
     since = diagnosis.judgement.since
     words = _WORDS[diagnosis.judgement.state]
+    if diagnosis.judgement.state is RunState.IMPROVING and diagnosis.judgement.slow:
+        words += ", but slowly"
     return words if since is None else f"{words} since step {since:,}"
 
 

@@ -78,7 +78,7 @@ def capacity_limited(m: Measured, judgement: Judgement) -> Finding | None:
     ratio = None if m.tokens is None or not m.parameters else m.tokens / m.parameters
     if ratio is not None and ratio < usual.TOKENS_PER_PARAMETER:
         return None
-    flat = judgement.state is RunState.PLATEAU
+    flat = judgement.state is RunState.PLATEAU or judgement.slow
     falls = "" if m.training is None else f"it falls by {-m.training.value:.3f} nats per 1000 iterations and "
     evidence = (
         f"The training loss is not below the validation loss: {falls}is above it in {m.above} of "

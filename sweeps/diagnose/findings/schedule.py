@@ -117,7 +117,8 @@ def _still(m: Measured) -> float:
 def schedule_exhausted(m: Measured, judgement: Judgement) -> Finding | None:
     """Find a curve that is flat because its schedule is over: the rate has fallen below 15 % of its peak."""
     rate, peak = m.rate(), m.peak
-    if judgement.state is not RunState.PLATEAU or rate is None or not peak or rate > _SPENT * peak:
+    flat = judgement.state is RunState.PLATEAU or judgement.slow
+    if not flat or rate is None or not peak or rate > _SPENT * peak:
         return None
     if m.config is not None and m.step < m.config.warmup_iters:
         return None
