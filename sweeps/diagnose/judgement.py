@@ -71,7 +71,8 @@ class Judgement:
     reason: str
     """a sentence"""
     late: Slope | None
-    """slope of the curve over the last quarter of the run, nats per 1000 iterations"""
+    """slope of the curve over the last quarter of the run, or its last half where noise demands it, nats per 1000
+    iterations"""
     slow: bool = False
     """whether a tenth more training brings less than counts; judged only where the plateau test leaves it open"""
 
@@ -88,10 +89,10 @@ def judge(m: Measured) -> Judgement:
         return word(RunState.NAN, reading.diverged_at, f"Every loss from step {reading.diverged_at:,} on isn't finite.")
     if len(m.curve.steps) < 2:
         return word(RunState.TOO_SHORT, None, f"There is no curve to judge: {reading.reason}.")
-    if (blown := diverged_since(m)) is not None:
-        return word(RunState.DIVERGED, blown, f"The training loss has risen since step {blown:,}.")
     if (frozen := frozen_since(m)) is not None:
         return word(RunState.PLATEAU, frozen, f"The loss has not changed since step {frozen:,}.")
+    if (blown := diverged_since(m)) is not None:
+        return word(RunState.DIVERGED, blown, f"The training loss has risen since step {blown:,}.")
     if harder(m) and reading.word is not CurveState.IMPROVING:
         first = int(m.trained[0, 0])
         text = (
@@ -138,7 +139,7 @@ def _left_open(m: Measured, late: Slope | None, why: str) -> Judgement:
     falling = m.reading.schedule_known and promised and late is not None and late.high < 0
     unit = m.reading.unit.split()[0]
     text = (
-        f"The plateau test leaves it open ({why}). At the slope of the last quarter, a tenth more training brings "
+        f"The plateau test leaves it open ({why}). At its recent slope, a tenth more training brings "
         f"{max(gain, 0.0):.3f} {unit}, {'less' if gain < worth else 'more'} than the {worth:.2g} that count."
     )
     if gain >= worth or falling:
@@ -152,10 +153,18 @@ def worth_of(m: Measured) -> float:
 
 
 def late_slope(m: Measured) -> Slope | None:
-    """Return the slope over the last quarter of the run, of at least 5 losses; None with fewer than 3."""
+    """Return the slope over the last quarter of the run, of at least 5 losses; None with fewer than 3.
+
+    It is that of the last half where noise hides whether a quarter's gain counts.
+    """
     steps, losses = m.curve.steps, m.curve.losses
-    count = max(int((steps >= (1 - _LATE) * m.step).sum()), _TAIL)
-    return slope(losses, iterations=steps, window=count) if len(steps) >= 3 else None
+    found: Slope | None = None
+    for share in (_LATE, 2 * _LATE):
+        count = max(int((steps >= (1 - share) * m.step).sum()), _TAIL)
+        found = slope(losses, iterations=steps, window=count) if len(steps) >= 3 else None
+        if found is None or (found.high - found.low) / 2 * AHEAD * m.step / 1000 <= worth_of(m):
+            break
+    return found
 
 
 def _flat_since(m: Measured, worth: float) -> int:
@@ -203,7 +212,7 @@ def frozen_since(m: Measured) -> int | None:
         return m.run.iters[-same].step
     losses = m.pairs[:, 1] if len(m.pairs) else m.curve.losses
     if m.curve.steps[0] == 0 and len(losses) >= EDGE and m.reading.noise is not None:
-        fallen = float(losses[0] - np.median(losses[-EDGE:]))
+        fallen = abs(float(losses[0] - np.median(losses[-EDGE:])))
         if fallen < min(max(EDGE * m.reading.noise, worth_of(m)), _LEARNT * float(losses[0])):
             return 0
     return None

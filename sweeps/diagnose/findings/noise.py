@@ -50,7 +50,7 @@ def batch_too_small(m: Measured, judgement: Judgement) -> Finding | None:
         direction=f"up, {common / tokens:.0f} times",
         check="go on from the checkpoint with 8 times the accumulation at equal tokens: it ends lower",
         strength=min(0.4 + 0.2 * math.log10(common / tokens), 0.9),
-        fault=tokens * usual.FROM**2 < common,
+        fault=tokens * usual.FROM**2 <= common,
     )
 
 
