@@ -33,9 +33,9 @@ def draw(diagnosis: Diagnosis, *, width: int, height: int) -> list[str]:
 
     def place(points: Floats, mark: str) -> None:
         for step, loss in points.tolist():
-            row = round((high - min(loss, high)) / (high - low) * (height - 1))
+            row = round((high - min(max(loss, low), high)) / (high - low) * (height - 1))
             column = min(round(step / last * (columns - 1)), columns - 1)
-            grid[row, column] = mark if loss <= high else "↑"
+            grid[row, column] = "↑" if loss > high else "↓" if loss < low else mark
 
     since = diagnosis.judgement.since
     if since is not None:

@@ -1,0 +1,95 @@
+"""Studies written for a diagnosis: they load, their knobs are the findings', and faults are refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.diagnose.findings.finding import Code
+from sweeps.diagnose.study_file import Place, write_study_of
+from sweeps.errors import LogError, SpecError
+from sweeps.study.load import load
+from sweeps.study.study import Study
+from tests.helpers.data_folders import random_walk_folder
+from tests.helpers.logged_runs import Simulated, falling, flat
+
+
+def above(step: float) -> float:
+    return flat(step) + 0.05
+
+
+CASES: dict[str, tuple[Simulated, set[str], dict[str, Any] | None]] = {
+    "dropout": (Simulated(train=above, val=flat, settings={"dropout": 0.4}), {"dropout"}, {"dropout": 0.0}),
+    "width": (Simulated(train=above, val=flat, settings={"n_embd": 16, "n_layer": 1}), {"n_embd"}, None),
+    "rate": (
+        Simulated(train=flat, val=flat, settings={"learning_rate": 1e-5, "min_lr": 1e-6}),
+        {"learning_rate", "min_lr"},
+        {"learning_rate": 0.0013, "min_lr": 0.00013},
+    ),
+    "weight decay": (
+        Simulated(train=above, val=flat, settings={"weight_decay": 2.0}),
+        {"weight_decay"},
+        {"weight_decay": 0.1},
+    ),
+    "nothing": (Simulated(), {"learning_rate", "min_lr"}, None),
+    "batch": (Simulated(train=flat, val=flat, settings={"batch_size": 2, "block_size": 8}), {"batch_size"}, None),
+}
+"""a run, knobs that its study has, and a candidate"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return random_walk_folder(tmp_path / "data", vocab_size=512).path
+
+
+def written(run: Simulated, folder: Path, data: Path | None) -> Study:
+    path = folder / "next.yaml"
+    write_study_of(run.diagnosis(), path, Place(checkpoint=None, log=None, data=data))
+    return load(path, devices_have_cuda=False)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_study_loads_and_has_the_knobs_of_the_findings(name: str, tmp_path: Path, data: Path) -> None:
+    run, knobs, candidate = CASES[name]
+    study = written(run, tmp_path, data)
+    assert knobs <= set(study.knobs)
+    assert study.baseline["n_embd"] == run.settings.get("n_embd", 128)
+    if candidate is not None:
+        (found,) = study.candidates
+        assert found == pytest.approx(candidate)
+
+
+def test_faults_are_refused_with_their_check(tmp_path: Path, data: Path) -> None:
+    for run, code in (
+        (Simulated(train=lambda _: math.nan, val=lambda _: math.nan), "nan"),
+        (Simulated(train=flat, val=flat, noise=0.0, iters=flat), Code.NO_UPDATE),
+    ):
+        with pytest.raises(LogError, match=f"no sweep mends.*{code}"):
+            written(run, tmp_path, data)
+    assert not (tmp_path / "next.yaml").exists()
+
+
+def test_what_is_missing_is_named(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(LogError, match="name the run's data with --data"):
+        written(Simulated(), tmp_path, None)
+    with pytest.raises(LogError, match="give --config"):
+        written(Simulated(known=False), tmp_path, data)
+    written(Simulated(), tmp_path, data)
+    with pytest.raises(SpecError, match="exists already"):
+        written(Simulated(), tmp_path, data)
+    with pytest.raises(SpecError, match="must end in .yaml"):
+        write_study_of(Simulated().diagnosis(), tmp_path / "next.txt", Place(checkpoint=None, log=None, data=data))
+
+
+def test_with_a_checkpoint_width_races_and_the_length_is_a_share_of_the_run(tmp_path: Path, data: Path) -> None:
+    run = Simulated(train=above, val=flat, settings={"n_embd": 16, "n_layer": 1}, last=2000, iters=falling)
+    path = tmp_path / "next.yaml"
+    write_study_of(run.diagnosis(), path, Place(checkpoint=tmp_path / "ckpt.pt", log=tmp_path / "t.log", data=data))
+    text = path.read_text(encoding="utf-8")
+    assert "race: {iters: 666, n_embd: [32]}" in text
+    assert "  n_embd:" not in text
+    assert "horizon: {iters: 400}" in text
+    assert f'log: "{tmp_path / "t.log"}"' in text
