@@ -265,7 +265,7 @@ def test_a_verdict_doesnt_depend_on_the_level_of_the_loss(shift: float, seed: in
     known=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_no_losses_break_it(points: list[tuple[float, float]], known: bool) -> None:  # noqa: FBT001  # Hypothesis
+def test_no_losses_break_it(points: list[tuple[float, float]], known: bool) -> None:  # Hypothesis
     run = Simulated(
         train=lambda step: points[int(step) // 50][0],
         val=lambda step: points[int(step) // 50][1],

@@ -34,12 +34,12 @@ def test_a_jump_after_resuming() -> None:
 
 
 @pytest.mark.parametrize(("at", "pinned"), [(1000, False), (1950, False), (2000, True), (2600, True)])
-def test_a_run_resumed_beyond_its_decay_is_pinned_at_min_lr(at: int, pinned: bool) -> None:  # noqa: FBT001  # a table
+def test_a_run_resumed_beyond_its_decay_is_pinned_at_min_lr(at: int, pinned: bool) -> None:  # a table
     assert (Code.RESUME_PINNED_AT_MIN_LR in codes(resumed(at, end=at + 600))) is pinned
 
 
 @pytest.mark.parametrize(("step", "pinned"), [(1500, False), (2000, False), (2001, True)])
-def test_a_checkpoint_beyond_the_decay_is_pinned_at_min_lr(step: int, pinned: bool) -> None:  # noqa: FBT001  # a table
+def test_a_checkpoint_beyond_the_decay_is_pinned_at_min_lr(step: int, pinned: bool) -> None:  # a table
     (run,) = read_log(text_of(lines(0, 2000)), name="run.log")
     found = codes(diagnosis_of(run, Given(settings=SETTINGS, checkpoint_step=step)))
     assert (Code.RESUME_PINNED_AT_MIN_LR in found) is pinned

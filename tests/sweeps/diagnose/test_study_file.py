@@ -80,7 +80,7 @@ def test_what_is_missing_is_named(tmp_path: Path, data: Path) -> None:
     written(Simulated(), tmp_path, data)
     with pytest.raises(SpecError, match="exists already"):
         written(Simulated(), tmp_path, data)
-    with pytest.raises(SpecError, match="must end in .yaml"):
+    with pytest.raises(SpecError, match=r"must end in \.yaml"):
         write_study_of(Simulated().diagnosis(), tmp_path / "next.txt", Place(checkpoint=None, log=None, data=data))
 
 

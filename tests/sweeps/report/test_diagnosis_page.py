@@ -44,7 +44,7 @@ def test_the_page_needs_nothing_else() -> None:
     class Balanced(HTMLParser):
         opened: list[str]
 
-        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002  # its form
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # its form
             if tag not in ("meta", "link", "br", "line", "circle", "polyline", "polygon"):
                 self.opened.append(tag)
 
@@ -72,7 +72,7 @@ def test_a_run_of_one_loss_has_a_page_without_a_figure() -> None:
 
 def test_a_path_that_cant_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(SpecError, match="--html .*cannot be written"):
+    with pytest.raises(SpecError, match=r"--html .*cannot be written"):
         write_diagnosis(Simulated().diagnosis(), tmp_path / "file" / "page.html")
     write_diagnosis(Simulated().diagnosis(), tmp_path / "page.html")
     assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
