@@ -386,6 +386,7 @@ def diagnose(
     from sweeps.diagnose import source
     from sweeps.diagnose.as_json import several, unreadable
     from sweeps.diagnose.diagnosis import diagnosis_of
+    from sweeps.diagnose.experiments import read_experiments
     from sweeps.diagnose.page import page
     from sweeps.errors import LogError
 
@@ -393,6 +394,9 @@ def diagnose(
     given = source.read_given(config=config, checkpoint=ckpt, data=data, tokens=tokens, card=device)
     width = min(120, shutil.get_terminal_size((100, 24)).columns)
     try:
+        if (table := read_experiments(names)) is not None:
+            print(json.dumps(table.as_json()) if as_json else "\n".join(table.lines(width=width)))
+            return
         for runs in source.readings(names, given, checkpoint=ckpt):
             *earlier, last = diagnoses = [diagnosis_of(run, given) for run in runs]
             print(json.dumps(several(diagnoses)) if as_json else "\n".join(page(last, width=width, earlier=earlier)))

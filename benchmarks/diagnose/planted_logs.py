@@ -44,8 +44,8 @@ BASE: Mapping[str, Any] = {
 }
 _BLOCK, _BLOCKS = 4096, 512
 """bytes of a block, of which every twentieth is for validation, and their number"""
-_TINY = 6_000
-"""bytes of a training split that is soon known by heart"""
+_TINY, _SMALL = 6_000, 30_000
+"""bytes of training splits that are soon known by heart"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,18 +131,57 @@ PLANTS: Mapping[str, Plant] = {
         must_not_say="overfitting,capacity_limited",
         settings={"batch_size": 1, "gradient_accumulation_steps": 1, "block_size": 8, "eval_iters": 400},
     ),
+    "mild_rate": Plant(
+        verdict="improving",
+        cause="learning rate too low",
+        must_not_say="overfitting,capacity_limited",
+        settings={"learning_rate": 2e-4, "min_lr": 2e-5},
+    ),
+    "mild_dropout": Plant(
+        verdict="soft_plateau",
+        cause="dropout on an underfit model",
+        must_not_say="overfitting",
+        settings={"dropout": 0.2},
+    ),
+    "mild_weight_decay": Plant(
+        verdict="soft_plateau", cause="weight decay 1", must_not_say="overfitting", settings={"weight_decay": 1.0}
+    ),
+    "mild_warmup": Plant(
+        verdict="improving",
+        cause="warmup of a third of the run",
+        must_not_say="overfitting,plateau,capacity_limited",
+        settings={"warmup_iters": 130, "lr_decay_iters": 500},
+    ),
+    "mild_decay": Plant(
+        verdict="soft_plateau",
+        cause="decay over at half",
+        must_not_say="overfitting",
+        settings={"lr_decay_iters": 200, "min_lr": 3e-5},
+    ),
+    "mild_data": Plant(
+        verdict="overfitting",
+        cause="train set of 30,000 bytes",
+        must_not_say="capacity_limited,val_mismatch",
+        settings={"n_embd": 96, "max_iters": 800, "lr_decay_iters": 800},
+        data="small",
+    ),
 }
 
 
 def write_data(folder: Path) -> None:
-    """Write the three data sets: whole, tiny (few training bytes), shuffled (validation bytes out of order)."""
+    """Write the data sets: whole, tiny and small (few training bytes), shuffled (validation bytes out of order)."""
     texts = (document for batch in EmbeddedCorpus().read(0) for document in batch.texts)
     whole = np.frombuffer("".join(texts).encode()[: _BLOCK * _BLOCKS], dtype=np.uint8).astype(np.uint16)
     blocks = whole.reshape(-1, _BLOCK)
     held_out = np.arange(len(blocks)) % 20 == 7
     train, val = blocks[~held_out].ravel(), blocks[held_out].ravel()
     mixed = np.random.default_rng(0).permutation(val)
-    for name, splits in {"whole": (train, val), "tiny": (train[:_TINY], val), "shuffled": (train, mixed)}.items():
+    for name, splits in {
+        "whole": (train, val),
+        "tiny": (train[:_TINY], val),
+        "small": (train[:_SMALL], val),
+        "shuffled": (train, mixed),
+    }.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for split, tokens in zip(("train", "val"), splits, strict=True):
             tokens.tofile(folder / name / f"{split}.bin")
