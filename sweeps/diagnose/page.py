@@ -31,7 +31,8 @@ _WORDS = {
 def page(diagnosis: Diagnosis, *, width: int, earlier: Sequence[Diagnosis] = ()) -> list[str]:
     """Return the page's lines. `earlier` are the runs before this one in the same log."""
     body = list(_head(diagnosis, width))
-    body += ["", *draw(diagnosis, width=width, height=_CURVE), ""]
+    drawn = draw(diagnosis, width=width, height=_CURVE)
+    body += ["", *drawn, ""] if drawn else [""]
     body += [line for text in _facts(diagnosis) for line in _wrapped(text, width)]
     tail = [_line(other, width) for other in earlier[-3:]]
     if len(earlier) > 3:
