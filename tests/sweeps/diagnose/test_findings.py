@@ -9,10 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sweeps.diagnose.diagnosis import diagnosis_of
 from sweeps.diagnose.findings.finding import Code
 from sweeps.diagnose.findings.ranked import RULES
 from sweeps.diagnose.judgement import RunState
+from sweeps.diagnose.log import read_log
+from sweeps.diagnose.measured import Given
 from tests.helpers.logged_runs import FIRST, Simulated, falling, flat
+from tests.helpers.training_logs import text_of
 
 NAN = math.nan
 
@@ -200,9 +204,53 @@ def test_every_code_is_found_somewhere() -> None:
     assert len(RULES) == len(Code)
 
 
+FINISHED = (
+    (0, 5.4535, 5.4471),
+    (20, 4.2000, 4.1703),
+    (40, 3.1585, 3.0865),
+    (60, 2.9104, 2.8087),
+    (80, 2.8540, 2.7521),
+    (100, 2.8015, 2.6963),
+    (120, 2.7158, 2.6125),
+    (140, 2.6255, 2.5234),
+    (160, 2.5688, 2.4707),
+    (180, 2.5379, 2.4434),
+    (200, 2.5040, 2.4095),
+    (220, 2.4952, 2.4052),
+    (240, 2.4500, 2.3615),
+    (260, 2.4346, 2.3507),
+    (280, 2.4202, 2.3292),
+    (300, 2.4040, 2.3172),
+    (320, 2.3961, 2.3130),
+    (340, 2.3846, 2.3042),
+    (360, 2.3785, 2.2969),
+    (380, 2.3727, 2.2881),
+    (400, 2.3724, 2.2822),
+)
+"""step, training and validation loss of a sound run of this project's trainer up to the end of its cosine"""
+
+
+def test_a_sound_run_at_the_end_of_its_cosine_is_no_plateau() -> None:
+    """Its last quarter brings less than 0.02 nats per tenth of the run, as any curve's does when the rate has gone."""
+    lines = [f"step {step}: train loss {train:.4f}, val loss {val:.4f}" for step, train, val in FINISHED]
+    (run,) = read_log(text_of(lines), name="run.log")
+    cosine = {"learning_rate": 3e-3, "min_lr": 3e-4, "warmup_iters": 20, "lr_decay_iters": 400, "max_iters": 400}
+    known = diagnosis_of(run, Given(settings=cosine)).judgement
+    assert (known.state, known.slow) == (RunState.IMPROVING, True)
+    assert diagnosis_of(run).judgement.state is RunState.PLATEAU  # without the schedule it looks flat
+
+
+def test_an_explosion_shows_after_three_evaluations() -> None:
+    lines = [f"step {step}: train loss {loss}, val loss {loss}" for step, loss in ((0, 5.45), (20, 39.9), (40, 8.6))]
+    (run,) = read_log(text_of(lines), name="run.log")
+    assert diagnosis_of(run).judgement.state is RunState.DIVERGED
+
+
 def test_faults_come_before_stronger_findings() -> None:
-    findings = Simulated(train=flat, val=flat, settings={"batch_size": 2, "block_size": 8}).diagnosis().findings
-    assert findings[0].fault
+    changes = {"batch_size": 2, "block_size": 8, "dropout": 0.45}
+    findings = Simulated(train=above, val=flat, settings=changes).diagnosis().findings
+    assert findings[0].code is Code.BATCH_TOO_SMALL
+    assert findings[0].strength < findings[1].strength
     assert [finding.fault for finding in findings] == sorted((finding.fault for finding in findings), reverse=True)
 
 
