@@ -74,7 +74,7 @@ class Judgement:
     """slope of the curve over the last quarter of the run, or its last half where noise demands it, nats per 1000
     iterations"""
     slow: bool = False
-    """whether a tenth more training brings less than counts; judged only where the plateau test leaves it open"""
+    """whether a tenth more training brings less than counts"""
 
 
 def judge(m: Measured) -> Judgement:
@@ -107,7 +107,8 @@ def judge(m: Measured) -> Judgement:
         return word(RunState.PLATEAU, reading.since, text)
     if reading.word is CurveState.IMPROVING:
         text = "By the plateau test, the last 10 losses surely fall by more than half of what the curve promised."
-        return word(RunState.IMPROVING, None, text)
+        slow = late is not None and gain_ahead(m, late) < worth_of(m)
+        return Judgement(state=RunState.IMPROVING, since=None, reason=text, late=late, slow=slow)
     if reading.reason == "still in the warm-up" and late is not None and late.high < 0:
         return word(RunState.IMPROVING, None, "The rate is still warming up, and the loss falls.")
     if reading.reason.startswith(("too", "still")) and reading.reason != "too close to call":
@@ -134,7 +135,7 @@ def _left_open(m: Measured, late: Slope | None, why: str) -> Judgement:
     near the end of a decay every curve is slow.
     """
     test, worth = m.reading.test, worth_of(m)
-    gain = math.inf if late is None else -late.value * AHEAD * m.step / 1000
+    gain = math.inf if late is None else gain_ahead(m, late)
     promised = test is not None and test.observed is not None and test.observed >= (test.expected or 0.0) / 2
     falling = m.reading.schedule_known and promised and late is not None and late.high < 0
     unit = m.reading.unit.split()[0]
@@ -145,6 +146,11 @@ def _left_open(m: Measured, late: Slope | None, why: str) -> Judgement:
     if gain >= worth or falling:
         return Judgement(state=RunState.IMPROVING, since=None, reason=text, late=late, slow=gain < worth)
     return Judgement(state=RunState.PLATEAU, since=_flat_since(m, worth), reason=text, late=late, slow=True)
+
+
+def gain_ahead(m: Measured, line: Slope) -> float:
+    """Return what a tenth more training brings at a slope, in the curve's unit."""
+    return -line.value * AHEAD * m.step / 1000
 
 
 def worth_of(m: Measured) -> float:
@@ -168,11 +174,16 @@ def late_slope(m: Measured) -> Slope | None:
 
 
 def _flat_since(m: Measured, worth: float) -> int:
-    """Return the first step since which, at the slope from there to the end, a tenth more brings less than `worth`."""
+    """Return the first step since which a tenth more has brought less than `worth`.
+
+    Both the slope from there to the end and the fall of the level say so: a line through a bend alone is too flat.
+    """
     steps, losses = m.curve.steps, m.curve.losses
     for place in range(int(np.searchsorted(steps, 1)), len(steps) - _TAIL + 1):
         line = slope(losses[place:], iterations=steps[place:], window=len(steps))
-        if line is not None and -line.value * AHEAD * m.step / 1000 < worth:
+        fallen = float(np.median(losses[place : place + EDGE])) - m.level
+        tenths = (steps[-1] - steps[place]) / (AHEAD * m.step)
+        if line is not None and max(gain_ahead(m, line), fallen / tenths) < worth:
             return int(steps[place])
     return int(steps[-_TAIL:][0])
 
