@@ -209,6 +209,14 @@ class Measured:
         rates = self._printed_rates
         return min(rates, key=lambda pair: abs(pair[0] - step))[1] if rates else None
 
+    def share(self) -> float | None:
+        """Return the last update's rate as a share of the peak; where only shares are printed, the last of them."""
+        rate, peak = self.rate(), self.peak
+        if rate is not None and peak:
+            return rate / peak
+        shares = [entry.lr_share for entry in self.run.iters if entry.lr_share is not None]
+        return shares[-1] if shares else None
+
     @property
     def peak(self) -> float | None:
         """The highest learning rate of the schedule, or of those printed."""

@@ -8,7 +8,7 @@ from sweeps.diagnose.findings import faults, fit, noise, schedule
 from sweeps.diagnose.findings.finding import Code, Contradiction, Finding
 from sweeps.diagnose.judgement import Judgement, RunState
 from sweeps.diagnose.measured import Measured
-from sweeps.text import percent_whole, short
+from sweeps.text import percent_whole
 
 RULES: tuple[Callable[[Measured, Judgement], Finding | None], ...] = (
     faults.no_update,
@@ -32,6 +32,8 @@ RULES: tuple[Callable[[Measured, Judgement], Finding | None], ...] = (
     noise.batch_noise,
     noise.eval_noise,
 )
+_MUCH = 0.2
+"""share of the peak rate from which on a schedule has more to give"""
 _SETTLED = (RunState.DIVERGED, RunState.NAN, RunState.BROKEN_DATA)
 
 
@@ -61,11 +63,11 @@ def _contradictions(m: Measured, judgement: Judgement) -> Iterator[Contradiction
             code=Code.DATA_LIMITED,
             evidence=f"not too little data: {m.epochs:.2g} epochs were seen, so no text was seen twice",
         )
-    rate, peak = m.rate(), m.peak
-    if rate is not None and peak and rate > 0.2 * peak and m.config is not None and m.step > m.config.warmup_iters:
+    share = m.share()
+    if share is not None and share > _MUCH and (m.config is None or m.step > m.config.warmup_iters):
         yield Contradiction(
             code=Code.SCHEDULE_EXHAUSTED,
-            evidence=f"not an exhausted schedule: the rate is {short(rate)}, {percent_whole(rate / peak)} of its peak",
+            evidence=f"not an exhausted schedule: the rate is still {percent_whole(share)} of its peak",
         )
     if judgement.state is RunState.OVERFITTING and m.gap is not None:
         yield Contradiction(

@@ -116,16 +116,16 @@ def _still(m: Measured) -> float:
 
 def schedule_exhausted(m: Measured, judgement: Judgement) -> Finding | None:
     """Find a curve that is flat because its schedule is over: the rate has fallen below 15 % of its peak."""
-    rate, peak = m.rate(), m.peak
-    flat = judgement.state is RunState.PLATEAU or judgement.slow
-    if not flat or rate is None or not peak or rate > _SPENT * peak:
+    share, flat = m.share(), judgement.state is RunState.PLATEAU or judgement.slow
+    if not flat or share is None or share > _SPENT:
         return None
     if m.config is not None and m.step < m.config.warmup_iters:
         return None
+    rate, peak = m.rate(), m.peak
+    now = "" if rate is None or peak is None else f" ({short(rate)} of {short(peak)})"
     return Finding(
         code=Code.SCHEDULE_EXHAUSTED,
-        evidence=f"The rate has fallen to {short(rate)}, {percent_whole(rate / peak)} of its peak {short(peak)}: the "
-        "schedule has little left to give.",
+        evidence=f"The rate has fallen to {percent_whole(share)} of its peak{now}: the schedule is spent.",
         knob="lr_decay_iters",
         direction="up, with max_iters, from an earlier checkpoint or anew",
         check="go on from the last checkpoint with half of the peak rate, decaying to 0: it ends lower or it doesn't",

@@ -324,3 +324,23 @@ def test_no_losses_break_it(points: list[tuple[float, float]], known: bool) -> N
     diagnosis = run.diagnosis()
     assert diagnosis.judgement.state in RunState
     assert all(0 <= finding.strength <= 1 for finding in diagnosis.findings)
+
+
+def test_printed_shares_of_the_peak_tell_a_spent_schedule() -> None:
+    """nanochat prints lrm, the rate as a share of its peak, and validation losses in bits per byte."""
+
+    def nanochat(*, decay: bool) -> list[str]:
+        lines = []
+        for step in range(0, 2001, 10):
+            share = max(1 - step / 1000, 0.05) if decay else 1.0
+            lines.append(f"step {step:05d}/02000 (1.00%) | loss: {flat(step):.6f} | lrm: {share:.2f} | dt: 10.00ms")
+            if step % 50 == 0:
+                lines.append(f"Step {step:05d} | Validation bpb: {flat(step) / 3 + step % 100 / 1e5:.4f}")
+        return lines
+
+    for decay in (True, False):
+        (run,) = read_log(text_of(nanochat(decay=decay)), name="run.log")
+        found = diagnosis_of(run)
+        assert (Code.SCHEDULE_EXHAUSTED in {finding.code for finding in found.findings}) is decay
+        assert (Code.SCHEDULE_EXHAUSTED in {entry.code for entry in found.contradicted}) is not decay
+        assert found.facts.bits_per_byte == pytest.approx(flat(2000) / 3, abs=1e-3)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from sweeps.cli import app
 from sweeps.diagnose.findings.finding import Code
 from sweeps.diagnose.study_file import Place, write_study_of
 from sweeps.errors import LogError, SpecError
@@ -15,6 +18,9 @@ from sweeps.study.load import load
 from sweeps.study.study import Study
 from tests.helpers.data_folders import random_walk_folder
 from tests.helpers.logged_runs import Simulated, falling, flat
+from trainer.config import TrainConfig
+from trainer.points import Answer
+from trainer.run.loop import train
 
 
 def above(step: float) -> float:
@@ -93,3 +99,30 @@ def test_with_a_checkpoint_width_races_and_the_length_is_a_share_of_the_run(tmp_
     assert "  n_embd:" not in text
     assert "horizon: {iters: 400}" in text
     assert f'log: "{tmp_path / "t.log"}"' in text
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the checkpoint of three iterations, and its data."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = TrainConfig(
+        n_layer=1, n_head=2, n_embd=8, block_size=8, batch_size=2, gradient_accumulation_steps=1, learning_rate=1e-3,
+        min_lr=1e-4, warmup_iters=1, max_iters=3, lr_decay_iters=3, eval_interval=1, eval_windows=4, device="cpu",
+    )  # fmt: skip
+    train(config, random_walk_folder(folder / "data"), lambda _: Answer.GO, out=folder)
+    return folder
+
+
+def test_the_command_reads_a_checkpoint_and_plans_the_study_of_its_run(trained: Path, tmp_path: Path) -> None:
+    alone = json.loads(CliRunner().invoke(app, ["diagnose", "--ckpt", str(trained), "--json"]).stdout)
+    assert (alone["verdict"], alone["facts"]["step"], alone["facts"]["vocab_size"]) == ("too_short", 3, 32)
+    log, path = tmp_path / "train.log", tmp_path / "next.yaml"
+    log.write_text("step 0: train loss 3.4657, val loss 3.4657\nstep 3: train loss 3.4, val loss 3.4\n", "utf-8")
+    page = tmp_path / "page.html"
+    options = ["--ckpt", str(trained), "--study", str(path), "--html", str(page)]
+    done = CliRunner().invoke(app, ["diagnose", str(log), *options])
+    assert done.exit_code == 0, done.output
+    assert "every trial is a branch of it, 200 iterations long" in " ".join(done.stdout.split())
+    assert page.exists()
+    study = load(path, devices_have_cuda=False)
+    assert set(study.knobs) == {"batch_size", "warmup_iters"}  # 16 tokens per update; a third of the run is warm-up
