@@ -37,12 +37,17 @@ def page(diagnosis: Diagnosis, *, width: int, earlier: Sequence[Diagnosis] = ())
     tail = [_line(other, width) for other in earlier[-3:]]
     if len(earlier) > 3:
         tail.insert(0, f"{len(earlier) - 3} runs before these are in --json")
-    budget = MOST - len(body) - len(tail)
+    budget = MOST - len(body) - len(tail) - 1
     parts = [*_findings(diagnosis.findings, width), *_asides(diagnosis, width)]
+    left_out = 0
     for part in parts:
-        if len(part) <= budget:
+        if len(part) <= budget and not left_out:
             body += part
             budget -= len(part)
+        else:
+            left_out += 1
+    if left_out:
+        tail.insert(0, f"{count(left_out, 'more remark')} in --json")
     return body + tail
 
 

@@ -23,7 +23,7 @@ def eval_noise(m: Measured, judgement: Judgement) -> Finding | None:
     if m.reading.evaluations < WINDOW:  # the bend of so few isn't told from noise
         return None
     iters = m.settings.get("eval_iters")
-    factor = math.ceil((noise / (worth_of(m) / 4)) ** 2)
+    factor = math.ceil((noise / (worth_of(m) / 2)) ** 2)
     now = f" with eval_iters={iters}" if iters is not None else ""
     return Finding(
         code=Code.EVAL_NOISE,

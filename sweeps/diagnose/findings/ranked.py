@@ -53,10 +53,11 @@ def _contradictions(m: Measured, judgement: Judgement) -> Iterator[Contradiction
         return
     if judgement.state is not RunState.OVERFITTING and m.gap is not None and m.gap.value <= fit.FITS:
         late = "" if judgement.late is None or judgement.late.high >= 0 else ", and the validation loss still falls"
+        often = f"above the validation loss in {m.above} of {len(m.trained)} evaluations"
+        where = often if 2 * m.above > len(m.trained) else "not below the validation loss"
+        gap = f"gap {m.gap.value:+.3f} ± {2 * m.gap.se:.3f}".replace("-", "−")
         yield Contradiction(
-            code=Code.OVERFITTING,
-            evidence=f"not overfitting: the training loss is above the validation loss in {m.above} of "
-            f"{len(m.trained)} evaluations (gap {m.gap.value:+.3f} ± {2 * m.gap.se:.3f}){late}".replace("-", "−"),
+            code=Code.OVERFITTING, evidence=f"not overfitting: the training loss is {where} ({gap}){late}"
         )
     if m.epochs is not None and m.epochs <= 1:
         yield Contradiction(
