@@ -7,8 +7,9 @@ import importlib
 import json
 import shutil
 import sys
+import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -61,6 +62,8 @@ From = Annotated[
 ]
 Log = Annotated[str | None, typer.Option(metavar="LOG", help="what nanoGPT printed while --from's run trained")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="folder of the results, instead of runs/<study>")]
+NOTHING_SHOWN = 3
+"""exit code of `sweep judge` where the runs show nothing"""
 AsJson = Annotated[bool, typer.Option("--json", help="end with one JSON object on stdout; the rest goes to stderr")]
 
 
@@ -359,6 +362,39 @@ def export(
 
 
 @app.command()
+def judge(
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="runs of any trainer: .csv, .tsv, .jsonl or .parquet, a row a run")
+    ],
+    baseline: Annotated[
+        str | None, typer.Option(metavar="ARM", help="arm that the others are compared with, instead of `baseline`")
+    ] = None,
+    min_effect: Annotated[
+        float, typer.Option(min=0, metavar="X", help="what a gain must exceed to count, in the table's unit")
+    ] = 0.02,
+    as_json: AsJson = False,
+) -> None:
+    """Say which changes in a table of runs are real. Exit code 3: nothing is shown."""
+    from sweeps.tables import as_json as tables_json
+    from sweeps.tables import keep_words, words
+    from sweeps.tables.keeps import is_keep_log, keep_log
+    from sweeps.tables.rows import read_table
+    from sweeps.tables.ruling import rule
+    from sweeps.tables.runs import runs_of
+
+    rows = read_table(table)
+    if is_keep_log(rows):
+        log = keep_log(rows)
+        decides, lines, as_object = bool(log.standing), keep_words.lines(log), tables_json.of_keep_log(log)
+    else:
+        ruling = rule(runs_of(rows, baseline=baseline), min_effect=min_effect)
+        decides, lines, as_object = ruling.decides, words.lines(ruling), tables_json.of_ruling(ruling)
+    print(json.dumps(as_object) if as_json else "\n".join(_wrapped(lines)))
+    if not decides:
+        raise typer.Exit(NOTHING_SHOWN)
+
+
+@app.command()
 def dashboard(
     study: StudyName,
     out: Out = None,
@@ -486,6 +522,12 @@ def _yaml(study: Study) -> str:
     import yaml
 
     return yaml.safe_dump(study.as_written(), sort_keys=False).rstrip()
+
+
+def _wrapped(lines: Iterable[str]) -> Iterator[str]:
+    width = max(60, min(120, shutil.get_terminal_size((120, 24)).columns))
+    for line in lines:
+        yield from textwrap.wrap(line, width, subsequent_indent="  ", drop_whitespace=False) or [""]
 
 
 def _print(verdict: Verdict) -> None:
