@@ -62,7 +62,14 @@ def load(
         study = Study.model_validate(resolved.value)
     except ValidationError as error:
         raise resolved.error(*messages.first(error)) from error
-    return _with_note_on_decay(_with_checked_trials(study, resolved))
+    return _with_note_on_decay(_with_checked_trials(_ending_with_candidates(study), resolved))
+
+
+def _ending_with_candidates(study: Study) -> Study:
+    """Let the search of a study without knobs end with its candidates: there is nothing to sample."""
+    if study.knobs:
+        return study
+    return study.model_copy(update={"trials": len(study.candidates)})
 
 
 def _with_note_on_decay(study: Study) -> Study:

@@ -386,3 +386,11 @@ def test_study_files_are_not_touched(tmp_path: Path) -> None:
     path = study_files.write(tmp_path)
     load(path, overrides=["trials=3"], devices_have_cuda=False)
     assert path.read_text(encoding="utf-8") == TEXT
+
+
+def test_candidates_without_knobs_are_a_study(tmp_path: Path) -> None:
+    text = re.sub(r"knobs:\n(  .*\n)*", "trials: 30\n", TEXT)
+    study = small(tmp_path, text=text)
+    assert (study.knobs, study.trials, len(study.candidates)) == ({}, 2, 2)
+    with pytest.raises(SpecError, match=r"nothing to sweep; add a knob .* or candidates to test"):
+        small(tmp_path, "candidates=[]", text=text)
