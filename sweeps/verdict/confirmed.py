@@ -22,7 +22,7 @@ from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.significance import ALPHA_BEST, MAX_SEEDS_TO_DECIDE, P_MULTIPLIER, shown
 from sweeps.analysis.words import is_refuted
 from sweeps.text import count, joined, named, short, signed
-from sweeps.verdict.effects import bound, gain, harm, plain, share, size
+from sweeps.verdict.effects import bound, gain, harm, share
 
 _WHY = {
     Why.NOTHING_LOWER: "no trial of the search ended lower than the baseline",
@@ -39,102 +39,6 @@ _WHY = {
 def why(attribution: Attribution) -> str:
     """Return what keeps the best config from being shown to be better. Empty where it is shown."""
     return "" if attribution.why is None else _WHY[attribution.why]
-
-
-def headline(attribution: Attribution) -> str:
-    """Return the sentences on top: the knobs that are credited, by size, then the best config, then right advice."""
-    if attribution.broken:
-        sentences = _proven(attribution)
-    else:
-        sentences = [*_credits(attribution), _unproven(attribution)]
-        right = [candidate.label for candidate in attribution.candidates if candidate.word is CandidateWord.RIGHT]
-        if right:
-            sentences.append(f"However, this advice is right: {'; '.join(right)}.")
-    return " ".join(sentences)
-
-
-def _credits(attribution: Attribution) -> list[str]:
-    """Return a sentence per word of the credited knobs, the one about the largest size first."""
-    by_name = {knob.knob: knob for knob in attribution.knobs}
-    groups: dict[KnobWord, list[KnobVerdict]] = {}
-    for name in attribution.headline:
-        groups.setdefault(by_name[name].word, []).append(by_name[name])
-    return [f"{_credit(word, knobs, attribution)}." for word, knobs in groups.items()]
-
-
-def _credit(word: KnobWord, knobs: list[KnobVerdict], attribution: Attribution) -> str:
-    """Return what is shown of the knobs of one word, without a full stop."""
-    does, do = _verbs(attribution)
-    names = [knob.knob for knob in knobs]
-    first = knobs[0]
-    if word is KnobWord.ALONE:
-        by = "" if first.alone is None else f"by {size(first.alone)}"
-        if len(knobs) == 1:
-            return f"{_capital(names)} {does} alone{by and f', {by}'}"
-        return f"{_capital(names)} each {do} alone{by and f', {named(first.knob)} {by}'}"
-    if word is KnobWord.GAINS:
-        gains = [f"{named(knob.knob)} gains {size(knob.alone)}" for knob in knobs if knob.alone is not None]
-        if len(gains) > 1:
-            return f"{_upper(joined(gains))}; whether these gains last isn't shown yet"
-        reset = first.reset if first.necessary else None
-        needed = "" if reset is None else f"; without it the best config loses {plain(reset.mean)} nats"
-        return f"{_upper(gains[0])}; whether it lasts isn't shown yet{needed}"
-    if word is KnobWord.JOINT and attribution.pair is not None:
-        return f"{_capital(names)} {do} only jointly: together they lower the loss by {size(attribution.pair.both)}"
-    without = "it" if len(knobs) == 1 else named(first.knob)
-    lost = "" if first.reset is None else f": without {without} the best config loses {size(first.reset)}"
-    return f"{_capital(names)} {'is' if len(knobs) == 1 else 'are each'} necessary{lost}"
-
-
-def _proven(attribution: Attribution) -> list[str]:
-    """Return the sentences of a best, or of one knob, that is shown to be better."""
-    whole = attribution.effect
-    assert whole is not None
-    credits_, names = _credits(attribution), [knob.knob for knob in attribution.knobs]
-    if attribution.by_one:
-        rest = [name for name in names if name not in attribution.change]
-        return [*credits_, f"The search's best config, which also changes {_names(rest)}, is not shown to be better."]
-    words = {knob.word for knob in attribution.knobs}
-    rest = [name for name in names if name not in attribution.headline]
-    lowers = f"the loss by {size(whole)}."
-    does, _ = _verbs(attribution)
-    if KnobWord.ALONE in words:
-        if len(names) == 1:
-            return [f"{_capital(names)} {does} alone: it lowers {lowers}"]
-        also = f"which also changes {_names(rest)}" if rest else "which changes nothing else"
-        return [*credits_, f"The best config, {also}, lowers {lowers}"]
-    if KnobWord.JOINT in words:
-        return credits_
-    knob = "knob" if attribution.headline else "single knob"
-    return [
-        *credits_,
-        f"The best config {does}: it lowers the loss by {size(whole)}; no {knob} is shown to do it alone.",
-    ]
-
-
-def _unproven(attribution: Attribution) -> str:
-    """Return the sentence about a best that is not shown to be better.
-
-    Where no knob is credited, it stands for all configs.
-    """
-    effect, others = attribution.effect, bool(attribution.headline)
-    if not attribution.knobs:
-        return "No config is shown to be better: the best of the search is the baseline itself."
-    if attribution.diverged:
-        runs = count(attribution.diverged, "run")
-        start = "The best config is not shown" if others else "No config is shown"
-        return f"{start} to be better: {runs} of {'it' if others else 'the best config'} on fresh seeds diverged."
-    best = "The best config" if others else "Not enough evidence: the best config"
-    if effect is None or effect.p is None:
-        return f"{best} has too few runs on fresh seeds."
-    gains = f"gains {gain(effect)} on fresh seeds"
-    if attribution.why is Why.HEAD_START:
-        return f"The best config has only a head start: it {gains}, but this shrinks by half or more in longer runs."
-    if shown(effect):
-        return f"The best config {gains}; whether it lasts in longer runs isn't shown yet."
-    if attribution.why is Why.BELOW_MIN_EFFECT and not others:
-        return f"Nothing in this space is shown to beat the baseline by {_floor(attribution)}: the best config {gains}."
-    return f"{best} {gains}, which is not shown to exceed {_floor(attribution)}."
 
 
 def proof(attribution: Attribution) -> Iterator[str]:

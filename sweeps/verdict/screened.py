@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from sweeps.analysis.findings import Findings
 from sweeps.analysis.noise import Noise, seeds_to_show
-from sweeps.analysis.screening import Effect, KnobEffect, Screening, ScreenWord, SearchBest
+from sweeps.analysis.screening import Effect, Screening, ScreenWord, SearchBest
 from sweeps.store.records import Outcome, Run
 from sweeps.text import advised, change, changes, count, joined, signed
 from sweeps.verdict.effects import in_other_units
@@ -35,28 +35,6 @@ _WITHOUT_LOSS = (Outcome.DIVERGED, Outcome.INFEASIBLE, Outcome.PRUNED, Outcome.T
 _MOVED = (ScreenWord.LOWERS, ScreenWord.RAISES)
 _ENOUGH_SEEDS = 5
 """of the baseline; with fewer, the verdict suggests more"""
-
-
-def headline(screening: Screening) -> str:
-    """Return the sentence on top."""
-    baseline = screening.baseline
-    if baseline is None:
-        return "No verdict yet: no run of the baseline is complete, so there is nothing to compare with."
-    if not any(effect.effect is not None for effect in _single_knob_effects(screening)):
-        return "No verdict on single knobs yet: no knob has a complete run of its own."
-    if baseline.sd is None:
-        return f"Not enough evidence: {_noise_unknown(baseline)}. No difference can be told from luck."
-    lowering = _knobs(screening, ScreenWord.LOWERS)
-    raising = [knob for knob in _knobs(screening, ScreenWord.RAISES) if knob not in lowering]
-    seeds = count(baseline.seeds, "baseline seed")
-    if lowering:
-        verb = "lowers" if len(lowering) == 1 else "each lower"
-        moved = f"Changed alone, {joined(lowering)} {verb} the loss beyond the noise of {seeds}."
-        return f"{moved} Screened, not yet proven."
-    if raising:
-        verb = "raises" if len(raising) == 1 else "each raise"
-        return f"No knob changed alone lowers the loss; {joined(raising)} {verb} it."
-    return f"No knob changed alone moves the loss beyond the noise of {seeds}."
 
 
 def alone(screening: Screening) -> Iterator[str]:
@@ -160,15 +138,6 @@ def _optimistic(winner: SearchBest) -> str:
     return f"{start}, {compared} than the {luck}: screened, not yet proven."
 
 
-def steps(findings: Findings) -> Iterator[str]:
-    """Yield the command that would prove or refute it."""
-    if findings.screening.baseline is not None and findings.screening.best is not None:
-        yield (
-            f"`sweep confirm {findings.study.name}` proves or refutes this on fresh seeds. Until then, no config is "
-            "shown to be better than the baseline."
-        )
-
-
 def reading(findings: Findings) -> Iterator[str]:
     """Yield how far single runs can be trusted."""
     screening = findings.screening
@@ -201,16 +170,6 @@ def _noise_unknown(baseline: Noise) -> str:
 
 def _single_knob_effects(screening: Screening) -> list[Effect]:
     return [effect for knob in screening.knobs for effect in knob.effects]
-
-
-def _knobs(screening: Screening, word: ScreenWord) -> list[str]:
-    """Return the knobs with a single-knob run of this word, the largest effect first."""
-
-    def size(knob: KnobEffect) -> float:
-        return max(abs(effect.effect or 0.0) for effect in knob.effects if effect.word is word)
-
-    knobs = [knob for knob in screening.knobs if any(effect.word is word for effect in knob.effects)]
-    return [knob.knob for knob in sorted(knobs, key=size, reverse=True)]
 
 
 def _change(effect: Effect, screening: Screening) -> str:
