@@ -80,8 +80,10 @@ def advised(label: str) -> str:
 
 def change(knob: str, config: TrainConfig, baseline: TrainConfig | None) -> str:
     """Format one knob's change: "dropout 0 → 0.3", or "dropout 0.3" without a baseline."""
-    new = short(config.as_dict()[knob])
-    return f"{knob} {new}" if baseline is None else f"{knob} {short(baseline.as_dict()[knob])} → {new}"
+    new = config.as_dict()[knob]
+    return (
+        f"{knob} {rounded(new)}" if baseline is None else f"{knob} {' → '.join(from_to(baseline.as_dict()[knob], new))}"
+    )
 
 
 def changes(config: TrainConfig, baseline: TrainConfig) -> Mapping[str, str]:

@@ -21,8 +21,9 @@ from sweeps.analysis.attribution import (
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.significance import ALPHA_BEST, MAX_SEEDS_TO_DECIDE, P_MULTIPLIER, shown
 from sweeps.analysis.words import is_refuted
-from sweeps.text import count, joined, named, short, signed
-from sweeps.verdict.effects import bound, gain, harm, share
+from sweeps.text import count, from_to, joined, named, signed
+from sweeps.verdict import rows
+from sweeps.verdict.effects import bound, gain, loses, moved, share
 
 _WHY = {
     Why.NOTHING_LOWER: "no trial of the search ended lower than the baseline",
@@ -51,9 +52,9 @@ def tests(attribution: Attribution) -> Iterator[str]:
     """Yield the gain that the headline rests on, and whether it lasts."""
     effect, whole = attribution.effect, attribution.whole
     if effect is not None and effect.p is not None:
-        what = f"{_capital(attribution.change)} alone" if attribution.by_one else "Best config"
+        what = f"{_capital(attribution.change)} alone" if attribution.fewer else "Best config"
         yield f"{what} against the baseline: {_compared(effect, attribution)}."
-    if attribution.by_one and whole is not None and whole.p is not None:
+    if attribution.fewer and whole is not None and whole.p is not None:
         yield f"All changes of the search's best, trial {attribution.searched.trial}: {_compared(whole, attribution)}."
     yield from _head_start(attribution)
     if attribution.diverged:
@@ -88,6 +89,11 @@ def _head_start(attribution: Attribution) -> Iterator[str]:
         else:
             start = "A head start is not ruled out"
         yield f"{start}: the gain minus half of the gain in runs half as long is {gain(lasting)}; {bound(lasting)}."
+    elif attribution.fewer and shown(attribution.whole_lasting):
+        yield (
+            f"Runs of half the length with {_names(attribution.change)} alone are missing; the gain of all changes "
+            "together is more than a head start."
+        )
     elif attribution.knobs and effect is not None and shown(effect) and not attribution.diverged:
         yield "Runs of half the length are missing, so a head start is not ruled out."
 
@@ -101,7 +107,8 @@ def knobs(attribution: Attribution) -> Iterator[str]:
 
 def knob_alone(knob: KnobVerdict, attribution: Attribution) -> str:
     """Return the sentence on one knob."""
-    return f"{knob.knob} {short(knob.was)} → {short(knob.new)}: {'; '.join(_knob(knob, attribution))}."
+    before, after = from_to(knob.was, knob.new)
+    return f"{knob.knob} {before} → {after}: {'; '.join(_knob(knob, attribution))}."
 
 
 def together(attribution: Attribution) -> Iterator[str]:
@@ -114,7 +121,7 @@ def together(attribution: Attribution) -> Iterator[str]:
 def knob_words(attribution: Attribution) -> dict[str, str]:
     """Return, by knob that the best config changes, its word and what it gains alone."""
     return {
-        knob.knob: _word(knob, attribution) + ("" if knob.alone is None else f"; alone {gain(knob.alone)}")
+        knob.knob: _word(knob, attribution) + ("" if knob.alone is None else f"; alone it {moved(knob.alone)}")
         for knob in attribution.knobs
     }
 
@@ -126,7 +133,7 @@ def _word(knob: KnobVerdict, attribution: Attribution) -> str:
         KnobWord.GAINS: "gains, and is necessary" if knob.necessary else "gains",
         KnobWord.NECESSARY: "necessary, but not shown to do it alone",
         KnobWord.JOINT: f"only jointly with {knob.partner}",
-        KnobWord.HURTS: "of no use alone" if knob.diverged else KnobWord.HURTS.value,
+        KnobWord.HURTS: rows.does(knob, attribution),
     }.get(knob.word, knob.word.value)
 
 
@@ -134,7 +141,7 @@ def _knob(knob: KnobVerdict, attribution: Attribution) -> Iterator[str]:
     """Yield the parts of a knob's sentence: its word, its runs alone, the best config without it, what would decide."""
     gained = knob.alone if knob.word is KnobWord.GAINS else None
     if gained is not None:
-        yield f"gains {gain(gained, p=True)}{share(gained)}"
+        yield f"{moved(gained, p=True)}{share(gained)}"
         yield "whether it lasts isn't shown yet"
         if knob.necessary:
             yield "it is necessary"
@@ -146,14 +153,14 @@ def _knob(knob: KnobVerdict, attribution: Attribution) -> Iterator[str]:
         pass
     elif knob.alone is not None:
         tested = knob.word not in (KnobWord.NO_EFFECT, KnobWord.HURTS)
-        yield f"alone it gains {gain(knob.alone, p=tested)}{share(knob.alone)}"
+        yield f"alone it {moved(knob.alone, p=tested)}{share(knob.alone)}"
     elif knob.diverged:
         yield "no run with it alone has a final loss"
     else:
         yield "it was not run alone on a fresh seed"
     if knob.reset is not None:
         half = ", more than half of the whole gain" if knob.necessary else ""
-        yield f"without it the best config loses {gain(knob.reset)}{half}"
+        yield f"without it the best config {loses(knob.reset)}{half}"
     if knob.word is KnobWord.UNKNOWN and shown(knob.alone) and is_refuted(knob.lasting):
         yield "it is a head start: the gain shrinks by half or more in longer runs"
     elif knob.word in (KnobWord.UNKNOWN, KnobWord.GAINS) and (attribution.broken or not attribution.decided):
@@ -170,7 +177,10 @@ def _decided_by(effect: Contrast | None, *, more: int | None) -> Iterator[str]:
 
 
 def _pair(pair: Pair) -> str:
-    together, interaction = f"{_capital(pair.knobs)} together gain {gain(pair.both)}", pair.interaction
+    together, interaction = (
+        f"{_capital(pair.knobs)} together {moved(pair.both).replace('s ', ' ', 1)}",
+        pair.interaction,
+    )
     than_the_sum = f"than the sum of their gains alone: interaction {gain(interaction)}"
     if interaction.low is not None and interaction.low > 0:
         return f"{together}, more {than_the_sum}."
@@ -181,7 +191,7 @@ def _pair(pair: Pair) -> str:
 
 def _path(attribution: Attribution) -> Iterator[str]:
     steps = attribution.path[1:]
-    if not steps:
+    if not attribution.complete_path:
         return
     drops = [step.drop for step in steps if step.drop is not None]
     seeds = count(min((drop.n for drop in drops), default=0), "seed")
@@ -217,10 +227,7 @@ def _candidate(candidate: CandidateVerdict) -> Iterator[str]:
         yield f"it diverged or did not fit in memory with {count(candidate.diverged, 'seed')}"
     if candidate.effect is not None:
         tested = candidate.word in (CandidateWord.RIGHT, CandidateWord.UNKNOWN)
-        # a candidate that diverged with one seed is wrong, whatever it gains with the others
-        harmful = candidate.word is CandidateWord.WRONG and candidate.effect.mean < 0
-        moved = f"loses {harm(candidate.effect)}" if harmful else f"gains {gain(candidate.effect, p=tested)}"
-        yield f"it {moved}{share(candidate.effect)}"
+        yield f"it {moved(candidate.effect, p=tested)}{share(candidate.effect)}"
     elif not candidate.diverged:
         yield "it was not run on a fresh seed"
     if candidate.word is CandidateWord.UNKNOWN:

@@ -20,9 +20,9 @@ from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.findings import Findings
 from sweeps.analysis.races import RaceFinding
 from sweeps.study.start import CheckpointStart
-from sweeps.text import count, joined, short
+from sweeps.text import count, from_to, joined, short
 from sweeps.verdict import confirmed
-from sweeps.verdict.effects import gain, harm, plain, size
+from sweeps.verdict.effects import gain, harm, moved, plain, size
 
 _BASELINE = re.compile(r"\b([Bb])aseline\b(?!'s own)")
 """not the baseline's own run, which is the one that plateaued"""
@@ -97,7 +97,7 @@ def from_checkpoint(attribution: Attribution, branches: Branches) -> Iterator[st
             sentence = _of_control(confirmed.knob_alone(knob, attribution))
             yield _extended(sentence, _course(branches.of(knob.knob), knob.alone))
     if len(attribution.knobs) > 1 and attribution.whole is not None:
-        whole = f"Trial {attribution.searched.trial}, all changes together: it gains {gain(attribution.whole)}."
+        whole = f"Trial {attribution.searched.trial}, all changes together: it {moved(attribution.whole)}."
         yield _extended(whole, _course(branches.best, attribution.whole))
     for grown in branches.growth:
         if grown.growing is not None:
@@ -228,7 +228,7 @@ def nothing_shown(findings: Findings, branches: Branches) -> Iterator[str]:
     within = [knob for knob in knobs if knob.word is KnobWord.NO_EFFECT and knob.alone is not None]
     if within:
         reach = max(_reach(knob.alone) for knob in within if knob.alone is not None)
-        names = joined(f"{knob.knob} {short(knob.was)} → {short(knob.new)}" for knob in within)
+        names = joined(f"{knob.knob} {' → '.join(from_to(knob.was, knob.new))}" for knob in within)
         yield f"From your checkpoint, within ± {reach:.4f} nats: {names}."
     unmeasured = [knob.knob for knob in knobs if knob.word is KnobWord.UNKNOWN and knob.alone is None]
     if unmeasured:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sweeps.analysis.attribution import Attribution
 from sweeps.analysis.findings import Findings
-from sweeps.text import count, joined, short
+from sweeps.text import count, from_to, joined
 from sweeps.verdict.effects import in_other_units
 
 
@@ -59,11 +59,11 @@ def best_config(findings: Findings, attribution: Attribution) -> Iterator[str]:
         yield f"The best of {trials} is {best}."
         return
     changes = joined(
-        f"{knob.knob} {short(knob.was)} → {short(knob.new)}"
+        f"{knob.knob} {' → '.join(from_to(knob.was, knob.new))}"
         for knob in attribution.knobs
         if knob.knob in attribution.change
     )
-    what = "A run" if attribution.by_one else f"Trial {attribution.best.trial}"
+    what = "A run" if attribution.fewer else f"Trial {attribution.best.trial}"
     yield f"{what} of {attribution.best.config.max_iters:,} iterations; it changes {changes}."
     losses = confirmed_losses(findings)
     if losses is not None:
@@ -73,10 +73,12 @@ def best_config(findings: Findings, attribution: Attribution) -> Iterator[str]:
             f"{in_other_units(loss, reference, findings.results.data)}."
         )
     if searched is not None and searched.gain is not None and attribution.whole is not None:
+        per_byte = findings.results.data.bits_per_byte(attribution.whole.mean)
+        bits = "" if per_byte is None else f" ({per_byte:.3f} bits per byte)"
         trial = f"trial {attribution.searched.trial}"
-        subject = f"The gain of {trial}, the search's best," if attribution.by_one else "Its gain"
+        subject = f"The gain of {trial}, the search's best," if attribution.fewer else "Its gain"
         yield (
-            f"{subject} is {attribution.whole.mean:.3f} nats on fresh seeds. The search had promised "
+            f"{subject} is {attribution.whole.mean:.3f} nats{bits} on fresh seeds. The search had promised "
             f"{searched.gain:.3f}, which is optimistic because the trial is the winner of {trials} on the search's own "
             "seed."
         )

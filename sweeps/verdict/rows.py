@@ -79,7 +79,7 @@ def _confirmed(findings: Findings, attribution: Attribution) -> Iterator[Row]:
             after="",
             does=together_does(attribution),
             **_numbers(attribution.whole, findings),
-            shown=attribution.broken and not attribution.by_one,
+            shown=attribution.broken and not attribution.fewer,
             cost=_cost(cost_of(findings.evidence, findings.evidence.arms.winner, gain=attribution.whole)),
             measured="together",
         )
@@ -92,7 +92,7 @@ def effect_of(knob: KnobVerdict) -> Contrast | None:
 
 def does(knob: KnobVerdict, attribution: Attribution) -> str:
     """Return, in at most five words, what a knob does; of one that hurts alone also what it does in the best."""
-    in_the_best = attribution.broken and not attribution.by_one
+    in_the_best = attribution.broken and not attribution.fewer
     hurts = knob.diverged or (knob.alone is not None and harmful(knob.alone, attribution.min_effect))
     match knob.word:
         case KnobWord.ALONE:
@@ -124,11 +124,10 @@ def partner_of(knob: KnobVerdict, attribution: Attribution) -> str | None:
 
 def together_does(attribution: Attribution) -> str:
     """Return, in at most five words, what all changes of the search's best do together."""
-    if attribution.broken and not attribution.by_one:
+    if attribution.broken and not attribution.fewer:
         return "break it" if attribution.word is BestWord.BREAKS else "improve it"
-    whole = attribution.whole
-    if attribution.by_one:
-        return "gain no more" if shown(whole) else "not shown to be better"
+    if attribution.fewer:
+        return "not shown to be better" if attribution.whole_word is BestWord.NONE else "gain no more"
     return {
         Why.DIVERGED: "diverge",
         Why.BELOW_MIN_EFFECT: "no gain that counts",

@@ -7,8 +7,10 @@ once.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
+from sweeps.analysis.attribution import Attribution
 from sweeps.analysis.findings import Findings
 from sweeps.analysis.noise import Noise, seeds_to_show
 from sweeps.analysis.screening import Effect, Screening, ScreenWord, SearchBest
@@ -17,8 +19,8 @@ from sweeps.text import advised, change, changes, count, joined, signed
 from sweeps.verdict.effects import in_other_units
 
 CANDIDATE_WORDS = {
-    ScreenWord.LOWERS: "helped",
-    ScreenWord.RAISES: "hurt",
+    ScreenWord.LOWERS: "ended lower",
+    ScreenWord.RAISES: "ended higher",
     ScreenWord.NOISE: "no effect shown",
     ScreenWord.UNKNOWN: "not enough evidence",
     ScreenWord.NO_LOSS: "no final loss",
@@ -35,6 +37,22 @@ _WITHOUT_LOSS = (Outcome.DIVERGED, Outcome.INFEASIBLE, Outcome.PRUNED, Outcome.T
 _MOVED = (ScreenWord.LOWERS, ScreenWord.RAISES)
 _ENOUGH_SEEDS = 5
 """of the baseline; with fewer, the verdict suggests more"""
+
+
+def beside(screening: Screening, attribution: Attribution) -> Iterator[str]:
+    """Yield the single runs of changes that the confirmed verdict says nothing of, lest two words stand for one."""
+    judged = {(knob.knob, knob.new) for knob in attribution.knobs}
+
+    def told(effect: Effect) -> bool:
+        knob = effect.run.knob or ""
+        return (knob, getattr(effect.run.config, knob)) in judged
+
+    left = (
+        dataclasses.replace(knob, effects=effects)
+        for knob in screening.knobs
+        if (effects := tuple(effect for effect in knob.effects if not told(effect)))
+    )
+    yield from alone(dataclasses.replace(screening, knobs=tuple(left)))
 
 
 def alone(screening: Screening) -> Iterator[str]:
@@ -70,7 +88,8 @@ def _within_noise(screening: Screening) -> Iterator[str]:
         f"{names} {verb} {ScreenWord.NOISE} (under {half:.3f} nats either way): no effect is shown, which does not "
         "prove that there is none."
     )
-    largest = max((knob.largest for knob in quiet if knob.largest), key=lambda effect: abs(effect.effect or 0.0))
+    known = [effect for knob in quiet for effect in knob.effects if effect.effect is not None]
+    largest = max(known, key=lambda effect: abs(effect.effect or 0.0))
     assert largest.effect is not None
     seeds = seeds_to_show(largest.effect, baseline.sd, looks=screening.family)
     start = f"The largest of these, {_change(largest, screening)} at {signed(largest.effect)} nats,"

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from sweeps.analysis.attribution import Attribution, BestWord, CandidateWord, KnobVerdict, KnobWord, Why
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.findings import Findings
-from sweeps.analysis.significance import shown
 from sweeps.text import count, decimals, joined, named, nats
 from sweeps.verdict.answer import Row
 
@@ -99,9 +98,9 @@ def _whole(attribution: Attribution, rows: Mapping[str | None, Row], *, baseline
     row = rows.get(None)
     if row is None:
         return
-    if attribution.by_one:
+    if attribution.fewer:
         rest = [named(knob.knob) for knob in attribution.knobs if knob.knob not in attribution.change]
-        more = "gains no more" if shown(attribution.whole) else "is not shown to be better"
+        more = "is not shown to be better" if attribution.whole_word is BestWord.NONE else "gains no more"
         yield f"the search's best config, which also changes {joined(rest)}, {more}"
     elif not attribution.broken:
         yield f"the search's best config is not shown to be better than the {baseline}: {_lack(attribution, row)}"

@@ -162,7 +162,7 @@ def _words(findings: Findings) -> Verdict:
         candidates=tuple(confirmed.candidates(attribution)),
         best=tuple(recommendation.best_config(findings, attribution)),
         next=(),
-        screening=tuple(screened.alone(screening)),
+        screening=tuple(screened.beside(screening, attribution)),
         data=tuple(more_data.sentences(findings)),
         cautions=(
             *confirmed.reading(attribution),

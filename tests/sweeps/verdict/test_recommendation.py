@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from sweeps.analysis.attribution import Attribution, KnobWord
 from sweeps.study.sections import MAX_CONFIRM_SEEDS, Confirm
-from sweeps.verdict.recommendation import confirmed_losses, open_questions
+from sweeps.verdict.open_questions import open_questions
+from sweeps.verdict.recommendation import confirmed_losses
 from sweeps.verdict.verdict import Verdict, verdict
 from tests.helpers import attributions, synthetic
 from tests.helpers.attributions import CASES, KNOBS, attribution, contrast, findings_of, gain, knob
