@@ -54,6 +54,11 @@ def count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
+def all_of(n: int, noun: str) -> str:
+    """Format all of several: both changes, all 3 changes."""
+    return f"both {noun}s" if n == 2 else f"all {n} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """Format seconds: 45 s, 12 min, 3 h 20 min."""
     if seconds < 100:

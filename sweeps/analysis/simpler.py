@@ -1,8 +1,7 @@
-"""A simpler config than the search's best: one knob, or the top pair, that gains more than all changes together.
+"""A simpler config than the search's best: one knob, the top pair, or all but a knob that hurts alone.
 
-Some of the best trial's changes came along by chance, and some do harm. Where fewer changes are shown to gain and end
-lower on the seeds that both have, the verdict is about these. The confirm phase doesn't look at this: it goes on asking
-about the search's best.
+Some of the best trial's changes came along by chance, and some do harm. Where fewer changes are shown to gain, and gain
+more, the verdict is about these. The confirm phase doesn't look at this: it goes on asking about the search's best.
 """
 
 from __future__ import annotations
@@ -17,19 +16,21 @@ from sweeps.analysis.evidence import Evidence
 from sweeps.analysis.significance import shown
 from sweeps.analysis.words import is_refuted
 
-_FEWEST = 2
-"""seeds that both configs have"""
-
 
 def with_fewer_changes(attribution: Attribution, evidence: Evidence) -> Attribution:
-    """Return the verdict about the knob or pair that ends lower than the search's best, or else the same verdict."""
+    """Return the verdict about the fewer changes that gain more than the search's best, or else the same verdict."""
     if not attribution.broken or attribution.fewer:
         return attribution
-    lower = [(_more(evidence, arm), arm, gain) for arm, gain in _alternatives(attribution)]
-    better = [(more, arm, gain) for more, arm, gain in lower if more > 0]
+    assert attribution.effect is not None
+    whole = attribution.effect.mean
+    better = [
+        (arm, gain)
+        for arm, gain in _alternatives(attribution, evidence)
+        if gain.mean > whole and gain.n > 1 and not _fails(evidence, arm)
+    ]
     if not better:
         return attribution
-    _, arm, gain = max(better, key=lambda each: each[0])
+    arm, gain = max(better, key=lambda each: each[1].mean)
     return dataclasses.replace(
         attribution,
         best=next(run for run in evidence.runs(arm) if run.val_loss is not None),
@@ -40,19 +41,21 @@ def with_fewer_changes(attribution: Attribution, evidence: Evidence) -> Attribut
     )
 
 
-def _alternatives(attribution: Attribution) -> Iterator[tuple[Arm, Contrast]]:
+def _alternatives(attribution: Attribution, evidence: Evidence) -> Iterator[tuple[Arm, Contrast]]:
     """Yield the arms with fewer changes that are shown to gain, with their gains."""
     if len(attribution.knobs) > 1:
         for knob in attribution.knobs:
             if knob.word is KnobWord.ALONE and knob.alone is not None:
                 yield Arm(frozenset([knob.knob])), knob.alone
+            without = evidence.arms.without(knob.knob)
+            gain = evidence.gain(without, threshold=attribution.min_effect) if knob.word is KnobWord.HURTS else None
+            if gain is not None and shown(gain):
+                yield without, gain
     pair = attribution.pair
     if pair is not None and len(attribution.knobs) > len(pair.knobs) and shown(pair.both):
         yield Arm(frozenset(pair.knobs)), pair.both
 
 
-def _more(evidence: Evidence, arm: Arm) -> float:
-    """Return by how much an arm ends lower than the search's best, nats; negative where it isn't known to."""
-    difference = evidence.contrast((1, evidence.arms.winner), (-1, arm))
-    out = evidence.without_loss(arm) or is_refuted(evidence.lasting(arm))
-    return -1.0 if difference is None or difference.n < _FEWEST or out else difference.mean
+def _fails(evidence: Evidence, arm: Arm) -> bool:
+    """Whether a run of the arm has no loss, or its gain is shown to be a head start."""
+    return evidence.without_loss(arm) > 0 or is_refuted(evidence.lasting(arm))

@@ -8,7 +8,7 @@ from sweeps.analysis.attribution import Attribution, CandidateWord
 from sweeps.analysis.findings import Findings
 from sweeps.study.model import as_yaml
 from sweeps.study.sections import MAX_CONFIRM_SEEDS
-from sweeps.text import joined, nats
+from sweeps.text import all_of, joined, nats
 from sweeps.verdict.answer import Advice, Row
 from sweeps.verdict.open_questions import OpenQuestion, open_questions
 from sweeps.verdict.rows import WIDEN
@@ -49,7 +49,7 @@ def _do(findings: Findings, attribution: Attribution) -> Iterator[Advice]:
     iters = int(study.baseline["max_iters"])
     if attribution.broken:
         one = len(attribution.change) == 1
-        changes = f"{attribution.change[0]} alone changed" if one else f"all {len(attribution.change)} changes"
+        changes = f"{attribution.change[0]} alone changed" if one else all_of(len(attribution.change), "change")
         best = f"-o {study.name}-best.py"
         if study.branches:
             command = _sweep(findings, "export", f"--checkpoint out-{study.name} {best}")

@@ -21,7 +21,7 @@ from sweeps.analysis.significance import harmful, shown
 from sweeps.analysis.words import is_refuted
 from sweeps.store.records import Outcome, Run
 from sweeps.study.study import Study
-from sweeps.text import decimals, from_to, named, rounded
+from sweeps.text import decimals, from_to, joined, named, rounded
 from sweeps.verdict.answer import Cost, Row
 
 SAME = 0.02
@@ -55,7 +55,7 @@ def rows_of(findings: Findings) -> tuple[Row, ...]:
 
 
 def _confirmed(findings: Findings, attribution: Attribution) -> Iterator[Row]:
-    edges = edges_of(findings.study, attribution.best)
+    edges = edges_of(findings.study, attribution.best) if attribution.broken else {}
     for knob in attribution.knobs:
         gain = effect_of(knob)
         before, after = from_to(knob.was, knob.new)
@@ -70,6 +70,19 @@ def _confirmed(findings: Findings, attribution: Attribution) -> Iterator[Row]:
             cost=_cost(cost_of(findings.evidence, Arm(frozenset([knob.knob])), gain=knob.alone)),
             edge=edges.get(knob.knob, "") if knob.knob in attribution.change else "",
             measured="without it" if knob.word is KnobWord.NECESSARY else "alone",
+        )
+    if len(attribution.change) > 1 and attribution.fewer:
+        arm = Arm(frozenset(attribution.change))
+        yield Row(
+            protocol=_protocol(findings),
+            knob=None,
+            before="",
+            after=fewer(attribution),
+            does="break it" if attribution.word is BestWord.BREAKS else "improve it",
+            **_numbers(attribution.effect, findings),
+            shown=True,
+            cost=_cost(cost_of(findings.evidence, arm, gain=attribution.effect)),
+            measured="together",
         )
     if len(attribution.knobs) > 1:
         yield Row(
@@ -108,7 +121,7 @@ def does(knob: KnobVerdict, attribution: Attribution) -> str:
             return f"only together with {named(partner)}" if partner else "hurts alone, helps with others"
         case KnobWord.HURTS:
             word = "diverges alone" if knob.diverged else "hurts alone"
-            return f"{word}; in the best" if in_the_best else word
+            return f"{word}, best includes it" if in_the_best else word
         case KnobWord.NO_EFFECT:
             return "no effect"
     return "only a head start" if shown(knob.alone) and is_refuted(knob.lasting) else "not enough evidence"
@@ -142,30 +155,39 @@ def together_does(attribution: Attribution) -> str:
 
 def _screened(findings: Findings) -> Iterator[Row]:
     """Yield a row per knob from its single runs: the end of its range that lowers the loss most, or does most."""
-    best = findings.results.best
-    edges = {} if best is None else edges_of(findings.study, best)
-    for knob in findings.screening.knobs:
-        effect = _telling(knob)
-        reference, config = findings.screening.reference, effect.run.config
-        was = None if reference is None else getattr(reference, knob.knob)
-        before, after = from_to(was, getattr(config, knob.knob))
-        half, gained = effect.family_half_width, effect.effect
-        recommended = best is not None and getattr(best.config, knob.knob) == getattr(config, knob.knob)
-        yield Row(
-            protocol=_protocol(findings),
-            knob=knob.knob,
-            before="" if was is None else before,
-            after=after,
-            does=_SCREENED.get(effect.word) or _NO_LOSS.get(effect.run.outcome, "no final loss"),
-            effect=gained,
-            low=None if gained is None or half is None else gained - half,
-            high=None if gained is None or half is None else gained + half,
-            seeds=int(gained is not None),
-            shown=effect.word in (ScreenWord.LOWERS, ScreenWord.RAISES),
-            edge=edges.get(knob.knob, "") if recommended else "",
-            bits_per_byte=_bits(gained, findings),
-            digits=decimals(half),
-        )
+    effects = map(_telling, findings.screening.knobs)
+    for effect in sorted(effects, key=lambda each: -(each.effect or 0.0) if each.word in _MOVED else 0.0):
+        yield _single_run(effect, findings)
+
+
+_MOVED = (ScreenWord.LOWERS, ScreenWord.RAISES)
+
+
+def _single_run(effect: Effect, findings: Findings) -> Row:
+    knob, config = effect.run.knob or "", effect.run.config
+    reference, best = findings.screening.reference, findings.results.best
+    was = None if reference is None else getattr(reference, knob)
+    before, after = from_to(was, getattr(config, knob))
+    gained, half = effect.effect, effect.family_half_width
+    known = gained is not None and half is not None
+    in_the_best = best is not None and getattr(best.config, knob) == getattr(config, knob)
+    return Row(
+        protocol=_protocol(findings),
+        knob=knob,
+        before="" if was is None else before,
+        after=after,
+        does=_SCREENED.get(effect.word) or _NO_LOSS.get(effect.run.outcome, "no final loss"),
+        effect=gained,
+        low=(gained or 0.0) - (half or 0.0) if known else None,
+        high=(gained or 0.0) + (half or 0.0) if known else None,
+        seeds=int(gained is not None),
+        shown=effect.word in _MOVED,
+        edge=edges_of(findings.study, effect.run).get(knob, "")
+        if in_the_best and effect.word is ScreenWord.LOWERS
+        else "",
+        bits_per_byte=_bits(gained, findings),
+        digits=decimals(half),
+    )
 
 
 def _telling(knob: KnobEffect) -> Effect:
@@ -262,6 +284,14 @@ def _cost(cost: ArmCost | None) -> Cost | None:
         memory=cost.memory,
         gain_at_equal_time=cost.at_equal_time,
     )
+
+
+def fewer(attribution: Attribution) -> str:
+    """Return several of the best's changes by name: learning rate and width, all but dropout."""
+    rest = [named(knob.knob) for knob in attribution.knobs if knob.knob not in attribution.change]
+    if len(rest) == 1 and len(attribution.change) > 2:
+        return f"all but {rest[0]}"
+    return joined(map(named, attribution.change))
 
 
 def edges_of(study: Study, run: Run) -> dict[str, str]:

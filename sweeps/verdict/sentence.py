@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from sweeps.analysis.attribution import Attribution, BestWord, CandidateWord, KnobVerdict, KnobWord, Why
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.findings import Findings
-from sweeps.text import count, decimals, joined, named, nats
+from sweeps.text import all_of, count, decimals, joined, named, nats
 from sweeps.verdict.answer import Row
+from sweeps.verdict.rows import fewer
 
 
 def sentence_of(findings: Findings, rows: Iterable[Row]) -> str:
@@ -25,14 +26,18 @@ def sentence_of(findings: Findings, rows: Iterable[Row]) -> str:
 def measured(row: Row, *, first: bool = True) -> str:
     """Return an effect's size: 0.11 nats (95 % interval 0.07 to 0.15, 3 seeds). `first` spells the units out."""
     assert row.effect is not None
-    sign = 1 if row.effect >= 0 else -1
-    seeds = count(row.seeds, "seed")
-    text = f"{nats(abs(row.effect), row.digits)}{' nats' if first else ''}"
-    if row.low is None or row.high is None:
-        return f"{text} ({seeds}, noise unknown)"
-    low, high = sorted((sign * row.low, sign * row.high))
-    interval = f"{nats(low, row.digits)} to {nats(high, row.digits)}"
-    return f"{text} (95 % interval {interval}, {seeds})" if first else f"{text} ({interval})"
+    return _estimate(row.effect, row.low, row.high, seeds=row.seeds, first=first)
+
+
+def _estimate(effect: float, low: float | None, high: float | None, *, seeds: int, first: bool = True) -> str:
+    """Return an effect without its sign, with the decimals that its interval carries."""
+    unit, of = " nats" if first else "", count(seeds, "seed")
+    if low is None or high is None:
+        return f"{nats(abs(effect), decimals(None))}{unit} ({of}, noise unknown)"
+    digits = decimals((high - low) / 2)
+    ends = sorted((low, high) if effect >= 0 else (-low, -high))
+    interval = " to ".join(nats(end, digits) for end in ends)
+    return f"{nats(abs(effect), digits)}{unit} ({f'95 % interval {interval}, {of}' if first else interval})"
 
 
 # confirmed
@@ -99,15 +104,30 @@ def _whole(attribution: Attribution, rows: Mapping[str | None, Row], *, baseline
     if row is None:
         return
     if attribution.fewer:
-        rest = [named(knob.knob) for knob in attribution.knobs if knob.knob not in attribution.change]
-        more = "is not shown to be better" if attribution.whole_word is BestWord.NONE else "gains no more"
-        yield f"the search's best config, which also changes {joined(rest)}, {more}"
+        rest = joined(named(knob.knob) for knob in attribution.knobs if knob.knob not in attribution.change)
+        proven = attribution.whole_word is not BestWord.NONE
+        if len(attribution.change) > 1 and attribution.effect is not None and not _is_joint(attribution):
+            gained = _of_contrast(attribution.effect, first=False)
+            yield f"{fewer(attribution)} together gain {gained}, and no more with {rest}"
+        else:
+            more = "gains no more" if proven else "is not shown to be better"
+            yield f"the search's best config, which also changes {rest}, {more}"
     elif not attribution.broken:
         yield f"the search's best config is not shown to be better than the {baseline}: {_lack(attribution, row)}"
     elif row.effect is not None:
-        pair = attribution.pair if any(knob.word is KnobWord.JOINT for knob in attribution.knobs) else None
-        if pair is None or len(attribution.knobs) > 2:
-            yield f"all {len(attribution.knobs)} changes together gain {measured(row, first=False)}"
+        words = {knob.word for knob in attribution.knobs}
+        pair = attribution.pair.knobs if attribution.pair is not None and KnobWord.JOINT in words else ()
+        together = f"{all_of(len(attribution.knobs), 'change')} together"
+        if words.isdisjoint((KnobWord.ALONE, KnobWord.JOINT)):
+            yield f"{together} {breaks(attribution, one=False)}, by {measured(row, first=False)}"
+        elif len(attribution.knobs) > len(pair):
+            yield f"{together} gain {measured(row, first=False)}"
+
+
+def _is_joint(attribution: Attribution) -> bool:
+    """Whether the changes are the two that work only together, so that their gain has been said."""
+    joint = {knob.knob for knob in attribution.knobs if knob.word is KnobWord.JOINT}
+    return joint == set(attribution.change)
 
 
 def _nobody(findings: Findings, attribution: Attribution, rows: Mapping[str | None, Row]) -> str:
@@ -118,10 +138,9 @@ def _nobody(findings: Findings, attribution: Attribution, rows: Mapping[str | No
     row = rows[None] if None in rows else rows[attribution.knobs[0].knob]
     if attribution.broken:
         names = joined(named(knob.knob) for knob in attribution.knobs)
-        verb = breaks(attribution, one=len(attribution.knobs) == 1)
-        alone = "no knob is shown to do it alone"
         return (
-            f"the best config, which changes {names}, {verb.replace('break ', 'breaks ')} by {measured(row)}; {alone}."
+            f"the best config, which changes {names}, {breaks(attribution)} by {measured(row)}; no knob is shown to do "
+            "it alone."
         )
     right = [candidate.label for candidate in attribution.candidates if candidate.word is CandidateWord.RIGHT]
     however = f"; however, this advice is right: {joined(right)}" if right else ""
@@ -154,15 +173,8 @@ def breaks(attribution: Attribution, *, one: bool = True) -> str:
     return f"improve{s} on the baseline"
 
 
-def _of_contrast(effect: Contrast) -> str:
-    known = effect.low is not None and effect.high is not None
-    if not known:
-        return f"{nats(effect.mean, 2)} nats ({count(effect.n, 'seed')}, noise unknown)"
-    assert effect.low is not None
-    assert effect.high is not None
-    digits = decimals((effect.high - effect.low) / 2)
-    interval = f"{nats(effect.low, digits)} to {nats(effect.high, digits)}"
-    return f"{nats(effect.mean, digits)} nats (95 % interval {interval}, {count(effect.n, 'seed')})"
+def _of_contrast(effect: Contrast, *, first: bool = True) -> str:
+    return _estimate(effect.mean, effect.low, effect.high, seeds=effect.n, first=first)
 
 
 # screened

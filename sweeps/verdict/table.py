@@ -13,7 +13,7 @@ from sweeps.verdict.answer import Cost, Row
 from sweeps.verdict.rows import SAME
 
 _GAP = "  "
-_SHORTEST, _LONGEST = 9, 32
+_SHORTEST, _ROOMY, _LONGEST = 5, 14, 32
 """characters of a bar"""
 _RACES = "if you retrain from scratch:"
 
@@ -24,8 +24,12 @@ def table(rows: Sequence[Row], *, width: int, arrow: str = "→") -> list[str]:
     columns = [*_COLUMNS]
     for column in _OPTIONAL:
         fuller = sorted([*columns, column], key=_ORDER.index)
-        if any(each[column] for each in cells) and _room(cells, fuller, width) >= _SHORTEST:
+        if any(each[column] for each in cells) and _room(cells, fuller, width) >= _ROOMY:
             columns = fuller
+    if _room(cells, columns, width) < _SHORTEST:
+        cells = [{**each, "does": each["does"].replace("only together with", "only with")} for each in cells]
+    if _room(cells, columns, width) < _SHORTEST:
+        columns.remove("bar")
     bar = min(_LONGEST, max(_SHORTEST, _room(cells, columns, width)))
     axis = _Axis.of(rows, columns=bar)
     lines = [_line(_HEADERS, columns, cells, bar=" " * bar)]
@@ -58,14 +62,15 @@ def _cells(row: Row, arrow: str) -> dict[str, str]:
     if row.low is not None and row.high is not None:
         interval = f"{nats(row.low, row.digits)} to {nats(row.high, row.digits)}"
     return {
-        "knob": row.knob or "all together",
-        "change": f"{row.before} {arrow} {row.after}" if row.before else row.after,
+        "knob": row.knob or "",
+        "change": f"{row.before} {arrow} {row.after}" if row.before else row.after if row.knob else "",
         "does": row.does,
         "nats": "" if row.effect is None else nats(row.effect, row.digits, sign=True),
         "interval": interval,
         "bits": "" if row.bits_per_byte is None else nats(row.bits_per_byte, row.digits, sign=True),
         "bar": "",
         "seeds": str(row.seeds) if row.seeds else "",
+        "label": "" if row.knob else row.after or "all together",
     }
 
 
@@ -84,6 +89,9 @@ def _line(texts: dict[str, str], columns: Sequence[str], cells: Sequence[dict[st
     for column in columns:
         text = bar if column == "bar" else texts.get(column, "")
         parts.append(text.rjust(widths[column]) if column in _RIGHT else text.ljust(widths[column]))
+    if label := texts.get("label"):  # of several changes; it takes two columns
+        room = widths["knob"] + len(_GAP) + widths["change"]
+        parts[:2] = [f"{label if len(label) <= room else 'several together':<{room}}"]
     return _GAP.join(parts).rstrip()
 
 
