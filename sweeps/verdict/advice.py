@@ -11,7 +11,7 @@ from sweeps.study.sections import MAX_CONFIRM_SEEDS
 from sweeps.text import all_of, joined, nats
 from sweeps.verdict.answer import Advice, Row
 from sweeps.verdict.open_questions import OpenQuestion, open_questions
-from sweeps.verdict.rows import WIDEN
+from sweeps.verdict.rows import WIDEN, fewer
 
 _NAMED = 3
 """open questions that a line names"""
@@ -48,8 +48,11 @@ def _do(findings: Findings, attribution: Attribution) -> Iterator[Advice]:
     study = findings.study
     iters = int(study.baseline["max_iters"])
     if attribution.broken:
-        one = len(attribution.change) == 1
-        changes = f"{attribution.change[0]} alone changed" if one else all_of(len(attribution.change), "change")
+        changes = all_of(len(attribution.change), "change")
+        if len(attribution.change) == 1:
+            changes = f"{attribution.change[0]} alone changed"
+        elif attribution.fewer:
+            changes = f"{fewer(attribution)} changed"
         best = f"-o {study.name}-best.py"
         if study.branches:
             command = _sweep(findings, "export", f"--checkpoint out-{study.name} {best}")

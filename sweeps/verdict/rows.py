@@ -69,7 +69,7 @@ def _confirmed(findings: Findings, attribution: Attribution) -> Iterator[Row]:
             shown=knob.word in CLAIMS or knob.word is KnobWord.HURTS,
             cost=_cost(cost_of(findings.evidence, Arm(frozenset([knob.knob])), gain=knob.alone)),
             edge=edges.get(knob.knob, "") if knob.knob in attribution.change else "",
-            measured="without it" if knob.word is KnobWord.NECESSARY else "alone",
+            measured="without it" if _by_reset(knob) else "alone",
         )
     if len(attribution.change) > 1 and attribution.fewer:
         arm = Arm(frozenset(attribution.change))
@@ -100,7 +100,11 @@ def _confirmed(findings: Findings, attribution: Attribution) -> Iterator[Row]:
 
 def effect_of(knob: KnobVerdict) -> Contrast | None:
     """Return what a row shows of a knob: its gain alone; of one that is necessary what the best loses without it."""
-    return knob.reset if knob.word is KnobWord.NECESSARY else knob.alone
+    return knob.reset if _by_reset(knob) else knob.alone
+
+
+def _by_reset(knob: KnobVerdict) -> bool:
+    return knob.word is KnobWord.NECESSARY and knob.reset is not None
 
 
 def does(knob: KnobVerdict, attribution: Attribution) -> str:

@@ -78,11 +78,10 @@ def _credit(knob: KnobVerdict, attribution: Attribution, rows: Mapping[str | Non
         case KnobWord.GAINS:
             return f"{change} gains {measured(row)}, not yet shown to last"
         case KnobWord.NECESSARY:
-            return f"{change} is necessary: without it the best config loses {measured(row)}"
-    assert knob.partner is not None
-    assert attribution.pair is not None
-    both = _of_contrast(attribution.pair.both)
-    return f"{named(knob.knob)} and {named(knob.partner)} {breaks(attribution, one=False)} only together, by {both}"
+            lost = f": without it the best config loses {measured(row)}" if row.measured == "without it" else ""
+            return f"{change} is necessary{lost}"
+    both = "" if attribution.pair is None else f", by {_of_contrast(attribution.pair.both)}"
+    return f"{named(knob.knob)} and {named(knob.partner or '')} {breaks(attribution, one=False)} only together{both}"
 
 
 def _as_well(word: KnobWord, names: list[str], first: KnobVerdict, attribution: Attribution) -> str:
@@ -137,10 +136,10 @@ def _nobody(findings: Findings, attribution: Attribution, rows: Mapping[str | No
         return f"no config is shown to be better: the best of the search is the {baseline} itself."
     row = rows[None] if None in rows else rows[attribution.knobs[0].knob]
     if attribution.broken:
+        by = "" if attribution.effect is None else _of_contrast(attribution.effect)
         names = joined(named(knob.knob) for knob in attribution.knobs)
         return (
-            f"the best config, which changes {names}, {breaks(attribution)} by {measured(row)}; no knob is shown to do "
-            "it alone."
+            f"the best config, which changes {names}, {breaks(attribution)} by {by}; no knob is shown to do it alone."
         )
     right = [candidate.label for candidate in attribution.candidates if candidate.word is CandidateWord.RIGHT]
     however = f"; however, this advice is right: {joined(right)}" if right else ""

@@ -87,7 +87,7 @@ def test_where_fewer_changes_gain_more_than_the_best_they_are_the_advice(study: 
     advised = next(advice for advice in answered(study).advice if advice.kind == "do")
     assert attribution.effect is not None
     assert attribution.effect.mean > attribution.whole.mean or attribution.whole_word is BestWord.NONE
-    names = "alone" if len(attribution.change) == 1 else f"{len(attribution.change)} changes|both changes"
+    names = "alone" if len(attribution.change) == 1 else "all but| and "
     assert re.search(names, advised.text)
     changed = {name for name in attribution.change if findings_differ(found(study), name)}
     assert changed == set(attribution.change)
