@@ -11,7 +11,7 @@ from sweeps.study.sections import MAX_CONFIRM_SEEDS
 from sweeps.text import all_of, joined, nats
 from sweeps.verdict.answer import Advice, Row
 from sweeps.verdict.open_questions import OpenQuestion, open_questions
-from sweeps.verdict.rows import WIDEN, fewer
+from sweeps.verdict.rows import AHEAD, WIDEN, fewer
 
 _NAMED = 3
 """open questions that a line names"""
@@ -54,7 +54,7 @@ def _do(findings: Findings, attribution: Attribution) -> Iterator[Advice]:
         elif attribution.fewer:
             changes = f"{fewer(attribution)} changed"
         best = f"-o {study.name}-best.py"
-        if study.branches:
+        if findings.branches is not None:
             command = _sweep(findings, "export", f"--checkpoint out-{study.name} {best}")
             yield Advice("do", f"go on from the checkpoint with {changes}", command)
         else:
@@ -78,14 +78,15 @@ def _trial(findings: Findings, candidate: int) -> str:
     """Return the command that exports a candidate's trial; empty where none is known."""
     key = f"candidate:{candidate}"
     trial = next((run.trial for run in findings.results.search_runs if run.key == key), None)
-    iters = int(findings.study.baseline["max_iters"])
-    return "" if trial is None else _sweep(findings, "export", f"--trial {trial} --iters {iters}")
+    study = findings.study
+    how = f"--checkpoint out-{study.name}" if findings.branches else f"--iters {int(study.baseline['max_iters'])}"
+    return "" if trial is None else _sweep(findings, "export", f"--trial {trial} {how}")
 
 
 def _retrain(findings: Findings, races: Iterable[Row]) -> Iterator[Advice]:
     """Yield what to retrain with: races that are ahead at equal time, or whose time isn't known."""
     for row in races:
-        if row.shown and row.effect is not None and row.effect > 0 and not _loses_at_equal_time(row):
+        if row.does == AHEAD:
             change = f"{row.knob}={as_yaml(_raced(findings, row))}"
             yield Advice(
                 "do",

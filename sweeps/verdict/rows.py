@@ -30,6 +30,8 @@ UNITS = {"min_lr": " of learning_rate", "warmup_iters": " of max_iters"}
 """of the knobs whose range is a fraction of another setting"""
 WIDEN = "; to look further: "
 """what stands before the line of YAML that widens a range"""
+AHEAD = "ahead"
+"""of a race that is ahead of the origin, also at equal time as far as that is known"""
 _SCREENED = {
     ScreenWord.LOWERS: "lowers it, in one run",
     ScreenWord.RAISES: "raises it, in one run",
@@ -237,7 +239,7 @@ def _race_does(race: RaceFinding) -> str:
     if race.gap is None or race.gap.low is None:
         return "not enough evidence"
     slower = race.at_equal_time is not None and race.at_equal_time <= 0
-    return {1: "ahead, but slower" if slower else "ahead", -1: "behind", 0: "within the noise"}[_side(race)]
+    return {1: "ahead, but slower" if slower else AHEAD, -1: "behind", 0: "within the noise"}[_side(race)]
 
 
 # numbers, costs and edges

@@ -12,15 +12,25 @@ from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.findings import Findings
 from sweeps.text import all_of, count, decimals, joined, named, nats
 from sweeps.verdict.answer import Row
-from sweeps.verdict.rows import fewer
+from sweeps.verdict.from_plateau import of_control
+from sweeps.verdict.rows import AHEAD, fewer
 
 
 def sentence_of(findings: Findings, rows: Iterable[Row]) -> str:
     """Return the sentence of a confirmed verdict, or of the screening before there is one."""
+    rows = tuple(rows)
     by_knob = {row.knob: row for row in rows if row.protocol != "race"}
     attribution = findings.attribution
-    words = _screened(findings, by_knob) if attribution is None else _confirmed(findings, attribution, by_knob)
-    return words[:1].upper() + words[1:]
+    words = _screened(findings, by_knob) if attribution is None else _confirmed(attribution, by_knob)
+    if attribution is None or not attribution.broken:
+        words += "".join(_ahead(row) for row in rows if row.does == AHEAD)
+    words = words[:1].upper() + words[1:]
+    return words if findings.branches is None else of_control([words])[0]
+
+
+def _ahead(row: Row) -> str:
+    """Return a sentence on a race that is ahead of the origin."""
+    return f" From scratch, {row.knob} {row.after} is ahead of the origin by {measured(row)}."
 
 
 def measured(row: Row, *, first: bool = True) -> str:
@@ -43,10 +53,10 @@ def _estimate(effect: float, low: float | None, high: float | None, *, seeds: in
 # confirmed
 
 
-def _confirmed(findings: Findings, attribution: Attribution, rows: Mapping[str | None, Row]) -> str:
+def _confirmed(attribution: Attribution, rows: Mapping[str | None, Row]) -> str:
     if not attribution.headline:
-        return _nobody(findings, attribution, rows)
-    parts = [*_credits(attribution, rows), *_whole(attribution, rows, baseline=_baseline(findings))]
+        return _nobody(attribution, rows)
+    parts = [*_credits(attribution, rows), *_whole(attribution, rows)]
     return _listed(parts)
 
 
@@ -97,7 +107,7 @@ def _as_well(word: KnobWord, names: list[str], first: KnobVerdict, attribution: 
     return f"{joined(names)} {'is' if one else 'are'} necessary{' as well' if first.word is word else ''}"
 
 
-def _whole(attribution: Attribution, rows: Mapping[str | None, Row], *, baseline: str) -> Iterator[str]:
+def _whole(attribution: Attribution, rows: Mapping[str | None, Row]) -> Iterator[str]:
     """Yield what all changes of the search's best gain, where it changes more than the credited knobs do alone."""
     row = rows.get(None)
     if row is None:
@@ -112,7 +122,7 @@ def _whole(attribution: Attribution, rows: Mapping[str | None, Row], *, baseline
             more = "gains no more" if proven else "is not shown to be better"
             yield f"the search's best config, which also changes {rest}, {more}"
     elif not attribution.broken:
-        yield f"the search's best config is not shown to be better than the {baseline}: {_lack(attribution, row)}"
+        yield f"the search's best config is not shown to be better than the baseline: {_lack(attribution, row)}"
     elif row.effect is not None:
         words = {knob.word for knob in attribution.knobs}
         pair = attribution.pair.knobs if attribution.pair is not None and KnobWord.JOINT in words else ()
@@ -129,11 +139,10 @@ def _is_joint(attribution: Attribution) -> bool:
     return joint == set(attribution.change)
 
 
-def _nobody(findings: Findings, attribution: Attribution, rows: Mapping[str | None, Row]) -> str:
+def _nobody(attribution: Attribution, rows: Mapping[str | None, Row]) -> str:
     """Return the sentence where no knob is credited."""
-    baseline = _baseline(findings)
     if not attribution.knobs:
-        return f"no config is shown to be better: the best of the search is the {baseline} itself."
+        return "no config is shown to be better: the best of the search is the baseline itself."
     row = rows[None] if None in rows else rows[attribution.knobs[0].knob]
     if attribution.broken:
         by = "" if attribution.effect is None else _of_contrast(attribution.effect)
@@ -143,7 +152,7 @@ def _nobody(findings: Findings, attribution: Attribution, rows: Mapping[str | No
         )
     right = [candidate.label for candidate in attribution.candidates if candidate.word is CandidateWord.RIGHT]
     however = f"; however, this advice is right: {joined(right)}" if right else ""
-    return f"no config is shown to be better than the {baseline}: {_lack(attribution, row)}{however}."
+    return f"no config is shown to be better than the baseline: {_lack(attribution, row)}{however}."
 
 
 def _lack(attribution: Attribution, row: Row) -> str:
@@ -180,18 +189,17 @@ def _of_contrast(effect: Contrast, *, first: bool = True) -> str:
 
 
 def _screened(findings: Findings, rows: Mapping[str | None, Row]) -> str:
-    screening, baseline = findings.screening, _baseline(findings)
-    noise = screening.baseline
+    noise = findings.screening.baseline
     if noise is None:
-        return f"no verdict yet: no run of the {baseline} is complete, so there is nothing to compare with."
+        return "no verdict yet: no run of the baseline is complete, so there is nothing to compare with."
     if not any(row.effect is not None for row in rows.values()):
         return "no verdict on single knobs yet: no knob has a complete run of its own."
     if noise.sd is None:
         few = "only one of its seeds is complete" if noise.seeds == 1 else "all of its seeds end with the same loss"
-        return f"not enough evidence: the noise of the {baseline} is unknown ({few}), so nothing can be told from luck."
+        return f"not enough evidence: the noise of the baseline is unknown ({few}), so nothing can be told from luck."
     moved = sorted((row for row in rows.values() if row.shown), key=lambda row: -(row.effect or 0.0))
     lowering = [row for row in moved if (row.effect or 0.0) > 0]
-    seeds = count(noise.seeds, f"{baseline} seed")
+    seeds = count(noise.seeds, "baseline seed")
     if lowering:
         first, *others = lowering
         also = f"; so does changing {joined(named(row.knob or '') for row in others)}" if others else ""
@@ -205,7 +213,3 @@ def _screened(findings: Findings, rows: Mapping[str | None, Row]) -> str:
         verb = "raises" if len(moved) == 1 else "raise"
         return f"no knob changed alone lowers the loss in its single run; {names} {verb} it. Screened, not yet proven."
     return f"no knob changed alone moves the loss beyond the noise of {seeds}."
-
-
-def _baseline(findings: Findings) -> str:
-    return "control" if findings.study.branches else "baseline"
