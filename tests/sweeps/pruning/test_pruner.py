@@ -401,8 +401,8 @@ def test_rates_that_are_none_are_refused_with_the_trial_and_the_remedy(rates: An
         PlateauPruner().decide(trial, complete)
 
 
-def test_a_new_process_knows_what_earlier_ones_decided(tmp_path: Path) -> None:
-    storage = f"sqlite:///{tmp_path}/study.db"
+def test_a_new_pruner_knows_what_earlier_ones_decided() -> None:
+    storage = optuna.storages.InMemoryStorage()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     first = optuna.create_study(
         study_name="shared", storage=storage, sampler=optuna.samplers.RandomSampler(seed=3), pruner=PlateauPruner()
