@@ -95,7 +95,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "run_id": "the run it happened to; null for the study itself",
         "time": "when it happened",
         "kind": (
-            "`crashed`, `died`, `hung`, `oom`, `fallback`, `sentinel`, `interrupted`, or an outcome other than `complete`"
+            "`crashed`, `died`, `hung`, `oom`, `fallback`, `sentinel`, `interrupted`, "
+            "or an outcome other than `complete`"
         ),
         "detail": "the details in words",
     },

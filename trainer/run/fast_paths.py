@@ -1,9 +1,9 @@
 """A card's fast paths, checked in each process before they are trusted.
 
-Flash attention with the dropout rate as an input is this project's own op around torch's kernels, whose arguments differ
-between releases of torch, cards and ROCm. So a process that is going to use it first compares it with attention in plain
-float32 arithmetic, forward and backward, which takes a fraction of a second. A mismatch or an error means the plain way:
-torch's own attention. Compiling needs Triton, which torch lacks on Windows.
+Flash attention with the dropout rate as an input is this project's own op around torch's kernels, whose arguments
+differ between releases of torch, cards and ROCm. So a process that is going to use it first compares it with attention
+in plain float32 arithmetic, forward and backward, which takes a fraction of a second. A mismatch or an error means the
+plain way: torch's own attention. Compiling needs Triton, which torch lacks on Windows.
 
 What is not trusted is logged and returned, so that a sweep can note it.
 """

@@ -84,9 +84,9 @@ def test_every_card_is_found_by_its_own_name_and_no_two_have_one() -> None:
 @pytest.mark.parametrize(
     ("name", "tflops"),
     [
-        ("RTX 4070", 58.3), ("RTX 4070 Ti", 80.2), ("RTX 5090", 209.5), ("A100", 312), ("H100", 989),
-        ("H100 PCIe", 756), ("L4", 121), ("L40S", 362), ("A10", 125), ("RTX A4000", 76.7), ("T4", 65), ("V100", 125), ("MI300X", 1307.4),
-        ("MI100", 92.3),
+        ("RTX 4070", 58.3), ("RTX 4070 Ti", 80.2), ("RTX 5090", 209.5), ("A100", 312), ("H100", 989), ("L4", 121),
+        ("H100 PCIe", 756), ("L40S", 362), ("A10", 125), ("RTX A4000", 76.7), ("T4", 65), ("V100", 125),
+        ("MI300X", 1307.4), ("MI100", 92.3),
     ],
 )  # fmt: skip
 def test_dense_peaks_in_the_data_sheets(name: str, tflops: float) -> None:
