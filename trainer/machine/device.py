@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from trainer.errors import ConfigError
+from trainer.machine.card_table import Card
 from trainer.machine.cards import bytes_of, card_named, driver_is_here, size_in
 from trainer.machine.cgroups import CGROUPS, DeviceMemory, own_membership, within_cgroups
 from trainer.machine.cpu import cpu_cores, cpu_peak, processor
@@ -61,7 +62,7 @@ class Device:
     bfloat16: bool = True
     """whether a card has bfloat16; without it, it trains in float16 instead"""
     note: str = ""
-    """what this machine has that is not used, and why; empty: nothing"""
+    """what to know of it: that this machine has a card that is not used, or that laptops differ; empty: nothing"""
 
     def peak_in(self, dtype: str) -> float | None:
         """Return the dense FLOP/s of training in `dtype`; None: not known."""
@@ -122,6 +123,7 @@ def describe(device: str) -> Device:
         free=memory.free,
         float32_peak=None if card is None else card.single * TERA,
         bfloat16=has_bfloat16(torch_device),
+        note=_note_on(card),
     )
 
 
@@ -139,7 +141,7 @@ def named(name: str, *, memory: int | None = None) -> Device:
     size = size_in(name)
     if memory is None and size is not None and size not in card.memory:
         sizes = " or ".join(map(str, card.memory))
-        raise ConfigError(f"device={name!r}: a {card.name} has {sizes} GiB; write {size} GiB as --memory {size}GiB")
+        raise ConfigError(f"device={name!r}: {card.name} has {sizes} GiB; write {size} GiB as --memory {size}GiB")
     device = Device(
         kind="cuda",
         name=name,
@@ -149,8 +151,15 @@ def named(name: str, *, memory: int | None = None) -> Device:
         free=None,
         float32_peak=card.single * TERA,
         bfloat16=card.bfloat16 is not None,
+        note=_note_on(card),
     )
     return with_memory(device, memory or (size or card.memory[0]) * 2**30)
+
+
+def _note_on(card: Card | None) -> str:
+    if card is None or not card.laptop:
+        return ""
+    return f"{card.name}: its peak is that of laptops with the most power; others are slower"
 
 
 def with_memory(device: Device, memory: int) -> Device:
@@ -165,9 +174,16 @@ def card_of(name: str | None, memory: str | None, peak: float | None = None) -> 
     Memory and peak replace those of the table. A card that isn't in the table needs its memory; without its peak there
     is no estimate of time. Raises ConfigError.
     """
+    wrong, size = [], None
     if peak is not None and not 0 < peak < math.inf:
-        raise ConfigError(f"peak={peak:g} is not a card's dense peak; give TFLOP/s above 0, such as --peak 58")
-    size = None if memory is None else bytes_of(memory)
+        wrong.append(f"peak={peak:g} is not a card's dense peak; give TFLOP/s above 0, such as --peak 58")
+    if memory is not None:
+        try:
+            size = bytes_of(memory)
+        except ConfigError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ConfigError("; ".join(wrong))
     if name and (size is None or card_named(name) is not None):
         card = named(name, memory=size)
     elif size is None:
@@ -175,7 +191,7 @@ def card_of(name: str | None, memory: str | None, peak: float | None = None) -> 
     else:
         unknown = Device(kind="cuda", name=name or f"a card of {memory}", count=1, peak=None, memory=None, free=None)
         card = with_memory(unknown, size)
-    return card if peak is None else dataclasses.replace(card, peak=peak * TERA, float32_peak=None)
+    return card if peak is None else dataclasses.replace(card, peak=peak * TERA, float32_peak=None, note="")
 
 
 def unused_here(*, platform: str, driver: bool, torch: str) -> str:

@@ -14,7 +14,7 @@ import functools
 import importlib.util
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -50,15 +50,20 @@ def fallbacks(config: TrainConfig, device: torch.device, precision: torch.dtype 
 
     Flash attention is checked once per process, and not used in it again after a fault.
     """
-    if device.type != "cuda" or not config.compile:
-        return ()
-    if not compiles(config, device):
-        return ("not compiled: torch.compile needs Triton, which is not installed here",)
+    return tuple(_fallbacks(config, device, precision))
+
+
+def _fallbacks(config: TrainConfig, device: torch.device, precision: torch.dtype | None) -> Iterator[str]:
+    if device.type != "cuda":
+        return
+    used = "float32" if precision is None else str(precision).removeprefix("torch.")
+    if used != config.dtype:
+        yield f"{used} instead of {config.dtype}, which the card doesn't have"
+    if config.compile and not compiles(config, device):
+        yield "not compiled: torch.compile needs Triton, which is not installed here"
     drops = config.dropout > 0 and config.sampling != "nanogpt"
-    if not drops or precision is not torch.bfloat16:
-        return ()
-    fault = _fault_on(str(device))
-    return (f"torch's attention instead of flash attention with dropout as an input: {fault}",) if fault else ()
+    if compiles(config, device) and drops and precision is torch.bfloat16 and (fault := _fault_on(str(device))):
+        yield f"torch's attention instead of flash attention with dropout as an input: {fault}"
 
 
 @functools.cache

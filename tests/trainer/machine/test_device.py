@@ -135,7 +135,7 @@ def test_a_card_by_name():
     assert device.named("A100 80GB").memory == 80 << 30
     with pytest.raises(ConfigError, match=r"'GTX 1080': not in the table.*--memory 12GiB --peak 58"):
         device.named("GTX 1080")
-    with pytest.raises(ConfigError, match=r"a RTX 4060 Ti has 8 or 16 GiB; write 12 GiB as --memory 12GiB"):
+    with pytest.raises(ConfigError, match=r"RTX 4060 Ti has 8 or 16 GiB; write 12 GiB as --memory 12GiB"):
         device.named("4060 Ti 12GB")
 
 
@@ -158,6 +158,10 @@ def test_a_card_that_the_table_lacks_needs_its_memory_and_its_peak() -> None:
         device.card_of("GTX 1080", None, 8.9)
     with pytest.raises(ConfigError, match=r"--peak 8\.9 alone is no card: give its memory as well"):
         device.card_of(None, None, 8.9)
+    with pytest.raises(ConfigError, match=r"peak=0 is not.*; memory='12' is not a size"):
+        device.card_of("RTX 4070", "12", 0.0)
+    assert "laptops with the most power" in device.named("3060 Laptop").note
+    assert device.named("3060").note == ""
     for peak in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ConfigError, match="is not a card's dense peak; give TFLOP/s above 0"):
             device.card_of("RTX 4070", None, peak)

@@ -95,7 +95,7 @@ def test_attention_that_is_right_has_no_fault(dtype: torch.dtype) -> None:
         (unmasked, "its output differs from plain attention by"),
         (not_a_number, "its output differs from plain attention by nan"),
         (no_gradient_of_keys, "dk differs from plain attention by 0.5 of its norm, more than 0.02"),
-        (never_dropping, "with dropout 0.25 a row's weights are 1.00 in sum (1), with sd 0.00"),
+        (never_dropping, "with dropout 0.25 a row's weights are 1.00 in sum, sd 0.00"),
         (unscaled, "with dropout 0.25 a row's weights are 0.7"),
         (another_mask, "with dropout 0.25 its gradient has another mask"),
         (raising, "RuntimeError: no kernel image is available"),
@@ -152,8 +152,8 @@ def test_a_fault_is_found_once_and_the_plain_way_is_taken(
         (CONFIG.replace(dropout=0.0), CUDA, torch.bfloat16, False),
         (CONFIG.replace(compile=False), CUDA, torch.bfloat16, False),
         (CONFIG.replace(sampling="nanogpt"), CUDA, torch.bfloat16, False),
-        (CONFIG, CUDA, torch.float16, False),
-        (CONFIG, CUDA, None, False),
+        (CONFIG.replace(dtype="float16"), CUDA, torch.float16, False),
+        (CONFIG.replace(dtype="float32"), CUDA, None, False),
         (CONFIG, torch.device("cpu"), None, False),
     ],
 )
@@ -163,6 +163,20 @@ def test_it_is_checked_where_it_would_be_used(
     monkeypatch.setattr(fast_paths, "fault_of", lambda *_, **__: "a fault")
     assert bool(fast_paths.fallbacks(config, device, precision)) is checked
     assert flash._trusted is not checked
+
+
+@pytest.mark.parametrize(
+    ("precision", "said"),
+    [
+        (torch.float16, ("float16 instead of bfloat16, which the card doesn't have",)),
+        (None, ("float32 instead of bfloat16, which the card doesn't have",)),
+        (torch.bfloat16, ()),
+    ],
+)
+def test_another_type_than_asked_for_is_said(precision: Any, said: tuple[str, ...]) -> None:
+    config = CONFIG.replace(dropout=0.0, compile=False)
+    assert fast_paths.fallbacks(config, CUDA, precision) == said
+    assert fast_paths.fallbacks(config, torch.device("cpu"), None) == ()
 
 
 @pytest.mark.usefixtures("trusting")
