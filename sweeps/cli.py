@@ -186,10 +186,14 @@ def plan(
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="plan for a card with this much memory: 12GiB")
     ] = None,
+    peak: Annotated[
+        float | None,
+        typer.Option(metavar="TFLOPS", help="the card's dense peak in 16 bits, for one that sweep doesn't know: 58"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a study will run and how long that takes. Trains nothing."""
-    elsewhere = device is not None or memory is not None
+    elsewhere = device is not None or memory is not None or peak is not None
     loaded = _load(study, profile, set_, data, baseline, start=from_, log=log, for_a_card=elsewhere)
     from sweeps.engine import session
     from sweeps.engine.planning.plan import plan as make_plan
@@ -200,7 +204,7 @@ def plan(
     paths = paths_of(loaded.name, out=out)
     devices = loaded.workers.devices
     planned_for = (
-        card_of(device, memory) if elsewhere else describe(devices if isinstance(devices, str) else devices[0])
+        card_of(device, memory, peak) if elsewhere else describe(devices if isinstance(devices, str) else devices[0])
     )
     with _preparing(as_json) as progress:
         dataset = session.prepare_data(loaded, paths, progress=progress)

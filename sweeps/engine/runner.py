@@ -19,7 +19,7 @@ from sweeps.engine.ledger import Flight, Ledger
 from sweeps.engine.pilot import PilotLength
 from sweeps.engine.progress import Observer, Standing, Summary
 from sweeps.paths import StudyPaths
-from sweeps.store.records import Outcome, Results, Run, counts
+from sweeps.store.records import FALLBACKS, Outcome, Results, Run, counts
 from sweeps.store.store import Store
 from sweeps.workers.pool import Crashed, Died, Finished, Job, Message, PointMessage, Pool
 from trainer.data.dataset import Dataset
@@ -82,6 +82,8 @@ class Runner:
         self.ledger = Ledger(stored, store, paths, dataset)
         self.agenda = agenda
         self.limits = Limits()
+        self.fallbacks = stored.provenance.get(FALLBACKS, "")
+        """what workers do the plain way, known so far"""
         self.flights: dict[int, Flight] = {}
         self.ready: deque[Flight] = deque()
         """runs that wait for a worker to resume them"""
@@ -248,6 +250,11 @@ class Runner:
 
     def _finish(self, flight: Flight, result: Result) -> None:
         del self.flights[flight.run.id]
+        for text in result.fallbacks:
+            if text not in self.fallbacks:
+                self.fallbacks += f"; {text}"
+                self.ledger.fall_back(text, flight.run)
+                self.observer.note(f"{flight.run.label} on {flight.run.device}: {text}")
         match result.outcome:
             case "paused" if flight.halting:
                 self._end(flight, Outcome.HALTED, flight.halting, result)

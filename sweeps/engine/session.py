@@ -40,7 +40,7 @@ from trainer.data.prepare import EmbeddedSource, ParquetSource, TokenizerChoice,
 from trainer.data.selection import Options
 from trainer.errors import ConfigError
 from trainer.machine.cpu import cpu_cores
-from trainer.machine.device import Device, cuda_devices, describe, named
+from trainer.machine.device import Device, cuda_devices, describe, named, note_on_cpu
 
 
 def store_url(study: Study, paths: StudyPaths) -> str:
@@ -70,6 +70,8 @@ def prepare_data(study: Study, paths: StudyPaths, *, progress: Callable[[Prepare
 def run(study: Study, paths: StudyPaths, store: Store, dataset: Dataset, *, observer: Observer) -> Summary:
     """Run or resume the study on the devices that it names, until it ends or a signal pauses it."""
     devices = devices_here(study.workers.devices)
+    if study.workers.devices == "auto" and set(devices) == {"cpu"} and (note := note_on_cpu()):
+        observer.note(note)
     with (
         ProcessPool(devices, logs=paths.logs, cores=cpu_cores()) as pool,
         signals.collected() as interrupts,

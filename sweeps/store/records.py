@@ -21,6 +21,8 @@ MANY_EPOCHS = 4.0
 """Epochs up to which repeated tokens are about as good as fresh ones (Muennighoff et al. 2023, arXiv 2305.16264)."""
 ESTIMATE = "estimated at the start"
 """Key of the plan's estimated time in a study's provenance. The report shows the measured time beside it."""
+FALLBACKS = "fallbacks"
+"""Key of what workers did the plain way, and why, in a study's provenance."""
 
 
 class Outcome(StrEnum):

@@ -225,6 +225,16 @@ class Store(Reader):
         with self._write() as connection:
             connection.execute(tables.study.update().where(tables.study.c.name == name).values(given))
 
+    def add_provenance(self, name: str, key: str, text: str) -> None:
+        """Add a sentence to what is known of where a study ran, unless it is there already."""
+        where = tables.study.c.name == name
+        with self._write() as connection:
+            facts = json.loads(connection.execute(sa.select(tables.study.c.provenance).where(where)).scalar_one())
+            if text in facts.get(key, ""):
+                return
+            facts[key] = "; ".join(filter(None, (facts.get(key), text)))
+            connection.execute(tables.study.update().where(where).values(provenance=json.dumps(facts)))
+
     def add_run(self, name: str, run: Run, *, fingerprint: str, versions: Mapping[str, str], commit: str | None) -> Run:
         """Write a run that is about to start. Returns it with its id."""
         with self._write() as connection:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.engine.planning import minutes, warnings
-from sweeps.engine.planning.speed import CUDA_EFFICIENCY, Shape, Speed, makespan, share_of
+from sweeps.engine.planning.speed import Shape, Speed, makespan, share_of
 from sweeps.engine.planning.widths import Width, widths
 from sweeps.engine.planning.workload import Workload, workload
 from sweeps.store.records import DataFacts
@@ -92,6 +92,8 @@ class Plan:
     disk_bytes: int
     """checkpoints of the baseline, the best trial and the trials in flight"""
     warnings: tuple[str, ...]
+    dtype: str = "float32"
+    """that the study asks for"""
     tokens_before: int = 0
     """tokens of the origin and the races"""
     start: tuple[str, ...] = ()
@@ -117,7 +119,9 @@ class Plan:
     def lines(self) -> Iterator[str]:
         """Yield the plan as lines for a terminal."""
         unit = "core" if self.device.kind == "cpu" else "card"
-        peak = f"{si(self.device.peak, 'FLOP/s')} per {unit}" if self.device.peak else "peak not known"
+        used = f" in {self.device.used(self.dtype)}" if unit == "card" else ""
+        known = self.device.peak_in(self.dtype)
+        peak = f"{si(known, 'FLOP/s')} per {unit}{used}" if known else "peak not known"
         workers = count(self.workers, "worker")
         yield f"{self.study}: {count(self.trials, 'run')} on {workers}, {self.device.name} ({peak})"
         yield from self.start
@@ -138,15 +142,31 @@ class Plan:
         )
         yield from map(_width_line, self.widths)
         if self.seconds is not None:
-            basis = f"{CUDA_EFFICIENCY:.0%} of the card's dense peak" if unit == "card" else "the peak of a core"
-            measured = "measured speeds and " if any(width.measured for width in self.widths) else ""
             yield (
                 f"about {duration(self.seconds)} on {workers} if nothing is pruned and all confirming runs are needed, "
-                f"estimated from {measured}{basis}"
+                f"estimated from {self._basis(unit)}"
             )
         yield from () if self.pilot is None else self.pilot.lines()
         yield f"disk for checkpoints: {si(self.disk_bytes, 'B')}"
+        yield from (f"note: {note}" for note in self.notes)
         yield from (f"warning: {warning}" for warning in self.warnings)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the device does otherwise than asked, or has that is not used."""
+        used = self.device.used(self.dtype)
+        other = f"{self.device.name} has no {self.dtype}: runs train in {used}, with a scaled loss"
+        return tuple(filter(None, (self.device.note, "" if used == self.dtype else other)))
+
+    def _basis(self, unit: str) -> str:
+        """Return what the times were estimated from."""
+        shares = sorted(width.efficiency for width in self.widths if width.efficiency is not None)
+        sources = ["measured speeds"] if any(width.measured for width in self.widths) else []
+        if shares:
+            span = " to ".join(dict.fromkeys(f"{share:.0%}" for share in (shares[0], shares[-1])))
+            peak = "the card's dense peak" if unit == "card" else "the peak of a core"
+            sources.append(f"{span} of {peak} (assumed; less for narrow models)")
+        return " and ".join(sources)
 
 
 _PHASES_IN_WORDS = {ONE_AT_A_TIME: "single-knob"}
@@ -203,6 +223,7 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
             if config.data_fraction != baseline.data_fraction
         },
         seconds=seconds,
+        dtype=speed.dtype,
         disk_bytes=_checkpoint_bytes(work, workers=workers),
         tokens_before=sum(config.max_iters * config.tokens_per_iter for config in (*work.origin, *work.races)),
         start=tuple(_start_lines(study)),
