@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from sweeps.paths import StudyPaths
     from sweeps.store.locate import Located
     from sweeps.store.records import Results
-    from sweeps.store.store import Store
     from sweeps.study.study import Study
     from sweeps.verdict.verdict import Verdict
 
@@ -159,7 +158,8 @@ def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
     else:
         print()
         _print(verdict(findings))
-        print(f"\nreport: {report_file}\nstore:  {store.path}   (sweep dashboard {_argument(study, store)} shows it)")
+        shows = findings.results.command("dashboard")
+        print(f"\nreport: {report_file}\nstore:  {store.path}   ({shows} shows it)")
     if summary.interrupted:
         say("interrupted: run the same command to continue")
         raise typer.Exit(signals.exit_code(summary.interrupted))
@@ -453,13 +453,6 @@ def _findings(study: str, out: Path | None) -> tuple[Located, Findings]:
 
     located, results = _results(study, out)
     return located, Findings(results)
-
-
-def _argument(study: Study, store: Store) -> str:
-    """Return the shortest argument by which other commands find the study: its name, or else its .db file."""
-    from sweeps.paths import paths_of
-
-    return study.name if store.path == paths_of(study.name, out=None).store else str(store.path)
 
 
 def _say(as_json: bool) -> Callable[[str], None]:

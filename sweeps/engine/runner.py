@@ -77,6 +77,7 @@ class Runner:
         interrupts: Sequence[signal.Signals],
     ) -> None:
         self.study, self.pool, self.paths, self.dataset = stored.study, pool, paths, dataset
+        self.confirming = stored.command("confirm")
         self.observer, self.clock, self.interrupts = observer, clock, interrupts
         self.asked_to_pause = False
         self.ledger = Ledger(stored, store, paths, dataset)
@@ -145,7 +146,7 @@ class Runner:
         if self.runs and not self.ready and self.agenda.is_empty(self.runs):
             self.observer.note(
                 f"study {study.name!r} is finished: {len(self.runs)} runs; to continue, raise trials (now "
-                f"{study.trials}) or baseline_seeds, or run `sweep confirm` with more seeds"
+                f"{study.trials}) or baseline_seeds, or run `{self.confirming}` with more seeds"
             )
 
     def _ending(self) -> bool:

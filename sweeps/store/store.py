@@ -120,6 +120,7 @@ class Reader:
             runs=runs,
             provenance=json.loads(study.provenance),
             seconds=study.active_seconds,
+            store=self.path,
         )
 
     def events(self, name: str) -> list[Event]:
