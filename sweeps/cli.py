@@ -133,10 +133,11 @@ def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
     """Prepare the data, run the study until it ends or pauses, write the report and print the verdict."""
     from sweeps.engine import session
     from sweeps.store.store import Store
+    from trainer.machine.cpu import busy_cores
 
     # import the plotting libraries while the workers import torch
     threading.Thread(target=importlib.import_module, args=("sweeps.report.publish",), daemon=True).start()
-    say = _say(as_json)
+    say, busy = _say(as_json), busy_cores()
     for note in study.notes:
         say(f"note: {note}")
     with _preparing(as_json) as progress:
@@ -144,7 +145,7 @@ def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
     say(f"data: {dataset.path} ({dataset.train.tokens:,} training tokens, {dataset.val.tokens:,} validation tokens)")
     with Store(session.store_url(study, paths)) as store:
         with _view(as_json) as view:
-            summary = session.run(study, paths, store, dataset, observer=view)
+            summary = session.run(study, paths, store, dataset, observer=view, busy=busy)
         from sweeps.analysis.findings import Findings
         from sweeps.report.publish import close
 
@@ -192,9 +193,10 @@ def plan(
     from sweeps.engine.planning.plan import plan as make_plan
     from sweeps.paths import paths_of
     from sweeps.store.records import DataFacts
+    from trainer.machine.cpu import busy_cores
     from trainer.machine.device import card_of, describe
 
-    paths = paths_of(loaded.name, out=out)
+    paths, busy = paths_of(loaded.name, out=out), 0.0 if elsewhere else busy_cores()
     devices = loaded.workers.devices
     planned_for = (
         card_of(device, memory) if elsewhere else describe(devices if isinstance(devices, str) else devices[0])
@@ -202,7 +204,7 @@ def plan(
     with _preparing(as_json) as progress:
         dataset = session.prepare_data(loaded, paths, progress=progress)
     seen = {} if elsewhere else session.seen_speeds(loaded, paths, planned_for.kind)
-    study_plan = make_plan(loaded, DataFacts.of(dataset), planned_for, seen=seen)
+    study_plan = make_plan(loaded, DataFacts.of(dataset), planned_for, seen=seen, busy=busy)
     if as_json:
         print(json.dumps({**study_plan.as_json(), "resolved": loaded.as_written()}))
         return

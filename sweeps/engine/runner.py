@@ -17,10 +17,12 @@ from sweeps.engine.agenda import Agenda, Sampled
 from sweeps.engine.groundwork import Groundwork
 from sweeps.engine.ledger import Flight, Ledger
 from sweeps.engine.pilot import PilotLength
+from sweeps.engine.planning.workload import workload
 from sweeps.engine.progress import Observer, Standing, Summary
 from sweeps.paths import StudyPaths
 from sweeps.store.records import Outcome, Results, Run, counts
 from sweeps.store.store import Store
+from sweeps.study.pilot_runs import at_length
 from sweeps.workers.pool import Crashed, Died, Finished, Job, Message, PointMessage, Pool
 from trainer.data.dataset import Dataset
 from trainer.errors import UserError
@@ -77,11 +79,13 @@ class Runner:
         interrupts: Sequence[signal.Signals],
     ) -> None:
         self.study, self.pool, self.paths, self.dataset = stored.study, pool, paths, dataset
-        self.confirming = stored.command("confirm")
+        self.data, self.confirming = stored.data, stored.command("confirm")
         self.observer, self.clock, self.interrupts = observer, clock, interrupts
         self.asked_to_pause = False
         self.ledger = Ledger(stored, store, paths, dataset)
         self.agenda = agenda
+        length = at_length(self.study, agenda.baseline.max_iters) if isinstance(agenda, PilotLength) else self.study
+        self.work = workload(length, vocab_size=stored.data.vocab_size)
         self.limits = Limits()
         self.flights: dict[int, Flight] = {}
         self.ready: deque[Flight] = deque()
@@ -319,7 +323,7 @@ class Runner:
         changes = self.ledger.outcomes_changed
         if self.standing is None or self.standing[0] != changes:
             planned = self.agenda.planned(self.runs)
-            self.standing = changes, Standing.of(self.runs, search=self.study.name, planned=planned)
+            self.standing = changes, Standing.of(self.runs, self.study, self.data, self.work, planned=planned)
         in_flight = tuple(flight.run for flight in self.flights.values())
         workers = len(self.pool.devices)
         standing = self.standing[1]

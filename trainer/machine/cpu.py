@@ -50,6 +50,16 @@ def cpu_cores() -> int:
     return max(1, math.floor(min(cores, cgroup_quota(CGROUPS, own_membership()))))
 
 
+def busy_cores() -> float:
+    """Return how many of the cores that this process may use others keep busy, by the load of the last minute.
+
+    0 where the system doesn't tell, as Windows. Read it before this process works: its own load counts as well.
+    """
+    if not hasattr(os, "getloadavg"):
+        return 0.0
+    return os.getloadavg()[0] * cpu_cores() / (os.cpu_count() or 1)
+
+
 def cpu_peak(*, threads: int) -> float:
     """Return the float32 FLOP/s of `threads` of this processor's cores, measured once per machine and torch version.
 

@@ -25,10 +25,10 @@ Shape = tuple[int, int]
 """n_layer and n_embd"""
 CUDA_EFFICIENCY = 0.5
 """Share of a card's dense peak that a trial reaches. A narrow model on a large card reaches less."""
-CPU_EFFICIENCY, CPU_HALF_WIDTH = 0.75, 40
-"""A step of width C reaches 0.75*C/(C + 40) of the peak of a large matrix product. Measured on one core (AVX2, float32,
-dropout 0): 0.27 to 0.31 at width 32, 0.46 to 0.56 at 64, 0.62 to 0.73 at 128, 0.66 to 0.70 at 256. Whole runs of the
-trainer took 0.85 to 1.4 times the estimated time."""
+CPU_EFFICIENCY, CPU_HALF_WIDTH, CPU_STEEPNESS = 0.72, 39, 1.5
+"""A step of width C reaches 0.72/(1 + (39/C)**1.5) of the peak of a large matrix product. Measured on one core (AVX2,
+float32, dropout 0): 0.06 to 0.07 at width 8, 0.27 to 0.31 at 32, 0.46 to 0.56 at 64, 0.62 to 0.73 at 128, 0.66 to 0.70
+at 256. Whole runs of the trainer took 0.85 to 1.4 times the estimated time."""
 CPU_DROPOUT = 0.93
 """Speed with dropout relative to no dropout. Measured: 0.94 at dropout 0.2 and width 128."""
 
@@ -55,11 +55,7 @@ class Speed:
             return known
         if self.device.peak is None or (self.device.kind == "cuda" and self.dtype == "float32"):
             return None
-        efficiency = CUDA_EFFICIENCY
-        if self.device.kind == "cpu":
-            efficiency = CPU_EFFICIENCY * config.n_embd / (config.n_embd + CPU_HALF_WIDTH)
-            efficiency *= CPU_DROPOUT if config.dropout else 1.0
-        return efficiency * self.share * self.device.peak / flops_per_token(config)
+        return self.share * self.device.peak / flops_at_peak(config, self.device.kind)
 
     def measured(self, config: TrainConfig) -> bool:
         """Whether the speed of `config` was measured rather than estimated."""
@@ -71,17 +67,32 @@ class Speed:
         return None if speed is None else seconds_at(speed, config, self.data)
 
 
+def flops_at_peak(config: TrainConfig, kind: str) -> float:
+    """Return the FLOPs for which a device of this `kind` at its peak would take as long as it does for a token."""
+    efficiency = CUDA_EFFICIENCY
+    if kind == "cpu":
+        efficiency = CPU_EFFICIENCY / (1 + (CPU_HALF_WIDTH / config.n_embd) ** CPU_STEEPNESS)
+        efficiency *= CPU_DROPOUT if config.dropout else 1.0
+    return flops_per_token(config) / efficiency
+
+
 def seconds_at(tokens_per_s: float, config: TrainConfig, data: DataFacts) -> float:
     """Return the seconds of a run: its training, and its evaluations at a third of the cost of a trained token."""
-    return (config.max_iters * config.tokens_per_iter + evaluated_tokens(config, data) / 3) / tokens_per_s
+    return tokens_of(config, data) / tokens_per_s
 
 
-def evaluated_tokens(config: TrainConfig, data: DataFacts) -> int:
-    """Return the tokens of all evaluations of a run of `config`."""
-    evaluations = math.ceil(config.max_iters / config.eval_interval) + 1
+def tokens_of(config: TrainConfig, data: DataFacts, *, iters: int | None = None) -> float:
+    """Return the trained tokens that a run costs as much as, with its evaluations; see `evaluated_tokens`."""
+    trained = config.max_iters if iters is None else iters
+    return trained * config.tokens_per_iter + evaluated_tokens(config, data, iters=iters) / 3
+
+
+def evaluated_tokens(config: TrainConfig, data: DataFacts, *, iters: int | None = None) -> int:
+    """Return the tokens of all evaluations of a run, or of those in `iters` iterations, without the final loss."""
     train, val = (windows(split, config) for split in (data.train_tokens, data.val_tokens))
-    small = min(config.windows, train) + min(config.windows, val)
-    return (evaluations * small + min(config.windows_at_the_end, val)) * config.block_size
+    final = min(config.windows_at_the_end, val) if iters is None else 0
+    evaluations = math.ceil((config.max_iters if iters is None else iters) / config.eval_interval) + 1
+    return (evaluations * (min(config.windows, train) + min(config.windows, val)) + final) * config.block_size
 
 
 def windows(tokens: int, config: TrainConfig) -> int:
@@ -99,12 +110,12 @@ def makespan(seconds: Sequence[float | None], *, workers: int) -> float | None:
     return max(free)
 
 
-def share_of(study: Study, device: Device, workers: int) -> float:
-    """Return a worker's share of its card, or of a core if there are fewer cores than workers."""
+def share_of(study: Study, device: Device, workers: int, *, busy: float = 0.0) -> float:
+    """Return a worker's share of its card, or of a core if workers and the `busy` ones are more than the cores."""
     if device.kind == "cuda":
         listed = study.workers.devices
         return 1.0 if listed == "auto" else len(set(listed)) / len(listed)
-    return min(1.0, device.count / workers)
+    return min(1.0, device.count / (workers + busy))
 
 
 def seen(runs: Iterable[Run], config: TrainConfig, *, device: str) -> dict[Shape, float]:
