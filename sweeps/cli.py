@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sweeps import signals
+from sweeps.errors import SpecError
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+Begun = Annotated[
+    str, typer.Argument(metavar="STUDY", help="the study's YAML file (`sweep init` writes one), or one begun: its name")
+]
 StudyFile = Annotated[str, typer.Argument(metavar="STUDY.yaml", help="the study; `sweep init` writes one")]
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="a study's name, its folder, its .db file, or its YAML file")
@@ -83,7 +87,7 @@ def main() -> None:
 
 @app.command()
 def run(
-    study: StudyFile,
+    study: Begun,
     profile: Profile = None,
     set_: Set = None,
     data: Data = None,
@@ -93,14 +97,28 @@ def run(
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a study, or continue it. Ends with the verdict so far and a report."""
+    """Run a study, or continue it. Ends with the verdict so far and a report.
+
+    A study that has begun goes on by its name alone, with the data, the baseline and the start it was begun with.
+    """
     from sweeps.workers.launch import warm_up
 
     warm_up()
     from sweeps.paths import paths_of
+    from sweeps.store.locate import is_file
 
-    loaded = _load(study, profile, set_, data, baseline, start=from_, log=log)
-    _sweep(loaded, paths_of(loaded.name, out=out), as_json)
+    if is_file(study):
+        loaded = _load(study, profile, set_, data, baseline, start=from_, log=log)
+        _sweep(loaded, paths_of(loaded.name, out=out), as_json)
+        return
+    changing = {"--profile": profile, "--set": set_, "--data": data, "--baseline": baseline, "--from": from_}
+    if given := [option for option, value in {**changing, "--log": log}.items() if value]:
+        raise SpecError(
+            f"{', '.join(given)}: a study that goes on by its name stays as it was begun; to change it, name its YAML "
+            f"file instead of {study!r}"
+        )
+    located, results = _results(study, out)
+    _sweep(results.study.model_copy(update={"store": located.url}), located.paths, as_json, stored=results)
 
 
 @app.command()
@@ -113,7 +131,7 @@ def confirm(
     max_trials: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="runs of the confirm phase at most; by default as many again as the study says"
+            min=1, metavar="N", help="further runs of the confirm phase at most; by default as many as the study says"
         ),
     ] = None,
     as_json: AsJson = False,
@@ -126,11 +144,14 @@ def confirm(
 
     located, results = _results(study, out)
     changes = {"confirm": extended(results, seeds=seeds, max_trials=max_trials), "store": located.url}
-    _sweep(results.study.model_copy(update=changes), located.paths, as_json)
+    _sweep(results.study.model_copy(update=changes), located.paths, as_json, stored=results)
 
 
-def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
-    """Prepare the data, run the study until it ends or pauses, write the report and print the verdict."""
+def _sweep(study: Study, paths: StudyPaths, as_json: bool, *, stored: Results | None = None) -> None:
+    """Prepare the data, run the study until it ends or pauses, write the report and print the verdict.
+
+    `stored` are the results of a study that goes on, on its own data.
+    """
     from sweeps.engine import session
     from sweeps.store.store import Store
     from trainer.machine.cpu import busy_cores
@@ -141,7 +162,10 @@ def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
     for note in study.notes:
         say(f"note: {note}")
     with _preparing(as_json) as progress:
-        dataset = session.prepare_data(study, paths, progress=progress)
+        if stored is None:
+            dataset = session.prepare_data(study, paths, progress=progress)
+        else:
+            dataset = session.data_of(stored, paths, progress=progress)
     say(f"data: {dataset.path} ({dataset.train.tokens:,} training tokens, {dataset.val.tokens:,} validation tokens)")
     with Store(session.store_url(study, paths)) as store:
         with _view(as_json) as view:
@@ -162,10 +186,10 @@ def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
         shows = findings.results.command("dashboard")
         print(f"\nreport: {report_file}\nstore:  {store.path}   ({shows} shows it)")
     if summary.interrupted:
-        say("interrupted: run the same command to continue")
+        say(f"interrupted: {findings.results.command('run')} goes on")
         raise typer.Exit(signals.exit_code(summary.interrupted))
     if summary.truncated:
-        say(f"hours: {study.hours:g} are over; raise hours and run the same command to continue")
+        say(f"hours: {study.hours:g} are over; raise hours in the study's YAML file and run that to continue")
 
 
 @app.command()

@@ -31,7 +31,7 @@ def stored_study(study: Study, store: Store, *, data: DataFacts) -> Results | No
         raise StudyChanged(
             f"study {study.name!r} in {store.path} was begun with other settings: {'; '.join(different)}. Trials of "
             "different settings can't be compared: give this study another name, another folder (--out), or its "
-            "earlier settings"
+            f"earlier settings; `{stored.command('run')}` goes on as it was begun"
         )
     store.update_study(study.name, study=study, data=data)
     return dataclasses.replace(stored, study=study)

@@ -66,6 +66,15 @@ def prepare_data(study: Study, paths: StudyPaths, *, progress: Callable[[Prepare
     return prepare(source, tokenizer, paths.data, threads=cpu_cores(), options=options, progress=progress)
 
 
+def data_of(stored: Results, paths: StudyPaths, *, progress: Callable[[PrepareProgress], None]) -> Dataset:
+    """Open the tokens that a stored study was begun with. Where they are gone, prepare them again. Raises DataError."""
+    where = Path(stored.data.path)
+    for folder in (where, paths.data / where.name):  # the folder of the results may have moved
+        if folder.is_dir() and (dataset := open_dataset(folder)).fingerprint == stored.data.fingerprint:
+            return dataset
+    return prepare_data(stored.study, paths, progress=progress)
+
+
 def run(
     study: Study, paths: StudyPaths, store: Store, dataset: Dataset, *, observer: Observer, busy: float = 0.0
 ) -> Summary:
