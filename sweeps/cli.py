@@ -32,7 +32,7 @@ app = typer.Typer(
     name="sweep",
     help="Find out which knob breaks the loss plateau of a small GPT: by how much, how surely, and what to train next.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -83,6 +83,26 @@ def main() -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"plateau-sweep {version('plateau-sweep')}")
+        raise typer.Exit
+
+
+@app.callback()
+def group(
+    version: Annotated[  # its callback ends the command
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="print the version")
+    ] = False,
+    debug: Annotated[  # `main` takes it out, wherever it stands
+        bool, typer.Option("--debug", help="show the traceback of a mistake; any command takes it")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -249,7 +269,7 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Tokenize a study's data now. `sweep run` then finds it ready."""
-    loaded = _load(study, profile, set_, data, None)
+    loaded = _load(study, profile, set_, data, None, for_a_card=profile == "cuda")
     from sweeps.engine import session
     from sweeps.paths import paths_of
     from sweeps.store.records import DataFacts
@@ -268,7 +288,7 @@ def prepare(
 def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     """Show the progress of a study, also while it runs."""
     from sweeps.engine.progress import planned_runs
-    from sweeps.store.sqlite import path_of
+    from sweeps.store.sqlite import is_running, path_of
     from sweeps.terminal import status_lines
     from sweeps.verdict.as_json import summarize
 
@@ -279,7 +299,7 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
         summary = summarize(findings, seconds=results.seconds, store=store, report=report_file)
         print(json.dumps({**summary, "planned": planned}))
         return
-    for line in status_lines(results, planned=planned):
+    for line in status_lines(results, planned=planned, running=is_running(located.url, located.name)):
         print(line)
 
 
@@ -396,6 +416,7 @@ def dashboard(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="port to serve on; 0 is any free port")] = 0,
     browser: Annotated[bool, typer.Option(help="open the browser, when run on a terminal")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="print the address as a JSON object, then serve")] = False,
 ) -> None:
     """Browse a study with optuna-dashboard, also while it runs. Serves 127.0.0.1, or the address of --host."""
     import webbrowser
@@ -404,7 +425,7 @@ def dashboard(
     from sweeps.store.locate import locate
 
     def announce(url: str) -> None:
-        print(f"{url} (Ctrl-C ends it)", flush=True)
+        print(json.dumps({"url": url}) if as_json else f"{url} (Ctrl-C ends it)", flush=True)
         if browser and sys.stdout.isatty():
             webbrowser.open(url)
 
@@ -423,20 +444,24 @@ def init(
     name: Annotated[str, typer.Argument(metavar="NAME", help="the study's name; the file is NAME.yaml")] = "my-plateau",
     from_: From = None,
     log: Log = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write a commented study to start from; with --from, one around your checkpoint."""
     from sweeps.study.authoring import write_study
 
     written = write_study(name, Path(), checkpoint=from_, log=log)
-    print(f"{written}: edit it, then `sweep plan {name}.yaml` and `sweep run {name}.yaml`")
+    if as_json:
+        print(json.dumps({"study": name, "file": str(written.absolute())}))
+    else:
+        print(f"{written}: edit it, then `sweep plan {name}.yaml` and `sweep run {name}.yaml`")
 
 
 @app.command()
-def schema() -> None:
+def schema(as_json: Annotated[bool, typer.Option("--json", help="print it on one line")] = False) -> None:
     """Print the JSON Schema of a study, with every key documented."""
     from sweeps.study.authoring import json_schema
 
-    print(json.dumps(json_schema(), indent=2))
+    print(json.dumps(json_schema(), indent=None if as_json else 2))
 
 
 def _load(
@@ -450,10 +475,10 @@ def _load(
     log: str | None = None,
     for_a_card: bool = False,
 ) -> Study:
-    from sweeps.study.load import load
+    from sweeps.study.load import check_card, load
     from trainer.machine.device import cuda_devices
 
-    return load(
+    loaded = load(
         study,
         profile=profile,
         overrides=overrides or (),
@@ -463,6 +488,9 @@ def _load(
         log=log,
         devices_have_cuda=for_a_card or cuda_devices() > 0,
     )
+    if not for_a_card:
+        check_card(loaded, study, profile=profile, cards=cuda_devices())
+    return loaded
 
 
 def _results(study: str, out: Path | None) -> tuple[Located, Results]:
