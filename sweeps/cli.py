@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="sweep",
     help="Find out which knob breaks the loss plateau of a small GPT: by how much, how surely, and what to train next.",
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -93,16 +92,18 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def group(
-    version: Annotated[  # its callback ends the command
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001  # its callback ends the command
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="print the version")
     ] = False,
-    debug: Annotated[  # `main` takes it out, wherever it stands
+    debug: Annotated[  # noqa: ARG001  # `main` takes it out, wherever it stands
         bool, typer.Option("--debug", help="show the traceback of a mistake; any command takes it")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
@@ -174,11 +175,11 @@ def _sweep(study: Study, paths: StudyPaths, as_json: bool, *, stored: Results | 
     """
     from sweeps.engine import session
     from sweeps.store.store import Store
-    from trainer.machine.cpu import busy_cores
+    from trainer.machine.cpu import busy_processes
 
     # import the plotting libraries while the workers import torch
     threading.Thread(target=importlib.import_module, args=("sweeps.report.publish",), daemon=True).start()
-    say, busy = _say(as_json), busy_cores()
+    say, busy = _say(as_json), busy_processes()
     for note in study.notes:
         say(f"note: {note}")
     with _preparing(as_json) as progress:
@@ -237,10 +238,10 @@ def plan(
     from sweeps.engine.planning.plan import plan as make_plan
     from sweeps.paths import paths_of
     from sweeps.store.records import DataFacts
-    from trainer.machine.cpu import busy_cores
+    from trainer.machine.cpu import busy_processes
     from trainer.machine.device import card_of, describe
 
-    paths, busy = paths_of(loaded.name, out=out), 0.0 if elsewhere else busy_cores()
+    paths, busy = paths_of(loaded.name, out=out), 0.0 if elsewhere else busy_processes()
     devices = loaded.workers.devices
     planned_for = (
         card_of(device, memory) if elsewhere else describe(devices if isinstance(devices, str) else devices[0])
@@ -446,7 +447,7 @@ def init(
     log: Log = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a commented study to start from; with --from, one around your checkpoint."""
+    """Write a commented study to start from. With --from, it is around your checkpoint."""
     from sweeps.study.authoring import write_study
 
     written = write_study(name, Path(), checkpoint=from_, log=log)

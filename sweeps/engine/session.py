@@ -80,7 +80,7 @@ def run(
 ) -> Summary:
     """Run or resume the study on the devices that it names, until it ends or a signal pauses it.
 
-    `busy` are the cores that other processes use, for the estimate of its time.
+    `busy` are the other processes that want a core now, for the estimate of its time.
     """
     devices = devices_here(study.workers.devices)
     with (

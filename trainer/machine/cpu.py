@@ -50,10 +50,11 @@ def cpu_cores() -> int:
     return max(1, math.floor(min(cores, cgroup_quota(CGROUPS, own_membership()))))
 
 
-def busy_cores() -> float:
-    """Return how many of the cores that this process may use others keep busy, by the load of the last minute.
+def busy_processes() -> float:
+    """Return how many processes want the cores that this one may use, on average over the last minute.
 
-    0 where the system doesn't tell, as Windows. Read it before this process works: its own load counts as well.
+    Of a larger machine's load, the part of these cores counts. 0 where the system doesn't tell, as Windows. Read it
+    before this process works: its own load counts as well.
     """
     if not hasattr(os, "getloadavg"):
         return 0.0

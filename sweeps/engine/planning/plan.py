@@ -92,7 +92,7 @@ class Plan:
     seconds: float | None
     """wall time of the whole sweep on all workers, nothing pruned"""
     busy: float
-    """cores of this machine that other processes use"""
+    """other processes that want one of the cores, as the load of the last minute has it"""
     disk_bytes: int
     """checkpoints of the baseline, the best trial and the trials in flight"""
     warnings: tuple[str, ...]
@@ -151,7 +151,7 @@ class Plan:
         if self.seconds is not None:
             basis = f"{CUDA_EFFICIENCY:.0%} of the card's dense peak" if unit == "card" else "the peak of a core"
             measured = "measured speeds and " if any(width.measured for width in self.widths) else ""
-            others = f", of which others use {self.busy:.1f} now" if self.busy >= _NOTED else ""
+            others = f", beside {self.busy:.1f} other busy processes," if self.busy >= _NOTED else ""
             shared = f" of {count(self.device.count, 'core')}{others}" if unit == "core" else ""
             yield (
                 f"about {duration(self.seconds)} on {workers}{shared} if nothing is pruned and all confirming runs are "
@@ -163,7 +163,7 @@ class Plan:
 
 
 _NOTED = 0.1
-"""least cores of others that the plan mentions"""
+"""fewest busy processes of others that the plan mentions"""
 _PHASES_IN_WORDS = {ONE_AT_A_TIME: "single-knob"}
 
 
@@ -185,7 +185,7 @@ def plan(
     """Return the plan of `study` on `data`; every worker has a `device`, which need not be in this machine.
 
     `seen` are the tokens/s per worker by shape, measured in earlier runs of this study on this device (`speed.seen`).
-    `busy` are the cores that other processes use, which slow down workers on a CPU.
+    `busy` are the other processes that want a core, which slow down workers on a CPU.
     A sampled trial costs the mean over all values of n_embd and n_layer, with dropout where that is a knob. Raises
     ConfigError for a trial that can't be run, and SpecError for a horizon in minutes on a device of unknown speed.
     """
