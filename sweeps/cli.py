@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import importlib
 import json
 import shutil
@@ -82,6 +83,8 @@ def main() -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        gc.freeze()  # at its exit, Python would look at every object of the plotting libraries once more, for seconds
 
 
 def _print_version(asked: bool) -> None:
