@@ -33,6 +33,7 @@ def stored_study(study: Study, store: Store, *, data: DataFacts) -> Results | No
             "different settings can't be compared: give this study another name, another folder (--out), or its "
             f"earlier settings; `{stored.command('run')}` goes on as it was begun"
         )
+    data = dataclasses.replace(data, unigram_loss=stored.data.unigram_loss)  # measured once, for the pilot
     store.update_study(study.name, study=study, data=data)
     return dataclasses.replace(stored, study=study)
 
