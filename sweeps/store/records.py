@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
+from sweeps.paths import command
 from sweeps.study.origin_runs import GOING_ON, ORIGIN
 from sweeps.study.study import Study
 from sweeps.text import count, percent
@@ -213,6 +215,12 @@ class Results:
     """versions, device, commit, command: what is needed to repeat it"""
     seconds: float
     """time spent on the sweep over all its sessions"""
+    store: Path | None = None
+    """file that it was read from; None: not from a file"""
+
+    def command(self, verb: str, *options: str) -> str:
+        """Return the command `sweep VERB` for this study, with `--out` where it needs it."""
+        return command(verb, self.study.name, *options, store=self.store)
 
     @functools.cached_property
     def reference(self) -> TrainConfig | None:

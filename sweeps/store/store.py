@@ -120,6 +120,7 @@ class Reader:
             runs=runs,
             provenance=json.loads(study.provenance),
             seconds=study.active_seconds,
+            store=self.path,
         )
 
     def events(self, name: str) -> list[Event]:
@@ -192,7 +193,7 @@ class Store(Reader):
 
     def lock(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Return a context with this process as the only driver of study `name`. Entering it may raise StoreBusy."""
-        return sqlite.hold(self.path.with_name(f"{self.path.name}.{name}.lock"), what=f"study {name!r}")
+        return sqlite.hold(sqlite.lock_of(self.path, name), what=f"study {name!r}")
 
     def add_study(self, study: Study, *, data: DataFacts, provenance: Mapping[str, str]) -> None:
         """Write a new study. Raises StoreError if the name is that of a foreign Optuna study."""

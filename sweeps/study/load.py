@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from sweeps.errors import SpecError
 from sweeps.study import messages, origin_runs
 from sweeps.study.horizon import provisional
 from sweeps.study.knobs import RangeKnob
@@ -70,6 +71,16 @@ def _ending_with_candidates(study: Study) -> Study:
     if study.knobs:
         return study
     return study.model_copy(update={"trials": len(study.candidates)})
+
+
+def check_card(study: Study, path: str, *, profile: str | None, cards: int) -> None:
+    """Raise SpecError if the profile cuda was asked for on a machine without `cards`, and no devices are named."""
+    if profile == "cuda" and not cards and study.workers.devices == "auto":
+        raise SpecError(
+            "--profile cuda: torch finds no CUDA device here (check nvidia-smi), and on a CPU these trials would take "
+            f'days; leave --profile out, or see `sweep plan {path} --profile cuda --device "RTX 4070"`, or insist with '
+            "--set workers.devices=[cpu]"
+        )
 
 
 def _with_note_on_decay(study: Study) -> Study:

@@ -266,8 +266,8 @@ class Study(Model):
             )
 
     def as_written(self) -> dict[str, Any]:
-        """Return the study as a file's mapping, with every default written out."""
-        return self.model_dump(mode="json", exclude=NOT_KEYS)
+        """Return the study as a file's mapping, with every default written out. Keys without a value are left out."""
+        return self.model_dump(mode="json", exclude=NOT_KEYS, exclude_none=True)
 
     @property
     def sequences_per_iter(self) -> int:

@@ -1,7 +1,7 @@
 """The plan: what a sweep will run and about how long it takes, from the study and the device alone.
 
 It is an upper bound. Nothing is subtracted for pruned trials, or for a verdict that needs fewer confirming runs than
-the study allows.
+the study allows. Worker time is the sum over runs; wall time passes while all workers run side by side.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,9 @@ class Phase:
     """origin, races, baseline, candidates, one-at-a-time, sampler (combinations included) or confirm (at most)"""
     trials: int
     seconds: float | None
-    """on one worker; None: not known"""
+    """worker time: of all its runs, one after the other; None: not known"""
+    wall_seconds: float | None
+    """wall time on all workers, from the end of the phase before"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,9 @@ class Plan:
     epochs_on_part: Mapping[str, float]
     """epochs of the runs on part of the data, by data_fraction"""
     seconds: float | None
-    """duration of the whole sweep on all workers, nothing pruned"""
+    """wall time of the whole sweep on all workers, nothing pruned"""
+    busy: float
+    """other processes that want one of the cores, as the load of the last minute has it"""
     disk_bytes: int
     """checkpoints of the baseline, the best trial and the trials in flight"""
     warnings: tuple[str, ...]
@@ -133,18 +137,27 @@ class Plan:
         if self.epochs_on_part:
             parts = joined(f"{epochs:.2g} with {part}" for part, epochs in self.epochs_on_part.items())
             yield f"epochs by data_fraction: {parts}"
-        yield f"  {'phase':<12}{'':>10}{'on 1 worker':>14}"
-        for phase in self.phases:
+        yield f"  {'phase':<12}{'':>10}{'worker time':>14}{f'on {workers}':>14}"
+        every = Phase(
+            name="together",
+            trials=self.trials,
+            seconds=_sum(phase.seconds for phase in self.phases),
+            wall_seconds=self.seconds,
+        )
+        for phase in (*self.phases, every):
             name = _PHASES_IN_WORDS.get(phase.name, phase.name)
-            yield f"  {name:<12}{count(phase.trials, 'run'):>10}{_time(phase.seconds):>14}"
+            times = f"{_time(phase.seconds):>14}{_time(phase.wall_seconds):>14}"
+            yield f"  {name:<12}{count(phase.trials, 'run'):>10}{times}"
         yield (
             f"  {'n_embd':>6}{'parameters':>12}{'memory':>12}{'micro-batch':>14}{'tokens/s':>12}{'':<10}{'per run':>10}"
         )
         yield from map(_width_line, self.widths)
         if self.seconds is not None:
+            others = f", beside {self.busy:.1f} other busy processes," if self.busy >= _NOTED else ""
+            shared = f" of {count(self.device.count, 'core')}{others}" if unit == "core" else ""
             yield (
-                f"about {duration(self.seconds)} on {workers} if nothing is pruned and all confirming runs are needed, "
-                f"estimated from {self._basis(unit)}"
+                f"about {duration(self.seconds)} on {workers}{shared} if nothing is pruned and all confirming runs are "
+                f"needed, estimated from {self._basis(unit)}"
             )
         yield from () if self.pilot is None else self.pilot.lines()
         yield f"disk for checkpoints: {si(self.disk_bytes, 'B')}"
@@ -169,6 +182,8 @@ class Plan:
         return " and ".join(sources)
 
 
+_NOTED = 0.1
+"""fewest busy processes of others that the plan mentions"""
 _PHASES_IN_WORDS = {ONE_AT_A_TIME: "single-knob"}
 
 
@@ -184,17 +199,21 @@ def _width_line(width: Width) -> str:
     )
 
 
-def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, float] | None = None) -> Plan:
+def plan(
+    study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, float] | None = None, busy: float = 0.0
+) -> Plan:
     """Return the plan of `study` on `data`; every worker has a `device`, which need not be in this machine.
 
     `seen` are the tokens/s per worker by shape, measured in earlier runs of this study on this device (`speed.seen`).
+    `busy` are the other processes that want a core, which slow down workers on a CPU.
     A sampled trial costs the mean over all values of n_embd and n_layer, with dropout where that is a knob. Raises
     ConfigError for a trial that can't be run, and SpecError for a horizon in minutes on a device of unknown speed.
     """
     workers = device.count if study.workers.devices == "auto" else len(study.workers.devices)
+    busy = busy if device.kind == "cpu" else 0.0
     speed = Speed(
         device=device,
-        share=share_of(study, device, workers),
+        share=share_of(study, device, workers, busy=busy),
         data=data,
         dtype=str(study.baseline["dtype"]),
         fit=study.fit,
@@ -204,6 +223,7 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
     work = workload(study, vocab_size=data.vocab_size)
     baseline = work.baseline[0]
     costs = work.costs(speed)
+    phases = tuple(_phases(costs, workers=workers))
     seconds = makespan(list(itertools.chain(*costs.values())), workers=workers)
     pilot = _pilot(study, data, speed, workers=workers)
     rows = widths(study, baseline, speed, device, workers=workers)
@@ -212,7 +232,7 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
         study=study.name,
         device=device,
         workers=workers,
-        phases=tuple(Phase(name=name, trials=len(runs), seconds=_sum(runs)) for name, runs in costs.items()),
+        phases=phases,
         widths=rows,
         iters=baseline.max_iters,
         tokens_per_trial=tokens_per_trial,
@@ -224,6 +244,7 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
         },
         seconds=seconds,
         dtype=speed.dtype,
+        busy=busy,
         disk_bytes=_checkpoint_bytes(work, workers=workers),
         tokens_before=sum(config.max_iters * config.tokens_per_iter for config in (*work.origin, *work.races)),
         start=tuple(_start_lines(study)),
@@ -238,6 +259,16 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
         ),
         pilot=pilot,
     )
+
+
+def _phases(costs: Mapping[str, Sequence[float | None]], *, workers: int) -> Iterator[Phase]:
+    """Yield the phases. A worker that is idle at the end of a phase begins the next, so their wall times add up."""
+    before: list[float | None] = []
+    for name, runs in costs.items():
+        began, before = makespan(before, workers=workers), [*before, *runs]
+        ended = makespan(before, workers=workers)
+        wall = None if began is None or ended is None else ended - began
+        yield Phase(name=name, trials=len(runs), seconds=_sum(runs), wall_seconds=wall)
 
 
 def _start_lines(study: Study) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sweeps.engine.planning.speed import Speed
+from sweeps.engine.planning.speed import Speed, efficiency
 from sweeps.engine.planning.workload import spread
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
@@ -68,6 +68,6 @@ def _width(config: TrainConfig, speed: Speed, device: Device, *, sharers: int) -
         accumulation=split.gradient_accumulation_steps if fits else None,
         tokens_per_s=tokens_per_s,
         measured=speed.measured(config),
-        efficiency=None if speed.measured(config) or tokens_per_s is None else speed.efficiency(config),
+        efficiency=None if speed.measured(config) or tokens_per_s is None else efficiency(config, speed.device.kind),
         seconds_per_trial=speed.seconds(config),
     )
