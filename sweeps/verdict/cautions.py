@@ -69,14 +69,14 @@ def batch_sentence(study: Study) -> str:
     Empty where no trial changes the batch, and where trials are as long as the run. The best batch: Bergsma et al. 2025
     (arXiv 2505.13738).
     """
-    iters = int(study.baseline["max_iters"])
+    per_iter, iters = study.tokens_per_iter, int(study.baseline["max_iters"])
     if not other_batches(study) or study.iters >= iters:
         return ""
     return (
-        f"batch_size: an update of the baseline has {study.tokens_per_iter:,} tokens, and at equal tokens a smaller "
+        f"batch_size: an update of the baseline has {per_iter:,} tokens, and at equal tokens a smaller "
         "batch makes more updates. The best batch grows with the tokens trained, about as their power 0.38 (arXiv "
-        f"2505.13738), so trials of {si(study.iters * study.tokens_per_iter)} tokens favour a smaller one than a run of "
-        f"{si(iters * study.tokens_per_iter)}."
+        f"2505.13738), so trials of {si(study.iters * per_iter)} tokens favour a smaller one than a run of "
+        f"{si(iters * per_iter)}."
     )
 
 
