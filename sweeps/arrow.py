@@ -38,10 +38,10 @@ class Column:
         return pa.array(map(operator.attrgetter(self.path or self.name), rows), self.type)
 
 
-_NUMBER = Column("run", pa.int64(), "", "number of the run in its store; joins the two tables", "id")
+NUMBER = Column("run", pa.int64(), "", "number of the run in its store; joins the two tables", "id")
 
 RUNS = (
-    _NUMBER,
+    NUMBER,
     Column("optuna_study", pa.string(), "", "Optuna study that holds its trial"),
     Column("trial", pa.int64(), "", "number of its trial in that Optuna study"),
     Column("phase", pa.string(), "", "origin, race, pilot, baseline, search or confirm"),
@@ -86,5 +86,5 @@ def runs_table(runs: Iterable[Run]) -> pa.Table:
 def curves_table(runs: Iterable[Run]) -> pa.Table:
     """Return a row per evaluation, run by run: `run`, then the columns of CURVES."""
     rows = [(run, point) for run in runs for point in run.points]
-    arrays = [_NUMBER.of([run for run, _ in rows]), *(column.of([point for _, point in rows]) for column in CURVES)]
-    return pa.table(arrays, schema=pa.schema([column.field for column in (_NUMBER, *CURVES)]))
+    arrays = [NUMBER.of([run for run, _ in rows]), *(column.of([point for _, point in rows]) for column in CURVES)]
+    return pa.table(arrays, schema=pa.schema([column.field for column in (NUMBER, *CURVES)]))

@@ -25,7 +25,7 @@ class TestedJson(EffectJson):
     p: float | None
     """p-value, corrected by Holm's method; null: not tested"""
     n: int
-    """paired seeds, or seeds of the smaller side where runs aren't paired"""
+    """seeds that it rests on"""
 
 
 _FromTo = TypedDict(
