@@ -16,10 +16,11 @@ PRUNED = small_sweep.run(7, [5.0], outcome=Outcome.PRUNED, val_loss=None, val_se
 
 def test_a_row_per_run_has_its_end_and_its_settings() -> None:
     first, second = runs_table([COMPLETE, PRUNED]).to_pylist()
-    assert (first["run"], first["label"], first["knob"], first["val_loss"], first["outcome"]) == (
-        *(1, "first", "dropout", 3.0),
-        "complete",
-    )
+    other_names = {"run": "id", "proposed_by": "origin"}
+    of_run = {column.name for column in RUNS} - set(NAMES)
+    assert {name: first[name] for name in of_run} == {
+        name: getattr(COMPLETE, other_names.get(name, name)) for name in of_run
+    }
     assert (second["val_loss"], second["val_se"], second["reason"]) == (None, None, "behind-control")
     config = COMPLETE.config.as_dict()
     assert {name: first[name] for name in NAMES} == {name: config[name] for name in NAMES}
