@@ -254,6 +254,8 @@ def _knob(knob: KnobVerdict, attribution: Attribution) -> Iterator[str]:
         yield "it is a head start: the gain shrinks by half or more in longer runs"
     elif knob.word in (KnobWord.UNKNOWN, KnobWord.GAINS) and (attribution.broken or not attribution.decided):
         yield from _decided_by(knob.lasting if knob.word is KnobWord.GAINS else knob.alone, more=knob.more_seeds)
+    if knob.knob == "batch_size" and float(knob.new) < float(knob.was):
+        yield "short trials favour small batches, so try the larger one in a long run as well"
 
 
 def _decided_by(effect: Contrast | None, *, more: int | None) -> Iterator[str]:

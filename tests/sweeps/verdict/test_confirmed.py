@@ -338,6 +338,13 @@ def test_advice() -> None:
     )
 
 
+@pytest.mark.parametrize(("was", "new", "cautioned"), [(8, 4, True), (8, 16, False)])
+def test_a_smaller_batch_comes_with_a_caution(was: int, new: int, cautioned: bool) -> None:
+    judged = attribution(knobs=(knob("batch_size", KnobWord.ALONE, gain(0.1), was=was, new=new),))
+    (sentence, *_) = words(judged).knobs
+    assert ("short trials favour small batches" in sentence) is cautioned
+
+
 def test_two_knobs_alone_without_the_best() -> None:
     judged = dataclasses.replace(CASES["one alone"](), knobs=KNOBS, headline=("learning_rate", "n_embd"))
     assert words(judged).headline == (
