@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import datetime
 import gc
-import importlib
 import json
 import shutil
 import sys
 import textwrap
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,6 +21,7 @@ from trainer.errors import UserError
 
 if TYPE_CHECKING:
     from sweeps.analysis.findings import Findings
+    from sweeps.outputs import ExportJson, ReportJson, StatusJson
     from sweeps.paths import StudyPaths
     from sweeps.store.locate import Located
     from sweeps.store.records import Results
@@ -183,42 +182,20 @@ def confirm(
 
 
 def _sweep(study: Study, paths: StudyPaths, *, full: bool, as_json: bool, stored: Results | None = None) -> None:
-    """Prepare the data, run the study until it ends or pauses, write the report and print the verdict.
+    """Run the study until it ends or pauses, and print the verdict. `stored`: the results of a study that goes on."""
+    from rich.console import Console
 
-    `stored` are the results of a study that goes on, on its own data.
-    """
-    from sweeps.engine import session
-    from sweeps.store.store import Store
-    from trainer.machine.cpu import busy_processes
+    from sweeps import api
 
-    # import the plotting libraries while the workers import torch
-    threading.Thread(target=importlib.import_module, args=("sweeps.report.publish",), daemon=True).start()
-    say, busy = _say(as_json), busy_processes()
-    for note in study.notes:
-        say(f"note: {note}")
-    with _preparing(as_json) as progress:
-        if stored is None:
-            dataset = session.prepare_data(study, paths, progress=progress)
-        else:
-            dataset = session.data_of(stored, paths, progress=progress)
-    say(f"data: {dataset.path} ({dataset.train.tokens:,} training tokens, {dataset.val.tokens:,} validation tokens)")
-    with Store(session.store_url(study, paths)) as store:
-        with _view(as_json) as view:
-            summary = session.run(study, paths, store, dataset, observer=view, busy=busy)
-        from sweeps.analysis.findings import Findings
-        from sweeps.report.publish import close
-
-        findings = Findings(store.results(study.name))
-        report_file = close(findings, store, paths)
-    from sweeps.verdict.as_json import summarize
-
+    say = _say(as_json)
+    swept, summary = api.sweep(study, paths, stored=stored, console=Console(stderr=as_json))
     if as_json:
-        print(json.dumps(summarize(findings, seconds=summary.seconds, store=store.path, report=report_file)))
+        print(json.dumps(swept.as_json()))
     else:
         print()
-        _print(findings, full=full, report=report_file, store=store.path)
+        _print(swept.findings, full=full, report=swept.report, store=swept.store)
     if summary.interrupted:
-        say(f"interrupted: {findings.results.command('run')} goes on")
+        say(f"interrupted: {swept.results.command('run')} goes on")
         raise typer.Exit(signals.exit_code(summary.interrupted))
     if summary.truncated:
         say(f"hours: {study.hours:g} are over; raise hours in the study's YAML file and run that to continue")
@@ -312,8 +289,9 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     results, planned = findings.results, planned_runs(findings)
     if as_json:
         store, report_file = path_of(located.url), located.paths.report
-        summary = summarize(findings, seconds=results.seconds, store=store, report=report_file)
-        print(json.dumps({**summary, "planned": planned}))
+        summary = summarize(findings, store=store, report=report_file)
+        state: StatusJson = {**summary, "planned": planned}
+        print(json.dumps(state))
         return
     for line in status_lines(results, planned=planned, running=is_running(located.url, located.name)):
         print(line)
@@ -323,13 +301,11 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
 def verdict(study: StudyName, out: Out = None, full: Full = False, as_json: AsJson = False) -> None:
     """Say which knob breaks the plateau, and how surely. The verdict rests on the runs so far."""
     from sweeps.store.sqlite import path_of
-    from sweeps.verdict.as_json import answer_as_json, verdict_of
-    from sweeps.verdict.start_as_json import start_keys
+    from sweeps.verdict.as_json import found
 
     located, findings = _findings(study, out)
     if as_json:
-        answers = {"verdict": verdict_of(findings), "answer": answer_as_json(findings)}
-        print(json.dumps({"study": findings.study.name, **answers, **start_keys(findings)}))
+        print(json.dumps(found(findings)))
     else:
         _print(findings, full=full, report=located.paths.report, store=path_of(located.url))
 
@@ -348,7 +324,8 @@ def report(
     located, findings = _findings(study, out)
     report_file = (file or located.paths.report).absolute()
     write_text(report_file, page_of(findings))
-    print(json.dumps({"report": str(report_file)}) if as_json else report_file)
+    written: ReportJson = {"report": str(report_file)}
+    print(json.dumps(written) if as_json else report_file)
 
 
 @app.command()
@@ -401,14 +378,17 @@ def export(
         write_checkpoint(findings.study, run, located.paths, config, folder, trained=trained) if folder else None
     )
     if as_json:
-        exported = {
+        exported: ExportJson = {
             "trial": run.trial if race is None else None,
             "race": race,
             "config": dict(config.settings),
             "notes": list(config.notes),
+            "file": _text(config_file),
+            "checkpoint": _text(checkpoint_file),
+            "ladder": [*map(str, rungs)],
+            "text": config.text,
         }
-        files = {"file": _text(config_file), "checkpoint": _text(checkpoint_file), "ladder": [*map(str, rungs)]}
-        print(json.dumps({**exported, **files, "text": config.text}))
+        print(json.dumps(exported))
         return
     if rungs:
         print(f"{ladder}: LADDER.txt and {len(rungs)} configs", file=sys.stderr)
@@ -543,12 +523,9 @@ def _load(
 
 
 def _results(study: str, out: Path | None) -> tuple[Located, Results]:
-    from sweeps.store.locate import locate
-    from sweeps.store.store import Reader
+    from sweeps.store.locate import read
 
-    located = locate(study, out=out)
-    with Reader(located.url) as reader:
-        return located, reader.results(located.name)
+    return read(study, out=out)
 
 
 def _findings(study: str, out: Path | None) -> tuple[Located, Findings]:
@@ -560,14 +537,6 @@ def _findings(study: str, out: Path | None) -> tuple[Located, Findings]:
 
 def _say(as_json: bool) -> Callable[[str], None]:
     return lambda text: print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
-
-
-def _view(as_json: bool) -> AbstractContextManager[Any]:
-    from rich.console import Console
-
-    from sweeps.terminal import watching
-
-    return watching(Console(stderr=as_json), _say(as_json))
 
 
 def _preparing(as_json: bool) -> AbstractContextManager[Any]:

@@ -10,6 +10,7 @@ from sweeps.study.model import as_yaml
 from sweeps.study.sections import MAX_CONFIRM_SEEDS
 from sweeps.text import all_of, joined, nats
 from sweeps.verdict.answer import Advice, Row
+from sweeps.verdict.confirmed import SMALL_BATCH, has_smaller_batch
 from sweeps.verdict.open_questions import OpenQuestion, open_questions
 from sweeps.verdict.rows import AHEAD, WIDEN, fewer
 
@@ -31,6 +32,7 @@ def advice_of(findings: Findings, rows: Sequence[Row]) -> Iterator[Advice]:
     if attribution is not None:
         yield from _dont(attribution, rows)
         yield from _unknown(findings, attribution)
+        yield from _batches(attribution)
     yield from (each for each in edges if each.kind != "do")
     yield from _costs(findings, rows)
 
@@ -185,6 +187,12 @@ def _edges(rows: Sequence[Row]) -> Iterator[Advice]:
     natural = [f"{row.knob} {row.after}" for row in rows if row.edge and WIDEN not in row.edge]
     if natural:
         yield Advice("note", f"at a natural limit: {joined(natural)}")
+
+
+def _batches(attribution: Attribution) -> Iterator[Advice]:
+    """Say what a smaller batch that is shown to gain may owe to short trials."""
+    if any(knob.knob in attribution.headline and has_smaller_batch(knob) for knob in attribution.knobs):
+        yield Advice("note", f"batch_size: {SMALL_BATCH}")
 
 
 def _costs(findings: Findings, rows: Iterable[Row]) -> Iterator[Advice]:

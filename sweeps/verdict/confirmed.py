@@ -37,6 +37,11 @@ _WHY = {
 }
 
 
+SMALL_BATCH = "short trials favour small batches, so try the larger one in a long run as well"
+"""what to know where a smaller batch gains: the best batch grows with the tokens trained, about as their 0.38th power
+(arXiv 2505.13738)"""
+
+
 def why(attribution: Attribution) -> str:
     """Return what keeps the best config from being shown to be better. Empty where it is shown."""
     return "" if attribution.why is None else _WHY[attribution.why]
@@ -165,6 +170,13 @@ def _knob(knob: KnobVerdict, attribution: Attribution) -> Iterator[str]:
         yield "it is a head start: the gain shrinks by half or more in longer runs"
     elif knob.word in (KnobWord.UNKNOWN, KnobWord.GAINS) and (attribution.broken or not attribution.decided):
         yield from _decided_by(knob.lasting if knob.word is KnobWord.GAINS else knob.alone, more=knob.more_seeds)
+    if has_smaller_batch(knob):
+        yield SMALL_BATCH
+
+
+def has_smaller_batch(knob: KnobVerdict) -> bool:
+    """Whether the knob is a batch that becomes smaller."""
+    return knob.knob == "batch_size" and float(knob.new) < float(knob.was)
 
 
 def _decided_by(effect: Contrast | None, *, more: int | None) -> Iterator[str]:

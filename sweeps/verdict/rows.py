@@ -5,11 +5,20 @@ A row's words and numbers are those of the confirmed verdict. Before there is on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypedDict
 
 from sweeps.analysis.arms import Arm
-from sweeps.analysis.attribution import Attribution, BestWord, KnobVerdict, KnobWord, Why
+from sweeps.analysis.attribution import (
+    Attribution,
+    BestWord,
+    CandidateVerdict,
+    CandidateWord,
+    KnobVerdict,
+    KnobWord,
+    Why,
+)
 from sweeps.analysis.boundaries import ends_reached
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.cost import ArmCost, cost_of
@@ -57,6 +66,8 @@ def rows_of(findings: Findings) -> tuple[Row, ...]:
 
 
 def _confirmed(findings: Findings, attribution: Attribution) -> Iterator[Row]:
+    if not findings.study.knobs:
+        yield from (_candidate(candidate, findings) for candidate in _in_order(attribution.candidates))
     edges = edges_of(findings.study, attribution.best) if attribution.broken else {}
     for knob in attribution.knobs:
         gain = effect_of(knob)
@@ -98,6 +109,41 @@ def _confirmed(findings: Findings, attribution: Attribution) -> Iterator[Row]:
             cost=_cost(cost_of(findings.evidence, findings.evidence.arms.winner, gain=attribution.whole)),
             measured="together",
         )
+
+
+_CANDIDATE_DOES = {
+    CandidateWord.RIGHT: "gains",
+    CandidateWord.WRONG: "hurts",
+    CandidateWord.ONE_RUN: "not enough evidence",
+}
+
+
+def _in_order(candidates: Sequence[CandidateVerdict]) -> list[CandidateVerdict]:
+    """Return candidates by what is shown of them: right, undecided, wrong; the larger gain first."""
+    order = [CandidateWord.RIGHT, CandidateWord.UNKNOWN, CandidateWord.ONE_RUN, CandidateWord.NO_EFFECT]
+    return sorted(
+        candidates,
+        key=lambda each: (
+            order.index(each.word) if each.word in order else len(order),
+            -(each.effect.mean if each.effect is not None else -math.inf),
+        ),
+    )
+
+
+def _candidate(candidate: CandidateVerdict, findings: Findings) -> Row:
+    """Return the row of a candidate, of a study that has nothing else."""
+    arm = Arm(candidate=candidate.candidate)
+    return Row(
+        protocol=_protocol(findings),
+        knob=None,
+        before="",
+        after=candidate.label,
+        does=_CANDIDATE_DOES.get(candidate.word, candidate.word.value),
+        **_numbers(candidate.effect, findings),
+        shown=candidate.word in (CandidateWord.RIGHT, CandidateWord.WRONG),
+        cost=_cost(cost_of(findings.evidence, arm, gain=candidate.effect)),
+        measured="together",
+    )
 
 
 def effect_of(knob: KnobVerdict) -> Contrast | None:

@@ -141,6 +141,8 @@ def _is_joint(attribution: Attribution) -> bool:
 
 def _nobody(attribution: Attribution, rows: Mapping[str | None, Row]) -> str:
     """Return the sentence where no knob is credited."""
+    if not attribution.knobs and attribution.candidates:
+        return _of_candidates(attribution)
     if not attribution.knobs:
         return "no config is shown to be better: the best of the search is the baseline itself."
     row = rows[None] if None in rows else rows[attribution.knobs[0].knob]
@@ -153,6 +155,19 @@ def _nobody(attribution: Attribution, rows: Mapping[str | None, Row]) -> str:
     right = [candidate.label for candidate in attribution.candidates if candidate.word is CandidateWord.RIGHT]
     however = f"; however, this advice is right: {joined(right)}" if right else ""
     return f"no config is shown to be better than the baseline: {_lack(attribution, row)}{however}."
+
+
+def _of_candidates(attribution: Attribution) -> str:
+    """Return the sentence of a study of candidates alone, or whose search found nothing lower."""
+    right = [each for each in attribution.candidates if each.word is CandidateWord.RIGHT]
+    if not right:
+        n = len(attribution.candidates)
+        tried = f"none of the {n} changes" if n > 1 else attribution.candidates[0].label
+        return f"{tried} is {'' if n > 1 else 'not '}shown to be better than the baseline."
+    first, *others = sorted(right, key=lambda each: -each.effect.mean if each.effect else 0.0)
+    assert first.effect is not None
+    more = f"; so {'does' if len(others) == 1 else 'do'} {joined(each.label for each in others)}" if others else ""
+    return f"{first.label} gains {_of_contrast(first.effect)}{more}."
 
 
 def _lack(attribution: Attribution, row: Row) -> str:

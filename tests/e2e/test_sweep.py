@@ -23,8 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from docs import json_objects
 from sweeps.cli import main
 from tests.helpers.data_folders import random_walk_folder
+from tests.helpers.json_types import has_fields
 from trainer import nanogpt
 
 STUDY = """
@@ -285,6 +287,31 @@ class TestConfirm:
         answer = call(copy, "verdict", "tiny", "--json").last_object()["answer"]
         assert call(copy, "verdict", "tiny").stdout.startswith(answer["sentence"][:60])
         assert {row["knob"] for row in answer["rows"]} - {None} == {knob["name"] for knob in verdict["knobs"]}
+
+
+OPTIONS = {
+    "run": ["tiny.yaml"],
+    "confirm": ["tiny", "--max-trials", "2"],
+    "plan": ["tiny.yaml"],
+    "prepare": ["tiny.yaml"],
+    "status": ["tiny"],
+    "verdict": ["tiny"],
+    "report": ["tiny", "-o", "here.html"],
+    "export": ["tiny", "-o", "best.py", "--checkpoint", "ckpt", "--ladder", "ladder", "--force"],
+}
+
+
+class TestJson:
+    """What commands with `--json` print has the fields that docs/reference/json.md lists."""
+
+    def test_every_command_is_tried(self) -> None:
+        assert OPTIONS.keys() == json_objects.COMMANDS.keys()
+
+    @pytest.mark.parametrize("command", OPTIONS)
+    def test_it_is_as_documented(self, call: Call, copy: Path, command: str) -> None:
+        printed = call(copy, command, *OPTIONS[command], "--json").last_object()
+        has_fields(printed, json_objects.COMMANDS[command], set())
+        json.dumps(printed, allow_nan=False)
 
 
 class TestBrowsing:

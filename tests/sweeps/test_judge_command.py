@@ -47,7 +47,7 @@ def test_min_effect_and_baseline(tmp_path: Path) -> None:
 
 def test_json_is_one_object(tmp_path: Path) -> None:
     code, text = judge(tmp_path / "runs.csv", SHOWN, "--json")
-    judged = json.loads(text)
+    judged = json.loads(text)["table"]
     assert code == 0
     assert [arm["word"] for arm in judged["arms"]] == ["better"]
     assert judged["noise"]["degrees"] == 6

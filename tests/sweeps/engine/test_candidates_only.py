@@ -7,6 +7,7 @@ from pathlib import Path
 from sweeps.analysis.attribution import CandidateWord
 from sweeps.analysis.findings import Findings
 from sweeps.report.publish import page_of
+from sweeps.verdict.glance import answer_of
 from tests.helpers import small_sweep
 from tests.helpers.small_sweep import results_in, sweep
 
@@ -28,3 +29,10 @@ def test_candidates_alone_are_judged_on_paired_seeds(tmp_path: Path) -> None:
     assert words == [CandidateWord.RIGHT, CandidateWord.WRONG, CandidateWord.NO_EFFECT]
     assert all(candidate.effect and candidate.effect.n >= 2 for candidate in findings.attribution.candidates)
     assert "learning_rate" in page_of(findings)
+    answer = answer_of(findings)
+    assert answer.sentence.startswith("Learning_rate 0.003 gains 0.04")
+    assert [(row.after, row.does, row.shown) for row in answer.rows] == [
+        ("learning_rate 0.003", "gains", True),
+        ("weight_decay 0.2", "no effect shown", False),
+        ("dropout 0.2", "hurts", True),
+    ]

@@ -85,6 +85,7 @@ def test_a_log_without_a_loss_is_refused() -> None:
 
 
 def test_json_holds_every_keep() -> None:
-    as_object = as_json.of_keep_log(keep_log(log(*ROWS)))
+    as_object = as_json.of_keep_log(keep_log(log(*ROWS)))["keeps"]
+    assert as_object is not None
     assert [keep["label"] for keep in as_object["keeps"]] == ["rate", "batch"]
     assert as_object["keeps"][1]["gain"] == pytest.approx(0.022)

@@ -131,9 +131,7 @@ def test_sentence_advice_and_json_are_those_of_the_answer(study: str) -> None:
         assert advice.text in line
         assert advice.command in line
     paths = dict.fromkeys(("store", "report"), findings.study.name)
-    summary = json.loads(
-        json.dumps(summarize(findings, seconds=1.0, **{k: synthetic.PATH / v for k, v in paths.items()}))
-    )
+    summary = json.loads(json.dumps(summarize(findings, **{k: synthetic.PATH / v for k, v in paths.items()})))
     assert summary["answer"] == json.loads(json.dumps(dataclasses.asdict(answer)))
     judged = verdict_of(findings)
     if judged is not None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sweeps.analysis.attribution import Attribution, BestWord, CandidateWord, KnobWord
 from sweeps.analysis.contrasts import Contrast
+from sweeps.verdict import confirmed
 from sweeps.verdict.verdict import Verdict, verdict
 from tests.helpers import attributions
 from tests.helpers.attributions import CASES, KNOBS, attribution, bimodal, contrast, findings_of, gain, knob
@@ -233,6 +234,13 @@ def test_advice() -> None:
         .candidates[0]
         .endswith("not enough evidence; it was not run on a fresh seed.")
     )
+
+
+@pytest.mark.parametrize(("was", "new", "cautioned"), [(8, 4, True), (8, 16, False)])
+def test_a_smaller_batch_comes_with_a_caution(was: int, new: int, cautioned: bool) -> None:
+    judged = attribution(knobs=(knob("batch_size", KnobWord.ALONE, gain(0.1), was=was, new=new),))
+    sentence = " ".join(confirmed.knobs(judged))
+    assert ("short trials favour small batches" in sentence) is cautioned
 
 
 @settings(max_examples=60, deadline=None)
