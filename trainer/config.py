@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer import nanogpt
+from trainer import config_file, nanogpt
 from trainer.errors import ConfigError
 
 Value = nanogpt.Value
@@ -122,10 +122,11 @@ class TrainConfig:
     def from_nanogpt(cls, path: str | Path, **changes: Any) -> TrainConfig:
         """Read a nanoGPT config file without executing it, then apply `changes`.
 
-        Ignores nanoGPT's keys that have no meaning here (out_dir, dataset, wandb_*, backend). Raises ConfigError.
+        Ignores nanoGPT's keys that have no meaning here (out_dir, dataset, wandb_*, backend), names that nanoGPT has
+        not, and imports. Raises ConfigError, with all keys that are misspelt or can't be read.
         """
-        known = {spec.name for spec in dataclasses.fields(cls)}
-        settings = {key: value for key, value in nanogpt.read_config(path).items() if key in known}
+        read = config_file.read_config(path, needed=EXPORTABLE)
+        settings = {key: value for key, value in read.items() if key in EXPORTABLE}
         try:
             return cls.from_mapping({**settings, **changes})
         except ConfigError as error:

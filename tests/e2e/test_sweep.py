@@ -24,7 +24,7 @@ import pytest
 
 from sweeps.cli import main
 from tests.helpers.data_folders import random_walk_folder
-from trainer import nanogpt
+from trainer import config_file
 
 STUDY = """
 name: tiny
@@ -312,7 +312,7 @@ class TestBrowsing:
         self, call: Call, folder: Path, tmp_path: Path, ran: dict[str, Any]
     ) -> None:
         call(folder, "export", "tiny", "-o", str(tmp_path / "best.py"), "--checkpoint", str(tmp_path / "ckpt"))
-        settings = nanogpt.read_config(tmp_path / "best.py")
+        settings = config_file.read_config(tmp_path / "best.py")
         assert settings["learning_rate"] == ran["best"]["config"]["learning_rate"]
         assert Path(str(settings["dataset"])) == next((folder / "runs/data").glob("docs-bytes-*"))
         assert (tmp_path / "ckpt/ckpt.pt").exists()

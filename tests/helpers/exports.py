@@ -10,7 +10,7 @@ from typing import Any
 from sweeps.store.records import DataFacts, Results, Run
 from sweeps.study.start import Origin
 from tests.helpers import synthetic
-from trainer import nanogpt
+from trainer import config_file, nanogpt
 from trainer.config import TrainConfig
 
 SMALL = {
@@ -130,4 +130,4 @@ def comments(text: str) -> str:
 def read(text: str, tmp_path: Path) -> dict[str, Any]:
     path = tmp_path / "config.py"
     path.write_bytes(text.encode("ascii"))
-    return nanogpt.read_config(path)
+    return config_file.read_config(path)
