@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sweeps.errors import SpecError
 from sweeps.study.baseline import WHOLE, Baseline, Value, complete, head_unit
-from sweeps.study.knobs import ChoicesKnob, Knobs, RangeKnob
+from sweeps.study.knobs import ChoicesKnob, Knobs, RangeKnob, batch_sizes_around
 from sweeps.study.model import Number, as_yaml
 from sweeps.study.resolve import Resolved
 from sweeps.study.start import GROWN
@@ -73,11 +73,16 @@ def widened(
     """Return `knob` with the value of the baseline's `settings` added, or `knob` itself if it contains the value.
 
     Widths stay multiples of `unit`, the size or the number of heads. Whole numbers stay on steps, which become finer
-    where necessary. Raises SpecError for a log scale that would have to contain 0.
+    where necessary. Choices of batch sizes become half, the same and twice the baseline's. Raises SpecError for a log
+    scale that would have to contain 0.
     """
     value = knob_value(settings, name)
     if isinstance(knob, ChoicesKnob):
-        return knob if knob.contains(value) else _changed(knob, choices=(*knob.choices, value))
+        if knob.contains(value):
+            return knob
+        if name == "batch_size":  # another run's sizes may see its tokens in no whole number of iterations
+            return _changed(knob, choices=batch_sizes_around(int(value)))
+        return _changed(knob, choices=(*knob.choices, value))
     if knob.log and value <= 0:
         raise SpecError(
             f"{name}={as_yaml(value)} can't be on the log scale of knobs.{name}; "

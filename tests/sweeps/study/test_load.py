@@ -210,7 +210,7 @@ def test_the_template_is_the_story(tmp_path: Path) -> None:
     )
     assert (cpu.baseline["n_layer"], cpu.baseline["n_embd"], cpu.sequences_per_iter, cpu.iters) == (3, 64, 16, 400)
     assert cpu.tokenizer.type == "bpe"
-    assert len(cuda.knobs) == len(cpu.knobs) == 6
+    assert len(cuda.knobs) == len(cpu.knobs) == 7
 
 
 def test_a_horizon_in_minutes_is_compared_by_what_was_written(tmp_path: Path) -> None:

@@ -393,7 +393,8 @@ def test_widened_widths_hold_everything(low: int, steps: int, width: int, step: 
         ("n_layer", RangeKnob(low=4, high=12, step=4), 6, RangeKnob(low=4, high=12, step=2)),
         ("n_layer", RangeKnob(low=4, high=12, step=4), 16, RangeKnob(low=4, high=16, step=4)),
         ("n_layer", RangeKnob(low=4, high=12), 2, RangeKnob(low=2, high=12)),
-        ("batch_size", ChoicesKnob(choices=(4, 8)), 12, ChoicesKnob(choices=(4, 8, 12))),
+        ("batch_size", ChoicesKnob(choices=(4, 8)), 12, ChoicesKnob(choices=(6, 12, 24))),
+        ("beta2", ChoicesKnob(choices=(0.95, 0.99)), 0.9, ChoicesKnob(choices=(0.95, 0.99, 0.9))),
         ("batch_size", ChoicesKnob(choices=(4, 8)), 8, ChoicesKnob(choices=(4, 8))),
     ],
 )
