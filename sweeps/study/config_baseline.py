@@ -13,6 +13,7 @@ from sweeps.text import joined
 from trainer import config_file
 from trainer.config_file import Reading
 from trainer.nanogpt import DEFAULTS
+from trainer.strict_yaml import YamlPath
 
 if TYPE_CHECKING:
     from sweeps.study.resolve import Resolved
@@ -30,7 +31,7 @@ def lay_config(resolved: Resolved, path: str) -> None:
     reading = config_file.read_file(path)
     before = resolved.value.get("baseline")
     settings: dict[str, Value] = {key: value for key, value in reading.settings.items() if key in NAMES}
-    places = {(key,): f"{path}:{reading.lines[key]}" for key in settings}
+    places: dict[YamlPath, str] = {(key,): f"{path}:{reading.lines[key]}" for key in settings}
     if isinstance(before, dict) and "head_size" in before:
         width, heads = (int(settings.get(key, DEFAULTS[key])) for key in ("n_embd", "n_head"))
         if heads > 0 and width % heads == 0:
@@ -46,10 +47,12 @@ def lay_config(resolved: Resolved, path: str) -> None:
     resolved.own = OwnConfig(file=path, settings=reading.settings, unread=unread, others=reading.others)
 
 
-def _mistakes(reading: Reading, path: str) -> dict[tuple[str, ...], str]:
+def _mistakes(reading: Reading, path: str) -> dict[YamlPath, str]:
     """Return the text of each mistake by the place that would mend it."""
-    wrong = {("baseline", path, str(line)): f"{path}:{line}: {text}" for line, text in reading.wrong.items()}
-    unread = {
+    wrong: dict[YamlPath, str] = {
+        ("baseline", path, line): f"{path}:{line}: {text}" for line, text in reading.wrong.items()
+    }
+    unread: dict[YamlPath, str] = {
         ("baseline", key): f"{path}:{value.line}: {key}: {value.why}"
         for key, value in reading.unread.items()
         if key in NAMES and key not in OF_THE_MACHINE

@@ -52,6 +52,11 @@ def fit_to_baseline(resolved: Resolved) -> None:
         if int(settings["n_embd"]) % head_unit(settings):
             continue  # the check of the baseline explains it
         value = knob_value(settings, name)
+        if name == "warmup_iters" and value > 1:
+            why = f"warmup_iters={settings[name]} is longer than the run of {settings['max_iters']} iterations"
+            del resolved.value["knobs"][name]
+            resolved.notes.append(left_out(resolved, f"knobs.{name}", why))
+            continue
         wider = widened(name, knob, settings, unit=head_unit(settings), was=knob_value(example, name))
         if name == "warmup_iters" and isinstance(wider, RangeKnob):
             wider = _before_the_decay_ends(wider, value, settings)

@@ -101,10 +101,11 @@ def _numbers(name: str, knob: RangeKnob, value: Number) -> RangeKnob:
     else:
         reach = _ELSEWHERE * (knob.high - knob.low)
         below, above = max(0.0, value - reach), value + reach
+    above = _two_digits(above)
     if name in _BELOW_ONE and above >= most:
-        above = (value + most) / 2
+        above = most - _two_digits((most - value) / 2)
     low = knob.low if knob.low < value else min(value, _two_digits(below))
-    high = knob.high if knob.high > value else min(most, max(value, _two_digits(above)))
+    high = knob.high if knob.high > value else min(most, max(value, above))
     wider = {"low": low, "high": high}
     on_steps = knob.step is not None and RangeKnob.model_construct(**{**knob.model_dump(), **wider}).contains(value)
     kept = on_steps and abs((high - low) / knob.step - round((high - low) / knob.step)) < 1e-9  # type: ignore[operator]
