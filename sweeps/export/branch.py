@@ -30,8 +30,9 @@ def is_branch(run: Run) -> bool:
 
 
 def own_settings(study: Study) -> Mapping[str, Value]:
-    """Return the user's own nanoGPT config, as far as the checkpoint that the study starts from holds it."""
-    return {} if study.origin is None else study.origin.own
+    """Return what the user's own nanoGPT config sets: the checkpoint's that the study starts from, and --baseline's."""
+    in_checkpoint = {} if study.origin is None else study.origin.own
+    return {**in_checkpoint, **({} if study.own is None else study.own.settings)}
 
 
 def origin_file(study: Study, paths: StudyPaths) -> Path:
