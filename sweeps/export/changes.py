@@ -16,6 +16,7 @@ from sweeps.export.branch import own_settings
 from sweeps.export.nanogpt_config import Before
 from sweeps.store.records import Run
 from sweeps.study.baseline import NAMES, Value, with_heads
+from sweeps.study.config_baseline import OF_THE_MACHINE
 from sweeps.study.horizon import stretched
 from sweeps.study.proposals import baseline_config
 from sweeps.study.study import Study
@@ -177,8 +178,10 @@ def reasons(change: Change, run: TrainConfig, *, iters: int | None) -> dict[str,
 def before(study: Study, *, why: Mapping[str, str] | None = None, left: Mapping[str, str] | None = None) -> Before:
     """Return the config that an export of the study changes: the user's own as far as it is known, and the baseline."""
     own = own_settings(study)
-    known = {**(DEFAULTS if own else {}), **own}
-    known |= {name: value for name, value in with_heads(study.baseline).items() if name in DEFAULTS}
+    machine = OF_THE_MACHINE if own is None else ()  # the trial's, unless the user's own config says otherwise
+    known = {} if own is None else {**DEFAULTS, **own}
+    baseline = with_heads(study.baseline)
+    known |= {name: value for name, value in baseline.items() if name in DEFAULTS and name not in machine}
     file = study.own
     return Before(
         settings=known,

@@ -70,8 +70,8 @@ class Before:
 
     settings: Mapping[str, Value] = field(default_factory=dict)
     """what it sets, in nanoGPT's names; where it is the user's own, with nanoGPT's defaults"""
-    own: Mapping[str, Value] = field(default_factory=dict)
-    """what the user's own config sets; empty: the baseline was written in the study"""
+    own: Mapping[str, Value] | None = None
+    """what the user's own config sets; None: the baseline was written in the study"""
     unread: Mapping[str, str] = field(default_factory=dict)
     """what the user's own config sets and isn't in the export, as it is written there"""
     why: Mapping[str, str] = field(default_factory=dict)
@@ -148,12 +148,13 @@ def _evaluated(config: TrainConfig, before: Before) -> tuple[TrainConfig, tuple[
 
     nanoGPT evaluates and saves at multiples of eval_interval only.
     """
-    if not before.own:
+    if before.own is None:
         return config, ()
     interval = int(before.own.get("eval_interval", DEFAULTS["eval_interval"]))
     if interval >= 1 and (config.max_iters % interval == 0 or config.max_iters == before.settings.get("max_iters")):
         return config.replace(eval_interval=interval), ()
-    spread = config.replace(eval_interval=eval_interval(config.max_iters))
+    divides = config.max_iters % config.eval_interval == 0
+    spread = config if divides else config.replace(eval_interval=eval_interval(config.max_iters))
     return spread, (
         f"eval_interval is {spread.eval_interval} instead of your {interval}: nanoGPT evaluates and saves at multiples "
         f"of it only, and this run ends at iteration {config.max_iters}.",
@@ -161,7 +162,7 @@ def _evaluated(config: TrainConfig, before: Before) -> tuple[TrainConfig, tuple[
 
 
 def _settings(
-    config: TrainConfig, *, data: DataFacts, cuda: bool, out_dir: str, own: Mapping[str, Value]
+    config: TrainConfig, *, data: DataFacts, cuda: bool, out_dir: str, own: Mapping[str, Value] | None
 ) -> dict[str, Value]:
     # evaluations cost at most about a fifth of the training: both splits, one forward pass per batch
     evaluations = max(1, config.max_iters // config.eval_interval)
@@ -178,7 +179,7 @@ def _settings(
         "compile": config.compile and cuda,
     }
     keys = [key for keys in SECTIONS.values() for key in keys]
-    if own:
+    if own is not None:
         values |= {key: own.get(key, DEFAULTS[key]) for key in _OF_NANOGPT}
         values |= {key: own[key] for key in (*_MACHINE, "dataset", *WHERE_SET) if key in own}
         if str(own.get("init_from", "")).startswith("gpt2") and values["init_from"] == "scratch":
@@ -191,7 +192,7 @@ def _settings(
 
 def _start(before: Before, config: TrainConfig, data: DataFacts) -> Iterator[str]:
     """Yield what of the user's own config the trials did otherwise."""
-    own = before.own
+    own = before.own or {}
     start = str(own.get("init_from", "scratch"))
     if start.startswith("gpt2") and config.init_from == "scratch":
         yield (

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from sweeps.analysis.findings import Findings
 from sweeps.analysis.races import RaceFinding
 from sweeps.errors import NotFound
-from sweeps.export.branch import origin_line, own_settings
+from sweeps.export.branch import origin_line, out_dir_of
 from sweeps.export.changes import before
 from sweeps.export.nanogpt_config import NanogptConfig, length_of, nanogpt_config
 from sweeps.export.source import source_lines
@@ -60,7 +60,7 @@ def export_race(findings: Findings, runs: Sequence[Run], *, date: str, iters: in
         tested=raced,
         evidence=(*_lines(findings, runs), *source_lines(findings.results, date=date)),
         cuda=not run.device.startswith("cpu"),
-        out_dir=f"{own_settings(study).get('out_dir', 'out')}-{suffix}",
+        out_dir=out_dir_of(study, suffix),
         before=before(study, why={**why, **lengths}),
     )
 

@@ -96,7 +96,7 @@ def export_run(
     """
     study, is_branch = findings.study, branch.is_branch(run)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", run.optuna_study).strip("-.") or "study"
-    out_dir = f"{branch.own_settings(study).get('out_dir', 'out')}-{name}-{run.trial}"
+    out_dir = branch.out_dir_of(study, f"{name}-{run.trial}")
     exact = trained or (checkpoint is not None and not is_branch)
     change = change_of(findings, run, whole=whole or exact)
     length = length_of(iters)
@@ -106,7 +106,8 @@ def export_run(
         config = run.config if length is None else stretched(run.config, iters=length)
     first: Sequence[str] = ()
     if is_branch:
-        command = f"sweep export {study.name}" + (f" --trial {run.trial}" if whole else "")
+        best = findings.attribution is not None and findings.attribution.best.id == run.id and not whole
+        command = f"sweep export {study.name}" + ("" if best else f" --trial {run.trial}")
         first = branch.needs(run, command=command, folder=checkpoint, out_dir=out_dir, iters=iters, trained=trained)
         out_dir = out_dir if checkpoint is None else str(checkpoint)
     return nanogpt_config(

@@ -276,7 +276,7 @@ class TestTheConfig:
         assert {key: exported[key] for key in (*kept, *logged)} == {key: OWN[key] for key in (*kept, *logged)}
         assert not exported.keys() & {"wandb_run_name", "backend", "eval_only"}
         assert exported["out_dir"] == "out-own-plateau-7"  # out-own holds the user's own ckpt.pt
-        assert (exported["batch_size"], exported["dataset"]) == (8, "/data/prepared")
+        assert (exported["batch_size"], exported["dataset"]) == (8, "own")
         assert nanogpt_configurator(export_run(Findings(branch_results(branch, own=OWN)), branch, date="d").text)
 
     def test_an_interval_that_misses_the_end_is_not_kept(self) -> None:
