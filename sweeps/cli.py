@@ -357,7 +357,7 @@ def export(
         return
     if rungs:
         print(f"{ladder}: LADDER.txt and {len(rungs)} configs", file=sys.stderr)
-    print(config.text if config_file is None else f"{config_file}: {run.label}\n", end="")
+    print(config.text if config_file is None else f"{config_file}: changes {', '.join(config.changed)}\n", end="")
     if checkpoint_file is not None:
         options = "this config" if is_branch(run) else f"--init_from=resume --out_dir={checkpoint_file.parent}"
         print(f"{checkpoint_file}: nanoGPT resumes from it with {options}", file=sys.stderr)

@@ -20,8 +20,9 @@ from sweeps.study.config_baseline import OF_THE_MACHINE
 from sweeps.study.horizon import stretched
 from sweeps.study.proposals import baseline_config
 from sweeps.study.study import Study
-from sweeps.text import short
+from sweeps.text import joined, short
 from sweeps.verdict import confirmed
+from sweeps.verdict.effects import gain
 from trainer.config import TrainConfig
 from trainer.nanogpt import DEFAULTS
 
@@ -46,6 +47,8 @@ class Change:
     """by knob that the trial changes and the export doesn't, its value there and why it is left"""
     warm_up_shown: bool = False
     """whether the warm-up is shown to matter"""
+    together: str = ""
+    """what the settings that are taken over gain together; "" of a whole trial, whose gain stands elsewhere"""
 
 
 def change_of(findings: Findings, run: Run, *, whole: bool) -> Change:
@@ -80,7 +83,16 @@ def change_of(findings: Findings, run: Run, *, whole: bool) -> Change:
         why={name: words[name] for name in shown},
         left=left,
         warm_up_shown=warm_up_shown,
+        together=_together(findings, shown) if left else "",
     )
+
+
+def _together(findings: Findings, shown: tuple[str, ...]) -> str:
+    """Say what the shown knobs gain together, without the rest of what the best trial changes."""
+    effect = findings.evidence.gain(Arm(frozenset(shown)), threshold=findings.study.min_effect)
+    if effect is None:
+        return f"{joined(shown)} without the best trial's other changes: not run; each is shown by itself, see above"
+    return f"{joined(shown)} without the best trial's other changes: {gain(effect)} below the baseline"
 
 
 def own_length(study: Study, change: Change, *, iters: int | None) -> TrainConfig:

@@ -114,7 +114,7 @@ def export_run(
         config,
         data=findings.results.data,
         tested=change.tested,
-        evidence=evidence_lines(findings, run, date=date),
+        evidence=(*([change.together] if change.together else []), *evidence_lines(findings, run, date=date)),
         cuda=not run.device.startswith("cpu"),
         out_dir=out_dir,
         before=before(study, why=reasons(change, config, iters=iters), left=change.left),
