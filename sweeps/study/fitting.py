@@ -43,8 +43,8 @@ def fit_to_baseline(resolved: Resolved) -> None:
     in_branches = resolved.value.get("start", "scratch") != "scratch"
     if not settings["decay_lr"] and not in_branches:
         _without_decay(resolved, knobs)
-    _fit_lengths(resolved, settings)
     if resolved.own is not None:
+        _fit_lengths(resolved, settings)
         _fit_race(resolved, settings, example)
     for name, knob in knobs.items():
         if in_branches and name in (*OF_THE_CONTROL, *GROWN):

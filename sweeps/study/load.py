@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from sweeps.errors import SpecError
 from sweeps.study import messages, origin_runs
-from sweeps.study.baseline import Value
 from sweeps.study.fitting import NO_DECAY, OF_DECAY, fit_to_baseline, left_out
 from sweeps.study.horizon import provisional
 from sweeps.study.knobs import RangeKnob
@@ -107,43 +106,43 @@ def _with_checked_trials(study: Study, resolved: Resolved) -> Study:
     left out, and so are knobs that have an end which can't be run, all with a note. Raises SpecError at the path of a
     trial that can't be run, or that repeats another.
     """
+    numbers = list(range(len(study.candidates)))  # in the study file
     if resolved.baseline is not None:
-        study = _without_misfits(study, resolved)
+        study, numbers = _without_misfits(study, resolved)
     known = _known_trials(study, resolved)
     names = {known.baseline[0].config: "the baseline"}
     kept, notes = [], []
-    for index, proposal in enumerate(known.candidates):
-        same = names.setdefault(proposal.config, f"candidates.{index}")
-        if same == f"candidates.{index}":
-            kept.append(study.candidates[index])
+    for number, candidate, proposal in zip(numbers, study.candidates, known.candidates, strict=True):
+        same = names.setdefault(proposal.config, f"candidates.{number}")
+        if same == f"candidates.{number}":
+            kept.append(candidate)
         elif resolved.baseline is None:
-            raise resolved.error(("candidates", index), f"is the same trial as {same}; drop it")
+            raise resolved.error(("candidates", number), f"is the same trial as {same}; drop it")
         else:
             contains = f"{resolved.baseline} contains it already" if same == "the baseline" else f"it is {same}"
-            notes.append(f"candidates.{_number(resolved, study.candidates[index])}: left out, {contains}")
+            notes.append(f"candidates.{number}: left out, {contains}")
     return study.model_copy(update={"candidates": tuple(kept), "notes": (*study.notes, *notes)})
 
 
-def _number(resolved: Resolved, candidate: Mapping[str, Value]) -> int:
-    """Return a candidate's place in the study file."""
-    return int(resolved.value["candidates"].index(candidate))
+def _without_misfits(study: Study, resolved: Resolved) -> tuple[Study, list[int]]:
+    """Leave out the candidates and knobs that can't be run with a baseline from the command line, with a note each.
 
-
-def _without_misfits(study: Study, resolved: Resolved) -> Study:
-    """Leave out the candidates and knobs that can't be run with a baseline from the command line, with a note each."""
-    candidates, knobs, notes = [], dict(study.knobs), list(study.notes)
+    Returns the study and the numbers of the candidates that are left, as in the study file.
+    """
+    numbers, knobs, notes = [], dict(study.knobs), list(study.notes)
     fitted = provisional(study)
     for index, candidate in enumerate(study.candidates):
-        what = f"candidates.{_number(resolved, candidate)}"
+        constant = candidate and candidate.keys() <= set(OF_DECAY) and not study.control["decay_lr"]
+        why = NO_DECAY if constant else ""
         try:
             candidate_proposal(fitted, index, vocab_size=0)
         except ConfigError as error:
-            notes.append(left_out(resolved, what, str(error)))
-            continue
-        if candidate and candidate.keys() <= set(OF_DECAY) and not study.control["decay_lr"]:
-            notes.append(left_out(resolved, what, NO_DECAY))
+            why = str(error)
+        if why:
+            notes.append(left_out(resolved, f"candidates.{index}", why))
         else:
-            candidates.append(candidate)
+            numbers.append(index)
+    candidates = [study.candidates[index] for index in numbers]
     fitted = fitted.model_copy(update={"candidates": tuple(candidates)})
     while len(knobs) > 1:
         try:
@@ -156,7 +155,8 @@ def _without_misfits(study: Study, resolved: Resolved) -> Study:
             break  # the baseline itself can't be run, and the check of all trials says why
         else:
             break
-    return study.model_copy(update={"candidates": tuple(candidates), "knobs": knobs, "notes": tuple(notes)})
+    changes = {"candidates": tuple(candidates), "knobs": knobs, "notes": tuple(notes)}
+    return study.model_copy(update=changes), numbers
 
 
 def _known_trials(study: Study, resolved: Resolved) -> Designed:

@@ -103,6 +103,25 @@ def test_candidates_that_a_new_baseline_cannot_run_are_left_out(tmp_path: Path) 
     )
 
 
+def test_a_candidate_that_repeats_another_is_left_out_by_its_number(tmp_path: Path) -> None:
+    text = TEXT.replace("{warmup_iters: 200}", "{n_embd: 80}\n  - {learning_rate: 5e-4, min_lr: 5e-5}")
+    path = config(tmp_path, MINE.replace("n_embd = 64", "n_embd = 96"))
+    study = fitted(tmp_path, text=text, baseline=path)
+    assert study.candidates == ({"learning_rate": 5e-4, "min_lr": 5e-5},)
+    assert study.notes[-1] == "candidates.2: left out, it is candidates.0"
+
+
+def test_a_knob_that_cannot_be_run_is_left_out(tmp_path: Path) -> None:
+    text = TEXT.replace("  dropout: {low", "  batch_size: {choices: [4, 8, 11]}\n  dropout: {low")
+    path = config(tmp_path, MINE)
+    study = fitted(tmp_path, "candidates=[]", "horizon={iters: 20}", text=text, baseline=path)
+    assert "batch_size" not in study.knobs
+    assert (
+        sum(note.startswith(f"knobs.batch_size: left out; with {path}, batch_size=11 x 40") for note in study.notes)
+        == 1
+    )
+
+
 def test_a_candidate_of_the_study_alone_is_not_left_out(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"candidates\.1\.warmup_iters: warmup_iters=5000 must be below"):
         small(tmp_path, text=TEXT.replace("{warmup_iters: 200}", "{warmup_iters: 5000}"))
