@@ -351,6 +351,16 @@ def test_all_that_does_not_go_together_is_said_at_once(tmp_path: Path) -> None:
     assert third.startswith(f"{path}: baseline.min_lr: min_lr=6e-05 is above learning_rate=1e-05")
 
 
+def test_a_default_in_place_of_what_cannot_be_read_is_blamed_for_nothing(tmp_path: Path) -> None:
+    """nanoGPT's width of 768 is not divisible by 5, but the user's may be."""
+    path = write_config(tmp_path, "n_embd = f()\nn_head = 5\n")
+    with pytest.raises(SpecError) as caught:
+        fitted(tmp_path, baseline=path)
+    assert str(caught.value).splitlines() == [
+        f"{path}:1: n_embd: 'f()' would have to be executed, and a config is read as data; write its value"
+    ]
+
+
 def test_a_value_on_the_command_line_mends_one_that_cannot_be_read(tmp_path: Path) -> None:
     path = write_config(tmp_path, MINE + "max_iters = int(os.environ['N'])\n")
     with pytest.raises(SpecError, match=r"max_iters: \"os\.environ\['N'\]\" would have to be executed"):
