@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import importlib
 import json
 import shutil
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,10 +18,10 @@ from trainer.errors import UserError
 
 if TYPE_CHECKING:
     from sweeps.analysis.findings import Findings
+    from sweeps.outputs import ExportJson, ReportJson, StatusJson
     from sweeps.paths import StudyPaths
     from sweeps.store.locate import Located
     from sweeps.store.records import Results
-    from sweeps.store.store import Store
     from sweeps.study.study import Study
     from sweeps.verdict.verdict import Verdict
 
@@ -131,35 +129,20 @@ def confirm(
 
 
 def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
-    """Prepare the data, run the study until it ends or pauses, write the report and print the verdict."""
-    from sweeps.engine import session
-    from sweeps.store.store import Store
+    """Run the study until it ends or pauses, and print the verdict."""
+    from rich.console import Console
 
-    # import the plotting libraries while the workers import torch
-    threading.Thread(target=importlib.import_module, args=("sweeps.report.publish",), daemon=True).start()
+    from sweeps import api
+
     say = _say(as_json)
-    for note in study.notes:
-        say(f"note: {note}")
-    with _preparing(as_json) as progress:
-        dataset = session.prepare_data(study, paths, progress=progress)
-    say(f"data: {dataset.path} ({dataset.train.tokens:,} training tokens, {dataset.val.tokens:,} validation tokens)")
-    with Store(session.store_url(study, paths)) as store:
-        with _view(as_json) as view:
-            summary = session.run(study, paths, store, dataset, observer=view)
-        from sweeps.analysis.findings import Findings
-        from sweeps.report.publish import close
-
-        findings = Findings(store.results(study.name))
-        report_file = close(findings, store, paths)
-    from sweeps.verdict.as_json import summarize
-    from sweeps.verdict.verdict import verdict
-
+    swept, summary = api.sweep(study, paths, console=Console(stderr=as_json))
     if as_json:
-        print(json.dumps(summarize(findings, seconds=summary.seconds, store=store.path, report=report_file)))
+        print(json.dumps(swept.as_json()))
     else:
         print()
-        _print(verdict(findings))
-        print(f"\nreport: {report_file}\nstore:  {store.path}   (sweep dashboard {_argument(study, store)} shows it)")
+        _print(swept.verdict)
+        shown = _argument(study, swept.store)
+        print(f"\nreport: {swept.report}\nstore:  {swept.store}   (sweep dashboard {shown} shows it)")
     if summary.interrupted:
         say("interrupted: run the same command to continue")
         raise typer.Exit(signals.exit_code(summary.interrupted))
@@ -250,8 +233,9 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     results, planned = findings.results, planned_runs(findings)
     if as_json:
         store, report_file = path_of(located.url), located.paths.report
-        summary = summarize(findings, seconds=results.seconds, store=store, report=report_file)
-        print(json.dumps({**summary, "planned": planned}))
+        summary = summarize(findings, store=store, report=report_file)
+        state: StatusJson = {**summary, "planned": planned}
+        print(json.dumps(state))
         return
     for line in status_lines(results, planned=planned):
         print(line)
@@ -260,14 +244,12 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
 @app.command()
 def verdict(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     """Say which knob breaks the plateau, and how surely. The verdict rests on the runs so far."""
-    from sweeps.verdict.as_json import verdict_of
-    from sweeps.verdict.start_as_json import start_keys
+    from sweeps.verdict.as_json import found
     from sweeps.verdict.verdict import verdict as in_words
 
     _, findings = _findings(study, out)
     if as_json:
-        study_json = {"study": findings.study.name, "verdict": verdict_of(findings), **start_keys(findings)}
-        print(json.dumps(study_json))
+        print(json.dumps(found(findings)))
     else:
         _print(in_words(findings))
 
@@ -286,7 +268,8 @@ def report(
     located, findings = _findings(study, out)
     report_file = (file or located.paths.report).absolute()
     write_text(report_file, page_of(findings))
-    print(json.dumps({"report": str(report_file)}) if as_json else report_file)
+    written: ReportJson = {"report": str(report_file)}
+    print(json.dumps(written) if as_json else report_file)
 
 
 @app.command()
@@ -343,17 +326,20 @@ def export(
         write_checkpoint(findings.study, run, located.paths, config, folder, trained=trained) if folder else None
     )
     if as_json:
-        exported = {
+        exported: ExportJson = {
             "trial": run.trial if race is None else None,
             "race": race,
             "config": dict(config.settings),
-            "changed": config.changed,
-            "why": config.why,
-            "kept": config.kept,
+            "changed": {key: list(pair) for key, pair in config.changed.items()},
+            "why": dict(config.why),
+            "kept": dict(config.kept),
             "notes": list(config.notes),
+            "file": _text(config_file),
+            "checkpoint": _text(checkpoint_file),
+            "ladder": [*map(str, rungs)],
+            "text": config.text,
         }
-        files = {"file": _text(config_file), "checkpoint": _text(checkpoint_file), "ladder": [*map(str, rungs)]}
-        print(json.dumps({**exported, **files, "text": config.text}))
+        print(json.dumps(exported))
         return
     if rungs:
         print(f"{ladder}: LADDER.txt and {len(rungs)} configs", file=sys.stderr)
@@ -447,12 +433,9 @@ def _load(
 
 
 def _results(study: str, out: Path | None) -> tuple[Located, Results]:
-    from sweeps.store.locate import locate
-    from sweeps.store.store import Reader
+    from sweeps.store.locate import read
 
-    located = locate(study, out=out)
-    with Reader(located.url) as reader:
-        return located, reader.results(located.name)
+    return read(study, out=out)
 
 
 def _findings(study: str, out: Path | None) -> tuple[Located, Findings]:
@@ -462,23 +445,15 @@ def _findings(study: str, out: Path | None) -> tuple[Located, Findings]:
     return located, Findings(results)
 
 
-def _argument(study: Study, store: Store) -> str:
+def _argument(study: Study, store: Path) -> str:
     """Return the shortest argument by which other commands find the study: its name, or else its .db file."""
     from sweeps.paths import paths_of
 
-    return study.name if store.path == paths_of(study.name, out=None).store else str(store.path)
+    return study.name if store == paths_of(study.name, out=None).store else str(store)
 
 
 def _say(as_json: bool) -> Callable[[str], None]:
     return lambda text: print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
-
-
-def _view(as_json: bool) -> AbstractContextManager[Any]:
-    from rich.console import Console
-
-    from sweeps.terminal import watching
-
-    return watching(Console(stderr=as_json), _say(as_json))
 
 
 def _preparing(as_json: bool) -> AbstractContextManager[Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sweeps.errors import NotFound
 from sweeps.paths import RUNS, StudyPaths, paths_of
+from sweeps.store.records import Results
 from sweeps.store.store import Reader
 from trainer import strict_yaml
 
@@ -45,6 +46,13 @@ def locate(study: str, *, out: Path | None = None) -> Located:
         raise NotFound(_not_there(study, database))
     url = f"sqlite:///{database.absolute()}"
     return Located(name=_name_in_store(url, None), url=url, paths=StudyPaths(database.parent))
+
+
+def read(study: str, *, out: Path | None = None) -> tuple[Located, Results]:
+    """Find the results of `study` as `locate` does, and read them."""
+    located = locate(study, out=out)
+    with Reader(located.url) as reader:
+        return located, reader.results(located.name)
 
 
 def _named_in(path: Path) -> tuple[str, str | None]:

@@ -165,10 +165,15 @@ class DataFacts:
     """The data that a study trained on."""
 
     path: str
+    """absolute path of the folder of tokens"""
     fingerprint: str
+    """of the tokens; runs on other tokens are never compared"""
     vocab_size: int
+    """tokens in the vocabulary"""
     train_tokens: int
+    """tokens to train on"""
     val_tokens: int
+    """tokens to validate on"""
     bytes_per_token: float | None
     """of the validation split; None where it isn't known"""
 

@@ -7,52 +7,24 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import Any
 
 from sweeps.analysis.arms import BASELINE, Arm
-from sweeps.analysis.branches import BranchFinding
 from sweeps.analysis.evidence import Evidence
 from sweeps.analysis.findings import Findings
 from sweeps.analysis.noise import standard_errors_to_show
 from sweeps.analysis.races import RaceFinding
 from sweeps.analysis.significance import P_MULTIPLIER
+from sweeps.outputs import CourseJson, NoiseJson, RaceJson, StartJson
 from sweeps.study.start import CheckpointStart
-from sweeps.verdict.from_plateau import of_control
 
 
-def start_keys(findings: Findings) -> dict[str, Any]:
-    """Return the keys `start`, `noise` and `races` of a study's JSON."""
-    return {
-        "start": _start(findings),
-        "noise": _noise(findings),
-        "races": [_race(race) for race in findings.races],
-    }
-
-
-def with_protocols(verdict: dict[str, Any], findings: Findings) -> dict[str, Any]:
-    """Return the JSON of a confirmed verdict with what the curves of branches add to each knob.
-
-    `protocol` is branch or squeezed (short trials from scratch). Races have a list of their own, since their sizes
-    can't be ranked with these.
-    """
-    branches = findings.branches
-    protocol = "squeezed" if branches is None else "branch"
-    knobs = [
-        {**knob, "protocol": protocol, **_course(None if branches is None else branches.of(knob["name"]))}
-        for knob in verdict["knobs"]
-    ]
-    why = verdict["why"] if branches is None else of_control([verdict["why"]])[0]
-    return {**verdict, "why": why, "knobs": knobs}
-
-
-def _start(findings: Findings) -> dict[str, Any]:
+def start_of(findings: Findings) -> StartJson:
     """Return where trials start. `val_loss` is in nats per token, and so is what going on brings."""
     study, branches = findings.study, findings.branches
     kind = "train" if study.branches else "scratch"
     kind = "checkpoint" if isinstance(study.start, CheckpointStart) else kind
     if branches is None:
-        unknown = dict.fromkeys(("step", "val_loss", "plateau", "since", "going_on"))
-        return {"kind": kind, **unknown}
+        return {"kind": kind, "step": None, "val_loss": None, "plateau": None, "since": None, "going_on": None}
     origin = branches.origin
     return {
         "kind": kind,
@@ -64,7 +36,7 @@ def _start(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _noise(findings: Findings) -> dict[str, Any]:
+def noise_of(findings: Findings) -> NoiseJson:
     """Return the noise of a comparison, nats, and the smallest effect that the confirm phase is made to show.
 
     From scratch, `sd` is that of the baseline's final losses over `seeds`. In a study of branches it is that of the
@@ -118,24 +90,25 @@ def detects(sd: float, *, seeds: int, min_effect: float, paired: bool) -> float:
     return min_effect + standard_errors_to_show(df, looks=P_MULTIPLIER) * se
 
 
-def _course(finding: BranchFinding | None) -> dict[str, float | None]:
-    """Return what the curves add to a knob: nats per 100 iterations, a multiple of the control's fall, nats."""
+def course(findings: Findings, knob: str) -> CourseJson:
+    """Return what the curves of branches add to a knob."""
+    finding = None if findings.branches is None else findings.branches.of(knob)
     return {
+        "protocol": "squeezed" if findings.branches is None else "branch",
         "trend": None if finding is None or finding.trend is None else finding.trend.mean,
         "times_as_fast": None if finding is None else finding.times_as_fast,
         "at_equal_time": None if finding is None else finding.at_equal_time,
     }
 
 
-def _race(race: RaceFinding) -> dict[str, Any]:
+def race_as_json(race: RaceFinding) -> RaceJson:
     """Return a race: `gap` in nats at `step`, above 0 is better; `params` and `seconds` relative to the origin's."""
     gap = race.gap
-    known = gap is not None and gap.low is not None and gap.high is not None
     return {
         "change": {race.knob: race.value},
         "step": race.steps or None,
         "gap": None if gap is None else gap.mean,
-        "ci": [gap.low, gap.high] if gap is not None and known else None,
+        "ci": None if gap is None or gap.low is None or gap.high is None else [gap.low, gap.high],
         "growing": race.growing,
         "params": race.params,
         "seconds": race.seconds,

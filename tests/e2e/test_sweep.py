@@ -22,8 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from docs import json_objects
 from sweeps.cli import main
 from tests.helpers.data_folders import random_walk_folder
+from tests.helpers.json_types import has_fields
 from trainer import config_file
 
 STUDY = """
@@ -273,6 +275,31 @@ class TestConfirm:
         assert {"name", "verdict", "effect", "ci", "p", "n", "from", "to"} <= verdict["knobs"][0].keys()
         assert "tiny: 13 of " in call(copy, "status", "tiny").stdout
         assert "What it rests on" in call(copy, "verdict", "tiny").stdout
+
+
+OPTIONS = {
+    "run": ["tiny.yaml"],
+    "confirm": ["tiny", "--max-trials", "2"],
+    "plan": ["tiny.yaml"],
+    "prepare": ["tiny.yaml"],
+    "status": ["tiny"],
+    "verdict": ["tiny"],
+    "report": ["tiny", "-o", "here.html"],
+    "export": ["tiny", "-o", "best.py", "--checkpoint", "ckpt", "--ladder", "ladder", "--force"],
+}
+
+
+class TestJson:
+    """What commands with `--json` print has the fields that docs/reference/json.md lists."""
+
+    def test_every_command_is_tried(self) -> None:
+        assert OPTIONS.keys() == json_objects.COMMANDS.keys()
+
+    @pytest.mark.parametrize("command", OPTIONS)
+    def test_it_is_as_documented(self, call: Call, copy: Path, command: str) -> None:
+        printed = call(copy, command, *OPTIONS[command], "--json").last_object()
+        has_fields(printed, json_objects.COMMANDS[command], set())
+        json.dumps(printed, allow_nan=False)
 
 
 class TestBrowsing:

@@ -40,6 +40,7 @@ class Phase:
     name: str
     """origin, races, baseline, candidates, one-at-a-time, sampler (combinations included) or confirm (at most)"""
     trials: int
+    """its runs"""
     seconds: float | None
     """on one worker; None: not known"""
 
@@ -75,14 +76,19 @@ class Plan:
     """What a study will run. Times are estimates; None means that the device's speed is not known."""
 
     study: str
+    """its name"""
     device: Device
+    """what each worker trains on"""
     workers: int
+    """runs at a time"""
     phases: tuple[Phase, ...]
+    """in the order in which they run"""
     widths: tuple[Width, ...]
     """cost of a trial by width; the baseline's width is among them"""
     iters: int
     """iterations of a trial with the baseline's batch"""
     tokens_per_trial: int
+    """tokens that a trial trains on"""
     epochs: float
     """epochs of the training data per trial"""
     epochs_on_part: Mapping[str, float]
@@ -92,6 +98,7 @@ class Plan:
     disk_bytes: int
     """checkpoints of the baseline, the best trial and the trials in flight"""
     warnings: tuple[str, ...]
+    """what to know before running it, in sentences"""
     tokens_before: int = 0
     """tokens of the origin and the races"""
     start: tuple[str, ...] = ()

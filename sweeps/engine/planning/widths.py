@@ -20,6 +20,7 @@ class Width:
     """The baseline at one width, on one worker."""
 
     n_embd: int
+    """width of the residual stream"""
     n_params: int
     """parameters, position embeddings included"""
     peak_bytes: int

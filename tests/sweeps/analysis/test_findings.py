@@ -68,7 +68,7 @@ def test_each_part_is_computed_once_for_all_outputs_of_a_study(study: str, monke
     assert not calls
     page_of(findings)
     study_note(findings)
-    summarize(findings, seconds=1.0, store=Path("study.db"), report=Path("report.html"))
+    summarize(findings, store=Path("study.db"), report=Path("report.html"))
     verdict(findings)
     with contextlib.suppress(ExportError):  # nothing is shown yet
         check_best(findings)

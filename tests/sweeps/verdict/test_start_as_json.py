@@ -16,8 +16,8 @@ from sweeps.analysis.evidence import Evidence
 from sweeps.analysis.findings import Findings
 from sweeps.store.records import Results
 from sweeps.study.start import CheckpointStart
-from sweeps.verdict.as_json import summarize
-from sweeps.verdict.start_as_json import detects, paired_sd, start_keys
+from sweeps.verdict.as_json import found, summarize
+from sweeps.verdict.start_as_json import detects, paired_sd
 from tests.helpers import attributions, branching, synthetic
 
 RACES = {
@@ -30,7 +30,7 @@ TILTS = [branching.TILTS[seed] for seed in (1338, 1339, 1340)]
 
 def json_of(results: Results) -> dict[str, Any]:
     """Return the study after a round trip through JSON."""
-    summary = summarize(Findings(results), seconds=1.0, store=Path("study.db"), report=Path("report.html"))
+    summary = summarize(Findings(results), store=Path("study.db"), report=Path("report.html"))
     return json.loads(json.dumps(summary, allow_nan=False))  # type: ignore[no-any-return]
 
 
@@ -49,7 +49,7 @@ def test_other_starts() -> None:
     unknown = dict.fromkeys(("step", "val_loss", "plateau", "since", "going_on"))
     assert json_of(attributions.swept())["start"] == {"kind": "scratch", **unknown}
     own = branching.study().model_copy(update={"start": CheckpointStart(checkpoint="out/ckpt.pt"), "origin": None})
-    assert start_keys(Findings(synthetic.results([], study=own)))["start"] == {"kind": "checkpoint", **unknown}
+    assert found(Findings(synthetic.results([], study=own)))["start"] == {"kind": "checkpoint", **unknown}
 
 
 def test_a_knob_has_what_its_curves_add() -> None:
@@ -90,13 +90,13 @@ def test_races_are_listed_beside_the_knobs() -> None:
 
 def test_a_race_of_one_seed_has_no_interval_and_one_that_has_not_begun_no_gap() -> None:
     runs = [run for run in branching.race_runs(branching.study(), RACES) if run.seed == 1337]
-    races = start_keys(Findings(synthetic.results(runs, study=branching.study())))["races"]
+    races = found(Findings(synthetic.results(runs, study=branching.study())))["races"]
     assert [(race["gap"], race["ci"], race["n"]) for race in races] == [
         (pytest.approx(0.125), None, 1),
         (pytest.approx(-0.1), None, 1),
     ]
     begun = [dataclasses.replace(run, points=run.points[:1]) for run in runs]
-    for race in start_keys(Findings(synthetic.results(begun, study=branching.study())))["races"]:
+    for race in found(Findings(synthetic.results(begun, study=branching.study())))["races"]:
         assert race["gap"] is race["step"] is race["ci"] is race["growing"] is race["at_equal_time"] is None
 
 
@@ -118,7 +118,7 @@ def test_before_a_knob_has_two_seeds_pairing_is_taken_to_buy_nothing() -> None:
     runs = [dataclasses.replace(run, val_loss=3.88 + 0.001 * index) for index, run in enumerate(runs)]
     assert paired_sd(Evidence(dataclasses.replace(results, runs=tuple(runs)))) == pytest.approx(math.sqrt(2) * 0.001)
     one = Findings(dataclasses.replace(results, runs=tuple(runs[:1])))
-    assert start_keys(one)["noise"] == {"sd": None, "seeds": 1, "horizon": 200, "detects": None}
+    assert found(one)["noise"] == {"sd": None, "seeds": 1, "horizon": 200, "detects": None}
 
 
 def test_the_noise_from_scratch_is_that_of_the_baselines_losses() -> None:
@@ -126,7 +126,7 @@ def test_the_noise_from_scratch_is_that_of_the_baselines_losses() -> None:
     noise = json_of(results)["noise"]
     assert noise["sd"] == pytest.approx(np.std([3.80 + 0.01 * index for index in range(6)], ddof=1))
     assert (noise["seeds"], noise["horizon"]) == (6, 600)
-    assert start_keys(Findings(synthetic.results([])))["noise"] == {
+    assert found(Findings(synthetic.results([])))["noise"] == {
         "sd": None,
         "seeds": 0,
         "horizon": None,
