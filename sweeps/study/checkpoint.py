@@ -57,11 +57,12 @@ def _lay_settings(resolved: Resolved, facts: OriginFacts) -> None:
             f"baseline.{name}: {as_yaml(value)} instead of the checkpoint's {as_yaml(settings[name])}"
         )
     heads, width = int(settings.pop("n_head", DEFAULTS["n_head"])), int(settings.get("n_embd", DEFAULTS["n_embd"]))
-    places = {name: resolved.place(("baseline", name)) for name in given}
+    places, mistakes = {name: resolved.place(("baseline", name)) for name in given}, resolved.mistakes
     resolved.put(("baseline",), {**settings, "head_size": width // heads}, str(facts.path))
     for name, value in given.items():
         if name not in ("n_head", "head_size"):
             resolved.put(("baseline", name), value, places[name])
+    resolved.mistakes = mistakes  # the checkpoint has other values in their places, and --baseline is to correct them
 
 
 def _lay_data(resolved: Resolved, facts: OriginFacts, named: str) -> None:

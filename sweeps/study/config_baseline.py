@@ -38,7 +38,7 @@ def lay_config(resolved: Resolved, path: str) -> None:
             settings.pop("n_head", None)
             settings["head_size"] = width // heads
             places[("head_size",)] = places.pop(("n_head",), path)
-    resolved.example = dict(before) if isinstance(before, dict) else {}
+    resolved.example = dict(before) if isinstance(before, dict) else resolved.example
     resolved.put(("baseline",), settings, {(): path, **places})
     resolved.baseline = path
     resolved.mistakes |= _mistakes(reading, path)
