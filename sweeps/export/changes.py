@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sweeps.analysis.arms import Arm
+from sweeps.analysis.attribution import Attribution, KnobWord
+from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.findings import Findings
+from sweeps.analysis.significance import shown
 from sweeps.export.branch import own_settings
 from sweeps.export.nanogpt_config import Before
 from sweeps.store.records import Run
@@ -54,19 +57,19 @@ class Change:
 def change_of(findings: Findings, run: Run, *, whole: bool) -> Change:
     """Return what is taken over from a run: the knobs that the verdict shows of its best, or else all.
 
-    `whole` takes all settings. A best of which no single knob is shown is taken whole as well, because only the whole
-    was shown.
+    `whole` takes all settings. A best of which no knob is shown to do something without the rest is taken whole as
+    well, because only the whole was shown.
     """
     study = findings.study
     reference = baseline_config(study, seed=run.config.seed, vocab_size=run.config.vocab_size)
     attribution = findings.attribution
     words: Mapping[str, str] = {}
-    shown: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
     if attribution is not None and run.id in (attribution.best.id, attribution.searched.id):
         words = confirmed.knob_words(attribution)
-        shown = attribution.change if attribution.by_one else attribution.headline
-    warm_up_shown = "warmup_iters" in shown
-    tested = findings.evidence.arms.config(Arm(frozenset(shown))) if shown and not whole else None
+        taken = attribution.change if attribution.by_one else _without_the_rest(attribution, findings)
+    warm_up_shown = "warmup_iters" in taken
+    tested = findings.evidence.arms.config(Arm(frozenset(taken))) if taken and not whole else None
     if tested is None:
         names = [name for name in _changed(run.config, reference) if name != "n_head"]
         why = {name: words.get(name, _WHOLE_TRIAL) for name in names}
@@ -75,24 +78,41 @@ def change_of(findings: Findings, run: Run, *, whole: bool) -> Change:
     left = {
         knob.knob: f"{short(knob.new)} in trial {attribution.searched.trial}; {words[knob.knob]}"
         for knob in attribution.knobs
-        if knob.knob not in shown
+        if knob.knob not in taken
     }
     return Change(
         tested=tested.replace(seed=run.config.seed),
         reference=reference,
-        why={name: words[name] for name in shown},
+        why={name: words[name] for name in taken},
         left=left,
         warm_up_shown=warm_up_shown,
-        together=_together(findings, shown) if left else "",
+        together=_together(findings, taken) if left else "",
     )
 
 
-def _together(findings: Findings, shown: tuple[str, ...]) -> str:
-    """Say what the shown knobs gain together, without the rest of what the best trial changes."""
-    effect = findings.evidence.gain(Arm(frozenset(shown)), threshold=findings.study.min_effect)
+def _without_the_rest(attribution: Attribution, findings: Findings) -> tuple[str, ...]:
+    """Return the knobs that the headline credits, if they do something without the best's other changes.
+
+    A knob that the best merely needs may do nothing by itself.
+    """
+    credited = [knob for knob in attribution.knobs if knob.knob in attribution.headline]
+    if any(knob.word is not KnobWord.NECESSARY for knob in credited) or shown(_gain(findings, attribution.headline)):
+        return attribution.headline
+    return ()
+
+
+def _gain(findings: Findings, knobs: tuple[str, ...]) -> Contrast | None:
+    """Return what knobs of the best gain together without its other changes. None: it was not run, or there is none."""
+    arm = Arm(frozenset(knobs))
+    return findings.evidence.gain(arm, threshold=findings.study.min_effect) if knobs else None
+
+
+def _together(findings: Findings, knobs: tuple[str, ...]) -> str:
+    """Say what the knobs that are taken over gain together."""
+    effect, names = _gain(findings, knobs), joined(knobs)
     if effect is None:
-        return f"{joined(shown)} without the best trial's other changes: not run; each is shown by itself, see above"
-    return f"{joined(shown)} without the best trial's other changes: {gain(effect)} below the baseline"
+        return f"taken over: {names}. They were not run together without the best trial's other changes"
+    return f"taken over: {names}. Without the best trial's other changes the gain is {gain(effect)}"
 
 
 def own_length(study: Study, change: Change, *, iters: int | None) -> TrainConfig:

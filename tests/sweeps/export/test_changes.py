@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from sweeps import cli
+from sweeps.analysis.attribution import KnobWord
 from sweeps.analysis.findings import Findings
 from sweeps.export.changes import Change, change_of, own_length, rounded
 from sweeps.export.nanogpt_config import ExportError, NanogptConfig
@@ -139,6 +140,19 @@ class TestOnlyWhatIsShown:
         assert left
         for knob in left:
             assert f"{knob}: " in comments(config.text).partition("Not taken over from the trial")[2]
+
+    @pytest.mark.parametrize(("knob", "alone"), [("learning_rate", True), ("dropout", False)])
+    def test_a_knob_that_the_best_merely_needs_is_taken_alone_only_if_it_gains_alone(
+        self, knob: str, alone: bool
+    ) -> None:
+        found = Findings(self.results())
+        known = found.attribution
+        assert known is not None
+        knobs = tuple(dataclasses.replace(one, word=KnobWord.NECESSARY) for one in known.knobs)
+        vars(found)["attribution"] = dataclasses.replace(known, knobs=knobs, headline=(knob,))
+        change = change_of(found, known.best, whole=False)
+        assert (change.tested != known.best.config) is alone
+        assert ("Without the best trial's other changes the gain is +0.1" in change.together) is alone
 
     def test_all_takes_the_best_trial_whole(self) -> None:
         found = Findings(self.results())
