@@ -151,7 +151,8 @@ def _evaluated(config: TrainConfig, before: Before) -> tuple[TrainConfig, tuple[
     if before.own is None:
         return config, ()
     interval = int(before.own.get("eval_interval", DEFAULTS["eval_interval"]))
-    if interval >= 1 and (config.max_iters % interval == 0 or config.max_iters == before.settings.get("max_iters")):
+    own_length = config.max_iters == before.settings.get("max_iters")
+    if 1 <= interval <= config.max_iters and (own_length or config.max_iters % interval == 0):
         return config.replace(eval_interval=interval), ()
     divides = config.max_iters % config.eval_interval == 0
     spread = config if divides else config.replace(eval_interval=eval_interval(config.max_iters))

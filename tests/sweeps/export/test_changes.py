@@ -86,7 +86,10 @@ def test_nanogpt_reads_every_export_as_the_users_config_with_the_change(tmp_path
     for key in TRAIN_PY.keys() - free:
         assert read[key] == changed.get(key, own[key]), key
     assert read["out_dir"] == f"{own['out_dir']}-plateau-9"
-    assert read["eval_interval"] == own["eval_interval"]
+    if own["eval_interval"] <= own["max_iters"]:
+        assert read["eval_interval"] == own["eval_interval"]
+    else:  # nanoGPT would save nothing of the run
+        assert own["max_iters"] % read["eval_interval"] == 0
     assert not read["eval_only"]
     for key in unread.get(name, ()):
         assert f"{key} = " in comments(text)
@@ -96,7 +99,7 @@ def test_nanogpt_reads_every_export_as_the_users_config_with_the_change(tmp_path
 def test_an_export_without_a_change_is_the_users_config(tmp_path: Path, name: str) -> None:
     study = around(tmp_path, name)
     config = exported(study, baseline_config(study, seed=study.seed, vocab_size=65))
-    assert config.changed.keys() <= {"out_dir", "dataset"}
+    assert config.changed.keys() <= {"out_dir", "dataset", "eval_interval"}
     assert config.why.keys() == config.changed.keys()
     assert config.kept.keys() | config.changed.keys() == config.settings.keys()
 
