@@ -348,12 +348,15 @@ def export(
         Path | None,
         typer.Option(metavar="DIR", help="also write configs of 1, 2 and 4 times the length, three rates each"),
     ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="take over all that the best trial changes, not only what is shown")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="export the best even if it is not shown to be better")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the best trial, or another, as a nanoGPT config. Comments hold its evidence."""
+    """Write your config, changed in what the best trial shows, for nanoGPT. Comments hold the evidence."""
     from sweeps.export.branch import is_branch
     from sweeps.export.checkpoint import write_checkpoint
     from sweeps.export.nanogpt_config import write_config
@@ -363,15 +366,16 @@ def export(
     check_options(race=race, trial=trial, checkpoint=checkpoint, ladder=ladder, trained=trained)
     located, findings = _findings(study, out)
     if trial is None and race is None and not force:
-        check_best(findings)
+        check_best(findings, whole=all_)
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     folder = checkpoint.absolute() if checkpoint else None
     if race is not None:
         runs = race_of(findings, race)
         run, config = runs[0], export_race(findings, runs, date=today, iters=iters)
     else:
-        run = trial_of(findings, trial)
-        config = export_run(findings, run, date=today, iters=iters, checkpoint=folder, trained=trained)
+        whole = all_ or trial is not None
+        run = trial_of(findings, trial, whole=whole)
+        config = export_run(findings, run, date=today, iters=iters, checkpoint=folder, trained=trained, whole=whole)
     rungs = export_ladder(findings, run, ladder.absolute(), date=today) if ladder else []
     config_file = write_config(config, file.absolute()) if file else None
     checkpoint_file = (
@@ -382,6 +386,9 @@ def export(
             "trial": run.trial if race is None else None,
             "race": race,
             "config": dict(config.settings),
+            "changed": {key: list(pair) for key, pair in config.changed.items()},
+            "why": dict(config.why),
+            "kept": dict(config.kept),
             "notes": list(config.notes),
             "file": _text(config_file),
             "checkpoint": _text(checkpoint_file),
@@ -392,7 +399,7 @@ def export(
         return
     if rungs:
         print(f"{ladder}: LADDER.txt and {len(rungs)} configs", file=sys.stderr)
-    print(config.text if config_file is None else f"{config_file}: {run.label}\n", end="")
+    print(config.text if config_file is None else f"{config_file}: changes {', '.join(config.changed)}\n", end="")
     if checkpoint_file is not None:
         options = "this config" if is_branch(run) else f"--init_from=resume --out_dir={checkpoint_file.parent}"
         print(f"{checkpoint_file}: nanoGPT resumes from it with {options}", file=sys.stderr)

@@ -339,6 +339,12 @@ class ExportJson(TypedDict):
     """the race as --race names it; null: a trial is exported"""
     config: dict[str, Any]
     """the settings of the config file"""
+    changed: dict[str, list[Any]]
+    """settings that differ from your own config's, or from the baseline's: [from, to]"""
+    why: dict[str, str]
+    """the reason for each of `changed`"""
+    kept: dict[str, Any]
+    """settings that are your own config's, or the baseline's"""
     notes: list[str]
     """what to know before training with it"""
     file: str | None

@@ -36,6 +36,8 @@ TRAINER = (
         "errors",
         "atomic",
         "nanogpt",
+        "expressions",
+        "config_file",
         "config",
         "schedule",
         "points",
@@ -162,7 +164,7 @@ SLOW = ("torch", "scipy.stats", "plotly", "sklearn")
             (name, HEAVY)
             for name in ("sweeps.cli", "sweeps.study.load", "sweeps.workers.worker", "sweeps.workers.launch")
         ),
-        *((name, HEAVY) for name in ("trainer.config", "trainer.nanogpt", "trainer.data.prepare")),
+        *((name, HEAVY) for name in ("trainer.config", "trainer.config_file", "trainer.data.prepare")),
         *((name, HEAVY) for name in ("trainer.machine.device", "trainer.machine.memory")),
         *((name, SLOW) for name in ("sweeps.engine.session", "sweeps.verdict.verdict", "sweeps.engine.planning.plan")),
         *((name, SLOW) for name in ("sweeps.store.locate", "sweeps.api")),

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from trainer import strict_yaml
+from trainer import config_file, strict_yaml
 from trainer.config import TrainConfig
 from trainer.errors import ConfigError, UserError
 from trainer.machine import cpu
@@ -62,7 +62,10 @@ def read_config(path: Path, overrides: Sequence[str] = (), *, origin: Path | Non
     """
     changes = {**_branching_from(origin), **dict(_override(text) for text in overrides)}
     if path.suffix == ".py":
-        return TrainConfig.from_nanogpt(path, **changes)
+        config = TrainConfig.from_nanogpt(path, **changes)
+        for line, text in config_file.read_file(path).remarks.items():
+            print(f"note: {path}:{line}: {text}", file=sys.stderr)
+        return config
     settings = strict_yaml.read(path).value
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: is not a mapping of settings; write lines like 'n_layer: 6'")

@@ -64,7 +64,7 @@ def _other_data(was: DataFacts, now: DataFacts) -> list[str]:
 
 _GROWING = ("trials", "baseline_seeds")
 """settings of a begun study that may grow"""
-_FREE = ("hours", "workers", "store", "notes", "origin", "race", "chosen")
+_FREE = ("hours", "workers", "store", "notes", "origin", "own", "race", "chosen")
 """settings of a begun study that may change, because they change neither a trial nor the order of trials"""
 _FREE_OF_CONFIRM = {"seeds", "max_trials"}
 

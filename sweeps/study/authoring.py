@@ -29,7 +29,7 @@ def json_schema() -> dict[str, Any]:
     """
     schema = Study.model_json_schema()
     del schema["properties"]["notes"]
-    for name in ("origin", "chosen"):
+    for name in ("origin", "own", "chosen"):
         schema["properties"].pop(name, None)
     required = [name for name in schema.pop("required") if name != "baseline"]  # a checkpoint may bring it
     definitions = schema.pop("$defs")

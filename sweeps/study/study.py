@@ -12,6 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 from sweeps.study.baseline import Baseline, Candidate, Value, complete, head_unit, with_heads
 from sweeps.study.knobs import DATA, ChoicesKnob, Knobs, RangeKnob, check_knob
 from sweeps.study.model import Model, Number, as_yaml, mistake
+from sweeps.study.own import OwnConfig
 from sweeps.study.pilot import SEEDS, Chosen, Pilot
 from sweeps.study.sections import (
     EVALUATIONS,
@@ -44,7 +45,7 @@ DEFAULT_MIN_EFFECT = 0.02
 """nats; of trials from scratch"""
 OF_THE_CONTROL = ("learning_rate", "min_lr", "warmup_iters")
 """knobs whose value in the control follows from the origin"""
-NOT_KEYS: Any = {"notes": True, "origin": True, "chosen": True, "horizon": {NOT_WRITTEN}}
+NOT_KEYS: Any = {"notes": True, "origin": True, "own": True, "chosen": True, "horizon": {NOT_WRITTEN}}
 """fields that are not keys of a study file, as `model_dump` excludes them"""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -101,6 +102,8 @@ class Study(Model):
     """adjustments made while loading, to be shown to the user; not a key of the YAML"""
     origin: SkipJsonSchema[Origin | None] = None
     """what is known of the origin; not a key of the YAML"""
+    own: SkipJsonSchema[OwnConfig | None] = None
+    """the user's own nanoGPT config that the baseline comes from; not a key of the YAML"""
     chosen: SkipJsonSchema[Chosen | None] = None
     """the length that the pilot has chosen, and how; not a key of the YAML"""
 

@@ -15,6 +15,8 @@ from sweeps.verdict.rows import SAME
 _GAP = "  "
 _SHORTEST, _ROOMY, _LONGEST = 5, 14, 32
 """characters of a bar"""
+_LABEL = 36
+"""characters of the longest label that is printed"""
 _RACES = "if you retrain from scratch:"
 
 
@@ -75,7 +77,12 @@ def _cells(row: Row, arrow: str) -> dict[str, str]:
 
 
 def _widths(cells: Sequence[dict[str, str]], columns: Sequence[str]) -> dict[str, int]:
-    return {column: max(len(_HEADERS.get(column, "")), *(len(each[column]) for each in cells)) for column in columns}
+    """Return the columns' widths. The first two have room for the labels of several changes, up to a limit."""
+    widths = {column: max(len(_HEADERS.get(column, "")), *(len(each[column]) for each in cells)) for column in columns}
+    labels = [len(each.get("label", "")) for each in cells]
+    longest = max((length for length in labels if length <= _LABEL), default=0)
+    widths["change"] = max(widths["change"], longest - widths["knob"] - len(_GAP))
+    return widths
 
 
 def _room(cells: Sequence[dict[str, str]], columns: Sequence[str], width: int) -> int:

@@ -27,7 +27,7 @@ from docs import json_objects
 from sweeps.cli import main
 from tests.helpers.data_folders import random_walk_folder
 from tests.helpers.json_types import has_fields
-from trainer import nanogpt
+from trainer import config_file
 
 STUDY = """
 name: tiny
@@ -350,12 +350,15 @@ class TestBrowsing:
     def test_an_exported_config_is_the_best_trials(
         self, call: Call, folder: Path, tmp_path: Path, ran: dict[str, Any]
     ) -> None:
-        call(folder, "export", "tiny", "-o", str(tmp_path / "best.py"), "--checkpoint", str(tmp_path / "ckpt"))
-        settings = nanogpt.read_config(tmp_path / "best.py")
+        refused = call(folder, "export", "tiny", code=2)
+        assert "--force exports trial" in refused.stderr
+        best = ["export", "tiny", "--trial", str(ran["best"]["trial"])]
+        call(folder, *best, "-o", str(tmp_path / "best.py"), "--checkpoint", str(tmp_path / "ckpt"))
+        settings = config_file.read_config(tmp_path / "best.py")
         assert settings["learning_rate"] == ran["best"]["config"]["learning_rate"]
         assert Path(str(settings["dataset"])) == next((folder / "runs/data").glob("docs-bytes-*"))
         assert (tmp_path / "ckpt/ckpt.pt").exists()
-        longer = json.loads(call(folder, "export", "tiny", "--iters", "1000", "--json").stdout)
+        longer = json.loads(call(folder, *best, "--iters", "1000", "--json").stdout)
         assert longer["config"]["max_iters"] == 1000
         assert longer["config"]["warmup_iters"] == 100
 

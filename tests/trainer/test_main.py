@@ -68,6 +68,14 @@ def test_a_run_branches_from_the_checkpoint_of_another(folder: Path, capsys: pyt
     assert re.findall(r"step (\d+): train", capsys.readouterr().out) == ["30", "40"]
 
 
+def test_what_is_passed_over_in_a_config_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "train_x.py").write_text(CONFIG + "import time\nwandb_run_name = str(time.time())\nrope = True\n")
+    assert main(arguments(folder, "--set", "max_iters=1")) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert [note.split(": ")[1] for note in notes] == [f"{folder / 'train_x.py'}:{line}" for line in (17, 18, 19)]
+    assert notes[2].endswith("nanoGPT has no key 'rope'")
+
+
 def test_points_and_log_lines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(folder, "--points", str(folder / "p.jsonl"))) == 0
     written = records(folder / "p.jsonl")

@@ -152,3 +152,17 @@ def test_a_rate_that_is_pinned_at_min_lr_is_said(tmp_path: Path) -> None:
     path = nanogpt_folder(tmp_path, iter_num=2500, max_iters=3000)
     study = loaded(tmp_path, start=str(path))
     assert any("min_lr" in note for note in study.notes)
+
+
+def test_a_config_beside_a_checkpoint_hides_no_mistake(tmp_path: Path) -> None:
+    path = nanogpt_folder(tmp_path)
+    mine = tmp_path / "mine.py"
+    mine.write_text("dropuot = 0.3\nweight_decay = f()\nlearning_rate = 2e-3\n")
+    with pytest.raises(SpecError) as caught:
+        loaded(tmp_path, start=str(path), baseline=mine)
+    assert [line.split(": ")[0] for line in str(caught.value).splitlines()] == [f"{mine}:1", f"{mine}:2"]
+    mine.write_text("learning_rate = 2e-3\n")
+    study = loaded(tmp_path, start=str(path), baseline=mine)
+    assert (study.baseline["learning_rate"], study.baseline["n_embd"]) == (2e-3, 8)
+    assert study.own is not None
+    assert study.data.model_dump() == {"bin": str(tmp_path / "data" / "tiny")}  # the checkpoint's

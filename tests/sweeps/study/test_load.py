@@ -185,7 +185,7 @@ def test_changes_of_a_study_that_has_begun(tmp_path: Path, change: str, words: l
 
 def test_every_other_key_is_watched(tmp_path: Path) -> None:
     """A new key of Study must be added to one of these two sets."""
-    free = {"trials", "baseline_seeds", "hours", "workers", "store", "notes", "origin", "race", "chosen"}
+    free = {"trials", "baseline_seeds", "hours", "workers", "store", "notes", "origin", "own", "race", "chosen"}
     no_width = "knobs.n_embd=null"  # a checkpoint can't shrink
     assert changes(small(tmp_path, no_width), small(tmp_path, no_width, "start={train: {max_iters: 3000}}"))
     watched = {
