@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib
 import json
+import shlex
 import shutil
 import sys
 import threading
@@ -459,7 +460,7 @@ def _argument(study: Study, store: Store) -> str:
     """Return the shortest argument by which other commands find the study: its name, or else its .db file."""
     from sweeps.paths import paths_of
 
-    return study.name if store.path == paths_of(study.name, out=None).store else str(store.path)
+    return study.name if store.path == paths_of(study.name, out=None).store else shlex.quote(str(store.path))
 
 
 def _say(as_json: bool) -> Callable[[str], None]:
