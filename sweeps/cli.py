@@ -190,6 +190,7 @@ def plan(
     elsewhere = device is not None or memory is not None
     loaded = _load(study, profile, set_, data, baseline, start=from_, log=log, for_a_card=elsewhere)
     from sweeps.engine import session
+    from sweeps.engine.checks import check_lengths, check_start
     from sweeps.engine.planning.plan import plan as make_plan
     from sweeps.paths import paths_of
     from sweeps.store.records import DataFacts
@@ -203,7 +204,10 @@ def plan(
     with _preparing(as_json) as progress:
         dataset = session.prepare_data(loaded, paths, progress=progress)
     seen = {} if elsewhere else session.seen_speeds(loaded, paths, planned_for.kind)
-    study_plan = make_plan(loaded, DataFacts.of(dataset), planned_for, seen=seen)
+    facts = DataFacts.of(dataset)
+    check_lengths(loaded, facts)
+    check_start(loaded, facts)
+    study_plan = make_plan(loaded, facts, planned_for, seen=seen)
     if as_json:
         print(json.dumps({**study_plan.as_json(), "resolved": loaded.as_written()}))
         return

@@ -6,11 +6,11 @@ import dataclasses
 import signal
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from sweeps import signals
 from sweeps.engine import origin, pilot, provenance
 from sweeps.engine.agenda import Agenda
+from sweeps.engine.checks import check_lengths
 from sweeps.engine.groundwork import Groundwork
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.opening import stored_study
@@ -69,6 +69,7 @@ def prepare_data(study: Study, paths: StudyPaths, *, progress: Callable[[Prepare
 
 def run(study: Study, paths: StudyPaths, store: Store, dataset: Dataset, *, observer: Observer) -> Summary:
     """Run or resume the study on the devices that it names, until it ends or a signal pauses it."""
+    check_lengths(study, DataFacts.of(dataset))
     devices = devices_here(study.workers.devices)
     with (
         ProcessPool(devices, logs=paths.logs, cores=cpu_cores()) as pool,

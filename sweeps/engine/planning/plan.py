@@ -209,7 +209,7 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
         warnings=(
             *(warnings.of_length(study) if study is not written else ()),
             *warnings.of_design(study, work.designed),
-            *warnings.of_evaluation(baseline, data),
+            *warnings.of_evaluation(study, baseline, data),
             *warnings.of_memory([row.n_embd for row in rows if row.micro_batch is None], device),
             *warnings.of_epochs(tokens_per_trial, round(baseline.data_fraction * data.train_tokens)),
             *warnings.of_time(study, work, speed, seconds=seconds, workers=workers),
