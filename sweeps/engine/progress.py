@@ -25,6 +25,8 @@ STALL_SECONDS = 600.0
 """least silence after which a worker counts as hung"""
 STALL_GAPS = 20.0
 """the same, in units of the longest time between two evaluations so far"""
+LONGEST_TICK = 5.0
+"""seconds of the driver's loop, ten times its usual tick, beyond which it was stopped (Ctrl-Z) or asleep"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +171,14 @@ def stall_limit(longest_gap: float) -> float:
     Infinite before a gap has been measured.
     """
     return max(STALL_SECONDS, STALL_GAPS * longest_gap) if longest_gap > 0 else math.inf
+
+
+def listened(tick: float) -> float:
+    """Return how many seconds of a tick of the loop the driver has listened to its workers.
+
+    A driver that was stopped, or whose machine was asleep, could hear nothing, and its workers could say nothing.
+    """
+    return min(tick, LONGEST_TICK)
 
 
 def mean_seconds(runs: Iterable[Run]) -> float | None:
