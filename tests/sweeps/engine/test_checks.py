@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +11,7 @@ from sweeps.engine import checks
 from sweeps.errors import LogError
 from sweeps.store.records import DataFacts
 from sweeps.study.start import CheckpointStart
+from sweeps.study.study import Study
 from tests.helpers import small_sweep
 from tests.helpers.data_folders import random_walk_folder
 from trainer.errors import CheckpointError, DataError
@@ -68,14 +68,16 @@ def test_the_limit_is_the_trainers_own(held: int, tmp_path: Path) -> None:
     assert len(refused) == (2 if held == BLOCK + 1 else 0)
 
 
-def start(tmp_path: Path, log: str | None) -> SimpleNamespace:
+def start(tmp_path: Path, log: str | None) -> Study:
     """Return the part of a study that names a checkpoint, written after 20 iterations with a vocabulary of 32."""
     data = random_walk_folder(tmp_path / "data")
     train(small_sweep.baseline().replace(vocab_size=0), data, lambda _: Answer.GO, out=tmp_path / "out")
     if log is not None:
         (tmp_path / "train.log").write_text(log)
     named = None if log is None else str(tmp_path / "train.log")
-    return SimpleNamespace(start=CheckpointStart(checkpoint=str(tmp_path / "out"), log=named))
+    return small_sweep.study().model_copy(
+        update={"start": CheckpointStart(checkpoint=str(tmp_path / "out"), log=named)}
+    )
 
 
 def test_a_checkpoint_is_checked_against_the_data_and_its_log(tmp_path: Path) -> None:
@@ -87,9 +89,7 @@ def test_a_checkpoint_is_checked_against_the_data_and_its_log(tmp_path: Path) ->
         checks.check_start(start(tmp_path, None), small_sweep.FACTS)
     with pytest.raises(LogError, match="has no evaluation up to iteration 20"):
         checks.check_start(start(tmp_path, line.format(500)), known)
+    missing = start(tmp_path, "")
     (tmp_path / "train.log").unlink()
     with pytest.raises(LogError, match=r"train\.log"):
-        checks.check_start(
-            SimpleNamespace(start=CheckpointStart(checkpoint=str(tmp_path / "out"), log=str(tmp_path / "train.log"))),
-            known,
-        )
+        checks.check_start(missing, known)
