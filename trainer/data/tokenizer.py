@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import tiktoken
 
-from trainer.data.dataset import GPT2_PADDED
+from trainer.data.bins import GPT2_PADDED
 from trainer.data.long_runs import apart_from_blanks, cut_words
 from trainer.errors import DataError
 
