@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from sweeps.analysis.findings import Findings
     from sweeps.paths import StudyPaths
     from sweeps.store.locate import Located
-    from sweeps.store.records import Results
+    from sweeps.store.records import DataFacts, Results
     from sweeps.store.store import Store
     from sweeps.study.study import Study
     from sweeps.verdict.verdict import Verdict
+    from trainer.data.dataset import Dataset
 
 
 app = typer.Typer(
@@ -144,6 +145,8 @@ def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
     with _preparing(as_json) as progress:
         dataset = session.prepare_data(study, paths, progress=progress)
     say(f"data: {dataset.path} ({dataset.train.tokens:,} training tokens, {dataset.val.tokens:,} validation tokens)")
+    for line in _remarks(dataset):
+        say(line)
     with Store(session.store_url(study, paths)) as store:
         with _view(as_json) as view:
             summary = session.run(study, paths, store, dataset, observer=view)
@@ -211,7 +214,7 @@ def plan(
     if as_json:
         print(json.dumps({**study_plan.as_json(), "resolved": loaded.as_written()}))
         return
-    for note in loaded.notes:
+    for note in (*loaded.notes, *dataset.notes):
         print(f"note: {note}")
     for line in study_plan.lines():
         print(line)
@@ -239,6 +242,8 @@ def prepare(
     if as_json:
         print(json.dumps(facts.as_dict()))
         return
+    for line in _remarks(facts):
+        print(line)
     per_token = f", {facts.bytes_per_token:.2f} bytes per token" if facts.bytes_per_token else ""
     print(f"{facts.path}\n{facts.train_tokens:,} training tokens, {facts.val_tokens:,} validation tokens{per_token}")
 
@@ -465,6 +470,10 @@ def _argument(study: Study, store: Store) -> str:
     from sweeps.paths import paths_of
 
     return study.name if store.path == paths_of(study.name, out=None).store else shlex.quote(str(store.path))
+
+
+def _remarks(data: Dataset | DataFacts) -> list[str]:
+    return [*(f"note: {note}" for note in data.notes), *(f"warning: {warning}" for warning in data.warnings)]
 
 
 def _say(as_json: bool) -> Callable[[str], None]:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from trainer.data import meta_pkl
 from trainer.data.bins import DTYPES, GPT2_PADDED, NANOGPT, check_beginning, dtype_of
+from trainer.data.left_out import LeftOut
 from trainer.errors import DataError
 
 SPLITS = ("train", "val")
@@ -135,6 +136,7 @@ def _open_prepared(folder: Path, meta: Mapping[str, Any]) -> Dataset:
             for name in SPLITS
         }
         fingerprint, eot = str(meta["fingerprint"]), int(meta["tokenizer"]["eot"])
+        left_out = _left_out(meta, splits)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{folder / META}: is incomplete ({error!r}); delete the folder and prepare it again"
@@ -148,7 +150,26 @@ def _open_prepared(folder: Path, meta: Mapping[str, Any]) -> Dataset:
                 f"{folder / name}.bin: holds {tokens} tokens, but {META} says {split.tokens}: the file has changed "
                 "since it was prepared; delete the folder and prepare it again"
             )
-    return Dataset(path=folder, vocab_size=vocab_size, dtype=dtype, fingerprint=fingerprint, **splits, eot=eot)
+    return Dataset(
+        path=folder,
+        vocab_size=vocab_size,
+        dtype=dtype,
+        fingerprint=fingerprint,
+        **splits,
+        eot=eot,
+        notes=tuple(left_out.notes()),
+        warnings=tuple(left_out.warnings()),
+    )
+
+
+def _left_out(meta: Mapping[str, Any], splits: Mapping[str, Split]) -> LeftOut:
+    return LeftOut(
+        kept=sum(split.documents or 0 for split in splits.values()),
+        kept_bytes=sum(split.bytes or 0 for split in splits.values()),
+        bytes=meta.get("left_out_bytes"),
+        min_chars=int(meta.get("options", {}).get("min_chars", 0)),
+        **meta.get("left_out", {}),
+    )
 
 
 def _open_nanogpt(folder: Path) -> Dataset:

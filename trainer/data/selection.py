@@ -54,6 +54,8 @@ class Counts:
     undecodable: int = 0
     short: int = 0
     duplicate: int = 0
+    left_bytes: dict[str, int] = field(default_factory=lambda: {"short": 0, "duplicate": 0})
+    """UTF-8 bytes of the text that was left out"""
     lowest: float = 1.0
     """smallest `place` of a kept document: a val_fraction above it gives a validation document"""
     highest: float = 0.0
@@ -114,17 +116,19 @@ class Sieve:
         """Return the document with its split, or None if it is left out."""
         if len(text) < max(1, self._options.min_chars):
             self.counts.short += 1
+            self.counts.left_bytes["short"] += _utf8_bytes(text)
             return None
         digest = hash_document(text, seed=self._options.seed)
         if self._options.dedup:
             if digest in self._seen:
                 self.counts.duplicate += 1
+                self.counts.left_bytes["duplicate"] += _utf8_bytes(text)
                 return None
             self._seen.add(digest)
         position = place(digest)
         split = "val" if position < self._options.val_fraction else "train"
         self.counts.documents[split] += 1
-        self.counts.bytes[split] += len(text) if text.isascii() else len(text.encode())
+        self.counts.bytes[split] += _utf8_bytes(text)
         self.counts.lowest = min(self.counts.lowest, position)
         self.counts.highest = max(self.counts.highest, position)
         return Document(split=split, text=text, digest=digest)
@@ -162,6 +166,10 @@ class Sieve:
             f"data.val_fraction={options.val_fraction:g} puts none of the {kept} documents into the {empty} split; "
             f"{remedy}"
         )
+
+
+def _utf8_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def normalise(text: str) -> str:

@@ -207,6 +207,7 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
         tokens_before=sum(config.max_iters * config.tokens_per_iter for config in (*work.origin, *work.races)),
         start=tuple(_start_lines(study)),
         warnings=(
+            *data.warnings,
             *(warnings.of_length(study) if study is not written else ()),
             *warnings.of_design(study, work.designed),
             *warnings.of_evaluation(study, baseline, data),
