@@ -155,7 +155,8 @@ def _open_prepared(folder: Path, meta: Mapping[str, Any]) -> Dataset:
         vocab_size=vocab_size,
         dtype=dtype,
         fingerprint=fingerprint,
-        **splits,
+        train=splits["train"],
+        val=splits["val"],
         eot=eot,
         notes=tuple(left_out.notes()),
         warnings=tuple(left_out.warnings()),
@@ -195,7 +196,13 @@ def _open_nanogpt(folder: Path) -> Dataset:
         fingerprint.update(f" {name} {tokens} {sampled_sha256(path)}".encode())
     notes = () if dtype == NANOGPT else (f"the bins hold {dtype}, as their ids show; nanoGPT itself reads uint16",)
     return Dataset(
-        path=folder, vocab_size=vocab_size, dtype=dtype, fingerprint=fingerprint.hexdigest(), **splits, notes=notes
+        path=folder,
+        vocab_size=vocab_size,
+        dtype=dtype,
+        fingerprint=fingerprint.hexdigest(),
+        train=splits["train"],
+        val=splits["val"],
+        notes=notes,
     )
 
 
