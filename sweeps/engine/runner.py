@@ -27,8 +27,6 @@ from trainer.errors import UserError
 from trainer.machine.microbatch import Limits
 from trainer.points import Answer, Point, Result
 
-TICK_SECONDS = 0.5
-"""longest wait for a message of a worker"""
 NOTE_SECONDS = 10.0
 """between writes of the time taken while no points arrive; a killed sweep loses at most this much of it"""
 RETRIES = 2
@@ -112,7 +110,7 @@ class Runner:
                 self._fill()
             if not self.flights:
                 break
-            messages = self.pool.wait(TICK_SECONDS)
+            messages = self.pool.wait(progress.TICK_SECONDS)
             self._listen()
             self._handle(messages)
             self._retry_silent_runs()
