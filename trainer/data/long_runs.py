@@ -1,7 +1,8 @@
 """Long runs of one kind of characters: a million blanks, or a word without an end, as broken web pages hold them.
 
 Tokenizers split text into words first. Blanks before a word make that search go back, and tiktoken's stack ends at
-about half a million of them. The training of a vocabulary takes a time that grows with the square of a word's length.
+about half a million of them. The training of a vocabulary takes a time that grows with the square of a word's length,
+and so does Unicode's normal form with the accents on one letter.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ _BLANK = _runs(r"[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u300
 _SUSPECT = _runs(r"\S", r"\s", longer_than=LONGEST_WORD)
 # letters, digits, marks and spaces: the kinds of words that GPT-2 tells apart
 _LONG_WORD = _runs(r"[^\W\d_]", r"\d", r"(?:[^\w\s]|_)", r"\s", longer_than=LONGEST_WORD)
+_ACCENTS = _runs(r"[^\w\s\x00-\x7f]", longer_than=LONGEST_WORD)
+
+
+def has_endless_accents(text: str) -> bool:
+    """Whether a text has a run of signs outside of ASCII that may be accents, too long for a normal form."""
+    return not text.isascii() and _ACCENTS.search(text) is not None
 
 
 def apart_from_blanks(text: str) -> list[str]:

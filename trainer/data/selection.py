@@ -15,6 +15,7 @@ from typing import Any
 
 from trainer.data.dataset import SPLITS
 from trainer.data.documents import Documents
+from trainer.data.long_runs import has_endless_accents
 from trainer.errors import DataError
 
 _CHUNK = 1 << 19  # characters
@@ -173,8 +174,12 @@ def _utf8_bytes(text: str) -> int:
 
 
 def normalise(text: str) -> str:
-    """Return the form in which documents are compared: Unicode NFC, Unix line ends, no surrounding space."""
-    return unicodedata.normalize("NFC", text).replace("\r\n", "\n").strip()
+    """Return the form in which documents are compared: Unicode NFC, Unix line ends, no surrounding space.
+
+    A text with endless accents keeps its form, because its NFC would take hours.
+    """
+    composed = text if has_endless_accents(text) else unicodedata.normalize("NFC", text)
+    return composed.replace("\r\n", "\n").strip()
 
 
 def hash_document(text: str, *, seed: int) -> bytes:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data import tokenizer
-from trainer.data.long_runs import LONGEST_BLANK, LONGEST_WORD, apart_from_blanks, cut_words
+from trainer.data.long_runs import LONGEST_BLANK, LONGEST_WORD, apart_from_blanks, cut_words, has_endless_accents
+from trainer.data.selection import normalise
 
 KINDS = [" ", "\n", "\t ", "\u3000", "a", "7", "^", "_", "é", "中", "\0", "ab", "a1", "<|"]
 COUNTS = [1, 2, LONGEST_WORD - 1, LONGEST_WORD, LONGEST_WORD + 1, LONGEST_BLANK, 30_000]
@@ -51,6 +52,27 @@ def test_an_endless_word_changes_no_vocabulary_of_ordinary_words() -> None:
     assert tokenizer.train_bpe([*texts, "^" * 200_000], vocab_size=270).keys() - ranks.keys() <= {
         b"^" * 2**n for n in range(20)
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "endless"),
+    [
+        ("a" + "\u0301\u0316" * 600, True),
+        ("a" + "\u0301" * LONGEST_WORD, False),
+        ("e\u0301" * 5000, False),
+        ("größe 中文 " * 5000, False),
+        ("-" * 5000, False),
+    ],
+)
+def test_endless_accents(text: str, endless: bool) -> None:
+    assert has_endless_accents(text) is endless
+
+
+def test_a_document_of_a_million_accents_is_compared_as_it_stands() -> None:
+    """Its NFC would take an hour, and no signal ends it."""
+    text = "a" + "\u0301\u0316" * 500_000
+    assert normalise(f" {text}\r\n") == text
+    assert normalise("e\u0301") == "é"
 
 
 def test_ctrl_c_ends_a_call_that_does_not_listen_to_it() -> None:
