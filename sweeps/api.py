@@ -174,6 +174,8 @@ def sweep(
         else:
             dataset = session.data_of(stored, paths, progress=show)
     say(f"data: {dataset.path} ({dataset.train.tokens:,} training tokens, {dataset.val.tokens:,} validation tokens)")
+    for remark in (*(f"note: {note}" for note in dataset.notes), *(f"warning: {text}" for text in dataset.warnings)):
+        say(remark)
     with Store(session.store_url(study, paths)) as store:
         with _watching(console, say) as observer:
             summary = session.run(study, paths, store, dataset, observer=observer, busy=busy)

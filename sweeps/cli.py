@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sweeps.outputs import ExportJson, ReportJson, StatusJson
     from sweeps.paths import StudyPaths
     from sweeps.store.locate import Located
-    from sweeps.store.records import Results
+    from sweeps.store.records import DataFacts, Results
     from sweeps.study.study import Study
 
 
@@ -227,6 +227,7 @@ def plan(
     elsewhere = device is not None or memory is not None or peak is not None
     loaded = _load(study, profile, set_, data, baseline, start=from_, log=log, for_a_card=elsewhere)
     from sweeps.engine import session
+    from sweeps.engine.checks import check_lengths, check_start
     from sweeps.engine.planning.plan import plan as make_plan
     from sweeps.paths import paths_of
     from sweeps.store.records import DataFacts
@@ -241,11 +242,14 @@ def plan(
     with _preparing(as_json) as progress:
         dataset = session.prepare_data(loaded, paths, progress=progress)
     seen = {} if elsewhere else session.seen_speeds(loaded, paths, planned_for.kind)
-    study_plan = make_plan(loaded, DataFacts.of(dataset), planned_for, seen=seen, busy=busy)
+    facts = DataFacts.of(dataset)
+    check_lengths(loaded, facts)
+    check_start(loaded, facts)
+    study_plan = make_plan(loaded, facts, planned_for, seen=seen, busy=busy)
     if as_json:
         print(json.dumps({**study_plan.as_json(), "resolved": loaded.as_written()}))
         return
-    for note in loaded.notes:
+    for note in (*loaded.notes, *dataset.notes):
         print(f"note: {note}")
     for line in study_plan.lines():
         print(line)
@@ -273,6 +277,8 @@ def prepare(
     if as_json:
         print(json.dumps(facts.as_dict()))
         return
+    for line in _remarks(facts):
+        print(line)
     per_token = f", {facts.bytes_per_token:.2f} bytes per token" if facts.bytes_per_token else ""
     print(f"{facts.path}\n{facts.train_tokens:,} training tokens, {facts.val_tokens:,} validation tokens{per_token}")
 
@@ -540,6 +546,10 @@ def _findings(study: str, out: Path | None) -> tuple[Located, Findings]:
 
     located, results = _results(study, out)
     return located, Findings(results)
+
+
+def _remarks(data: DataFacts) -> list[str]:
+    return [*(f"note: {note}" for note in data.notes), *(f"warning: {warning}" for warning in data.warnings)]
 
 
 def _say(as_json: bool) -> Callable[[str], None]:

@@ -50,7 +50,9 @@ class Flight:
     halting: str = ""
     """why the run is ending where it was meant to; empty: it isn't"""
     heard: float = 0.0
-    """time of its worker's last message, on the runner's clock"""
+    """seconds that the driver had listened by its worker's last message"""
+    stopped: bool = False
+    """whether its worker's process was stopped when it was last looked at"""
     points: list[Point] = field(default_factory=list)
     """the points in the store"""
 

@@ -27,6 +27,10 @@ STALL_SECONDS = 600.0
 """least silence after which a worker counts as hung"""
 STALL_GAPS = 20.0
 """the same, in units of the longest time between two evaluations so far"""
+TICK_SECONDS = 0.5
+"""longest wait of the driver's loop for a message of a worker"""
+LONGEST_TICK = 5.0
+"""seconds of a tick of the loop beyond which the driver was stopped (Ctrl-Z) or asleep, or very busy"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,3 +176,12 @@ def stall_limit(longest_gap: float) -> float:
     Infinite before a gap has been measured.
     """
     return max(STALL_SECONDS, STALL_GAPS * longest_gap) if longest_gap > 0 else math.inf
+
+
+def listened(tick: float) -> float:
+    """Return how many seconds of a tick of the loop the driver has listened to its workers.
+
+    A driver that was stopped, or whose machine was asleep, could hear nothing, and its workers could say nothing. Such
+    a tick counts as an ordinary one, so that a driver that is always busy hears a hang as well, though later.
+    """
+    return tick if tick <= LONGEST_TICK else TICK_SECONDS

@@ -11,6 +11,7 @@ from pathlib import Path
 from sweeps import signals
 from sweeps.engine import origin, pilot, provenance
 from sweeps.engine.agenda import Agenda
+from sweeps.engine.checks import check_lengths
 from sweeps.engine.groundwork import Groundwork
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.opening import stored_study
@@ -24,6 +25,7 @@ from sweeps.errors import NotFound
 from sweeps.paths import StudyPaths
 from sweeps.store import records
 from sweeps.store.records import DataFacts, Results
+from sweeps.store.sqlite import path_of, url_of
 from sweeps.store.store import Reader, Store
 from sweeps.study.pilot import Chosen
 from sweeps.study.proposals import baseline_config
@@ -45,7 +47,7 @@ from trainer.machine.device import Device, cuda_devices, describe, named, note_o
 
 def store_url(study: Study, paths: StudyPaths) -> str:
     """Return the URL of the study's store."""
-    return study.store or f"sqlite:///{paths.store}"
+    return study.store or url_of(paths.store)
 
 
 def prepare_data(study: Study, paths: StudyPaths, *, progress: Callable[[PrepareProgress], None]) -> Dataset:
@@ -83,6 +85,7 @@ def run(
 
     `busy` are the other processes that want a core now, for the estimate of its time.
     """
+    check_lengths(study, DataFacts.of(dataset))
     devices = devices_here(study.workers.devices)
     if study.workers.devices == "auto" and set(devices) == {"cpu"} and (note := note_on_cpu()):
         observer.note(note)
@@ -219,7 +222,7 @@ def _is_laid(groundwork: Groundwork, stored: Results) -> bool:
 def seen_speeds(study: Study, paths: StudyPaths, kind: str) -> dict[Shape, float]:
     """Return the tokens/s by shape of the study's earlier runs on this kind of device; empty without a store."""
     url = store_url(study, paths)
-    if not Path(url.removeprefix("sqlite:///")).is_file():
+    if not path_of(url).is_file():
         return {}
     with Reader(url) as reader:
         try:

@@ -68,6 +68,7 @@ def provenance(results: Results) -> str:
     facts = {
         "data": data.path,
         "data fingerprint": data.fingerprint,
+        **({"notes on the data": "; ".join((*data.warnings, *data.notes))} if data.warnings or data.notes else {}),
         "tokens": f"{data.train_tokens:,} to train on, {data.val_tokens:,} to validate on",
         "vocabulary": f"{data.vocab_size:,} tokens",
         "search seed": str(results.study.seed),

@@ -8,6 +8,7 @@ from pathlib import Path
 from sweeps.errors import NotFound
 from sweeps.paths import RUNS, StudyPaths, paths_of
 from sweeps.store.records import Results
+from sweeps.store.sqlite import url_of
 from sweeps.store.store import Reader
 from trainer import strict_yaml
 
@@ -35,7 +36,7 @@ def locate(study: str, *, out: Path | None = None) -> Located:
     if is_file(study):
         name, store = _named_in(given)
         paths = paths_of(name, out=out)
-        url = store or f"sqlite:///{paths.store}"
+        url = store or url_of(paths.store)
         return Located(name=_name_in_store(url, name), url=url, paths=paths)
     if (given / "study.db").exists():
         database = given / "study.db"
@@ -45,11 +46,11 @@ def locate(study: str, *, out: Path | None = None) -> Located:
         paths = paths_of(study, out=out)
         if not paths.store.exists():
             raise NotFound(_not_there(study, paths.store))
-        url = f"sqlite:///{paths.store}"
+        url = url_of(paths.store)
         return Located(name=_name_in_store(url, study), url=url, paths=paths)
     if not database.exists():
         raise NotFound(_not_there(study, database))
-    url = f"sqlite:///{database.absolute()}"
+    url = url_of(database.absolute())
     return Located(name=_name_in_store(url, None), url=url, paths=StudyPaths(database.parent))
 
 

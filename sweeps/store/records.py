@@ -183,6 +183,14 @@ class DataFacts:
     unigram_loss: float | None = None
     """of a model that knows only the frequencies of tokens, nats per token; None: not measured, because
     no pilot asks for it"""
+    notes: tuple[str, ...] = ()
+    """what was assumed about the data, and what was left out of it"""
+    warnings: tuple[str, ...] = ()
+    """what probably is not as the person wants it"""
+
+    def __post_init__(self) -> None:
+        for name in ("notes", "warnings"):  # JSON has lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @classmethod
     def of(cls, dataset: Dataset) -> DataFacts:
@@ -194,9 +202,11 @@ class DataFacts:
             train_tokens=dataset.train.tokens,
             val_tokens=dataset.val.tokens,
             bytes_per_token=dataset.bytes_per_token,
+            notes=dataset.notes,
+            warnings=dataset.warnings,
         )
 
-    def as_dict(self) -> dict[str, str | int | float | None]:
+    def as_dict(self) -> dict[str, str | int | float | tuple[str, ...] | None]:
         """Return names and values, for JSON."""
         return dataclasses.asdict(self)
 

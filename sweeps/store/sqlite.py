@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -73,10 +73,23 @@ def is_running(url: str, study: str) -> bool:
 BUSY_SECONDS = 60.0
 """seconds that a connection waits for another's lock"""
 _SUFFIXES = ("-wal", "-shm")
+_SCHEME = "sqlite:///"
+
+
+def url_of(path: Path) -> str:
+    """Return the URL of a store, for `path_of`."""
+    return f"{_SCHEME}{path}"
 
 
 def path_of(url: str) -> Path:
-    """Return the file of a sqlite:/// URL. Raises StoreError for every other URL."""
+    """Return the file of a sqlite:/// URL. Raises StoreError for every other URL.
+
+    What follows the three slashes is the path as it stands. A folder may be named `what?` or `50% done`, which a parser
+    of URLs takes for something else.
+    """
+    path = url.removeprefix(_SCHEME)
+    if path != url and path not in ("", ":memory:"):
+        return Path(path).absolute()
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError as error:
@@ -86,12 +99,17 @@ def path_of(url: str) -> Path:
             f"store: {parsed.render_as_string(hide_password=True)} is a {parsed.drivername} URL; this version keeps "
             "studies in SQLite only: write sqlite:///path/to/study.db"
         )
-    if parsed.host or not parsed.database or parsed.database == ":memory:" or parsed.query:
-        raise StoreError(
-            f"store: {url!r} names no file; write sqlite:///path/to/study.db (three slashes), or "
-            "sqlite:////absolute/path/study.db (four)"
-        )
-    return Path(parsed.database).absolute()
+    raise StoreError(
+        f"store: {url!r} names no file; write sqlite:///path/to/study.db (three slashes), or "
+        "sqlite:////absolute/path/study.db (four)"
+    )
+
+
+def optuna_storage(connect: Callable[[], sqlite3.Connection]) -> optuna.storages.RDBStorage:
+    """Return Optuna's storage over connections made by `connect`. Raises RuntimeError for another Optuna's tables."""
+    # Optuna fills braces in a URL, and SQLAlchemy parses it. So the path stays out of it, and the URL says only which
+    # database it is.
+    return optuna.storages.RDBStorage(f"{_SCHEME}study.db", engine_kwargs={"creator": connect})
 
 
 def check_file(path: Path) -> None:

@@ -165,7 +165,7 @@ class Store(Reader):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connect().close()  # fails for a file that is no database, before Optuna opens it
             try:
-                self.storage = optuna.storages.RDBStorage(self.url, engine_kwargs={"creator": connect})
+                self.storage = sqlite.optuna_storage(connect)
             except RuntimeError as error:  # Optuna's error for tables of another Optuna version
                 raise StoreError(
                     f"{self.path}: its Optuna tables are not those of Optuna {optuna.__version__}; "

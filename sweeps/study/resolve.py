@@ -210,10 +210,10 @@ def _profile(resolved: Resolved, profiles: Any, asked: str | None, *, devices_ha
 
 def _lay_data(resolved: Resolved, data: str) -> None:
     """Replace the study's data by nanoGPT's folder of tokens, or by parquet: a file, glob, folder or URL."""
-    path = Path(data)
+    path = Path(data).expanduser()
     if not data:
         raise SpecError("--data: is empty; give parquet files, or a folder with train.bin and val.bin")
-    if "://" in data or glob.has_magic(data):
+    if not path.exists() and ("://" in data or glob.has_magic(data)):
         key, value = "parquet", data
     elif path.name in ("train.bin", "val.bin"):
         key, value = "bin", str(path.parent)

@@ -139,7 +139,7 @@ class Study(Model):
     @field_validator("store")
     @classmethod
     def _check_store(cls, store: str | None) -> str | None:
-        if store is not None and not re.fullmatch(r"sqlite:///[^?#]+", store):
+        if store is not None and not re.fullmatch(r"sqlite:///(?:.*/)?[^/?]+", store):  # no options after the file
             raise mistake(f"{store!r} is not a SQLite URL such as sqlite:///runs/plateau/study.db")
         return store
 

@@ -256,9 +256,10 @@ def plan(
         tokens_before=sum(config.max_iters * config.tokens_per_iter for config in (*work.origin, *work.races)),
         start=tuple(_start_lines(study)),
         warnings=(
+            *data.warnings,
             *(warnings.of_length(study) if study is not written else ()),
             *warnings.of_design(study, work.designed),
-            *warnings.of_evaluation(baseline, data),
+            *warnings.of_evaluation(study, baseline, data),
             *warnings.of_memory([row.n_embd for row in rows if row.micro_batch is None], device),
             *warnings.of_epochs(tokens_per_trial, round(baseline.data_fraction * data.train_tokens)),
             *warnings.of_time(study, work, speed, seconds=seconds, workers=workers),

@@ -9,6 +9,7 @@ from sweeps.engine.planning.speed import Speed, windows
 from sweeps.engine.planning.workload import Workload
 from sweeps.store.records import MANY_EPOCHS, DataFacts
 from sweeps.study import horizon
+from sweeps.study.sections import BinData
 from sweeps.study.study import Study
 from sweeps.text import count, duration, joined, si
 from trainer.config import TrainConfig
@@ -48,14 +49,15 @@ def of_design(study: Study, designed: int) -> Iterator[str]:
         yield "baseline_seeds=1 can't show how much a loss differs between seeds; use 3 or more"
 
 
-def of_evaluation(config: TrainConfig, data: DataFacts) -> Iterator[str]:
+def of_evaluation(study: Study, config: TrainConfig, data: DataFacts) -> Iterator[str]:
     """Warn of evaluations that want more windows than the validation split holds."""
     held = windows(data.val_tokens, config)
+    remedy = "use a longer val.bin" if isinstance(study.data, BinData) else "raise data.val_fraction or use more text"
     for name, wanted in (("an evaluation", config.windows), ("the final loss", config.windows_at_the_end)):
         if wanted > held:
             yield (
                 f"the validation split holds {held} windows of {config.block_size} tokens, fewer than the {wanted} of "
-                f"{name}, which uses all of them; raise val_fraction or use more text"
+                f"{name}, which uses all of them; {remedy}"
             )
 
 

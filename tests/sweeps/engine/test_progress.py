@@ -62,3 +62,10 @@ def test_counts_name_every_outcome() -> None:
     counts = records.counts([run(1), run(2, outcome="running"), run(3, outcome="failed"), run(4)])
     ended = ("complete", "pruned", "diverged", "infeasible", "truncated", "halted", "failed")
     assert counts == {**dict.fromkeys(ended, 0), "complete": 2, "failed": 1}
+
+
+@pytest.mark.parametrize(
+    ("tick", "seconds"), [(0.0, 0.0), (0.5, 0.5), (3.0, 3.0), (5.0, 5.0), (25.0, 0.5), (86400.0, 0.5)]
+)
+def test_a_tick_that_took_too_long_was_a_pause(tick: float, seconds: float) -> None:
+    assert progress.listened(tick) == seconds

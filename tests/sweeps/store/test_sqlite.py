@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sqlite3
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import optuna
 import pytest
 
 from sweeps.errors import StoreBusy, StoreError
 from sweeps.store import sqlite
-from sweeps.store.sqlite import as_store_errors
+from sweeps.store.sqlite import as_store_errors, url_of
 from sweeps.store.store import Reader, Store
+from tests.helpers import small_sweep
 
 
 def test_a_writer_uses_wal_and_synchronous_normal(url: str) -> None:
@@ -119,3 +122,22 @@ class TestLock:
         receiver.close()
         sender.close()
         process.close()
+
+
+ODD_FOLDERS = ["with space", "50% done", "50%25", "C#notes", "quote'd", "größe", "a;b", "a:b@c", "what?", "what?again",
+               "x?mode=ro", "{SCHEMA_VERSION}", "[ab]", "sqlite:", "-"]  # fmt: skip
+
+
+def test_a_folder_may_have_any_name_and_nothing_is_written_outside_of_it(tmp_path: Path) -> None:
+    for folder in ODD_FOLDERS:
+        with Store(url_of(tmp_path / folder / "study.db")) as store:
+            store.add_study(small_sweep.study(name=f"s{len(folder)}"), data=small_sweep.FACTS, provenance={})
+            store.storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], study_name=folder)
+    assert sorted(file.relative_to(tmp_path) for file in tmp_path.rglob("*") if file.is_file()) == sorted(
+        Path(folder, "study.db") for folder in ODD_FOLDERS
+    )
+    for folder in ODD_FOLDERS:
+        with Reader(url_of(tmp_path / folder / "study.db")) as reader:
+            assert reader.names() == [f"s{len(folder)}"]  # of its own folder, not of another that shares the file
+        with contextlib.closing(sqlite3.connect(tmp_path / folder / "study.db")) as connection:
+            assert connection.execute("select study_name from studies").fetchall() == [(folder,)]

@@ -226,6 +226,10 @@ def test_data_options(tmp_path: Path) -> None:
     assert data(str(bins)) == data(str(bins / "train.bin")) == BinData(bin=str(bins))
     for option in (str(parquets), str(parquets / "a.parquet"), f"{parquets}/*.parquet", "hf://datasets/x/y.parquet"):
         assert data(option) == ParquetData(parquet=(option,), min_chars=7)
+    odd = tmp_path / "run [2]?"  # no pattern, because there is such a folder
+    odd.mkdir()
+    (odd / "train.bin").write_bytes(b"")
+    assert data(str(odd)) == BinData(bin=str(odd))
     with pytest.raises(SpecError, match="--data nowhere: there is no such file or folder"):
         data("nowhere")
     with pytest.raises(SpecError, match="--data: is empty"):

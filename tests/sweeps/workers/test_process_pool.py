@@ -304,6 +304,23 @@ class TestProcessPool(PoolContract):
         (successor,) = multiprocessing.active_children()
         assert successor.pid != pid
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+    def test_a_stopped_worker_is_known_until_it_goes_on(self, make: Make, tmp_path: Path) -> None:
+        pool = make(["cpu"], fake_training.train)
+        pool.start(job(tmp_path, run=7))
+        assert steps(pool.wait(60.0)) == [0]
+        assert pool.stopped() == {}
+        (worker,) = multiprocessing.active_children()
+        process = psutil.Process(worker.pid)
+        process.suspend()
+        while process.status() != psutil.STATUS_STOPPED:
+            pass
+        assert pool.stopped() == {7: worker.pid}
+        process.resume()
+        pool.answer(7, GO)
+        assert isinstance(talk(pool)[-1], Finished)
+        assert pool.stopped() == {}
+
     @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
     @pytest.mark.parametrize("sent", signals.ENDING)
     def test_signals_to_all_of_a_terminal_do_not_end_it(
