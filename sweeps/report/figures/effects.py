@@ -18,6 +18,7 @@ from sweeps.report.figures.style import (
     GREY,
     INNER_BAND,
     VERMILION,
+    WHITE,
     Picture,
     hover,
     literal,
@@ -184,7 +185,7 @@ def _figure(changes: SingleChanges) -> go.Figure:
     for number, row in enumerate(changes.rows):
         if row.effect.effect is None:
             outcome = literal(row.effect.run.outcome)
-            figure.add_annotation(x=0, y=number, text=outcome, showarrow=False, bgcolor="white")
+            figure.add_annotation(x=0, y=number, text=outcome, showarrow=False, bgcolor=WHITE)
     return figure.update_xaxes(range=[-1.12 * changes.reach, 1.12 * changes.reach])
 
 

@@ -12,7 +12,17 @@ import plotly.graph_objects as go
 from sweeps.analysis.arms import Arm
 from sweeps.analysis.attribution import Attribution
 from sweeps.analysis.evidence import Evidence
-from sweeps.report.figures.style import BLACK, BLUE, GREY, VERMILION, Picture, new_figure, no_picture, padded_range
+from sweeps.report.figures.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    VERMILION,
+    WHITE,
+    Picture,
+    new_figure,
+    no_picture,
+    padded_range,
+)
 from sweeps.text import count, short, signed
 
 _START = {True: 0.0, False: 2.0}
@@ -102,7 +112,7 @@ def _figure(pairs: Sequence[SeedPair], attribution: Attribution) -> go.Figure:
             figure.add_trace(_mean(ends, start=_START[half], named=half is lengths[0]))
     iters = attribution.reference.max_iters
     texts = {True: f"half as long:<br>{iters // 2:,} iterations", False: f"whole length:<br>{iters:,} iterations"}
-    note: dict[str, Any] = {"y": 1, "yref": "y domain", "yanchor": "top", "showarrow": False, "bgcolor": "white"}
+    note: dict[str, Any] = {"y": 1, "yref": "y domain", "yanchor": "top", "showarrow": False, "bgcolor": WHITE}
     for half in lengths:
         figure.add_annotation(x=_START[half] + 0.5, text=texts[half], **note)
     places = [_START[half] + step for half in lengths for step in (0, 1)]
