@@ -41,6 +41,12 @@ class Row:
     cost: Cost | None = None
     # an end of the knob's range that `after` lies at, and the line of YAML to widen; "" where it lies inside
     edge: str = ""
+    # the effect in bits per byte of text; None where the bytes per token aren't known
+    bits_per_byte: float | None = None
+    # decimals that effect, low and high carry
+    digits: int = 2
+    # what the effect is: of the change alone; what the best config loses without it; of all changes together; of a race
+    measured: Literal["alone", "without it", "together", "race"] = "alone"
 
 
 @dataclass(frozen=True, slots=True)

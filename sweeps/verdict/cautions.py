@@ -12,10 +12,9 @@ from sweeps.store.records import ENDED, Outcome, Run
 from sweeps.study.horizon import EQUAL
 from sweeps.study.knobs import DATA
 from sweeps.text import count, joined, percent_whole, short
+from sweeps.verdict.rows import UNITS
 
 _REASONS_SHOWN = 3
-_UNITS = {"min_lr": " of learning_rate", "warmup_iters": " of max_iters"}
-"""of the knobs whose range is a fraction of another setting"""
 
 
 def boundary_sentences(findings: Findings) -> list[str]:
@@ -25,7 +24,7 @@ def boundary_sentences(findings: Findings) -> list[str]:
 
 def _boundary_sentence(edge: BoundaryVerdict) -> str:
     beyond = "above" if edge.side == "high" else "below"
-    unit = _UNITS.get(edge.knob, "")
+    unit = UNITS.get(edge.knob, "")
     at_the_edge = round(edge.share * edge.n)
     return (
         f"The best trials crowd the {edge.side} end of {edge.knob}, {short(edge.edge)}{unit} "

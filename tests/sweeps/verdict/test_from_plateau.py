@@ -55,6 +55,7 @@ def race(
         "trend": None if trend is None else contrast(trend, se=0.001, n=5),
         "params": 3.1,
         "seconds": 1.5,
+        "memory": 2.4,
         "at_equal_time": 0.12,
         "diverged": 0,
     }

@@ -1,0 +1,201 @@
+"""The sentence that answers: the knob that gains most of what is shown, then what the changes gain together.
+
+It is made of the rows, so it says nothing that the table doesn't.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from sweeps.analysis.attribution import Attribution, BestWord, CandidateWord, KnobVerdict, KnobWord, Why
+from sweeps.analysis.contrasts import Contrast
+from sweeps.analysis.findings import Findings
+from sweeps.analysis.significance import shown
+from sweeps.text import count, decimals, joined, named, nats
+from sweeps.verdict.answer import Row
+
+
+def sentence_of(findings: Findings, rows: Iterable[Row]) -> str:
+    """Return the sentence of a confirmed verdict, or of the screening before there is one."""
+    by_knob = {row.knob: row for row in rows if row.protocol != "race"}
+    attribution = findings.attribution
+    words = _screened(findings, by_knob) if attribution is None else _confirmed(findings, attribution, by_knob)
+    return words[:1].upper() + words[1:]
+
+
+def measured(row: Row, *, first: bool = True) -> str:
+    """Return an effect's size: 0.11 nats (95 % interval 0.07 to 0.15, 3 seeds). `first` spells the units out."""
+    assert row.effect is not None
+    sign = 1 if row.effect >= 0 else -1
+    seeds = count(row.seeds, "seed")
+    text = f"{nats(abs(row.effect), row.digits)}{' nats' if first else ''}"
+    if row.low is None or row.high is None:
+        return f"{text} ({seeds}, noise unknown)"
+    low, high = sorted((sign * row.low, sign * row.high))
+    interval = f"{nats(low, row.digits)} to {nats(high, row.digits)}"
+    return f"{text} (95 % interval {interval}, {seeds})" if first else f"{text} ({interval})"
+
+
+# confirmed
+
+
+def _confirmed(findings: Findings, attribution: Attribution, rows: Mapping[str | None, Row]) -> str:
+    if not attribution.headline:
+        return _nobody(findings, attribution, rows)
+    parts = [*_credits(attribution, rows), *_whole(attribution, rows, baseline=_baseline(findings))]
+    return _listed(parts)
+
+
+def _listed(parts: list[str]) -> str:
+    """Join parts of a sentence, which have commas of their own."""
+    return f"{'; '.join(parts)}."
+
+
+def _credits(attribution: Attribution, rows: Mapping[str | None, Row]) -> Iterator[str]:
+    """Yield what is shown of the knob that gains most, then of the other credited knobs, by word."""
+    by_name = {knob.knob: knob for knob in attribution.knobs}
+    first, *others = (by_name[name] for name in attribution.headline)
+    yield _credit(first, attribution, rows)
+    if first.word is KnobWord.JOINT:
+        others = [knob for knob in others if knob.word is not KnobWord.JOINT]
+    groups: dict[KnobWord, list[str]] = {}
+    for knob in others:
+        groups.setdefault(knob.word, []).append(named(knob.knob))
+    for word, names in groups.items():
+        yield _as_well(word, names, first, attribution)
+
+
+def _credit(knob: KnobVerdict, attribution: Attribution, rows: Mapping[str | None, Row]) -> str:
+    row = rows[knob.knob]
+    change = f"{named(knob.knob)} {row.before} → {row.after}"
+    match knob.word:
+        case KnobWord.ALONE:
+            return f"{change} {breaks(attribution)} alone, by {measured(row)}"
+        case KnobWord.GAINS:
+            return f"{change} gains {measured(row)}, not yet shown to last"
+        case KnobWord.NECESSARY:
+            return f"{change} is necessary: without it the best config loses {measured(row)}"
+    assert knob.partner is not None
+    assert attribution.pair is not None
+    both = _of_contrast(attribution.pair.both)
+    return f"{named(knob.knob)} and {named(knob.partner)} {breaks(attribution, one=False)} only together, by {both}"
+
+
+def _as_well(word: KnobWord, names: list[str], first: KnobVerdict, attribution: Attribution) -> str:
+    one = len(names) == 1
+    if word is KnobWord.ALONE:
+        if first.word is word:
+            return f"so {'does' if one else 'do'} {joined(names)}"
+        return f"{joined(names)} {breaks(attribution, one=one)} alone"
+    if word is KnobWord.GAINS:
+        return f"{joined(names)} {'gains' if one else 'gain'} as well, not yet shown to last"
+    if word is KnobWord.JOINT:
+        return f"{joined(names)} {breaks(attribution, one=False)} only together"
+    return f"{joined(names)} {'is' if one else 'are'} necessary{' as well' if first.word is word else ''}"
+
+
+def _whole(attribution: Attribution, rows: Mapping[str | None, Row], *, baseline: str) -> Iterator[str]:
+    """Yield what all changes of the search's best gain, where it changes more than the credited knobs do alone."""
+    row = rows.get(None)
+    if row is None:
+        return
+    if attribution.by_one:
+        rest = [named(knob.knob) for knob in attribution.knobs if knob.knob not in attribution.change]
+        more = "gains no more" if shown(attribution.whole) else "is not shown to be better"
+        yield f"the search's best config, which also changes {joined(rest)}, {more}"
+    elif not attribution.broken:
+        yield f"the search's best config is not shown to be better than the {baseline}: {_lack(attribution, row)}"
+    elif row.effect is not None:
+        pair = attribution.pair if any(knob.word is KnobWord.JOINT for knob in attribution.knobs) else None
+        if pair is None or len(attribution.knobs) > 2:
+            yield f"all {len(attribution.knobs)} changes together gain {measured(row, first=False)}"
+
+
+def _nobody(findings: Findings, attribution: Attribution, rows: Mapping[str | None, Row]) -> str:
+    """Return the sentence where no knob is credited."""
+    baseline = _baseline(findings)
+    if not attribution.knobs:
+        return f"no config is shown to be better: the best of the search is the {baseline} itself."
+    row = rows[None] if None in rows else rows[attribution.knobs[0].knob]
+    if attribution.broken:
+        names = joined(named(knob.knob) for knob in attribution.knobs)
+        verb = breaks(attribution, one=len(attribution.knobs) == 1)
+        alone = "no knob is shown to do it alone"
+        return (
+            f"the best config, which changes {names}, {verb.replace('break ', 'breaks ')} by {measured(row)}; {alone}."
+        )
+    right = [candidate.label for candidate in attribution.candidates if candidate.word is CandidateWord.RIGHT]
+    however = f"; however, this advice is right: {joined(right)}" if right else ""
+    return f"no config is shown to be better than the {baseline}: {_lack(attribution, row)}{however}."
+
+
+def _lack(attribution: Attribution, row: Row) -> str:
+    """Return what keeps the best config from being shown to be better, with its size."""
+    floor = f"{attribution.min_effect:g} nats"
+    if attribution.why is Why.DIVERGED:
+        return f"{count(attribution.diverged, 'run')} of the best on fresh seeds diverged"
+    if row.effect is None or attribution.effect is None or attribution.effect.p is None:
+        return "the best has too few runs on fresh seeds"
+    moved = f"the best {'gains' if row.effect >= 0 else 'loses'} {measured(row)}"
+    match attribution.why:
+        case Why.HEAD_START:
+            return f"{moved}, but half or more of this is gone in longer runs"
+        case Why.PERHAPS_HEAD_START | Why.NO_SHORT_RUNS:
+            return f"{moved}, not yet shown to last"
+        case Why.BELOW_MIN_EFFECT:
+            return f"{moved}, less than the {floor} that count"
+    return f"{moved}, which is not shown to exceed {floor}"
+
+
+def breaks(attribution: Attribution, *, one: bool = True) -> str:
+    """Return what one subject, or several, do."""
+    s = "s" if one else ""
+    if attribution.word is BestWord.BREAKS:
+        return f"break{s} the plateau"
+    return f"improve{s} on the baseline"
+
+
+def _of_contrast(effect: Contrast) -> str:
+    known = effect.low is not None and effect.high is not None
+    if not known:
+        return f"{nats(effect.mean, 2)} nats ({count(effect.n, 'seed')}, noise unknown)"
+    assert effect.low is not None
+    assert effect.high is not None
+    digits = decimals((effect.high - effect.low) / 2)
+    interval = f"{nats(effect.low, digits)} to {nats(effect.high, digits)}"
+    return f"{nats(effect.mean, digits)} nats (95 % interval {interval}, {count(effect.n, 'seed')})"
+
+
+# screened
+
+
+def _screened(findings: Findings, rows: Mapping[str | None, Row]) -> str:
+    screening, baseline = findings.screening, _baseline(findings)
+    noise = screening.baseline
+    if noise is None:
+        return f"no verdict yet: no run of the {baseline} is complete, so there is nothing to compare with."
+    if not any(row.effect is not None for row in rows.values()):
+        return "no verdict on single knobs yet: no knob has a complete run of its own."
+    if noise.sd is None:
+        few = "only one of its seeds is complete" if noise.seeds == 1 else "all of its seeds end with the same loss"
+        return f"not enough evidence: the noise of the {baseline} is unknown ({few}), so nothing can be told from luck."
+    moved = sorted((row for row in rows.values() if row.shown), key=lambda row: -(row.effect or 0.0))
+    lowering = [row for row in moved if (row.effect or 0.0) > 0]
+    seeds = count(noise.seeds, f"{baseline} seed")
+    if lowering:
+        first, *others = lowering
+        also = f"; so does changing {joined(named(row.knob or '') for row in others)}" if others else ""
+        change = f"{named(first.knob or '')} {first.before} → {first.after}"
+        return (
+            f"{change} alone lowers the loss most, by {measured(first).replace(', 1 seed', ', one run')}, beyond the "
+            f"noise of {seeds}{also}. Screened, not yet proven."
+        )
+    if moved:
+        names = joined(named(row.knob or "") for row in moved)
+        verb = "raises" if len(moved) == 1 else "raise"
+        return f"no knob changed alone lowers the loss in its single run; {names} {verb} it. Screened, not yet proven."
+    return f"no knob changed alone moves the loss beyond the noise of {seeds}."
+
+
+def _baseline(findings: Findings) -> str:
+    return "control" if findings.study.branches else "baseline"
