@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sweeps.report.intervals import Scale, axis_plot, interval_plot, scale_of
-from sweeps.report.markup import breakable, cell, escaped, head, number, prose, row, row_head, table
-from sweeps.text import signed
+from sweeps.report.markup import breakable, cell, escaped, head, number, row, table
+from sweeps.text import nats, signed
 from sweeps.verdict.answer import Cost, Row
 
 _CAPTIONS = {
@@ -38,7 +38,9 @@ _COSTS = (
     _Column("At equal time", lambda cost: cost.gain_at_equal_time, signed, 0.0),
 )
 _SAME = 0.005
-"""relative differences below it are none"""
+"""differences below it are none"""
+_LONG = 20
+"""characters of a name that may be broken"""
 
 
 def change_tables(rows: Sequence[Row]) -> str:
@@ -54,22 +56,19 @@ def change_tables(rows: Sequence[Row]) -> str:
 def _table(caption: str, rows: Sequence[Row]) -> str:
     scale = scale_of(rows)
     costs = [column for column in _COSTS if any(_differs(column, change) for change in rows)]
-    columns = [("Change", ""), ("What it does", ""), ("Nats, with the 95 % interval", "effect")]
+    columns = [("Change", ""), ("What it does", "aside"), ("Nats, with the 95 % interval", "effect")]
     columns += [("Seeds", "number aside"), *((column.name, "number aside") for column in costs)]
     body = [_row(change, scale, costs) for change in rows]
     foot = "" if scale is None else _axis_row(scale, after=len(columns) - 3)
-    edges = "".join(f"<li>{prose(change.edge)}</li>" for change in rows if change.edge)
-    return table(caption, head(columns), body, kind="changes", foot=foot) + (
-        f'\n<ul class="edges">{edges}</ul>' if edges else ""
-    )
+    return table(caption, head(columns), body, kind="changes", foot=foot)
 
 
 def _row(change: Row, scale: Scale | None, costs: Sequence[_Column]) -> str:
     plot = "" if scale is None else interval_plot(change, scale)
     value = "" if change.effect is None else repr(change.effect)
     cells = [
-        row_head(_name(change), value=f"{change.knob or ''} {change.after}"),
-        cell(change.does, "words"),
+        _head(change),
+        cell(change.does, "words aside"),
         f'<td class="effect" data-value="{value}"><div>{plot}<span class="nats">{_nats(change)}</span></div></td>',
         number(str(change.seeds), "aside", value=change.seeds),
         *_cost_cells(change.cost, costs),
@@ -77,19 +76,33 @@ def _row(change: Row, scale: Scale | None, costs: Sequence[_Column]) -> str:
     return row(cells, kind="" if change.shown else "open")
 
 
+def _head(change: Row) -> str:
+    """Return the cell that names a row. On a phone the page's style shows there what the change does, too."""
+    value = escaped(f"{change.knob or ''} {change.after}")
+    return f'<th scope="row" data-value="{value}" data-does="{escaped(change.does)}">{_name(change)}</th>'
+
+
 def _name(change: Row) -> str:
     if change.knob is None:
         return "<strong>all changes together</strong>"
     values = f"{escaped(change.before)} → {escaped(change.after)}" if change.before else escaped(change.after)
-    return f'<code>{breakable(change.knob)}</code> <span class="values">{values}</span>'
+    name = breakable(change.knob) if len(change.knob) > _LONG else escaped(change.knob)
+    return f'<code>{name}</code> <span class="values">{values}</span>'
 
 
 def _nats(change: Row) -> str:
     if change.effect is None:
         return "–"
     if change.low is None or change.high is None:
-        return signed(change.effect)
-    return f"<strong>{signed(change.effect)}</strong> <small>{signed(change.low)} to {signed(change.high)}</small>"
+        interval = "interval not known" if change.seeds else ""
+    else:
+        interval = f"{_signed(change.low, change)} to {_signed(change.high, change)}"
+    what = "<small>lost without it</small>" if change.measured == "without it" else ""
+    return f"<strong>{_signed(change.effect, change)}</strong> <small>{interval}</small>{what}"
+
+
+def _signed(value: float, change: Row) -> str:
+    return nats(value, change.digits, sign=True)
 
 
 def _cost_cells(cost: Cost | None, columns: Sequence[_Column]) -> Iterator[str]:
@@ -106,4 +119,4 @@ def _differs(column: _Column, change: Row) -> bool:
 def _axis_row(scale: Scale, *, after: int) -> str:
     """Return the last row of a table, with the scale under the plots; `after`: columns to its right."""
     axis = f'<td class="effect"><div>{axis_plot(scale)}<span class="nats"></span></div></td>'
-    return f'<tr><td colspan="2">worse ← 0 → better</td>{axis}<td colspan="{after}" class="aside"></td></tr>'
+    return f'<tr><td class="aside"></td><td>worse ← 0 → better</td>{axis}<td colspan="{after}" class="aside"></td></tr>'

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sweeps.report.figures.style import tukey_fence
 from sweeps.report.markup import escaped
-from sweeps.text import signed
+from sweeps.text import nats
 from sweeps.verdict.answer import Row
 
 _ROOM = 0.06
@@ -86,13 +86,17 @@ def interval_plot(row: Row, scale: Scale) -> str:
 
 
 def in_words(row: Row) -> str:
-    """Return an effect for a screen reader: gains 0.108 nats, 95 % interval +0.070 to +0.145."""
+    """Return an effect for a screen reader: gains 0.11 nats, 95 % interval +0.07 to +0.15."""
     if row.effect is None:
         return "not measured"
     verb = "gains" if row.effect >= 0 else "loses"
-    known = row.low is not None and row.high is not None
-    interval = f"95 % interval {signed(row.low or 0.0)} to {signed(row.high or 0.0)}" if known else "interval not known"
-    return f"{verb} {abs(row.effect):.3f} nats, {interval}"
+    if row.measured == "without it":
+        verb = "the best config without it loses" if row.effect >= 0 else "the best config without it gains"
+    interval = "interval not known"
+    if row.low is not None and row.high is not None:
+        low, high = (nats(end, row.digits, sign=True) for end in (row.low, row.high))
+        interval = f"95 % interval {low} to {high}"
+    return f"{verb} {nats(abs(row.effect), row.digits)} nats, {interval}"
 
 
 def axis_plot(scale: Scale) -> str:

@@ -68,12 +68,16 @@ def _facts(results: Results) -> Iterator[str]:
 
 
 def _advice(advice: Sequence[Advice]) -> str:
-    listed = "\n".join(
-        f'<li class="{piece.kind}"><span class="kind">{_KINDS[piece.kind]}</span>'
-        f"<div>{prose(piece.text)}{command(piece.command) if piece.command else ''}</div></li>"
-        for piece in advice
-    )
+    listed = "\n".join(map(_piece, advice))
     return f'<ul class="advice">\n{listed}\n</ul>' if advice else '<p class="empty">Nothing to do yet.</p>'
+
+
+def _piece(piece: Advice) -> str:
+    copied = command(piece.command) if piece.command else ""
+    return (
+        f'<li class="is-{piece.kind}"><span class="kind">{_KINDS[piece.kind]}</span>'
+        f'<div><span class="text">{prose(piece.text)}</span>{copied}</div></li>'
+    )
 
 
 def _folds(findings: Findings, album: Album) -> Iterator[str]:

@@ -72,7 +72,7 @@ def seeds_picture(pairs: Sequence[SeedPair], attribution: Attribution) -> Pictur
         summary=_summary(pairs, attribution),
         reading="Each line is one seed: the same initial weights and batches where both configs have the same shape. "
         "Two bundles of lines instead of one mean that some seeds break through and others stay stuck. Then the share "
-        "of seeds that break through says more than the mean (black). Runs of half the length have a schedule of their "
+        "of seeds that break through says more than the mean (thick). Runs of half the length have a schedule of their "
         "own: a gain that is no mere head start doesn't shrink by half from left to right.",
         figures=(_figure(pairs, attribution),),
     )
