@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sweeps.report.intervals import Scale, axis_plot, interval_plot, scale_of
 from sweeps.report.markup import breakable, cell, escaped, head, number, row, table
-from sweeps.text import nats, signed
+from sweeps.text import nats
 from sweeps.verdict.answer import Cost, Row
 
 _CAPTIONS = {
@@ -27,15 +27,15 @@ class _Column:
 
     name: str
     value: Callable[[Cost], float | None]
-    shown: Callable[[float], str]
+    shown: Callable[[float, Row], str]
     same: float
 
 
 _COSTS = (
-    _Column("Time", lambda cost: cost.seconds, lambda times: f"{times:.2g}×", 1.0),
-    _Column("Parameters", lambda cost: cost.parameters, lambda times: f"{times:.3g}×", 1.0),
-    _Column("Memory", lambda cost: cost.memory, lambda times: f"{times:.2g}×", 1.0),
-    _Column("At equal time", lambda cost: cost.gain_at_equal_time, signed, 0.0),
+    _Column("Time", lambda cost: cost.seconds, lambda times, _: f"{times:.2g}×", 1.0),
+    _Column("Params", lambda cost: cost.parameters, lambda times, _: f"{times:.3g}×", 1.0),
+    _Column("Memory", lambda cost: cost.memory, lambda times, _: f"{times:.2g}×", 1.0),
+    _Column("Equal time", lambda cost: cost.gain_at_equal_time, lambda gain, change: _signed(gain, change), 0.0),
 )
 _SAME = 0.005
 """differences below it are none"""
@@ -71,7 +71,7 @@ def _row(change: Row, scale: Scale | None, costs: Sequence[_Column]) -> str:
         cell(change.does, "words aside"),
         f'<td class="effect" data-value="{value}"><div>{plot}<span class="nats">{_nats(change)}</span></div></td>',
         number(str(change.seeds), "aside", value=change.seeds),
-        *_cost_cells(change.cost, costs),
+        *_cost_cells(change, costs),
     ]
     return row(cells, kind="" if change.shown else "open")
 
@@ -97,7 +97,7 @@ def _nats(change: Row) -> str:
         interval = "interval not known" if change.seeds else ""
     else:
         interval = f"{_signed(change.low, change)} to {_signed(change.high, change)}"
-    what = "<small>lost without it</small>" if change.measured == "without it" else ""
+    what = '<small class="what">lost without it</small>' if change.measured == "without it" else ""
     return f"<strong>{_signed(change.effect, change)}</strong> <small>{interval}</small>{what}"
 
 
@@ -105,10 +105,10 @@ def _signed(value: float, change: Row) -> str:
     return nats(value, change.digits, sign=True)
 
 
-def _cost_cells(cost: Cost | None, columns: Sequence[_Column]) -> Iterator[str]:
+def _cost_cells(change: Row, columns: Sequence[_Column]) -> Iterator[str]:
     for column in columns:
-        value = None if cost is None else column.value(cost)
-        yield number("–" if value is None else column.shown(value), "aside", value=value)
+        value = None if change.cost is None else column.value(change.cost)
+        yield number("–" if value is None else column.shown(value, change), "aside", value=value)
 
 
 def _differs(column: _Column, change: Row) -> bool:

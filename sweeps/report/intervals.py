@@ -16,7 +16,7 @@ from sweeps.verdict.answer import Row
 
 _ROOM = 0.06
 """empty at both ends, as a share of the range"""
-_FARTHEST = (1.0, 2.0)
+_FARTHEST = (1.5, 2.0)
 """how far the scale may go below and above 0, as multiples of the largest usual effect; an arrow stands for the rest"""
 
 
@@ -37,12 +37,20 @@ class Scale:
 
     @property
     def ticks(self) -> tuple[float, ...]:
-        """Round values on the scale, 0 among them."""
-        half = (self.high - self.low) / 2
-        magnitude = 10.0 ** math.floor(math.log10(half))
-        step = max(step for step in (magnitude, 2 * magnitude, 5 * magnitude) if step <= half)
+        """Two or three round values on the scale, 0 among them."""
+        span = self.high - self.low
+        few = self._multiples(_round_up(span / 3))
+        return few if len(few) > 1 else self._multiples(_round_up(span / 6))
+
+    def _multiples(self, step: float) -> tuple[float, ...]:
         inside = range(math.ceil(self.low / step), math.floor(self.high / step) + 1)
         return tuple(round(number * step, 12) for number in inside)
+
+
+def _round_up(value: float) -> float:
+    """Return the next of 1, 2, 5, 10, 20, 50, 100 and so on."""
+    magnitude = 10.0 ** math.floor(math.log10(value))
+    return next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= value)
 
 
 def scale_of(rows: Sequence[Row]) -> Scale | None:

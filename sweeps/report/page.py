@@ -69,7 +69,7 @@ def _facts(results: Results) -> Iterator[str]:
 
 def _advice(advice: Sequence[Advice]) -> str:
     listed = "\n".join(map(_piece, advice))
-    return f'<ul class="advice">\n{listed}\n</ul>' if advice else '<p class="empty">Nothing to do yet.</p>'
+    return f'<ul class="advice">\n{listed}\n</ul>' if advice else '<p class="empty">Nothing yet.</p>'
 
 
 def _piece(piece: Advice) -> str:
@@ -136,9 +136,14 @@ def _panel(picture: Picture, index: int, figure: go.Figure) -> str:
     plot, panels = f"plot-{picture.key}-{index}", len(picture.figures)
     which = f" (panel {index + 1} of {panels})" if panels > 1 else ""
     label = f"{escaped(picture.title)}{which}: {escaped(picture.summary)}"
-    # plotly writes <, > and / in its JSON as \u003c and so on, so no text in it ends the script element
     return (
         f'<div class="plot" id="{plot}" role="img" aria-label="{label}" '
         f'style="height: {figure.layout.height}px"></div>\n'
-        f'<script type="application/json" data-plot="{plot}">{figure.to_json()}</script>'
+        f'<script type="application/json" data-plot="{plot}">{_json(figure)}</script>'
     )
+
+
+def _json(figure: go.Figure) -> str:
+    """Return a figure as JSON, with numbers of seven digits; no text in it ends a script element."""
+    short = json.loads(figure.to_json(), parse_float=lambda digits: float(f"{float(digits):.7g}"))
+    return json.dumps(short, separators=(",", ":")).replace("<", "\\u003c")

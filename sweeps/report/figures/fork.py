@@ -53,6 +53,8 @@ _BEND = 0.3
 """what is shown before the plateau, as a share of its length, where there is room"""
 _LEAST_SPAN = 0.02
 """nats; the fork's height, at least, so that an evaluation's noise doesn't look like an effect"""
+_LABEL = 0.08
+"""room for the plateau's name above the lines, as a share of the fork's height"""
 _HEADROOM = 0.5
 """most that the origin's own fall adds to the fork's height, as a share of what the branches need"""
 
@@ -249,7 +251,8 @@ def _fork_window(branches: Branches) -> tuple[tuple[float, float], tuple[float, 
     room = _HEADROOM * (high - low)
     low, high = max(min([low, *before]), low - room), min(max([high, *before]), high + room)
     more = max(0.0, _LEAST_SPAN - (high - low)) / 2
-    return (first, last), padded_range(low - more, high + more, share=0.08)
+    bottom, top = padded_range(low - more, high + more, share=0.08)
+    return (first, last), (bottom, top + _LABEL * (top - bottom))
 
 
 def _before(branches: Branches, length: float) -> float:

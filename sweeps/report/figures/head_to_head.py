@@ -128,14 +128,14 @@ def _figure(shown: HeadToHead, curves: Comparison) -> go.Figure:
         figure.add_vrect(x0=shown.since, x1=last, fillcolor=BAND, line_width=0, layer="below")
         _note(figure, shown.since, "plateau", xanchor="left", y=1, yanchor="top")
     figure.add_vline(x=shown.horizon, line={"color": GREY, "width": 1, "dash": "dot"}, layer="below")
-    _note(figure, shown.horizon, f"horizon, {shown.iters:,} iterations", xanchor="right", y=0, yanchor="bottom")
+    _note(figure, shown.horizon, f"horizon, {shown.iters:,} iterations", xanchor="right", y=1, yanchor="top")
     labels = []
     for side in (shown.baseline, shown.best):
         figure.add_traces(_traces(side))
         gained = side.kind == "best" and shown.gain is not None
         text = f"{side.label}\n{signed(-(shown.gain or 0.0))} nats" if gained else side.label
         labels.append(EndLabel(text=text, x=side.tokens[-1], y=side.means[-1], colour=KIND_COLOURS[side.kind]))
-    figure.update_xaxes(range=[SKIPPED_SHARE * last, last])
+    figure.update_xaxes(range=[SKIPPED_SHARE * last, last], nticks=5)
     figure.update_yaxes(range=[low, high])
     return add_end_labels(figure, labels, low=low, high=high)
 
