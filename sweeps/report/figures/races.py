@@ -46,7 +46,7 @@ def _at_end(race: RaceFinding) -> float:
 def _words(race: RaceFinding) -> str:
     end = _at_end(race)
     steps = sorted(race.gaps)
-    half = race.gaps[steps[len(steps) // 2]].mean
+    half = race.gaps[steps[(len(steps) - 1) // 2]].mean
     time = "" if race.seconds is None else f", {race.seconds:.3g} times the time"
     return (
         f"{_label(race)} ({race.params:.3g} times the parameters{time}) is {abs(end):.3f} nats "
