@@ -21,6 +21,7 @@ import yaml
 from sweeps.analysis.findings import Findings
 from sweeps.errors import StoreError
 from sweeps.paths import StudyPaths
+from sweeps.report.album import album_of
 from sweeps.report.dashboard import (
     address_of,
     is_private,
@@ -30,7 +31,6 @@ from sweeps.report.dashboard import (
     study_note,
     titled_figures,
 )
-from sweeps.report.album import album_of
 from sweeps.store.store import Store
 from sweeps.verdict.verdict import verdict
 from tests.helpers import small_sweep

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from sweeps.analysis.findings import Findings
+from sweeps.report.album import Album, album_of, confirmed_pictures, pruning_pictures
 from sweeps.report.figures.ablation_path import path_picture
 from sweeps.report.figures.curves import loss_curves
 from sweeps.report.figures.forest import forest_picture
 from sweeps.report.figures.seeds import seeds_picture
 from sweeps.report.figures.stopped import judged_curves, stopped_picture
 from sweeps.report.figures.style import Picture
-from sweeps.report.album import Album, album_of, confirmed_pictures, pruning_pictures
 from sweeps.store.records import Outcome, Results
 from tests.helpers import attributions, branches, synthetic
 from tests.helpers.figures import confirmed_results, flat_run
