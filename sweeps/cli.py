@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib
 import json
+import shlex
 import shutil
 import sys
 import threading
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
     from sweeps.paths import StudyPaths
     from sweeps.store.locate import Located
     from sweeps.store.records import Results
-    from sweeps.store.store import Store
     from sweeps.study.study import Study
-    from sweeps.verdict.verdict import Verdict
 
 
 app = typer.Typer(
@@ -61,6 +60,7 @@ From = Annotated[
 ]
 Log = Annotated[str | None, typer.Option(metavar="LOG", help="what nanoGPT printed while --from's run trained")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="folder of the results, instead of runs/<study>")]
+Full = Annotated[bool, typer.Option("--full", help="print the whole verdict, with what it rests on")]
 AsJson = Annotated[bool, typer.Option("--json", help="end with one JSON object on stdout; the rest goes to stderr")]
 
 
@@ -92,6 +92,7 @@ def run(
     from_: From = None,
     log: Log = None,
     out: Out = None,
+    full: Full = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a study, or continue it. Ends with the verdict so far and a report."""
@@ -101,7 +102,7 @@ def run(
     from sweeps.paths import paths_of
 
     loaded = _load(study, profile, set_, data, baseline, start=from_, log=log)
-    _sweep(loaded, paths_of(loaded.name, out=out), as_json)
+    _sweep(loaded, paths_of(loaded.name, out=out), out, full=full, as_json=as_json)
 
 
 @app.command()
@@ -117,6 +118,7 @@ def confirm(
             min=1, metavar="N", help="runs of the confirm phase at most; by default as many again as the study says"
         ),
     ] = None,
+    full: Full = False,
     as_json: AsJson = False,
 ) -> None:
     """Test what a study has found on more fresh seeds. Ends like `sweep run`; no run is made twice."""
@@ -127,10 +129,10 @@ def confirm(
 
     located, results = _results(study, out)
     changes = {"confirm": extended(results, seeds=seeds, max_trials=max_trials), "store": located.url}
-    _sweep(results.study.model_copy(update=changes), located.paths, as_json)
+    _sweep(results.study.model_copy(update=changes), located.paths, out, full=full, as_json=as_json)
 
 
-def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
+def _sweep(study: Study, paths: StudyPaths, out: Path | None, *, full: bool, as_json: bool) -> None:
     """Prepare the data, run the study until it ends or pauses, write the report and print the verdict."""
     from sweeps.engine import session
     from sweeps.store.store import Store
@@ -149,17 +151,15 @@ def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
         from sweeps.analysis.findings import Findings
         from sweeps.report.publish import close
 
-        findings = Findings(store.results(study.name))
+        findings = Findings(store.results(study.name), where=_where(study.name, store.path, paths, out))
         report_file = close(findings, store, paths)
     from sweeps.verdict.as_json import summarize
-    from sweeps.verdict.verdict import verdict
 
     if as_json:
         print(json.dumps(summarize(findings, seconds=summary.seconds, store=store.path, report=report_file)))
     else:
         print()
-        _print(verdict(findings))
-        print(f"\nreport: {report_file}\nstore:  {store.path}   (sweep dashboard {_argument(study, store)} shows it)")
+        _print(findings, full=full, report=report_file, store=store.path)
     if summary.interrupted:
         say("interrupted: run the same command to continue")
         raise typer.Exit(signals.exit_code(summary.interrupted))
@@ -258,18 +258,18 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def verdict(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
+def verdict(study: StudyName, out: Out = None, full: Full = False, as_json: AsJson = False) -> None:
     """Say which knob breaks the plateau, and how surely. The verdict rests on the runs so far."""
-    from sweeps.verdict.as_json import verdict_of
+    from sweeps.store.sqlite import path_of
+    from sweeps.verdict.as_json import answer_as_json, verdict_of
     from sweeps.verdict.start_as_json import start_keys
-    from sweeps.verdict.verdict import verdict as in_words
 
-    _, findings = _findings(study, out)
+    located, findings = _findings(study, out)
     if as_json:
-        study_json = {"study": findings.study.name, "verdict": verdict_of(findings), **start_keys(findings)}
-        print(json.dumps(study_json))
+        answers = {"verdict": verdict_of(findings), "answer": answer_as_json(findings)}
+        print(json.dumps({"study": findings.study.name, **answers, **start_keys(findings)}))
     else:
-        _print(in_words(findings))
+        _print(findings, full=full, report=located.paths.report, store=path_of(located.url))
 
 
 @app.command()
@@ -450,16 +450,19 @@ def _results(study: str, out: Path | None) -> tuple[Located, Results]:
 
 def _findings(study: str, out: Path | None) -> tuple[Located, Findings]:
     from sweeps.analysis.findings import Findings
+    from sweeps.store.sqlite import path_of
 
     located, results = _results(study, out)
-    return located, Findings(results)
+    return located, Findings(results, where=_where(located.name, path_of(located.url), located.paths, out))
 
 
-def _argument(study: Study, store: Store) -> str:
-    """Return the shortest argument by which other commands find the study: its name, or else its .db file."""
+def _where(name: str, store: Path, paths: StudyPaths, out: Path | None) -> str:
+    """Return the arguments by which other commands find a study: its name, with --out, or else its .db file."""
     from sweeps.paths import paths_of
 
-    return study.name if store.path == paths_of(study.name, out=None).store else str(store.path)
+    if store == paths_of(name, out=None).store:
+        return name
+    return f"{name} --out {shlex.quote(str(out))}" if out and store == paths.store else shlex.quote(str(store))
 
 
 def _say(as_json: bool) -> Callable[[str], None]:
@@ -488,8 +491,19 @@ def _yaml(study: Study) -> str:
     return yaml.safe_dump(study.as_written(), sort_keys=False).rstrip()
 
 
-def _print(verdict: Verdict) -> None:
-    print(verdict.text(width=min(120, shutil.get_terminal_size((120, 24)).columns)))
+def _print(findings: Findings, *, full: bool, report: Path, store: Path) -> None:
+    """Print the answer, or the whole verdict, and where report and store are."""
+    from sweeps.text import encodable
+    from sweeps.verdict.screen import last_screen
+    from sweeps.verdict.verdict import verdict
+
+    width, encoding = shutil.get_terminal_size((80, 24)).columns, sys.stdout.encoding or "ascii"
+    files = {"report": str(report) if report.exists() else f"sweep report {findings.argument}", "store": str(store)}
+    if full:
+        text = "\n\n".join([verdict(findings).text(width=min(120, width)), *map(": ".join, files.items())])
+    else:
+        text = "\n".join(last_screen(findings, width=width, files=files, encoding=encoding))
+    print(encodable(text, encoding))
 
 
 def _text(path: Path | None) -> str | None:

@@ -54,6 +54,11 @@ def count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
+def all_of(n: int, noun: str) -> str:
+    """Format all of several: both changes, all 3 changes."""
+    return f"both {noun}s" if n == 2 else f"all {n} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """Format seconds: 45 s, 12 min, 3 h 20 min."""
     if seconds < 100:
@@ -80,8 +85,10 @@ def advised(label: str) -> str:
 
 def change(knob: str, config: TrainConfig, baseline: TrainConfig | None) -> str:
     """Format one knob's change: "dropout 0 → 0.3", or "dropout 0.3" without a baseline."""
-    new = short(config.as_dict()[knob])
-    return f"{knob} {new}" if baseline is None else f"{knob} {short(baseline.as_dict()[knob])} → {new}"
+    new = config.as_dict()[knob]
+    return (
+        f"{knob} {rounded(new)}" if baseline is None else f"{knob} {' → '.join(from_to(baseline.as_dict()[knob], new))}"
+    )
 
 
 def changes(config: TrainConfig, baseline: TrainConfig) -> Mapping[str, str]:
@@ -135,7 +142,7 @@ def from_to(old: float | int | str | bool | None, new: float | int | str | bool 
 
 
 def decimals(half_width: float | None) -> int:
-    """Return the decimals, 1 to 4, that an estimate carries: one digit of its interval's half, two of a leading 1 or 2.
+    """Return the decimals, 1 to 4, that an estimate carries: one digit of its interval's half, two of a leading 1.
 
     Half of 0.038 gives 2, of 0.0023 gives 4. An interval that isn't known gives 2, and none that is certain 4.
     """
@@ -145,10 +152,37 @@ def decimals(half_width: float | None) -> int:
         return 4
     exponent = math.floor(math.log10(half_width))
     leading = half_width / 10**exponent
-    return min(4, max(1, (1 if leading < 2.95 else 0) - exponent))
+    return min(4, max(1, (1 if leading < 1.95 else 0) - exponent))
 
 
 def nats(value: float, digits: int, *, sign: bool = False) -> str:
     """Format nats with so many decimals and a real minus: 0.11, +0.11, −0.02; never −0.00."""
     text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
     return (f"{0.0:.{digits}f}" if float(text) == 0 else text).replace("-", "−")
+
+
+_ASCII = str.maketrans(
+    {
+        "→": "->",
+        "−": "-",
+        "–": "-",
+        "±": "+/-",
+        "×": "x",
+        "│": "|",
+        "┼": "+",
+        "─": "-",
+        "●": "o",
+        "“": '"',
+        "”": '"',
+        "·": "|",
+    }
+)
+
+
+def encodable(text: str, encoding: str) -> str:
+    """Return the text as it is, or in ASCII for an encoding that lacks one of its characters."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode("ascii", "replace").decode()
+    return text

@@ -98,7 +98,7 @@ class Questions:
         self.seeds = list(itertools.islice(evidence.arms.seeds(), self.most + EXTRA_SEEDS))
         self.singles = [Arm(frozenset([knob.knob])) for knob in attribution.knobs]
         """each knob alone, the one that seems to gain most first"""
-        self.best_is_shown = attribution.broken and not attribution.by_one
+        self.best_is_shown = attribution.broken and not attribution.fewer
         """whether the whole best config is shown to be better; only then can resetting a knob lose something"""
         self.best_is_decided = is_decided(attribution.why)
         """whether no further seed could change what is known of the whole best config"""

@@ -13,7 +13,7 @@ from sweeps.analysis.races import RaceFinding
 from sweeps.errors import NotFound
 from sweeps.export.branch import origin_line, own_settings
 from sweeps.export.nanogpt_config import NanogptConfig, nanogpt_config
-from sweeps.export.source import source_lines
+from sweeps.export.source import scale_lines, source_lines
 from sweeps.store.records import Results, Run
 from sweeps.study.horizon import eval_interval
 from sweeps.study.origin_runs import RACE
@@ -67,6 +67,7 @@ def _lines(findings: Findings, runs: Sequence[Run]) -> Iterator[str]:
     study = findings.study
     seeds = f"{count(len(runs), 'seed')} ({joined(str(run.seed) for run in runs)})"
     steps = min((run.points[-1].step for run in runs if run.points), default=0)
+    yield from scale_lines(findings)
     yield f"study {study.name}, race {_change(runs[0])} from scratch, {seeds}"
     if study.origin is not None:
         yield origin_line(study.origin)

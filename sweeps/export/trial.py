@@ -16,10 +16,11 @@ from sweeps.export import branch
 from sweeps.export.ladder import ladder, write_ladder
 from sweeps.export.nanogpt_config import ExportError, NanogptConfig, nanogpt_config
 from sweeps.export.race import names
-from sweeps.export.source import source_lines
+from sweeps.export.source import scale_lines, source_lines
 from sweeps.store.records import Outcome, Run
 from sweeps.text import trial_title
 from sweeps.verdict import confirmed
+from sweeps.verdict.glance import answer_of
 
 
 def check_best(findings: Findings) -> None:
@@ -116,6 +117,7 @@ def evidence_lines(findings: Findings, run: Run, *, date: str) -> tuple[str, ...
     """Return the facts behind a run, one per line."""
     config = run.config
     return (
+        *scale_lines(findings),
         f"study {run.optuna_study}, {trial_title(run.trial, run.label)}, seed {run.seed}",
         *_verdict(findings, run),
         _outcome(run),
@@ -130,7 +132,7 @@ def evidence_lines(findings: Findings, run: Run, *, date: str) -> tuple[str, ...
 def _verdict(findings: Findings, run: Run) -> Sequence[str]:
     attribution = findings.attribution
     if attribution is not None and attribution.best.id == run.id:
-        return (f"verdict: {confirmed.headline(attribution)}", *confirmed.knobs(attribution))
+        return (f"verdict: {answer_of(findings).sentence}", *confirmed.knobs(attribution))
     if attribution is None and run.optuna_study == findings.study.name:
         return ("verdict: screened on the search's own seed, not proven",)
     return ("verdict: about another trial; nothing was confirmed about this one",)

@@ -118,6 +118,10 @@ def _of_the_start(study: Study) -> Mapping[str, str]:
 def _noise(known: Sensitivity, study: Study) -> str:
     """Return how far seeds differ, and the effects that the confirm phase can show."""
     text = f"{known.seeds} seeds of the baseline differ by {known.sd:.2g} nats (sd) at {known.horizon:,} iterations"
+    if study.branches:
+        text = (
+            f"a branch and the control at its seed differ by a gain that varies by {known.sd:.2g} nats (sd) over seeds"
+        )
     if known.detects is None:
         return text
     return f"{text}; effects above {known.detects:.2g} nats can be shown on {study.confirm.seeds} seeds"

@@ -8,11 +8,10 @@ from sweeps.analysis.attribution import Attribution, CandidateWord
 from sweeps.analysis.findings import Findings
 from sweeps.study.model import as_yaml
 from sweeps.study.sections import MAX_CONFIRM_SEEDS
-from sweeps.text import joined, nats
+from sweeps.text import all_of, joined, nats
 from sweeps.verdict.answer import Advice, Row
 from sweeps.verdict.open_questions import OpenQuestion, open_questions
-from sweeps.verdict.rows import WIDEN
-from sweeps.verdict.sentence import measured
+from sweeps.verdict.rows import AHEAD, WIDEN, fewer
 
 _NAMED = 3
 """open questions that a line names"""
@@ -27,10 +26,12 @@ def advice_of(findings: Findings, rows: Sequence[Row]) -> Iterator[Advice]:
         yield from _do(findings, attribution)
     races = [row for row in rows if row.protocol == "race"]
     yield from _retrain(findings, races)
+    edges = [*_edges(rows)]
+    yield from (each for each in edges if each.kind == "do")
     if attribution is not None:
         yield from _dont(attribution, rows)
         yield from _unknown(findings, attribution)
-    yield from _edges(rows)
+    yield from (each for each in edges if each.kind != "do")
     yield from _costs(findings, rows)
 
 
@@ -47,14 +48,18 @@ def _do(findings: Findings, attribution: Attribution) -> Iterator[Advice]:
     study = findings.study
     iters = int(study.baseline["max_iters"])
     if attribution.broken:
-        changes = joined(attribution.change)
+        changes = all_of(len(attribution.change), "change")
+        if len(attribution.change) == 1:
+            changes = f"{attribution.change[0]} alone changed"
+        elif attribution.fewer:
+            changes = f"{fewer(attribution)} changed"
         best = f"-o {study.name}-best.py"
-        if study.branches:
+        if findings.branches is not None:
             command = _sweep(findings, "export", f"--checkpoint out-{study.name} {best}")
-            yield Advice("do", f"go on from the checkpoint with {changes} changed", command)
+            yield Advice("do", f"go on from the checkpoint with {changes}", command)
         else:
             command = _sweep(findings, "export", f"--iters {iters} {best}")
-            yield Advice("do", f"train {iters:,} iterations with {changes} changed", command)
+            yield Advice("do", f"train {iters:,} iterations with {changes}", command)
         return
     if attribution.decided:
         yield Advice("do", "keep the settings, or widen the ranges and sweep again: no config is shown to be better")
@@ -73,14 +78,15 @@ def _trial(findings: Findings, candidate: int) -> str:
     """Return the command that exports a candidate's trial; empty where none is known."""
     key = f"candidate:{candidate}"
     trial = next((run.trial for run in findings.results.search_runs if run.key == key), None)
-    iters = int(findings.study.baseline["max_iters"])
-    return "" if trial is None else _sweep(findings, "export", f"--trial {trial} --iters {iters}")
+    study = findings.study
+    how = f"--checkpoint out-{study.name}" if findings.branches else f"--iters {int(study.baseline['max_iters'])}"
+    return "" if trial is None else _sweep(findings, "export", f"--trial {trial} {how}")
 
 
 def _retrain(findings: Findings, races: Iterable[Row]) -> Iterator[Advice]:
     """Yield what to retrain with: races that are ahead at equal time, or whose time isn't known."""
     for row in races:
-        if row.shown and row.effect is not None and row.effect > 0 and not _loses_at_equal_time(row):
+        if row.does == AHEAD:
             change = f"{row.knob}={as_yaml(_raced(findings, row))}"
             yield Advice(
                 "do",
@@ -100,30 +106,36 @@ def _loses_at_equal_time(row: Row) -> bool:
 
 def _dont(attribution: Attribution, rows: Iterable[Row]) -> Iterator[Advice]:
     """Yield one line about all that is shown to do harm, and isn't part of the config to train."""
-    parts = []
+    change, retrain = [], []
     for row in rows:
-        recommended = attribution.broken and row.protocol != "race" and row.knob in attribution.change
-        if row.knob is None or not row.shown or recommended:
-            continue
-        if row.effect is None:
-            parts.append(f"{row.knob} {row.after} ({row.does})")
-        elif row.effect < 0:
-            parts.append(
-                f"{row.knob} {row.after}{' from scratch' if row.protocol == 'race' else ''} (loses {_size(row)})"
-            )
-        elif row.protocol == "race" and _loses_at_equal_time(row):
-            assert row.cost is not None
-            left = abs(row.cost.gain_at_equal_time or 0.0)
-            parts.append(f"{row.knob} {row.after} from scratch ({nats(left, row.digits)} behind at equal time)")
-    for candidate in attribution.candidates:
-        if candidate.word is CandidateWord.WRONG:
-            parts.append(f"the advice {candidate.label}")
-    if parts:
-        yield Advice("dont", "; ".join(parts))
+        recommended = attribution.broken and row.knob in attribution.change
+        if row.protocol == "race" and row.shown:
+            retrain += [f"{row.knob} {row.after} ({harm})" for harm in _harm_of_race(row)]
+        elif row.knob is not None and row.shown and not recommended and (row.effect is None or row.effect < 0):
+            change.append(f"{row.knob} to {row.after} ({row.does if row.effect is None else _signed(row)})")
+    advice = [candidate.label for candidate in attribution.candidates if candidate.word is CandidateWord.WRONG]
+    parts = [
+        f"change {joined(change)}" if change else "",
+        f"retrain with {' or '.join(retrain)}" if retrain else "",
+        f"follow the advice {' or '.join(advice)}" if advice else "",
+    ]
+    if any(parts):
+        yield Advice("dont", "; ".join(filter(None, parts)))
 
 
-def _size(row: Row) -> str:
-    return measured(row).partition(" nats")[0]
+def _harm_of_race(row: Row) -> Iterator[str]:
+    if row.effect is None or row.does == "diverges":
+        yield row.does
+    elif row.effect < 0:
+        yield _signed(row)
+    elif _loses_at_equal_time(row):
+        assert row.cost is not None
+        yield f"{nats(row.cost.gain_at_equal_time or 0.0, row.digits, sign=True)} at equal time"
+
+
+def _signed(row: Row) -> str:
+    assert row.effect is not None
+    return nats(row.effect, row.digits, sign=True)
 
 
 # what is unknown
@@ -143,26 +155,33 @@ def _unknown(findings: Findings, attribution: Attribution) -> Iterator[Advice]:
             _sweep(findings, "confirm", f"--seeds {seeds}"),
         )
     if missing:
-        yield Advice("unknown", f"{_names(missing)}: runs are missing", _sweep(findings, "confirm"))
+        yield Advice("unknown", f"{_names(missing)}: too few runs yet", _sweep(findings, "confirm"))
     if beyond:
         yield Advice("unknown", f"{_names(beyond)}: over {MAX_CONFIRM_SEEDS} seeds needed, so any effect is small")
 
 
 def _names(questions: Sequence[OpenQuestion]) -> str:
-    """Return the first names, and how many more there are."""
-    more = len(questions) - _NAMED
-    names = [question.name for question in questions[: _NAMED if more > 1 else None]]
-    return f"{', '.join(names)} and {more} more" if more > 1 else joined(names)
+    """Return the first names, and how many more there are; several pieces of advice share a name."""
+    names = [question.name for question in questions if not question.advice]
+    advice = [question.name for question in questions if question.advice]
+    names += advice if len(advice) == 1 else [f"{len(advice)} pieces of advice"] if advice else []
+    more = len(names) - _NAMED
+    return f"{', '.join(names[:_NAMED])} and {more} more" if more > 1 else joined(names)
 
 
 # notes
 
 
-def _edges(rows: Iterable[Row]) -> Iterator[Advice]:
-    """Yield one line about the settings to train that lie at an end of their range, and one about natural limits."""
-    lines = [row.edge.partition(WIDEN)[2] for row in rows if WIDEN in row.edge]
-    if lines:
-        yield Advice("note", f"the best lies at an end of its range; to look further: {', '.join(lines)}")
+def _edges(rows: Sequence[Row]) -> Iterator[Advice]:
+    """Yield which ranges to widen because the settings to train lie at their ends, and which are at natural limits."""
+    telling, quiet = (
+        [row.edge.partition(WIDEN)[2] for row in rows if WIDEN in row.edge and row.shown == shown]
+        for shown in (True, False)
+    )
+    if telling:
+        yield Advice("do", f"widen {joined(telling)} (the best lies at that end)")
+    if quiet:
+        yield Advice("note", f"at an end of the range, too, with nothing shown: {joined(quiet)}")
     natural = [f"{row.knob} {row.after}" for row in rows if row.edge and WIDEN not in row.edge]
     if natural:
         yield Advice("note", f"at a natural limit: {joined(natural)}")

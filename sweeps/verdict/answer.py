@@ -26,7 +26,8 @@ class Row:
     """One change and what it does. `effect`, `low` and `high` are nats gained, above 0 is better; 95 % interval."""
 
     protocol: Literal["branch", "race", "trial"]
-    # nanoGPT's name of the knob; None for all changes of the best config together, and then before and after are ""
+    # nanoGPT's name of the knob; None for several changes together: before is "", and after names them, "" for all that
+    # the search's best makes
     knob: str | None
     before: str
     after: str

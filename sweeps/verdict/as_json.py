@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sweeps.study.baseline import Value
 from sweeps.study.proposals import candidate_proposal
 from sweeps.text import NOT_TRAINED
 from sweeps.verdict.confirmed import by_word, why
+from sweeps.verdict.glance import answer_of
 from sweeps.verdict.start_as_json import start_keys, with_protocols
 
 _KNOB_WORDS = {
@@ -45,8 +47,18 @@ def summarize(findings: Findings, *, seconds: float, store: Path, report: Path) 
         if best is None
         else {"trial": best.trial, "val_loss": best.val_loss, "config": best.config.as_dict()},
         "verdict": verdict_of(findings),
+        "answer": answer_as_json(findings),
         **start_keys(findings),
     }
+
+
+def answer_as_json(findings: Findings) -> dict[str, Any]:
+    """Return the answer at a glance as plain objects: sentence, scale, rows, advice.
+
+    Effects are unrounded, in nats gained (above 0 is better) and in bits per byte, and costs are multiples of the
+    baseline's. What isn't known is null.
+    """
+    return dataclasses.asdict(answer_of(findings))
 
 
 def verdict_of(findings: Findings) -> dict[str, Any] | None:

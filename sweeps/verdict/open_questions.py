@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from sweeps.analysis.attribution import Attribution, CandidateWord, KnobWord
@@ -19,6 +20,8 @@ class OpenQuestion:
     """seeds of its comparison that would decide it if mean and noise stay as they are; None: over 64"""
     measured: bool
     """False: the runs that would measure the noise are missing"""
+    advice: bool = False
+    """whether it is about a candidate"""
 
 
 def open_questions(attribution: Attribution) -> tuple[OpenQuestion, ...]:
@@ -33,10 +36,11 @@ def open_questions(attribution: Attribution) -> tuple[OpenQuestion, ...]:
             questions.append(_question(knob.knob, knob.alone, knob.lasting, knob.more_seeds))
     for candidate in attribution.candidates:
         name = f"the advice “{candidate.label}”"
+        question: OpenQuestion | None = OpenQuestion(name=name, seeds=None, measured=False)
         if candidate.word is CandidateWord.UNKNOWN:
-            questions.append(_question(name, candidate.effect, None, candidate.more_seeds))
-        elif candidate.word is CandidateWord.ONE_RUN:
-            questions.append(OpenQuestion(name=name, seeds=None, measured=False))
+            question = _question(name, candidate.effect, None, candidate.more_seeds)
+        if question is not None and candidate.word in (CandidateWord.UNKNOWN, CandidateWord.ONE_RUN):
+            questions.append(dataclasses.replace(question, advice=True))
     return tuple(question for question in questions if question is not None)
 
 

@@ -21,7 +21,7 @@ from sweeps.analysis.significance import harmful, shown
 from sweeps.analysis.words import is_refuted
 from sweeps.store.records import Outcome, Run
 from sweeps.study.study import Study
-from sweeps.text import decimals, from_to, named, rounded
+from sweeps.text import decimals, from_to, joined, named, rounded
 from sweeps.verdict.answer import Cost, Row
 
 SAME = 0.02
@@ -30,6 +30,8 @@ UNITS = {"min_lr": " of learning_rate", "warmup_iters": " of max_iters"}
 """of the knobs whose range is a fraction of another setting"""
 WIDEN = "; to look further: "
 """what stands before the line of YAML that widens a range"""
+AHEAD = "ahead"
+"""of a race that is ahead of the origin, also at equal time as far as that is known"""
 _SCREENED = {
     ScreenWord.LOWERS: "lowers it, in one run",
     ScreenWord.RAISES: "raises it, in one run",
@@ -55,7 +57,7 @@ def rows_of(findings: Findings) -> tuple[Row, ...]:
 
 
 def _confirmed(findings: Findings, attribution: Attribution) -> Iterator[Row]:
-    edges = edges_of(findings.study, attribution.best)
+    edges = edges_of(findings.study, attribution.best) if attribution.broken else {}
     for knob in attribution.knobs:
         gain = effect_of(knob)
         before, after = from_to(knob.was, knob.new)
@@ -69,7 +71,20 @@ def _confirmed(findings: Findings, attribution: Attribution) -> Iterator[Row]:
             shown=knob.word in CLAIMS or knob.word is KnobWord.HURTS,
             cost=_cost(cost_of(findings.evidence, Arm(frozenset([knob.knob])), gain=knob.alone)),
             edge=edges.get(knob.knob, "") if knob.knob in attribution.change else "",
-            measured="without it" if knob.word is KnobWord.NECESSARY else "alone",
+            measured="without it" if _by_reset(knob) else "alone",
+        )
+    if len(attribution.change) > 1 and attribution.fewer:
+        arm = Arm(frozenset(attribution.change))
+        yield Row(
+            protocol=_protocol(findings),
+            knob=None,
+            before="",
+            after=fewer(attribution),
+            does="break it" if attribution.word is BestWord.BREAKS else "improve it",
+            **_numbers(attribution.effect, findings),
+            shown=True,
+            cost=_cost(cost_of(findings.evidence, arm, gain=attribution.effect)),
+            measured="together",
         )
     if len(attribution.knobs) > 1:
         yield Row(
@@ -79,7 +94,7 @@ def _confirmed(findings: Findings, attribution: Attribution) -> Iterator[Row]:
             after="",
             does=together_does(attribution),
             **_numbers(attribution.whole, findings),
-            shown=attribution.broken and not attribution.by_one,
+            shown=attribution.broken and not attribution.fewer,
             cost=_cost(cost_of(findings.evidence, findings.evidence.arms.winner, gain=attribution.whole)),
             measured="together",
         )
@@ -87,12 +102,16 @@ def _confirmed(findings: Findings, attribution: Attribution) -> Iterator[Row]:
 
 def effect_of(knob: KnobVerdict) -> Contrast | None:
     """Return what a row shows of a knob: its gain alone; of one that is necessary what the best loses without it."""
-    return knob.reset if knob.word is KnobWord.NECESSARY else knob.alone
+    return knob.reset if _by_reset(knob) else knob.alone
+
+
+def _by_reset(knob: KnobVerdict) -> bool:
+    return knob.word is KnobWord.NECESSARY and knob.reset is not None
 
 
 def does(knob: KnobVerdict, attribution: Attribution) -> str:
     """Return, in at most five words, what a knob does; of one that hurts alone also what it does in the best."""
-    in_the_best = attribution.broken and not attribution.by_one
+    in_the_best = attribution.broken and not attribution.fewer
     hurts = knob.diverged or (knob.alone is not None and harmful(knob.alone, attribution.min_effect))
     match knob.word:
         case KnobWord.ALONE:
@@ -108,7 +127,7 @@ def does(knob: KnobVerdict, attribution: Attribution) -> str:
             return f"only together with {named(partner)}" if partner else "hurts alone, helps with others"
         case KnobWord.HURTS:
             word = "diverges alone" if knob.diverged else "hurts alone"
-            return f"{word}; in the best" if in_the_best else word
+            return f"{word}, best includes it" if in_the_best else word
         case KnobWord.NO_EFFECT:
             return "no effect"
     return "only a head start" if shown(knob.alone) and is_refuted(knob.lasting) else "not enough evidence"
@@ -124,11 +143,10 @@ def partner_of(knob: KnobVerdict, attribution: Attribution) -> str | None:
 
 def together_does(attribution: Attribution) -> str:
     """Return, in at most five words, what all changes of the search's best do together."""
-    if attribution.broken and not attribution.by_one:
+    if attribution.broken and not attribution.fewer:
         return "break it" if attribution.word is BestWord.BREAKS else "improve it"
-    whole = attribution.whole
-    if attribution.by_one:
-        return "gain no more" if shown(whole) else "not shown to be better"
+    if attribution.fewer:
+        return "not shown to be better" if attribution.whole_word is BestWord.NONE else "gain no more"
     return {
         Why.DIVERGED: "diverge",
         Why.BELOW_MIN_EFFECT: "no gain that counts",
@@ -143,30 +161,39 @@ def together_does(attribution: Attribution) -> str:
 
 def _screened(findings: Findings) -> Iterator[Row]:
     """Yield a row per knob from its single runs: the end of its range that lowers the loss most, or does most."""
-    best = findings.results.best
-    edges = {} if best is None else edges_of(findings.study, best)
-    for knob in findings.screening.knobs:
-        effect = _telling(knob)
-        reference, config = findings.screening.reference, effect.run.config
-        was = None if reference is None else getattr(reference, knob.knob)
-        before, after = from_to(was, getattr(config, knob.knob))
-        half, gained = effect.family_half_width, effect.effect
-        recommended = best is not None and getattr(best.config, knob.knob) == getattr(config, knob.knob)
-        yield Row(
-            protocol=_protocol(findings),
-            knob=knob.knob,
-            before="" if was is None else before,
-            after=after,
-            does=_SCREENED.get(effect.word) or _NO_LOSS.get(effect.run.outcome, "no final loss"),
-            effect=gained,
-            low=None if gained is None or half is None else gained - half,
-            high=None if gained is None or half is None else gained + half,
-            seeds=int(gained is not None),
-            shown=effect.word in (ScreenWord.LOWERS, ScreenWord.RAISES),
-            edge=edges.get(knob.knob, "") if recommended else "",
-            bits_per_byte=_bits(gained, findings),
-            digits=decimals(half),
-        )
+    effects = map(_telling, findings.screening.knobs)
+    for effect in sorted(effects, key=lambda each: -(each.effect or 0.0) if each.word in _MOVED else 0.0):
+        yield _single_run(effect, findings)
+
+
+_MOVED = (ScreenWord.LOWERS, ScreenWord.RAISES)
+
+
+def _single_run(effect: Effect, findings: Findings) -> Row:
+    knob, config = effect.run.knob or "", effect.run.config
+    reference, best = findings.screening.reference, findings.results.best
+    was = None if reference is None else getattr(reference, knob)
+    before, after = from_to(was, getattr(config, knob))
+    gained, half = effect.effect, effect.family_half_width
+    known = gained is not None and half is not None
+    in_the_best = best is not None and getattr(best.config, knob) == getattr(config, knob)
+    return Row(
+        protocol=_protocol(findings),
+        knob=knob,
+        before="" if was is None else before,
+        after=after,
+        does=_SCREENED.get(effect.word) or _NO_LOSS.get(effect.run.outcome, "no final loss"),
+        effect=gained,
+        low=(gained or 0.0) - (half or 0.0) if known else None,
+        high=(gained or 0.0) + (half or 0.0) if known else None,
+        seeds=int(gained is not None),
+        shown=effect.word in _MOVED,
+        edge=edges_of(findings.study, effect.run).get(knob, "")
+        if in_the_best and effect.word is ScreenWord.LOWERS
+        else "",
+        bits_per_byte=_bits(gained, findings),
+        digits=decimals(half),
+    )
 
 
 def _telling(knob: KnobEffect) -> Effect:
@@ -212,7 +239,7 @@ def _race_does(race: RaceFinding) -> str:
     if race.gap is None or race.gap.low is None:
         return "not enough evidence"
     slower = race.at_equal_time is not None and race.at_equal_time <= 0
-    return {1: "ahead, but slower" if slower else "ahead", -1: "behind", 0: "within the noise"}[_side(race)]
+    return {1: "ahead, but slower" if slower else AHEAD, -1: "behind", 0: "within the noise"}[_side(race)]
 
 
 # numbers, costs and edges
@@ -263,6 +290,14 @@ def _cost(cost: ArmCost | None) -> Cost | None:
         memory=cost.memory,
         gain_at_equal_time=cost.at_equal_time,
     )
+
+
+def fewer(attribution: Attribution) -> str:
+    """Return several of the best's changes by name: learning rate and width, all but dropout."""
+    rest = [named(knob.knob) for knob in attribution.knobs if knob.knob not in attribution.change]
+    if len(rest) == 1 and len(attribution.change) > 2:
+        return f"all but {rest[0]}"
+    return joined(map(named, attribution.change))
 
 
 def edges_of(study: Study, run: Run) -> dict[str, str]:

@@ -36,11 +36,11 @@ def scale_of(study: Study) -> str:
         return ""
     config = TrainConfig.from_mapping(with_heads(study.baseline))
     size = parameters(config, vocab_size=0)
-    what = "the run that goes flat has" if study.branches else "a trial has"
+    what = "it goes flat after" if study.branches else "a trial has"
     length = f"{what} {trained:,} of the baseline's {own:,} iterations"
     if size < SMALL:
         return (
-            f"A miniature: {count(config.n_layer, 'layer')} of width {config.n_embd}, and {length}. It shows what "
-            "breaks this small plateau, not what breaks that of a run of full size."
+            f"A miniature: {count(config.n_layer, 'layer')} of width {config.n_embd}; {length}. A run of full size may "
+            "be stuck for another reason."
         )
-    return f"Short: {length}. A trial can't show what takes longer."
+    return f"Short: {length}. It can't show what takes longer."

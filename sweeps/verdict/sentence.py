@@ -10,39 +10,53 @@ from collections.abc import Iterable, Iterator, Mapping
 from sweeps.analysis.attribution import Attribution, BestWord, CandidateWord, KnobVerdict, KnobWord, Why
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.findings import Findings
-from sweeps.analysis.significance import shown
-from sweeps.text import count, decimals, joined, named, nats
+from sweeps.text import all_of, count, decimals, joined, named, nats
 from sweeps.verdict.answer import Row
+from sweeps.verdict.from_plateau import of_control
+from sweeps.verdict.rows import AHEAD, fewer
 
 
 def sentence_of(findings: Findings, rows: Iterable[Row]) -> str:
     """Return the sentence of a confirmed verdict, or of the screening before there is one."""
+    rows = tuple(rows)
     by_knob = {row.knob: row for row in rows if row.protocol != "race"}
     attribution = findings.attribution
-    words = _screened(findings, by_knob) if attribution is None else _confirmed(findings, attribution, by_knob)
-    return words[:1].upper() + words[1:]
+    words = _screened(findings, by_knob) if attribution is None else _confirmed(attribution, by_knob)
+    if attribution is None or not attribution.broken:
+        words += "".join(_ahead(row) for row in rows if row.does == AHEAD)
+    words = words[:1].upper() + words[1:]
+    return words if findings.branches is None else of_control([words])[0]
+
+
+def _ahead(row: Row) -> str:
+    """Return a sentence on a race that is ahead of the origin."""
+    return f" From scratch, {row.knob} {row.after} is ahead of the origin by {measured(row)}."
 
 
 def measured(row: Row, *, first: bool = True) -> str:
     """Return an effect's size: 0.11 nats (95 % interval 0.07 to 0.15, 3 seeds). `first` spells the units out."""
     assert row.effect is not None
-    sign = 1 if row.effect >= 0 else -1
-    seeds = count(row.seeds, "seed")
-    text = f"{nats(abs(row.effect), row.digits)}{' nats' if first else ''}"
-    if row.low is None or row.high is None:
-        return f"{text} ({seeds}, noise unknown)"
-    low, high = sorted((sign * row.low, sign * row.high))
-    interval = f"{nats(low, row.digits)} to {nats(high, row.digits)}"
-    return f"{text} (95 % interval {interval}, {seeds})" if first else f"{text} ({interval})"
+    return _estimate(row.effect, row.low, row.high, seeds=row.seeds, first=first)
+
+
+def _estimate(effect: float, low: float | None, high: float | None, *, seeds: int, first: bool = True) -> str:
+    """Return an effect without its sign, with the decimals that its interval carries."""
+    unit, of = " nats" if first else "", count(seeds, "seed")
+    if low is None or high is None:
+        return f"{nats(abs(effect), decimals(None))}{unit} ({of}, noise unknown)"
+    digits = decimals((high - low) / 2)
+    ends = sorted((low, high) if effect >= 0 else (-low, -high))
+    interval = " to ".join(nats(end, digits) for end in ends)
+    return f"{nats(abs(effect), digits)}{unit} ({f'95 % interval {interval}, {of}' if first else interval})"
 
 
 # confirmed
 
 
-def _confirmed(findings: Findings, attribution: Attribution, rows: Mapping[str | None, Row]) -> str:
+def _confirmed(attribution: Attribution, rows: Mapping[str | None, Row]) -> str:
     if not attribution.headline:
-        return _nobody(findings, attribution, rows)
-    parts = [*_credits(attribution, rows), *_whole(attribution, rows, baseline=_baseline(findings))]
+        return _nobody(attribution, rows)
+    parts = [*_credits(attribution, rows), *_whole(attribution, rows)]
     return _listed(parts)
 
 
@@ -74,11 +88,10 @@ def _credit(knob: KnobVerdict, attribution: Attribution, rows: Mapping[str | Non
         case KnobWord.GAINS:
             return f"{change} gains {measured(row)}, not yet shown to last"
         case KnobWord.NECESSARY:
-            return f"{change} is necessary: without it the best config loses {measured(row)}"
-    assert knob.partner is not None
-    assert attribution.pair is not None
-    both = _of_contrast(attribution.pair.both)
-    return f"{named(knob.knob)} and {named(knob.partner)} {breaks(attribution, one=False)} only together, by {both}"
+            lost = f": without it the best config loses {measured(row)}" if row.measured == "without it" else ""
+            return f"{change} is necessary{lost}"
+    both = "" if attribution.pair is None else f", by {_of_contrast(attribution.pair.both)}"
+    return f"{named(knob.knob)} and {named(knob.partner or '')} {breaks(attribution, one=False)} only together{both}"
 
 
 def _as_well(word: KnobWord, names: list[str], first: KnobVerdict, attribution: Attribution) -> str:
@@ -94,39 +107,52 @@ def _as_well(word: KnobWord, names: list[str], first: KnobVerdict, attribution: 
     return f"{joined(names)} {'is' if one else 'are'} necessary{' as well' if first.word is word else ''}"
 
 
-def _whole(attribution: Attribution, rows: Mapping[str | None, Row], *, baseline: str) -> Iterator[str]:
+def _whole(attribution: Attribution, rows: Mapping[str | None, Row]) -> Iterator[str]:
     """Yield what all changes of the search's best gain, where it changes more than the credited knobs do alone."""
     row = rows.get(None)
     if row is None:
         return
-    if attribution.by_one:
-        rest = [named(knob.knob) for knob in attribution.knobs if knob.knob not in attribution.change]
-        more = "gains no more" if shown(attribution.whole) else "is not shown to be better"
-        yield f"the search's best config, which also changes {joined(rest)}, {more}"
+    if attribution.fewer:
+        rest = joined(named(knob.knob) for knob in attribution.knobs if knob.knob not in attribution.change)
+        proven = attribution.whole_word is not BestWord.NONE
+        if len(attribution.change) > 1 and attribution.effect is not None and not _is_joint(attribution):
+            gained = _of_contrast(attribution.effect, first=False)
+            yield f"{fewer(attribution)} together gain {gained}, and no more with {rest}"
+        else:
+            more = "gains no more" if proven else "is not shown to be better"
+            yield f"the search's best config, which also changes {rest}, {more}"
     elif not attribution.broken:
-        yield f"the search's best config is not shown to be better than the {baseline}: {_lack(attribution, row)}"
+        yield f"the search's best config is not shown to be better than the baseline: {_lack(attribution, row)}"
     elif row.effect is not None:
-        pair = attribution.pair if any(knob.word is KnobWord.JOINT for knob in attribution.knobs) else None
-        if pair is None or len(attribution.knobs) > 2:
-            yield f"all {len(attribution.knobs)} changes together gain {measured(row, first=False)}"
+        words = {knob.word for knob in attribution.knobs}
+        pair = attribution.pair.knobs if attribution.pair is not None and KnobWord.JOINT in words else ()
+        together = f"{all_of(len(attribution.knobs), 'change')} together"
+        if words.isdisjoint((KnobWord.ALONE, KnobWord.JOINT)):
+            yield f"{together} {breaks(attribution, one=False)}, by {measured(row, first=False)}"
+        elif len(attribution.knobs) > len(pair):
+            yield f"{together} gain {measured(row, first=False)}"
 
 
-def _nobody(findings: Findings, attribution: Attribution, rows: Mapping[str | None, Row]) -> str:
+def _is_joint(attribution: Attribution) -> bool:
+    """Whether the changes are the two that work only together, so that their gain has been said."""
+    joint = {knob.knob for knob in attribution.knobs if knob.word is KnobWord.JOINT}
+    return joint == set(attribution.change)
+
+
+def _nobody(attribution: Attribution, rows: Mapping[str | None, Row]) -> str:
     """Return the sentence where no knob is credited."""
-    baseline = _baseline(findings)
     if not attribution.knobs:
-        return f"no config is shown to be better: the best of the search is the {baseline} itself."
+        return "no config is shown to be better: the best of the search is the baseline itself."
     row = rows[None] if None in rows else rows[attribution.knobs[0].knob]
     if attribution.broken:
+        by = "" if attribution.effect is None else _of_contrast(attribution.effect)
         names = joined(named(knob.knob) for knob in attribution.knobs)
-        verb = breaks(attribution, one=len(attribution.knobs) == 1)
-        alone = "no knob is shown to do it alone"
         return (
-            f"the best config, which changes {names}, {verb.replace('break ', 'breaks ')} by {measured(row)}; {alone}."
+            f"the best config, which changes {names}, {breaks(attribution)} by {by}; no knob is shown to do it alone."
         )
     right = [candidate.label for candidate in attribution.candidates if candidate.word is CandidateWord.RIGHT]
     however = f"; however, this advice is right: {joined(right)}" if right else ""
-    return f"no config is shown to be better than the {baseline}: {_lack(attribution, row)}{however}."
+    return f"no config is shown to be better than the baseline: {_lack(attribution, row)}{however}."
 
 
 def _lack(attribution: Attribution, row: Row) -> str:
@@ -155,33 +181,25 @@ def breaks(attribution: Attribution, *, one: bool = True) -> str:
     return f"improve{s} on the baseline"
 
 
-def _of_contrast(effect: Contrast) -> str:
-    known = effect.low is not None and effect.high is not None
-    if not known:
-        return f"{nats(effect.mean, 2)} nats ({count(effect.n, 'seed')}, noise unknown)"
-    assert effect.low is not None
-    assert effect.high is not None
-    digits = decimals((effect.high - effect.low) / 2)
-    interval = f"{nats(effect.low, digits)} to {nats(effect.high, digits)}"
-    return f"{nats(effect.mean, digits)} nats (95 % interval {interval}, {count(effect.n, 'seed')})"
+def _of_contrast(effect: Contrast, *, first: bool = True) -> str:
+    return _estimate(effect.mean, effect.low, effect.high, seeds=effect.n, first=first)
 
 
 # screened
 
 
 def _screened(findings: Findings, rows: Mapping[str | None, Row]) -> str:
-    screening, baseline = findings.screening, _baseline(findings)
-    noise = screening.baseline
+    noise = findings.screening.baseline
     if noise is None:
-        return f"no verdict yet: no run of the {baseline} is complete, so there is nothing to compare with."
+        return "no verdict yet: no run of the baseline is complete, so there is nothing to compare with."
     if not any(row.effect is not None for row in rows.values()):
         return "no verdict on single knobs yet: no knob has a complete run of its own."
     if noise.sd is None:
         few = "only one of its seeds is complete" if noise.seeds == 1 else "all of its seeds end with the same loss"
-        return f"not enough evidence: the noise of the {baseline} is unknown ({few}), so nothing can be told from luck."
+        return f"not enough evidence: the noise of the baseline is unknown ({few}), so nothing can be told from luck."
     moved = sorted((row for row in rows.values() if row.shown), key=lambda row: -(row.effect or 0.0))
     lowering = [row for row in moved if (row.effect or 0.0) > 0]
-    seeds = count(noise.seeds, f"{baseline} seed")
+    seeds = count(noise.seeds, "baseline seed")
     if lowering:
         first, *others = lowering
         also = f"; so does changing {joined(named(row.knob or '') for row in others)}" if others else ""
@@ -195,7 +213,3 @@ def _screened(findings: Findings, rows: Mapping[str | None, Row]) -> str:
         verb = "raises" if len(moved) == 1 else "raise"
         return f"no knob changed alone lowers the loss in its single run; {names} {verb} it. Screened, not yet proven."
     return f"no knob changed alone moves the loss beyond the noise of {seeds}."
-
-
-def _baseline(findings: Findings) -> str:
-    return "control" if findings.study.branches else "baseline"

@@ -78,7 +78,7 @@ def knob_rows(attribution: Attribution) -> tuple[ForestRow, ...]:
     number = len(attribution.knobs)
     together = ForestRow(
         label=f"all {number} changes together" if number > 1 else "the whole change",
-        word=_BEST_WORDS[BestWord.NONE if attribution.by_one else attribution.word],
+        word=_BEST_WORDS[attribution.whole_word],
         effects=_effects((_TOGETHER, attribution.whole, _LASTING, attribution.whole_lasting)),
         more_seeds=None,
     )
@@ -199,7 +199,7 @@ def _whole_effect(attribution: Attribution) -> str:
     words = f"The best config ends {size} on {count(effect.n, 'fresh seed')} ({known})"
     if reason:
         return f"{words}, not shown: {reason}"
-    return f"{words}, not shown to be better" if attribution.by_one else words
+    return f"{words}, not shown to be better" if attribution.whole_word is BestWord.NONE else words
 
 
 def _figure(rows: Sequence[ForestRow], floor: float) -> go.Figure:
