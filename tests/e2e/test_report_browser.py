@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from sweeps.analysis.findings import Findings
 from sweeps.report.album import album_of
@@ -93,12 +93,12 @@ class Visit:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", lambda message: self.errors.append(message.text) if message.type != "log" else None)
         self.page.goto(report.as_uri())
-        self.page.wait_for_function("document.querySelectorAll('.lead .js-plotly-plot .xy').length >= 1")
+        expect(self.page.locator(".lead .js-plotly-plot .xy").first).to_be_attached(timeout=120_000)
 
     def unfold(self) -> None:
         """Open everything that is folded and wait for all figures."""
         self.page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
-        self.page.wait_for_function(f"document.querySelectorAll('.js-plotly-plot .xy').length >= {self.figures}")
+        expect(self.page.locator(".plot.js-plotly-plot:has(.xy)")).to_have_count(self.figures, timeout=120_000)
 
     def fold(self) -> None:
         """Close everything that can be folded."""
@@ -129,7 +129,8 @@ def visit(request: pytest.FixtureRequest, browser: Browser, reports: dict[str, P
 def test_the_answer_takes_two_screens_and_the_rest_is_folded(visit: Visit) -> None:
     page = visit.page
     assert page.locator(".headline").inner_text().replace("\u00a0", " ") == visit.answer.sentence
-    places = [page.locator(name).bounding_box() for name in (".headline", ".lead .plot", "table.changes", ".advice")]
+    parts = (".headline", ".lead .plot", "table.changes", ".advice")
+    places = [page.locator(part).first.bounding_box() for part in parts]
     tops = [place["y"] for place in places if place is not None]
     assert len(tops) == 4
     assert tops == sorted(tops)
@@ -162,19 +163,14 @@ def test_a_figure_is_as_wide_as_its_place_whenever_it_is_unfolded(visit: Visit) 
     size = page.viewport_size
     assert size is not None
     fold.locator("> summary").press("Enter")
-    page.wait_for_function("document.querySelector('#plot-loss-curves-0 .xy') !== null")
+    expect(page.locator("#plot-loss-curves-0 .xy").first).to_be_attached()
     assert _width(page, "#plot-loss-curves-0 .main-svg") == _width(page, "#plot-loss-curves-0")
     fold.locator("> summary").press("Enter")
     assert not page.locator("#plot-loss-curves-0").is_visible()
     page.set_viewport_size({"width": size["width"] - 40, "height": size["height"]})
     fold.locator("> summary").press("Enter")
-    page.wait_for_function(
-        """() => {
-            const plot = document.querySelector("#plot-loss-curves-0");
-            const widths = [plot, plot.querySelector(".main-svg")].map((part) => part.getBoundingClientRect().width);
-            return Math.abs(widths[0] - widths[1]) < 1;
-        }"""
-    )
+    width = _width(page, "#plot-loss-curves-0")
+    expect(page.locator("#plot-loss-curves-0 .main-svg").first).to_have_css("width", f"{width}px")
     fold.locator("> summary").press("Enter")
     page.set_viewport_size(size)
 
@@ -205,7 +201,7 @@ def test_a_command_is_copied_or_else_selected(visit: Visit) -> None:
     assert buttons.count() == len(commands)
     for index, command in enumerate(commands):
         buttons.nth(index).press("Enter")
-        page.wait_for_function("document.querySelector('#status').textContent === 'Copied'")
+        expect(page.locator("#status")).to_have_text("Copied")
         assert page.evaluate("navigator.clipboard.readText()") == command
         assert buttons.nth(index).inner_text() == "Copied"
         page.evaluate("document.querySelector('#status').textContent = ''")
@@ -216,7 +212,7 @@ def test_a_command_is_copied_or_else_selected(visit: Visit) -> None:
         }"""
     )
     buttons.first.press("Enter")
-    page.wait_for_function("document.querySelector('#status').textContent.startsWith('Selected')")
+    expect(page.locator("#status")).to_have_text("Selected; press Ctrl+C to copy")
     assert page.evaluate("getSelection().toString()").strip() == commands[0]
 
 
@@ -224,22 +220,19 @@ def test_colours_follow_the_reader_and_change_with_them(browser: Browser, report
     visit = Visit(browser, reports["forked"], study="forked", width=1280, scheme="dark")
     page = visit.page
     assert _paper(page) == ["rgb(22, 27, 34)"] * 2
-    line = page.evaluate(
-        "document.querySelector('#plot-fork-0').data.find((trace) => trace.name === 'origin').line.color"
-    )
+    fork = page.locator("#plot-fork-0")
+    line = fork.evaluate("(plot) => plot.data.find((trace) => trace.name === 'origin').line.color")
     assert line == DARK[BLACK]
-    band = page.evaluate(
-        "document.querySelector('#plot-fork-0').layout.shapes.find((shape) => shape.fillcolor).fillcolor"
-    )
-    assert band.startswith(DARK[BLACK])
+    band = fork.evaluate("(plot) => plot.layout.shapes.find((shape) => shape.fillcolor).fillcolor")
+    assert band.startswith(DARK[BLACK])  # with an opacity after it
     page.emulate_media(color_scheme="light")
-    page.wait_for_function("document.querySelector('#plot-fork-0').layout.paper_bgcolor === '#ffffff'")
+    papers = page.locator(".plot .main-svg:first-child")
+    expect(papers.first).to_have_css("background-color", "rgb(255, 255, 255)")
     assert _paper(page) == ["rgb(255, 255, 255)"] * 2
     visit.unfold()
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function(
-        "[...document.querySelectorAll('.plot')].every((plot) => plot.layout.paper_bgcolor === '#161b22')"
-    )
+    for index in range(papers.count()):
+        expect(papers.nth(index)).to_have_css("background-color", "rgb(22, 27, 34)")
     assert visit.errors == []
     visit.context.close()
 
@@ -277,7 +270,8 @@ _FAINT_TEXTS = """() => {
     };
     const own = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
     return [...document.body.querySelectorAll("*")]
-        .filter((element) => own(element) && element.checkVisibility() && !["SCRIPT", "STYLE"].includes(element.tagName))
+        .filter((element) => own(element) && element.checkVisibility())
+        .filter((element) => !["SCRIPT", "STYLE"].includes(element.tagName))
         .map((element) => {
             const style = getComputedStyle(element);
             const ink = parts(element.closest("svg") ? style.fill : style.color);
@@ -292,27 +286,31 @@ def test_plotlys_tools_appear_under_the_pointer_and_over_nothing(browser: Browse
     visit = Visit(browser, reports["confirmed"], study="confirmed", width=1280)
     visit.unfold()
     page = visit.page
+    tools = page.locator("#plot-loss-curves-0 .modebar-btn").evaluate_all(
+        "(buttons) => buttons.map((button) => button.getAttribute('aria-label'))"
+    )
+    assert "Zoom" in tools
+    assert not any("Share" in tool for tool in tools)  # which would send the figure to plotly's servers
     for name in ("head-to-head", "loss-curves", "effects"):
         plot = page.locator(f"#plot-{name}-0")
         plot.scroll_into_view_if_needed()
         page.mouse.move(0, 0)
-        assert plot.locator(".modebar").evaluate("(bar) => getComputedStyle(bar).opacity") == "0" or (
-            plot.locator(".modebar-container").evaluate("(bar) => getComputedStyle(bar).opacity") == "0"
-        )
+        expect(plot.locator(".modebar-group").first).to_have_css("opacity", "0")
         plot.hover()
-        tools = plot.locator(".modebar").bounding_box()
-        assert tools is not None
+        expect(plot.locator(".modebar-group").first).to_have_css("opacity", "1")
+        bar = plot.locator(".modebar-group").first.bounding_box()
+        assert bar is not None
         for other in (*plot.locator(".legend").all(), plot.locator(".bglayer .bg, .cartesianlayer .xy .bg").first):
             box = other.bounding_box()
             if box is not None:
-                assert tools["y"] + tools["height"] <= box["y"] + 1, name
+                assert bar["y"] + bar["height"] <= box["y"] + 1, name
     visit.context.close()
 
 
 def test_nothing_is_wider_than_the_screen(visit: Visit) -> None:
     assert visit.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-    cut = "[...document.querySelectorAll('.changes')].filter((table) => table.scrollWidth > table.closest('.box').clientWidth)"
-    assert visit.page.evaluate(f"{cut}.length") == 0
+    for box in visit.page.locator(".box:has(.changes)").all():
+        assert box.evaluate("(box) => box.scrollWidth <= box.clientWidth")
     visit.unfold()
     assert visit.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     # titles of axes and names in legends must stay inside their figures
@@ -348,6 +346,7 @@ def test_the_labels_of_the_fork_do_not_meet(visit: Visit) -> None:
 
 def test_tables_sort_by_keyboard(visit: Visit) -> None:
     page = visit.page
+    visit.fold()
     page.locator("#trials > summary").press("Enter")
     header = page.locator("th", has=page.get_by_role("button", name="Final loss"))
     header.get_by_role("button").focus()
@@ -404,8 +403,7 @@ def test_the_first_link_skips_to_the_content(visit: Visit) -> None:
 
 def test_a_link_to_what_is_folded_opens_it(visit: Visit) -> None:
     visit.page.evaluate("location.hash = 'loss-curves'")
-    visit.page.wait_for_function("document.querySelector('#plot-loss-curves-0 .xy') !== null")
-    assert visit.page.locator("#loss-curves").is_visible()
+    expect(visit.page.locator("#plot-loss-curves-0 .xy").first).to_be_visible()
     visit.page.evaluate("location.hash = ''")
     visit.fold()
 
@@ -450,7 +448,8 @@ def test_it_prints_on_a4_at_full_size(visit: Visit) -> None:
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 703, "height": 1000})  # A4 less the margins
     assert page.locator("#answer").is_visible()
-    for hidden in (".modebar", "nav", "details", "#status"):
+    assert not page.locator("#verdict li").first.is_visible()  # folded again after printing
+    for hidden in (".modebar", ".copy"):
         assert not page.locator(hidden).first.is_visible()
     cut = page.evaluate(
         """() => [...document.querySelectorAll(".box")]

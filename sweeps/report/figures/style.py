@@ -108,8 +108,13 @@ def new_figure(x_title: str, y_title: str, *, height: int = 420, **layout: Any) 
         "hoverlabel": {"align": "left", "bgcolor": WHITE, "font": {"family": FONT, "size": 12, "color": INK}},
         "hovermode": "closest",
         "legend": {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "font": {"size": 12}},
-        "xaxis": {**axis, "title": {"text": x_title, "standoff": 10}, "tickangle": 0, "nticks": 7},
-        "yaxis": {**axis, "title": {"text": y_title, "standoff": 10}},
+        "xaxis": {
+            **axis,
+            "title": {"text": x_title, "standoff": 10, "font": {"size": 13}},
+            "tickangle": 0,
+            "nticks": 7,
+        },
+        "yaxis": {**axis, "title": {"text": y_title, "standoff": 10, "font": {"size": 13}}},
     }
     return go.Figure(layout={**style, **layout})
 

@@ -9,7 +9,7 @@ const config = {
   responsive: true,
   displaylogo: false,
   displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false,
-  modeBarButtonsToRemove: ["select2d", "lasso2d"],
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "sendChartToCloud"],
 };
 
 function show(plot) {

@@ -58,7 +58,7 @@ def test_one_seed_has_a_line_without_a_band() -> None:
 
 @pytest.mark.parametrize("keys", [(), ("origin:1337",), ("race:n_embd=768:1337",)])
 def test_nothing_to_compare(keys: tuple[str, ...]) -> None:
-    picture = races_picture(Findings(_race(dict.fromkeys(keys, {0: 7.6, 300: 5.0}))))
+    picture = races_picture(Findings(_race({key: {0: 7.6, 300: 5.0} for key in keys})))
     assert picture.figures == ()
     assert picture.summary == "No race has been evaluated beside the origin's curve yet."
 
