@@ -146,7 +146,8 @@ def test_two_settings_that_differ_look_different() -> None:
 
 @pytest.mark.parametrize(
     ("half", "digits"),
-    [(None, 2), (1.6, 2), (0.12, 2), (0.19, 2), (0.038, 2), (0.02, 2), (0.0199, 2), (0.019, 3), (0.012, 3), (0.0023, 3), (3e-4, 4),
+    [(None, 2), (1.6, 2), (0.12, 2), (0.19, 2), (0.038, 2), (0.02, 2), (0.0199, 2), (0.019, 3), (0.012, 3),
+     (0.0023, 3), (3e-4, 4),
      (1e-6, 4), (0.0, 4)],
 )  # fmt: skip
 def test_decimals(half: float | None, digits: int) -> None:
