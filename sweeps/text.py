@@ -126,7 +126,7 @@ def rounded(value: float | int | str | bool | None) -> str:
     A number of at most three digits was written by a person and stays. Others come from a sampler or a schedule and
     get two digits; near 1, as in beta2, they are two digits of the distance to 1.
     """
-    if not isinstance(value, float) or not math.isfinite(value):
+    if not isinstance(value, float):
         return short(value)
     if float(f"{value:.3g}") == value:
         return short(value)
@@ -142,7 +142,7 @@ def from_to(old: float | int | str | bool | None, new: float | int | str | bool 
 
 
 def decimals(half_width: float | None) -> int:
-    """Return the decimals, 1 to 4, that an estimate carries: one digit of its interval's half, two of a leading 1.
+    """Return the decimals, 2 to 4, that an estimate carries: one digit of its interval's half, two of a leading 1.
 
     Half of 0.038 gives 2, of 0.0023 gives 4. An interval that isn't known gives 2, and none that is certain 4.
     """
@@ -152,7 +152,7 @@ def decimals(half_width: float | None) -> int:
         return 4
     exponent = math.floor(math.log10(half_width))
     leading = half_width / 10**exponent
-    return min(4, max(1, (1 if leading < 1.95 else 0) - exponent))
+    return min(4, max(2, (1 if leading < 1.95 else 0) - exponent))
 
 
 def nats(value: float, digits: int, *, sign: bool = False) -> str:

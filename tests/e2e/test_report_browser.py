@@ -300,7 +300,7 @@ def test_plotlys_tools_appear_under_the_pointer_and_over_nothing(browser: Browse
         expect(plot.locator(".modebar-group").first).to_have_css("opacity", "1")
         bar = plot.locator(".modebar-group").first.bounding_box()
         assert bar is not None
-        for other in (*plot.locator(".legend").all(), plot.locator(".bglayer .bg, .cartesianlayer .xy .bg").first):
+        for other in (*plot.locator(".legend").all(), plot.locator(".nsewdrag").first):
             box = other.bounding_box()
             if box is not None:
                 assert bar["y"] + bar["height"] <= box["y"] + 1, name

@@ -125,7 +125,7 @@ class TestRun:
     """`sweep run`: to the end, once more, with more trials, and after an interrupt."""
 
     def test_it_ends_with_one_json_object(self, folder: Path, ran: dict[str, Any]) -> None:
-        results = {"study", "store", "report", "seconds", "trials", "baseline", "best", "verdict"}
+        results = {"study", "store", "report", "seconds", "trials", "baseline", "best", "verdict", "answer"}
         assert set(ran) == results | {"start", "noise", "races"}
         assert ran["start"]["kind"] == "scratch"
         assert ran["study"] == "tiny"
@@ -191,7 +191,15 @@ class TestRun:
         write_study(tmp_path)
         done = call(tmp_path, "run", "tiny.yaml", "--set", "trials=2", "--out", "elsewhere")
         assert "run 1 starts on cpu: baseline, seed 1337" in done.stdout
-        assert "Baseline: 2 seeds, mean " in done.stdout
+        last_screen = done.stdout.partition("\n\n")[2]
+        assert len(last_screen.strip().splitlines()) <= 25
+        assert last_screen.splitlines()[-2:] == [
+            f"store    {tmp_path / 'elsewhere/study.db'}",
+            "more     sweep verdict tiny --out elsewhere --full",
+        ]
+        full = call(tmp_path, "verdict", "tiny", "--out", "elsewhere", "--full").stdout
+        assert "Baseline: 2 seeds, mean " in full
+        assert full.startswith(last_screen.partition(".")[0][:40])
         assert "note: trials=2 leaves out 4 of the candidates" in done.stdout
         assert (tmp_path / "elsewhere/study.db").exists()
         assert (tmp_path / "elsewhere/report.html").exists()
@@ -272,7 +280,10 @@ class TestConfirm:
         assert verdict["word"] in ("breaks", "improves", "none")
         assert {"name", "verdict", "effect", "ci", "p", "n", "from", "to"} <= verdict["knobs"][0].keys()
         assert "tiny: 13 of " in call(copy, "status", "tiny").stdout
-        assert "What it rests on" in call(copy, "verdict", "tiny").stdout
+        assert "What it rests on" in call(copy, "verdict", "tiny", "--full").stdout
+        answer = call(copy, "verdict", "tiny", "--json").last_object()["answer"]
+        assert call(copy, "verdict", "tiny").stdout.startswith(answer["sentence"][:60])
+        assert {row["knob"] for row in answer["rows"]} - {None} == {knob["name"] for knob in verdict["knobs"]}
 
 
 class TestBrowsing:
