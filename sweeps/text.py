@@ -126,7 +126,7 @@ def rounded(value: float | int | str | bool | None) -> str:
     A number of at most three digits was written by a person and stays. Others come from a sampler or a schedule and
     get two digits; near 1, as in beta2, they are two digits of the distance to 1.
     """
-    if not isinstance(value, float) or not math.isfinite(value):
+    if not isinstance(value, float):
         return short(value)
     if float(f"{value:.3g}") == value:
         return short(value)

@@ -38,9 +38,9 @@ def check_best(findings: Findings, *, whole: bool = False) -> None:
     if attribution is None:
         best = findings.to_train
         number = "the best trial" if best is None else f"trial {best.trial}"
-        why, to_do = "nothing was run on fresh seeds yet", f"`sweep confirm {name}` runs it"
+        why, to_do = "nothing was run on fresh seeds yet", f"`{findings.results.command('confirm')}` runs it"
     else:
-        number, to_do = f"trial {attribution.searched.trial}", f"`sweep confirm {name}` adds seeds"
+        number, to_do = f"trial {attribution.searched.trial}", f"`{findings.results.command('confirm')}` adds seeds"
         why = confirmed.why(attribution) or f"of its changes, only {joined(attribution.change)} is shown"
     raise ExportError(
         f"no config of study {name!r} is shown to be better than the baseline: {why}. Keep the baseline's config. "

@@ -230,7 +230,6 @@ def titled_figures(pictures: Iterable[Picture]) -> Mapping[str, go.Figure]:
             title = picture.title if index == 0 else f"{picture.title} ({index + 1})"
             height = min(_MAX_HEIGHT, figure.layout.height or _MAX_HEIGHT)
             titled.update_layout(title={"text": title, "x": 0, "font": {"size": 15}}, margin_t=48, height=height)
-            titled.update_layout(legend={"y": -0.18, "yanchor": "top"})  # above the figure it would overlap the title
             figures[f"{picture.key}-{index}"] = titled
     return figures
 

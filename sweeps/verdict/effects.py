@@ -31,20 +31,30 @@ def harm(effect: Contrast, *, p: bool = False) -> str:
 
 def moved(effect: Contrast, *, p: bool = False) -> str:
     """Return what a change does: gains 0.40 nats (...), loses 0.23 nats (...). `p` adds the p-value."""
-    return f"loses {harm(effect, p=p)}" if effect.mean < 0 else f"gains {_with_interval(effect, sign=False, p=p)}"
+    return f"loses {harm(effect, p=p)}" if _is_negative(effect) else f"gains {_with_interval(effect, sign=False, p=p)}"
 
 
 def loses(effect: Contrast) -> str:
     """Return what is lost, where `effect` is the loss: loses 0.31 nats (...), gains 0.02 nats (...)."""
-    return f"gains {harm(effect)}" if effect.mean < 0 else f"loses {size(effect)}"
+    return f"gains {harm(effect)}" if _is_negative(effect) else f"loses {size(effect)}"
+
+
+def _is_negative(effect: Contrast) -> bool:
+    """Whether the effect is below 0 in the decimals that it carries."""
+    return nats(effect.mean, _digits(effect)).startswith("−")
+
+
+def _digits(effect: Contrast) -> int:
+    if effect.low is None or effect.high is None:
+        return 3
+    return decimals((effect.high - effect.low) / 2)
 
 
 def _with_interval(effect: Contrast, *, sign: bool, p: bool = False) -> str:
     """Return a size with the decimals that its interval carries."""
     seeds = f"{count(effect.n, _SEEDS.get(effect.method, 'seed'))}{_UNPAIRED.get(effect.method, '')}"
-    digits = 3
+    digits = _digits(effect)
     if effect.low is not None and effect.high is not None:
-        digits = decimals((effect.high - effect.low) / 2)
         noise = ", noise estimated from the other runs" if effect.n == 1 else ""
         low, high = (nats(end, digits, sign=sign) for end in (effect.low, effect.high))
         known = f"95 % interval {low} to {high}, {seeds}{noise}"

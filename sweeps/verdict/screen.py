@@ -37,34 +37,36 @@ def screen(answer: Answer, *, width: int, files: Mapping[str, str], encoding: st
     head = [*_wrapped(answer.sentence, width), *_wrapped(answer.scale, width)]
     tail = [_marked(name, text) for name, text in files.items()]
     lines: list[str] = []
-    for rows, quiet, advice, gap in _ever_shorter(answer):
+    for rows, quiet, advice, gaps in _ever_shorter(answer):
         body = table(rows, width=width, arrow=encodable("→", encoding)) if rows else []
         left = len(answer.rows) - len(rows) - len(quiet)
         body += [f"{count(left, 'more row')} with --full"] if left else []
         body += _wrapped(f"nothing shown: {joined(f'{row.knob} {row.after}' for row in quiet)}", width) if quiet else []
         blocks = [head, body, [line for each in advice for line in _advised(each, width)], tail]
-        lines = [line for block in blocks if block for line in (*gap, *block)][len(gap) :]
+        lines = [
+            line for index, block in enumerate(blocks) for line in ([""] * (index in gaps and bool(block)) + block)
+        ]
         if len(lines) <= LINES:
             break
     return [encodable(line, encoding) for line in lines]
 
 
-_Layout = tuple[Sequence[Row], Sequence[Row], Sequence[Advice], Sequence[str]]
-"""rows of the table, rows that share a line, advice, lines between the parts"""
+_Layout = tuple[Sequence[Row], Sequence[Row], Sequence[Advice], Sequence[int]]
+"""rows of the table, rows that share a line, advice, parts with a blank line before them (table, advice, files)"""
 
 
 def _ever_shorter(answer: Answer) -> Iterator[_Layout]:
     """Yield layouts that leave out more and more."""
-    rows, advice, gap = answer.rows, list(answer.advice), ("",)
-    yield rows, (), advice, gap
+    rows, advice, gaps = answer.rows, list(answer.advice), (1, 2, 3)
+    yield rows, (), advice, gaps
     quiet = tuple(row for row in rows if row.knob is not None and not row.shown)
     rows = tuple(row for row in rows if row not in quiet)
-    yield rows, quiet, advice, gap
+    yield rows, quiet, advice, gaps
     for kind, least in (("note", 0), ("unknown", 1)):
         while sum(each.kind == kind for each in advice) > least:
             advice.remove([each for each in advice if each.kind == kind][-1])
-            yield rows, quiet, advice, gap
-    yield rows, quiet, advice, ()
+            yield rows, quiet, advice, gaps
+    yield from ((rows, quiet, advice, fewer) for fewer in ((1, 2), (2,), ()))
     for left in range(len(rows) - 1, -1, -1):
         yield rows[:left], quiet, advice, ()
 

@@ -21,6 +21,7 @@ import yaml
 from sweeps.analysis.findings import Findings
 from sweeps.errors import StoreError
 from sweeps.paths import StudyPaths
+from sweeps.report.album import album_of
 from sweeps.report.dashboard import (
     address_of,
     is_private,
@@ -30,7 +31,6 @@ from sweeps.report.dashboard import (
     study_note,
     titled_figures,
 )
-from sweeps.report.publish import all_pictures
 from sweeps.store.store import Store
 from sweeps.verdict.verdict import verdict
 from tests.helpers import small_sweep
@@ -101,7 +101,7 @@ def test_it_shows_the_verdict_the_figures_and_the_best_config(tmp_path: Path) ->
     with Store(f"sqlite:///{paths.store}") as store:
         for _ in range(2):  # the second call replaces what the first wrote
             publish_to_dashboard(
-                findings, store.storage, paths, pictures=all_pictures(findings), today=datetime.date(2026, 11, 24)
+                findings, store.storage, paths, pictures=album_of(findings).pictures, today=datetime.date(2026, 11, 24)
             )
     with dashboard(tmp_path) as ask:
         study = ask("/api/studies/1")
@@ -109,7 +109,7 @@ def test_it_shows_the_verdict_the_figures_and_the_best_config(tmp_path: Path) ->
         assert verdict(findings).headline in study["note"]["body"]
         assert study["note"]["version"] == 1
         figure_keys = {graph["id"] for graph in study["plotly_graph_objects"]}
-        assert figure_keys == set(titled_figures(all_pictures(findings)))
+        assert figure_keys == set(titled_figures(album_of(findings).pictures))
         assert figure_keys
         names = [artifact["filename"] for artifact in study["artifacts"]]
         assert sorted(names) == ["small-best.py", "small-best.yaml", "small.yaml"]

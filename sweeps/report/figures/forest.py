@@ -27,6 +27,7 @@ from sweeps.report.figures.style import (
     BLACK,
     BLUE,
     PURPLE,
+    WHITE,
     Picture,
     no_picture,
     padded_range,
@@ -214,7 +215,7 @@ def _figure(rows: Sequence[ForestRow], floor: float) -> go.Figure:
         figure.add_traces(list(_kind_traces(kind, rows, least=low)))
     for y, row in enumerate(rows):
         if not row.effects:
-            figure.add_annotation(x=0, y=y, text="no final loss to compare", showarrow=False, bgcolor="white")
+            figure.add_annotation(x=0, y=y, text="no final loss to compare", showarrow=False, bgcolor=WHITE)
     return figure.update_xaxes(range=padded_range(low, high, share=0.04))
 
 
