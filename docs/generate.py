@@ -94,7 +94,10 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "study_id": "the study it belongs to",
         "run_id": "the run it happened to; null for the study itself",
         "time": "when it happened",
-        "kind": "`crashed`, `died`, `hung`, `oom`, `sentinel`, `interrupted`, or an outcome other than `complete`",
+        "kind": (
+            "`crashed`, `died`, `hung`, `oom`, `fallback`, `sentinel`, `interrupted`, "
+            "or an outcome other than `complete`"
+        ),
         "detail": "the details in words",
     },
 }

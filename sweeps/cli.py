@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import importlib
 import json
-import shlex
 import shutil
 import sys
+import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sweeps import signals
+from sweeps.errors import SpecError
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,12 +32,14 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="sweep",
     help="Find out which knob breaks the loss plateau of a small GPT: by how much, how surely, and what to train next.",
-    no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
+Begun = Annotated[
+    str, typer.Argument(metavar="STUDY", help="the study's YAML file (`sweep init` writes one), or one begun: its name")
+]
 StudyFile = Annotated[str, typer.Argument(metavar="STUDY.yaml", help="the study; `sweep init` writes one")]
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="a study's name, its folder, its .db file, or its YAML file")
@@ -60,6 +64,8 @@ From = Annotated[
 ]
 Log = Annotated[str | None, typer.Option(metavar="LOG", help="what nanoGPT printed while --from's run trained")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="folder of the results, instead of runs/<study>")]
+NOTHING_SHOWN = 3
+"""exit code of `sweep judge` where the runs show nothing"""
 Full = Annotated[bool, typer.Option("--full", help="print the whole verdict, with what it rests on")]
 AsJson = Annotated[bool, typer.Option("--json", help="end with one JSON object on stdout; the rest goes to stderr")]
 
@@ -80,11 +86,35 @@ def main() -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        gc.freeze()  # at its exit, Python would look at every object of the plotting libraries once more, for seconds
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"plateau-sweep {version('plateau-sweep')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def group(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001  # its callback ends the command
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="print the version")
+    ] = False,
+    debug: Annotated[  # noqa: ARG001  # `main` takes it out, wherever it stands
+        bool, typer.Option("--debug", help="show the traceback of a mistake; any command takes it")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
 def run(
-    study: StudyFile,
+    study: Begun,
     profile: Profile = None,
     set_: Set = None,
     data: Data = None,
@@ -95,14 +125,34 @@ def run(
     full: Full = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a study, or continue it. Ends with the verdict so far and a report."""
+    """Run a study, or continue it. Ends with the verdict so far and a report.
+
+    A study that has begun goes on by its name alone, with the data, the baseline and the start it was begun with.
+    """
     from sweeps.workers.launch import warm_up
 
     warm_up()
     from sweeps.paths import paths_of
+    from sweeps.store.locate import is_file
 
-    loaded = _load(study, profile, set_, data, baseline, start=from_, log=log)
-    _sweep(loaded, paths_of(loaded.name, out=out), out, full=full, as_json=as_json)
+    if is_file(study):
+        loaded = _load(study, profile, set_, data, baseline, start=from_, log=log)
+        _sweep(loaded, paths_of(loaded.name, out=out), full=full, as_json=as_json)
+        return
+    changing = {"--profile": profile, "--set": set_, "--data": data, "--baseline": baseline, "--from": from_}
+    if given := [option for option, value in {**changing, "--log": log}.items() if value]:
+        raise SpecError(
+            f"{', '.join(given)}: a study that goes on by its name stays as it was begun; to change it, name its YAML "
+            f"file instead of {study!r}"
+        )
+    located, results = _results(study, out)
+    _sweep(
+        results.study.model_copy(update={"store": located.url}),
+        located.paths,
+        full=full,
+        as_json=as_json,
+        stored=results,
+    )
 
 
 @app.command()
@@ -115,7 +165,7 @@ def confirm(
     max_trials: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="runs of the confirm phase at most; by default as many again as the study says"
+            min=1, metavar="N", help="further runs of the confirm phase at most; by default as many as the study says"
         ),
     ] = None,
     full: Full = False,
@@ -129,29 +179,36 @@ def confirm(
 
     located, results = _results(study, out)
     changes = {"confirm": extended(results, seeds=seeds, max_trials=max_trials), "store": located.url}
-    _sweep(results.study.model_copy(update=changes), located.paths, out, full=full, as_json=as_json)
+    _sweep(results.study.model_copy(update=changes), located.paths, full=full, as_json=as_json, stored=results)
 
 
-def _sweep(study: Study, paths: StudyPaths, out: Path | None, *, full: bool, as_json: bool) -> None:
-    """Prepare the data, run the study until it ends or pauses, write the report and print the verdict."""
+def _sweep(study: Study, paths: StudyPaths, *, full: bool, as_json: bool, stored: Results | None = None) -> None:
+    """Prepare the data, run the study until it ends or pauses, write the report and print the verdict.
+
+    `stored` are the results of a study that goes on, on its own data.
+    """
     from sweeps.engine import session
     from sweeps.store.store import Store
+    from trainer.machine.cpu import busy_processes
 
     # import the plotting libraries while the workers import torch
     threading.Thread(target=importlib.import_module, args=("sweeps.report.publish",), daemon=True).start()
-    say = _say(as_json)
+    say, busy = _say(as_json), busy_processes()
     for note in study.notes:
         say(f"note: {note}")
     with _preparing(as_json) as progress:
-        dataset = session.prepare_data(study, paths, progress=progress)
+        if stored is None:
+            dataset = session.prepare_data(study, paths, progress=progress)
+        else:
+            dataset = session.data_of(stored, paths, progress=progress)
     say(f"data: {dataset.path} ({dataset.train.tokens:,} training tokens, {dataset.val.tokens:,} validation tokens)")
     with Store(session.store_url(study, paths)) as store:
         with _view(as_json) as view:
-            summary = session.run(study, paths, store, dataset, observer=view)
+            summary = session.run(study, paths, store, dataset, observer=view, busy=busy)
         from sweeps.analysis.findings import Findings
         from sweeps.report.publish import close
 
-        findings = Findings(store.results(study.name), where=_where(study.name, store.path, paths, out))
+        findings = Findings(store.results(study.name))
         report_file = close(findings, store, paths)
     from sweeps.verdict.as_json import summarize
 
@@ -161,10 +218,10 @@ def _sweep(study: Study, paths: StudyPaths, out: Path | None, *, full: bool, as_
         print()
         _print(findings, full=full, report=report_file, store=store.path)
     if summary.interrupted:
-        say("interrupted: run the same command to continue")
+        say(f"interrupted: {findings.results.command('run')} goes on")
         raise typer.Exit(signals.exit_code(summary.interrupted))
     if summary.truncated:
-        say(f"hours: {study.hours:g} are over; raise hours and run the same command to continue")
+        say(f"hours: {study.hours:g} are over; raise hours in the study's YAML file and run that to continue")
 
 
 @app.command()
@@ -183,26 +240,31 @@ def plan(
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="plan for a card with this much memory: 12GiB")
     ] = None,
+    peak: Annotated[
+        float | None,
+        typer.Option(metavar="TFLOPS", help="the card's dense peak in 16 bits, for one that sweep doesn't know: 58"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a study will run and how long that takes. Trains nothing."""
-    elsewhere = device is not None or memory is not None
+    elsewhere = device is not None or memory is not None or peak is not None
     loaded = _load(study, profile, set_, data, baseline, start=from_, log=log, for_a_card=elsewhere)
     from sweeps.engine import session
     from sweeps.engine.planning.plan import plan as make_plan
     from sweeps.paths import paths_of
     from sweeps.store.records import DataFacts
+    from trainer.machine.cpu import busy_processes
     from trainer.machine.device import card_of, describe
 
-    paths = paths_of(loaded.name, out=out)
+    paths, busy = paths_of(loaded.name, out=out), 0.0 if elsewhere else busy_processes()
     devices = loaded.workers.devices
     planned_for = (
-        card_of(device, memory) if elsewhere else describe(devices if isinstance(devices, str) else devices[0])
+        card_of(device, memory, peak) if elsewhere else describe(devices if isinstance(devices, str) else devices[0])
     )
     with _preparing(as_json) as progress:
         dataset = session.prepare_data(loaded, paths, progress=progress)
     seen = {} if elsewhere else session.seen_speeds(loaded, paths, planned_for.kind)
-    study_plan = make_plan(loaded, DataFacts.of(dataset), planned_for, seen=seen)
+    study_plan = make_plan(loaded, DataFacts.of(dataset), planned_for, seen=seen, busy=busy)
     if as_json:
         print(json.dumps({**study_plan.as_json(), "resolved": loaded.as_written()}))
         return
@@ -223,7 +285,7 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Tokenize a study's data now. `sweep run` then finds it ready."""
-    loaded = _load(study, profile, set_, data, None)
+    loaded = _load(study, profile, set_, data, None, for_a_card=profile == "cuda")
     from sweeps.engine import session
     from sweeps.paths import paths_of
     from sweeps.store.records import DataFacts
@@ -242,7 +304,7 @@ def prepare(
 def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     """Show the progress of a study, also while it runs."""
     from sweeps.engine.progress import planned_runs
-    from sweeps.store.sqlite import path_of
+    from sweeps.store.sqlite import is_running, path_of
     from sweeps.terminal import status_lines
     from sweeps.verdict.as_json import summarize
 
@@ -253,7 +315,7 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
         summary = summarize(findings, seconds=results.seconds, store=store, report=report_file)
         print(json.dumps({**summary, "planned": planned}))
         return
-    for line in status_lines(results, planned=planned):
+    for line in status_lines(results, planned=planned, running=is_running(located.url, located.name)):
         print(line)
 
 
@@ -359,6 +421,39 @@ def export(
 
 
 @app.command()
+def judge(
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="runs of any trainer: .csv, .tsv, .jsonl or .parquet, a row a run")
+    ],
+    baseline: Annotated[
+        str | None, typer.Option(metavar="ARM", help="arm that the others are compared with, instead of `baseline`")
+    ] = None,
+    min_effect: Annotated[
+        float, typer.Option(min=0, metavar="X", help="what a gain must exceed to count, in the table's unit")
+    ] = 0.02,
+    as_json: AsJson = False,
+) -> None:
+    """Say which changes in a table of runs are real. Exit code 3: nothing is shown."""
+    from sweeps.tables import as_json as tables_json
+    from sweeps.tables import keep_words, words
+    from sweeps.tables.keeps import is_keep_log, keep_log
+    from sweeps.tables.rows import read_table
+    from sweeps.tables.ruling import rule
+    from sweeps.tables.runs import runs_of
+
+    rows = read_table(table)
+    if is_keep_log(rows):
+        log = keep_log(rows)
+        decides, lines, as_object = bool(log.standing), keep_words.lines(log), tables_json.of_keep_log(log)
+    else:
+        ruling = rule(runs_of(rows, baseline=baseline), min_effect=min_effect)
+        decides, lines, as_object = ruling.decides, words.lines(ruling), tables_json.of_ruling(ruling)
+    print(json.dumps(as_object) if as_json else "\n".join(_wrapped(lines)))
+    if not decides:
+        raise typer.Exit(NOTHING_SHOWN)
+
+
+@app.command()
 def dashboard(
     study: StudyName,
     out: Out = None,
@@ -370,6 +465,7 @@ def dashboard(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="port to serve on; 0 is any free port")] = 0,
     browser: Annotated[bool, typer.Option(help="open the browser, when run on a terminal")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="print the address as a JSON object, then serve")] = False,
 ) -> None:
     """Browse a study with optuna-dashboard, also while it runs. Serves 127.0.0.1, or the address of --host."""
     import webbrowser
@@ -378,7 +474,7 @@ def dashboard(
     from sweeps.store.locate import locate
 
     def announce(url: str) -> None:
-        print(f"{url} (Ctrl-C ends it)", flush=True)
+        print(json.dumps({"url": url}) if as_json else f"{url} (Ctrl-C ends it)", flush=True)
         if browser and sys.stdout.isatty():
             webbrowser.open(url)
 
@@ -397,20 +493,24 @@ def init(
     name: Annotated[str, typer.Argument(metavar="NAME", help="the study's name; the file is NAME.yaml")] = "my-plateau",
     from_: From = None,
     log: Log = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Write a commented study to start from; with --from, one around your checkpoint."""
+    """Write a commented study to start from. With --from, it is around your checkpoint."""
     from sweeps.study.authoring import write_study
 
     written = write_study(name, Path(), checkpoint=from_, log=log)
-    print(f"{written}: edit it, then `sweep plan {name}.yaml` and `sweep run {name}.yaml`")
+    if as_json:
+        print(json.dumps({"study": name, "file": str(written.absolute())}))
+    else:
+        print(f"{written}: edit it, then `sweep plan {name}.yaml` and `sweep run {name}.yaml`")
 
 
 @app.command()
-def schema() -> None:
+def schema(as_json: Annotated[bool, typer.Option("--json", help="print it on one line")] = False) -> None:
     """Print the JSON Schema of a study, with every key documented."""
     from sweeps.study.authoring import json_schema
 
-    print(json.dumps(json_schema(), indent=2))
+    print(json.dumps(json_schema(), indent=None if as_json else 2))
 
 
 def _load(
@@ -424,10 +524,10 @@ def _load(
     log: str | None = None,
     for_a_card: bool = False,
 ) -> Study:
-    from sweeps.study.load import load
+    from sweeps.study.load import check_card, load
     from trainer.machine.device import cuda_devices
 
-    return load(
+    loaded = load(
         study,
         profile=profile,
         overrides=overrides or (),
@@ -437,6 +537,9 @@ def _load(
         log=log,
         devices_have_cuda=for_a_card or cuda_devices() > 0,
     )
+    if not for_a_card:
+        check_card(loaded, study, profile=profile, cards=cuda_devices())
+    return loaded
 
 
 def _results(study: str, out: Path | None) -> tuple[Located, Results]:
@@ -450,19 +553,9 @@ def _results(study: str, out: Path | None) -> tuple[Located, Results]:
 
 def _findings(study: str, out: Path | None) -> tuple[Located, Findings]:
     from sweeps.analysis.findings import Findings
-    from sweeps.store.sqlite import path_of
 
     located, results = _results(study, out)
-    return located, Findings(results, where=_where(located.name, path_of(located.url), located.paths, out))
-
-
-def _where(name: str, store: Path, paths: StudyPaths, out: Path | None) -> str:
-    """Return the arguments by which other commands find a study: its name, with --out, or else its .db file."""
-    from sweeps.paths import paths_of
-
-    if store == paths_of(name, out=None).store:
-        return name
-    return f"{name} --out {shlex.quote(str(out))}" if out and store == paths.store else shlex.quote(str(store))
+    return located, Findings(results)
 
 
 def _say(as_json: bool) -> Callable[[str], None]:
@@ -491,6 +584,12 @@ def _yaml(study: Study) -> str:
     return yaml.safe_dump(study.as_written(), sort_keys=False).rstrip()
 
 
+def _wrapped(lines: Iterable[str]) -> Iterator[str]:
+    width = max(60, min(120, shutil.get_terminal_size((120, 24)).columns))
+    for line in lines:
+        yield from textwrap.wrap(line, width, subsequent_indent="  ", drop_whitespace=False) or [""]
+
+
 def _print(findings: Findings, *, full: bool, report: Path, store: Path) -> None:
     """Print the answer, or the whole verdict, and where report and store are."""
     from sweeps.text import encodable
@@ -498,7 +597,7 @@ def _print(findings: Findings, *, full: bool, report: Path, store: Path) -> None
     from sweeps.verdict.verdict import verdict
 
     width, encoding = shutil.get_terminal_size((80, 24)).columns, sys.stdout.encoding or "ascii"
-    files = {"report": str(report) if report.exists() else f"sweep report {findings.argument}", "store": str(store)}
+    files = {"report": str(report) if report.exists() else findings.results.command("report"), "store": str(store)}
     if full:
         text = "\n\n".join([verdict(findings).text(width=min(120, width)), *map(": ".join, files.items())])
     else:

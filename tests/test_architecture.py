@@ -18,7 +18,7 @@ FILES = {
 }
 ORDER = (
     *("errors", "paths", "signals", "text", "pruning", "pruner", "study", "workers", "store", "diagnose"),
-    *("analysis", "engine", "verdict", "export", "terminal", "report", "cli", "__main__"),
+    *("analysis", "tables", "engine", "verdict", "export", "terminal", "report", "cli", "__main__"),
 )
 """rooms of sweeps; a file may import its own room and the rooms before it"""
 INDEPENDENT = (

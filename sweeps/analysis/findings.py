@@ -31,13 +31,6 @@ class Findings:
     """What the runs of a study show. Terminal, verdict, report, dashboard, export and `--json` all read this object."""
 
     results: Results
-    where: str = ""
-    """arguments by which commands find the study; "": its name is enough"""
-
-    @property
-    def argument(self) -> str:
-        """The arguments by which commands find the study."""
-        return self.where or self.study.name
 
     @property
     def study(self) -> Study:

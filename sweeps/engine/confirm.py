@@ -69,14 +69,14 @@ def planned(runs: Iterable[Run], *, most: int, over: Callable[[], bool]) -> int:
 def extended(results: Results, *, seeds: int | None, max_trials: int | None) -> Confirm:
     """Return the settings of the phase for `sweep confirm`, which continues it.
 
-    By default the seeds stay the same. The phase gets as many further runs as the study allows, or the default number
-    if the study allows none.
+    By default the seeds stay the same. The phase gets `max_trials` further runs, by default as many as the study
+    allows, or the default number if the study allows none.
     """
     settings = results.study.confirm
     begun = sum(run.phase == PHASE for run in results.runs)
     return Confirm(
         seeds=seeds or settings.seeds,
-        max_trials=max_trials or begun + (settings.max_trials or Confirm().max_trials),
+        max_trials=begun + (max_trials or settings.max_trials or Confirm().max_trials),
         min_effect=settings.min_effect,
     )
 

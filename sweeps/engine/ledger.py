@@ -19,7 +19,7 @@ from sweeps.engine import progress, provenance
 from sweeps.engine.decisions import decisions_of
 from sweeps.engine.optuna_trials import Asked, OptunaTrials
 from sweeps.paths import StudyPaths
-from sweeps.store.records import Outcome, Pruning, Results, Run, best_of
+from sweeps.store.records import FALLBACKS, Outcome, Pruning, Results, Run, best_of
 from sweeps.store.store import Store
 from sweeps.study.proposals import ParamValue, Proposal, config_of
 from sweeps.study.study import Study
@@ -319,6 +319,11 @@ class Ledger:
     def note(self, kind: str, text: str, run: Run | None = None) -> None:
         """Write an event of the study, or of one of its runs."""
         self._store.add_event(self.study.name, kind, text, run=None if run is None else run.id)
+
+    def fall_back(self, text: str, run: Run) -> None:
+        """Write that a worker does something the plain way, as an event of the run and for the report."""
+        self.note("fallback", text, run)
+        self._store.add_provenance(self.study.name, FALLBACKS, text)
 
     def close(self, *, seconds: float) -> None:
         """Write the seconds that the study has taken, over all its sessions."""

@@ -17,10 +17,12 @@ from sweeps.engine.agenda import Agenda, Sampled
 from sweeps.engine.groundwork import Groundwork
 from sweeps.engine.ledger import Flight, Ledger
 from sweeps.engine.pilot import PilotLength
+from sweeps.engine.planning.workload import workload
 from sweeps.engine.progress import Observer, Standing, Summary
 from sweeps.paths import StudyPaths
-from sweeps.store.records import Outcome, Results, Run, counts
+from sweeps.store.records import FALLBACKS, Outcome, Results, Run, counts
 from sweeps.store.store import Store
+from sweeps.study.pilot_runs import at_length
 from sweeps.workers.pool import Crashed, Died, Finished, Job, Message, PointMessage, Pool
 from trainer.data.dataset import Dataset
 from trainer.errors import UserError
@@ -77,11 +79,16 @@ class Runner:
         interrupts: Sequence[signal.Signals],
     ) -> None:
         self.study, self.pool, self.paths, self.dataset = stored.study, pool, paths, dataset
+        self.data, self.confirming = stored.data, stored.command("confirm")
         self.observer, self.clock, self.interrupts = observer, clock, interrupts
         self.asked_to_pause = False
         self.ledger = Ledger(stored, store, paths, dataset)
         self.agenda = agenda
+        length = at_length(self.study, agenda.baseline.max_iters) if isinstance(agenda, PilotLength) else self.study
+        self.work = workload(length, vocab_size=stored.data.vocab_size)
         self.limits = Limits()
+        self.fallbacks = stored.provenance.get(FALLBACKS, "")
+        """what workers do the plain way, known so far"""
         self.flights: dict[int, Flight] = {}
         self.ready: deque[Flight] = deque()
         """runs that wait for a worker to resume them"""
@@ -145,7 +152,7 @@ class Runner:
         if self.runs and not self.ready and self.agenda.is_empty(self.runs):
             self.observer.note(
                 f"study {study.name!r} is finished: {len(self.runs)} runs; to continue, raise trials (now "
-                f"{study.trials}) or baseline_seeds, or run `sweep confirm` with more seeds"
+                f"{study.trials}) or baseline_seeds, or run `{self.confirming}` with more seeds"
             )
 
     def _ending(self) -> bool:
@@ -248,6 +255,11 @@ class Runner:
 
     def _finish(self, flight: Flight, result: Result) -> None:
         del self.flights[flight.run.id]
+        for text in result.fallbacks:
+            if text not in self.fallbacks:
+                self.fallbacks += f"; {text}"
+                self.ledger.fall_back(text, flight.run)
+                self.observer.note(f"{flight.run.label} on {flight.run.device}: {text}")
         match result.outcome:
             case "paused" if flight.halting:
                 self._end(flight, Outcome.HALTED, flight.halting, result)
@@ -318,7 +330,7 @@ class Runner:
         changes = self.ledger.outcomes_changed
         if self.standing is None or self.standing[0] != changes:
             planned = self.agenda.planned(self.runs)
-            self.standing = changes, Standing.of(self.runs, search=self.study.name, planned=planned)
+            self.standing = changes, Standing.of(self.runs, self.study, self.data, self.work, planned=planned)
         in_flight = tuple(flight.run for flight in self.flights.values())
         workers = len(self.pool.devices)
         standing = self.standing[1]

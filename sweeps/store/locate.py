@@ -20,13 +20,18 @@ class Located:
     paths: StudyPaths
 
 
+def is_file(study: str) -> bool:
+    """Whether `study` names a study's YAML file rather than its results."""
+    return Path(study).suffix in (".yaml", ".yml")
+
+
 def locate(study: str, *, out: Path | None = None) -> Located:
     """Find the results of `study`: a name (below runs/), a folder, a .db file, or the study's YAML file.
 
     `out` is the folder given to `sweep run --out`. Raises NotFound, which names the studies that exist.
     """
     given = Path(study)
-    if given.suffix in (".yaml", ".yml"):
+    if is_file(study):
         name, store = _named_in(given)
         paths = paths_of(name, out=out)
         url = store or f"sqlite:///{paths.store}"

@@ -51,6 +51,25 @@ def _holder(path: Path) -> str:
         return "another process"
 
 
+def lock_of(database: Path, study: str) -> Path:
+    """Return the lock file of a study in a database."""
+    return database.with_name(f"{database.name}.{study}.lock")
+
+
+def is_running(url: str, study: str) -> bool:
+    """Whether a process is running the study of this name now."""
+    path = lock_of(path_of(url), study)
+    if not path.exists():
+        return False
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except (filelock.Timeout, OSError):
+        return path.with_suffix(".holder.json").exists()
+    lock.release()
+    return False
+
+
 BUSY_SECONDS = 60.0
 """seconds that a connection waits for another's lock"""
 _SUFFIXES = ("-wal", "-shm")

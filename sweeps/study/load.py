@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from sweeps.errors import SpecError
 from sweeps.study import messages, origin_runs
 from sweeps.study.horizon import provisional
 from sweeps.study.knobs import RangeKnob
@@ -62,7 +63,24 @@ def load(
         study = Study.model_validate(resolved.value)
     except ValidationError as error:
         raise resolved.error(*messages.first(error)) from error
-    return _with_note_on_decay(_with_checked_trials(study, resolved))
+    return _with_note_on_decay(_with_checked_trials(_ending_with_candidates(study), resolved))
+
+
+def _ending_with_candidates(study: Study) -> Study:
+    """Let the search of a study without knobs end with its candidates: there is nothing to sample."""
+    if study.knobs:
+        return study
+    return study.model_copy(update={"trials": len(study.candidates)})
+
+
+def check_card(study: Study, path: str, *, profile: str | None, cards: int) -> None:
+    """Raise SpecError if the profile cuda was asked for on a machine without `cards`, and no devices are named."""
+    if profile == "cuda" and not cards and study.workers.devices == "auto":
+        raise SpecError(
+            "--profile cuda: torch finds no CUDA device here (check nvidia-smi), and on a CPU these trials would take "
+            f'days; leave --profile out, or see `sweep plan {path} --profile cuda --device "RTX 4070"`, or insist with '
+            "--set workers.devices=[cpu]"
+        )
 
 
 def _with_note_on_decay(study: Study) -> Study:

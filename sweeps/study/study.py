@@ -77,8 +77,8 @@ class Study(Model):
     """fixed validation windows, of block_size tokens each, for a trial's final loss, which is its value"""
     hours: float | None = Field(None, gt=0, le=10_000)
     """deadline in hours over all sessions, after which the sweep reports on the trials it has; null: no deadline"""
-    knobs: Knobs
-    """the hyperparameters to sweep, in nanoGPT's names"""
+    knobs: Knobs = Field({}, strict=False)
+    """the hyperparameters to sweep, in nanoGPT's names; without any, the candidates go straight to paired seeds"""
     candidates: tuple[Candidate, ...] = Field((), strict=False)
     """advice to try first, each exactly as written: nanoGPT's names, iterations out of the baseline's max_iters"""
     baseline_seeds: int = Field(3, ge=1, le=100)
@@ -121,8 +121,6 @@ class Study(Model):
     @field_validator("knobs")
     @classmethod
     def _check_knobs(cls, knobs: dict[str, RangeKnob | ChoicesKnob]) -> dict[str, RangeKnob | ChoicesKnob]:
-        if not knobs.keys() - {DATA}:
-            raise mistake("there is nothing to sweep; add a knob such as dropout: {low: 0, high: 0.3}")
         for name, knob in knobs.items():
             check_knob(name, knob)
         return knobs
@@ -144,6 +142,9 @@ class Study(Model):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        if not self.knobs.keys() - {DATA} and not self.candidates:
+            text = "there is nothing to sweep; add a knob such as dropout: {low: 0, high: 0.3}, or candidates to test"
+            raise mistake(text, "knobs")
         try:
             TrainConfig.from_mapping(with_heads(self.baseline))
         except ConfigError as error:
@@ -265,8 +266,8 @@ class Study(Model):
             )
 
     def as_written(self) -> dict[str, Any]:
-        """Return the study as a file's mapping, with every default written out."""
-        return self.model_dump(mode="json", exclude=NOT_KEYS)
+        """Return the study as a file's mapping, with every default written out. Keys without a value are left out."""
+        return self.model_dump(mode="json", exclude=NOT_KEYS, exclude_none=True)
 
     @property
     def sequences_per_iter(self) -> int:

@@ -204,4 +204,4 @@ def _is_slower(row: Row) -> bool:
 
 def _sweep(findings: Findings, command: str, options: str = "") -> str:
     """Return a command line that finds the study."""
-    return " ".join(filter(None, ("sweep", command, findings.argument, options)))
+    return findings.results.command(command, *options.split())

@@ -24,7 +24,7 @@ _INDENT = 9
 
 def last_screen(findings: Findings, *, width: int, files: Mapping[str, str], encoding: str) -> list[str]:
     """Return the lines that a command ends with: the answer, where the files are, and what shows more."""
-    more = f"sweep verdict {findings.argument} --full"
+    more = findings.results.command("verdict", "--full")
     return screen(answer_of(findings), width=width, files={**files, "more": more}, encoding=encoding)
 
 

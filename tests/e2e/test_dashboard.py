@@ -166,11 +166,12 @@ def test_an_address_is_private_if_only_this_machine_reaches_it(host: str, privat
 @pytest.mark.parametrize("host", [None, "0.0.0.0"])  # noqa: S104
 def test_the_command_warns_of_an_open_address_and_ends_on_sigterm(swept: Path, host: str | None) -> None:
     """`docker stop` ends it with 143, and without a traceback of the thread that answers."""
-    command = [sys.executable, "-m", "sweeps", "dashboard", str(swept), *(["--host", host] if host else [])]
+    command = [sys.executable, "-m", "sweeps", "dashboard", str(swept), *(["--host", host] if host else ["--json"])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        address = process.stdout.readline().split()[0]
+        line = process.stdout.readline()
+        address = line.split()[0] if host else json.loads(line)["url"]
         with urllib.request.urlopen(f"{address}/api/studies", timeout=60) as response:  # noqa: S310  # our own
             assert response.status == 200
         process.send_signal(signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import pickle
@@ -241,7 +242,7 @@ class TestRun:
         output, _ = process.communicate()
         assert process.returncode == code
         assert f"interrupted by {sender}: runs pause at their next step; {sender} again stops them now" in output
-        assert "run the same command to continue" in output
+        assert "interrupted: sweep run tiny goes on" in output
         again = call(tmp_path, "run", "tiny.yaml", "--json").last_object()
         assert sum(again["trials"].values()) == 10
         assert again["trials"]["failed"] == 0
@@ -394,7 +395,13 @@ class TestInit:
         assert "exists already" in done.stderr
 
     def test_the_schema_is_json(self, call: Call, tmp_path: Path) -> None:
-        assert "properties" in json.loads(call(tmp_path, "schema").stdout)
+        schema = json.loads(call(tmp_path, "schema").stdout)
+        assert "properties" in schema
+        assert call(tmp_path, "schema", "--json").last_object() == schema
+
+    def test_the_file_of_a_new_study_is_named_as_json(self, call: Call, tmp_path: Path) -> None:
+        done = call(tmp_path, "init", "mine", "--json")
+        assert json.loads(done.stdout) == {"study": "mine", "file": str(tmp_path / "mine.yaml")}
 
 
 class TestMistakes:
@@ -421,6 +428,21 @@ class TestMistakes:
 
     def test_every_command_has_help(self, call: Call, tmp_path: Path) -> None:
         shown = call(tmp_path, "--help").stdout
+        assert call(tmp_path).stdout == call(tmp_path, "-h").stdout == shown
+        assert "--debug" in shown
+        assert "--install-completion" in shown
         for command in ["run", "plan", "prepare", "status", "report", "export", "dashboard", "init", "schema"]:
             assert command in shown
             assert len(call(tmp_path, command, "--help").stdout) > 100
+            assert call(tmp_path, command, "-h").stdout == call(tmp_path, command, "--help").stdout
+
+    def test_it_says_its_version(self, call: Call, tmp_path: Path) -> None:
+        assert call(tmp_path, "--version").stdout == f"plateau-sweep {importlib.metadata.version('plateau-sweep')}\n"
+
+    @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+    def test_shells_complete_it(self, shell: str) -> None:
+        environment = {**os.environ, "_SWEEP_COMPLETE": f"source_{shell}"}
+        program = "import sys; sys.argv = ['sweep']; from sweeps.cli import main; main()"
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "_SWEEP_COMPLETE=complete_" in done.stdout

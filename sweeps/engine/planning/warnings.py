@@ -81,8 +81,8 @@ def of_time(study: Study, work: Workload, speed: Speed, *, seconds: float | None
     """Warn if the sweep's `seconds` are unknown or exceed the deadline, with what would keep to it."""
     expected = work.expected(speed)
     if seconds is None or expected is None:
-        why = "the table of peaks has no float32" if speed.dtype == "float32" else "its peak is not known"
-        yield f"{speed.device.name}: no estimate of time, {why}"
+        where = f"{speed.device.name}: no estimate of time, because its peak in {speed.dtype} is not known"
+        yield where if speed.dtype == "float32" else f"{where}; give it in TFLOP/s, as in `sweep plan --peak 58`"
         return
     if study.hours is None or seconds <= study.hours * 3600:
         return

@@ -1,4 +1,4 @@
-"""Pure decisions of the loop: when a worker hangs, which checkpoints are kept, how long the sweep will take."""
+"""Pure decisions of the loop: when a worker hangs, which checkpoints are kept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 
 from sweeps.engine import progress
 from sweeps.store import records
-from sweeps.store.records import Run
 from tests.helpers import small_sweep
 from tests.helpers.fake_training import point_at
 from tests.helpers.small_sweep import run
@@ -57,28 +56,6 @@ def test_the_best_run_is_the_searchs_complete_run_of_lowest_loss() -> None:
 )
 def test_the_checkpoints_that_are_kept(changes: dict[str, object], kept: bool) -> None:
     assert progress.keeps_checkpoint(run(1, **changes), best=run(7)) is kept
-
-
-@pytest.mark.parametrize(
-    ("runs", "workers", "expected"),
-    [
-        ([], 1, None),
-        ([run(1, outcome="running", seconds=50.0)], 1, None),
-        ([run(1)], 1, 900.0),
-        ([run(1)], 3, 300.0),
-        ([run(1), run(2, seconds=50.0, outcome="pruned")], 1, 600.0),
-        ([run(1), run(2, outcome="running", seconds=40.0)], 1, 860.0),
-        # a run that has taken longer than the mean counts as one that is about to end
-        ([run(1), run(2, outcome="running", seconds=400.0)], 1, 800.0),
-        ([run(number) for number in range(10)], 1, 0.0),
-    ],
-)
-def test_remaining_seconds_of_ten_runs(runs: list[Run], workers: int, expected: float | None) -> None:
-    mean = progress.mean_seconds(runs)
-    assert progress.remaining(runs, mean, planned=10, workers=workers) == expected
-    under_way = [run for run in runs if run.unfinished]
-    planned = 10 - (len(runs) - len(under_way))
-    assert progress.remaining(under_way, mean, planned=planned, workers=workers) == expected
 
 
 def test_counts_name_every_outcome() -> None:

@@ -79,6 +79,24 @@ def test_a_loss_that_is_not_a_number_is_left_to_the_trainer(tmp_path: Path) -> N
     assert [run.reason for run in results_in(tmp_path).runs] == ["", "answered go", "answered go"]
 
 
+def test_what_a_worker_does_the_plain_way_is_said_once_and_kept(tmp_path: Path) -> None:
+    def work(job: Job, report: Report) -> Result:
+        said = ("plain attention: dk differs; no more",) if job.run > 1 else ()
+        return dataclasses.replace(fake_training.train(job, report), fallbacks=said)
+
+    watcher = Watcher()
+    sweep(tmp_path, four_runs(), work=work, observer=watcher)
+    # a later session knows it from the store
+    sweep(tmp_path, four_runs(), work=work, observer=watcher)
+    (event,) = (event for event in events_in(tmp_path) if event.kind == "fallback")
+    assert (event.run, event.detail) == (2, "plain attention: dk differs; no more")
+    results = results_in(tmp_path)
+    assert [note for note in watcher.notes if "plain" in note] == [
+        f"{results.runs[1].label} on cpu: plain attention: dk differs; no more"
+    ]
+    assert results.provenance["fallbacks"] == "plain attention: dk differs; no more"
+
+
 class TestInterrupt:
     def interrupted_at(
         self, folder: Path, *sent: signal.Signals, tick: int, observer: Observer | None = None

@@ -19,10 +19,13 @@ def test_the_plans_times_are_stored_with_a_new_study(monkeypatch: pytest.MonkeyP
     facts = session.estimate(small_sweep.study(workers={"devices": ["cpu"]}), data=small_sweep.FACTS, device="cpu")
     assert list(facts) == ["estimated at the start"]
     # per run, 640 trained tokens, and 21 x 2 x 2 + 62 evaluated windows of 16 tokens at a third of the cost,
-    # at 0.75 x 16 / 56 of 1e7 FLOP/s
+    # at 0.72 / (1 + (39 / 16)^1.5) of 1e7 FLOP/s
     n = 257 * 16 + 12 * 16**2 + 2 * 16 + 16
     flops = (6 * n + 12 * 16 * 16) * (640 + (84 + 62) * 16 / 3)
-    assert f", {flops / (0.75 * 16 / 56 * 1e7):.0f} s per run of the baseline" in facts["estimated at the start"]
+    assert (
+        f", {flops / (0.72 / (1 + (39 / 16) ** 1.5) * 1e7):.0f} s per run of the baseline"
+        in facts["estimated at the start"]
+    )
 
 
 def test_a_plan_that_a_pilot_may_lengthen_is_stored_with_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
