@@ -32,7 +32,7 @@ def check_best(findings: Findings) -> None:
     raise ExportError(
         f"no config of study {name!r} is shown to be better than the baseline: {confirmed.why(attribution)}. Keep the "
         f"baseline's config. --force exports trial {attribution.best.trial} anyway, --trial N{races} exports another, "
-        f"and `sweep confirm {findings.argument}` adds seeds"
+        f"and `{findings.results.command('confirm')}` adds seeds"
     )
 
 
@@ -87,7 +87,7 @@ def export_run(
     out_dir = f"{own.get('out_dir', 'out')}-{name}-{run.trial}"
     first: Sequence[str] = ()
     if branch.is_branch(run):
-        command = f"sweep export {findings.argument} --trial {run.trial}"
+        command = findings.results.command("export", "--trial", str(run.trial))
         first = branch.needs(run, command=command, folder=checkpoint, out_dir=out_dir, iters=iters, trained=trained)
         out_dir = out_dir if checkpoint is None else str(checkpoint)
     return nanogpt_config(
