@@ -109,7 +109,7 @@ def export_run(
     first: Sequence[str] = ()
     if is_branch:
         best = findings.attribution is not None and findings.attribution.best.id == run.id and not whole
-        command = f"sweep export {study.name}" + ("" if best else f" --trial {run.trial}")
+        command = findings.results.command("export", *(() if best else ("--trial", str(run.trial))))
         first = branch.needs(run, command=command, folder=checkpoint, out_dir=out_dir, iters=iters, trained=trained)
         out_dir = out_dir if checkpoint is None else str(checkpoint)
     return nanogpt_config(

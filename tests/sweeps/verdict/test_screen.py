@@ -106,6 +106,8 @@ def test_bars_share_an_axis_in_proportion() -> None:
     assert alone.count("●") == 1
     (_, through) = table((row(effect=0.0, low=-0.1, high=0.1),), width=80)
     assert "─●─" in through
+    (_, beside) = table((row(effect=0.1, low=-0.1, high=0.3),), width=80)
+    assert beside.index("─") < beside.index("┼") < beside.index("●")
 
 
 def test_columns_line_up_and_wider_screens_have_more() -> None:
