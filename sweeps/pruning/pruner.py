@@ -216,6 +216,11 @@ def _in_order(trial: FrozenTrial) -> Array:
     return np.where(np.isnan(losses), math.inf, losses)
 
 
+def _ended_badly(losses: Array) -> bool:
+    """Whether a stopped trial's last loss was not a number, or it diverged."""
+    return math.isinf(losses[-1]) or diverged(losses)
+
+
 def _curve(
     trial: FrozenTrial,
     ranges: Mapping[str, BaseDistribution],
@@ -227,8 +232,7 @@ def _curve(
     if trial.state is TrialState.PRUNED:
         prediction = decided.get(trial.number, NO_NUMBERS).get("predicted")
         predicted = prediction["mean"] if prediction else None
-        losses = _in_order(trial)
-        if predicted is None and (math.isinf(losses[-1]) or diverged(losses)):
+        if predicted is None and _ended_badly(_in_order(trial)):
             final = math.inf
     return Curve(
         losses=grid.losses(trial.intermediate_values),

@@ -84,9 +84,13 @@ def test_what_a_worker_does_the_plain_way_is_said_once_and_kept(tmp_path: Path) 
         said = ("plain attention: dk differs; no more",) if job.run > 1 else ()
         return dataclasses.replace(fake_training.train(job, report), fallbacks=said)
 
-    watcher = Watcher()
-    sweep(tmp_path, four_runs(), work=work, observer=watcher)
-    # a later session knows it from the store
+    watcher, interrupts = Watcher(), list[signal.Signals]()
+
+    def interrupt(tick: int) -> None:
+        interrupts[:] = [signal.SIGTERM] if tick > 30 else []  # in the second run
+
+    sweep(tmp_path, four_runs(), work=work, observer=watcher, at_tick=interrupt, interrupts=interrupts)
+    # the next session knows it from the store
     sweep(tmp_path, four_runs(), work=work, observer=watcher)
     (event,) = (event for event in events_in(tmp_path) if event.kind == "fallback")
     assert (event.run, event.detail) == (2, "plain attention: dk differs; no more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +55,21 @@ def test_a_card_is_recognised_by_its_name_in_the_system(monkeypatch: pytest.Monk
     assert session.estimate(small_sweep.study(), data=small_sweep.FACTS, device="cuda:0")
     monkeypatch.setattr(provenance, "device_name", lambda _: "an unknown card")
     assert session.estimate(small_sweep.study(), data=small_sweep.FACTS, device="cuda:0") == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "here", "noted"),
+    [("auto", ("cpu", "cpu"), True), (["cpu", "cpu"], ("cpu", "cpu"), False), ("auto", ("cuda:0",), False)],
+)
+def test_a_card_that_is_not_used_is_noted_unless_the_cpu_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | list[str], here: tuple[str, ...], noted: bool
+) -> None:
+    monkeypatch.setattr(session, "devices_here", lambda _: here)
+    monkeypatch.setattr(session, "note_on_cpu", lambda: "Apple's GPU is not used")
+    monkeypatch.setattr(session, "ProcessPool", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(session, "run_in", lambda *_, **__: None)
+    watcher = small_sweep.Watcher()
+    study = small_sweep.study(workers={"devices": asked})
+    nothing: Any = None
+    session.run(study, StudyPaths(tmp_path), nothing, nothing, observer=watcher)
+    assert watcher.notes == (["Apple's GPU is not used"] if noted else [])
