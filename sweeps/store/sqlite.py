@@ -26,7 +26,7 @@ def hold(path: Path, *, what: str) -> Iterator[None]:
     The operating system releases the lock with the process that holds it, however that process ends.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    holder = path.with_suffix(".holder.json")
+    holder = _holder_of(path)
     lock = filelock.FileLock(path)
     try:
         lock.acquire(blocking=False)
@@ -41,6 +41,11 @@ def hold(path: Path, *, what: str) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _holder_of(lock: Path) -> Path:
+    """Return the file that says who holds a lock."""
+    return lock.with_suffix(".holder.json")
 
 
 def _holder(path: Path) -> str:
@@ -59,13 +64,13 @@ def lock_of(database: Path, study: str) -> Path:
 def is_running(url: str, study: str) -> bool:
     """Whether a process is running the study of this name now."""
     path = lock_of(path_of(url), study)
-    if not path.exists():
+    if not _holder_of(path).exists():
         return False
-    lock = filelock.FileLock(path)
+    lock = filelock.FileLock(path)  # a process that was killed leaves its name behind, but not the lock
     try:
         lock.acquire(blocking=False)
     except (filelock.Timeout, OSError):
-        return path.with_suffix(".holder.json").exists()
+        return True
     lock.release()
     return False
 

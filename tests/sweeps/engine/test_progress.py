@@ -8,7 +8,9 @@ import math
 import pytest
 
 from sweeps.engine import progress
+from sweeps.engine.planning.workload import workload
 from sweeps.store import records
+from sweeps.store.records import Run
 from tests.helpers import small_sweep
 from tests.helpers.fake_training import point_at
 from tests.helpers.small_sweep import run
@@ -69,3 +71,20 @@ def test_counts_name_every_outcome() -> None:
 )
 def test_a_tick_that_took_too_long_was_a_pause(tick: float, seconds: float) -> None:
     assert progress.listened(tick) == seconds
+
+
+def test_the_first_run_under_way_tells_the_time_left() -> None:
+    """The standing is computed when a run begins, and then holds until one ends."""
+    study = small_sweep.four_runs()
+    begun = run(1, outcome="running", phase="baseline", origin="baseline", val_loss=None)
+    work = workload(study, vocab_size=small_sweep.FACTS.vocab_size)
+    standing = progress.Standing.of([begun], study, small_sweep.FACTS, work, planned=4)
+
+    def left(now: Run) -> float | None:
+        return standing.now({1: now}, (now,), seconds=1.0, workers=1).remaining_seconds
+
+    assert left(begun) is None
+    points = tuple(point_at(begun.config, step) for step in range(11))  # half a second per step of 20
+    said = left(dataclasses.replace(begun, points=points))
+    assert said is not None
+    assert 3 * 10.0 + 5.0 < said < 4 * 20.0  # with the final evaluations, which are large here

@@ -109,14 +109,18 @@ class TestLock:
     def test_the_lock_of_a_killed_driver_is_free(self, tmp_path: Path) -> None:
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe()
-        path = tmp_path / "lock"
+        database = tmp_path / "study.db"
+        path = sqlite.lock_of(database, "small")
         process = context.Process(target=_hold, args=(path, sender))
         process.start()
         assert receiver.recv() == "held"
         with pytest.raises(StoreBusy, match=rf"study 'small' is being run by process {process.pid} "):
             sqlite.hold(path, what="study 'small'").__enter__()
+        assert sqlite.is_running(f"sqlite:///{database}", "small")
+        assert not sqlite.is_running(f"sqlite:///{database}", "other")
         process.kill()
         process.join()
+        assert not sqlite.is_running(f"sqlite:///{database}", "small")
         with sqlite.hold(path, what="study 'small'"):
             pass
         receiver.close()
