@@ -316,7 +316,7 @@ def status_lines(results: Results, *, planned: int) -> Iterator[str]:
         if run.outcome == Outcome.RUNNING:
             step = run.points[-1].step if run.points else 0
             yield f"  run {run.id} {run.label}: step {step} of {run.config.max_iters}"
-    if pilot_line := pilot.standing(results.study, results.runs):
+    if pilot_line := pilot.standing(results.study, results.runs, results.data):
         yield pilot_line
     if results.best is not None:
         yield f"best: {trial_title(results.best.trial, results.best.label)}: {outcome_line(results.best)}"

@@ -151,7 +151,8 @@ def planned_runs(findings: Findings) -> int:
     before_trials = sum(run.before_trials for run in runs)
     searching = sum(run.phase != PHASE for run in runs) - before_trials
     # of the pilot's runs, those at the length that is chosen are the baseline's
-    groundwork = before_trials - sum(run.phase == PILOT for run in runs) + len(pilot.rejected(study, runs))
+    rejected = pilot.rejected(study, runs, findings.results.data)
+    groundwork = before_trials - sum(run.phase == PILOT for run in runs) + len(rejected)
     confirming = confirm.planned(
         runs, most=study.confirm.max_trials, over=lambda: confirm.next_run(findings.evidence) is None
     )

@@ -35,6 +35,7 @@ from sweeps.workers.pool import Pool
 from sweeps.workers.process_pool import ProcessPool
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.encode import PrepareProgress
+from trainer.data.frequencies import unigram_loss
 from trainer.data.prepare import EmbeddedSource, ParquetSource, TokenizerChoice, prepare
 from trainer.data.selection import Options
 from trainer.errors import ConfigError
@@ -104,6 +105,8 @@ def run_in(
                 study, pool=pool, dataset=dataset, folder=paths.measuring, say=observer.note, interrupts=interrupts
             )
             facts = {**provenance.provenance_of(pool.devices), **estimate(study, data=data, device=pool.devices[0])}
+            if study.pilot is not None:
+                data = dataclasses.replace(data, unigram_loss=unigram_loss(dataset))
             store.add_study(study, data=data, provenance=facts)
             stored = store.results(study.name)
         started = 0
@@ -153,9 +156,9 @@ def _with_chosen_length(
     if study.pilot is None:
         return stored
     if study.chosen is None:
-        tried = pilot.tried(study, stored.runs)
+        tried = pilot.tried(study, stored.runs, stored.data)
         if pilot.next_length(study, tried) is not None:
-            for run in pilot.rejected(study, stored.runs):
+            for run in pilot.rejected(study, stored.runs, stored.data):
                 paths.drop_checkpoint(run.id)
             return stored
         study = study.model_copy(update={"chosen": Chosen(tried=tried)})
@@ -176,7 +179,7 @@ def _next_agenda(stored: Results, data: DataFacts, *, say: Callable[[str], None]
     """Return the order of the runs that are due: those before the first trial, as far as they are known, or all."""
     study = stored.study
     if study.pilot is not None and study.chosen is None:
-        tried = pilot.tried(study, stored.runs)
+        tried = pilot.tried(study, stored.runs, stored.data)
         iters = pilot.next_length(study, tried)
         assert iters is not None
         if note := pilot.note_before(study, tried, iters):

@@ -176,6 +176,9 @@ class DataFacts:
     """tokens to validate on"""
     bytes_per_token: float | None
     """of the validation split; None where it isn't known"""
+    unigram_loss: float | None = None
+    """of a model that knows only the frequencies of tokens, nats per token; None: not measured, because
+    no pilot asks for it"""
 
     @classmethod
     def of(cls, dataset: Dataset) -> DataFacts:
