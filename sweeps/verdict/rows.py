@@ -170,10 +170,10 @@ def does(knob: KnobVerdict, attribution: Attribution) -> str:
             return "hurts alone, best needs it" if hurts else "the best needs it"
         case KnobWord.HURTS if in_the_best and shown(knob.reset):
             partner = partner_of(knob, attribution)
-            return f"only together with {named(partner)}" if partner else "hurts alone, helps with others"
+            return f"only together with {named(partner)}" if partner else "hurts alone, needs others"
         case KnobWord.HURTS:
             word = "diverges alone" if knob.diverged else "hurts alone"
-            return f"{word}, best includes it" if in_the_best else word
+            return f"{word}, yet included" if in_the_best else word
         case KnobWord.NO_EFFECT:
             return "no effect"
     return "only a head start" if shown(knob.alone) and is_refuted(knob.lasting) else "not enough evidence"

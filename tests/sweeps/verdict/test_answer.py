@@ -31,7 +31,7 @@ STUDIES = {
     "nothing yet": functools.partial(synthetic.results, []),
     "nothing but races": lambda: branching.results(branching.study()),
 }
-INCLUDED = ("only together with ", "hurts alone, helps with others", "best needs it", "best includes it")
+INCLUDED = ("only together with ", "hurts alone, needs others", "best needs it", "yet included")
 """how a knob that hurts alone belongs to the best"""
 
 

@@ -224,7 +224,7 @@ def test_advice() -> None:
         words(attribution(knobs=(lost_knob,)))
         .knobs[0]
         .endswith(
-            ": diverges alone, best includes it; 2 runs with it alone diverged or did not fit in memory; no run with "
+            ": diverges alone, yet included; 2 runs with it alone diverged or did not fit in memory; no run with "
             "it alone has a final loss."
         )
     )
