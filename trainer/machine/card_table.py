@@ -16,6 +16,9 @@ Sources:
 - Radeon and Instinct: AMD's product specifications, peak matrix performance. An MI250 appears as two devices; the row
   is one of them.
 
+The rows were entered without the data sheets at hand, and checked only against each other (cores x clock). Where a
+number matters, `sweep plan --memory --peak` sets it.
+
 A card sold with several memory sizes is planned with the first, unless its name gives the size. GiB as CUDA reports
 them: T4, A10 and A10G reserve some for error correction.
 """
