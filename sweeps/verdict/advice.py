@@ -63,17 +63,14 @@ def _do(findings: Findings, attribution: Attribution) -> Iterator[Advice]:
             command = _sweep(findings, "export", f"--iters {iters} {best}")
             yield Advice("do", f"train {iters:,} iterations with {changes}", command)
         return
-    if attribution.decided:
-        yield Advice("do", "keep the settings, or widen the ranges and sweep again: no config is shown to be better")
-    else:
+    right = [candidate for candidate in attribution.candidates if candidate.word is CandidateWord.RIGHT]
+    for candidate in right:
+        text = f"follow the advice {candidate.label}, which is shown to be right"
+        yield Advice("do", text, _trial(findings, candidate.candidate))
+    if not attribution.decided:
         yield Advice("do", "run more seeds before a long run: no config is shown to be better yet")
-    for candidate in attribution.candidates:
-        if candidate.word is CandidateWord.RIGHT:
-            yield Advice(
-                "do",
-                f"follow the advice {candidate.label}, which is shown to be right",
-                _trial(findings, candidate.candidate),
-            )
+    elif not right:
+        yield Advice("do", "keep the settings, or widen the ranges and sweep again: no config is shown to be better")
 
 
 def _trial(findings: Findings, candidate: int) -> str:

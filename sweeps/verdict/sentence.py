@@ -152,22 +152,33 @@ def _nobody(attribution: Attribution, rows: Mapping[str | None, Row]) -> str:
         return (
             f"the best config, which changes {names}, {breaks(attribution)} by {by}; no knob is shown to do it alone."
         )
-    right = [candidate.label for candidate in attribution.candidates if candidate.word is CandidateWord.RIGHT]
-    however = f"; however, this advice is right: {joined(right)}" if right else ""
-    return f"no config is shown to be better than the baseline: {_lack(attribution, row)}{however}."
+    lack = _lack(attribution, row)
+    if right := _right(attribution):
+        return f"the advice {right}; the search's best config is not shown to be better than the baseline: {lack}."
+    return f"no config is shown to be better than the baseline: {lack}."
 
 
 def _of_candidates(attribution: Attribution) -> str:
     """Return the sentence of a study of candidates alone, or whose search found nothing lower."""
-    right = [each for each in attribution.candidates if each.word is CandidateWord.RIGHT]
+    if right := _right(attribution):
+        return f"{right}."
+    n = len(attribution.candidates)
+    tried = f"none of the {n} changes" if n > 1 else attribution.candidates[0].label
+    return f"{tried} is {'' if n > 1 else 'not '}shown to be better than the baseline."
+
+
+def _right(attribution: Attribution) -> str:
+    """Return what right candidates gain, the one that gains most first; empty where none is right."""
+    right = [
+        (candidate.label, candidate.effect)
+        for candidate in attribution.candidates
+        if candidate.word is CandidateWord.RIGHT and candidate.effect is not None
+    ]
     if not right:
-        n = len(attribution.candidates)
-        tried = f"none of the {n} changes" if n > 1 else attribution.candidates[0].label
-        return f"{tried} is {'' if n > 1 else 'not '}shown to be better than the baseline."
-    first, *others = sorted(right, key=lambda each: -each.effect.mean if each.effect else 0.0)
-    assert first.effect is not None
-    more = f"; so {'does' if len(others) == 1 else 'do'} {joined(each.label for each in others)}" if others else ""
-    return f"{first.label} gains {_of_contrast(first.effect)}{more}."
+        return ""
+    (label, effect), *others = sorted(right, key=lambda each: -each[1].mean)
+    more = f"; so {'does' if len(others) == 1 else 'do'} {joined(name for name, _ in others)}" if others else ""
+    return f"{label} gains {_of_contrast(effect)}{more}"
 
 
 def _lack(attribution: Attribution, row: Row) -> str:

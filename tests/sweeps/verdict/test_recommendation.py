@@ -27,7 +27,7 @@ def test_right_advice_is_named_even_where_the_best_config_is_not_shown_to_be_bet
     judged = dataclasses.replace(CASES["nothing"](), candidates=attributions.ANSWERS)
     tried = synthetic.run(5, "candidate", label="candidate: learning_rate 0.002", key="candidate:2")
     sentences = verdict(findings_of(judged, dataclasses.replace(RESULTS, runs=(*RESULTS.runs, tried))))
-    assert sentences.headline.endswith("; however, this advice is right: learning_rate 0.002.")
+    assert sentences.headline.startswith("The advice learning_rate 0.002 gains 0.25 nats (")
     assert any("`sweep export plateau --trial 5 --iters 600`" in sentence for sentence in sentences.next)
 
 

@@ -108,7 +108,16 @@ def test_sentence_of_variants(changes: dict[str, object], sentence: str) -> None
 def test_right_advice_is_named_where_no_knob_is() -> None:
     right = attributions.candidate(2, CandidateWord.RIGHT, gain(0.25))
     judged = dataclasses.replace(CASES["nothing"](), candidates=(right,))
-    assert answer_of(findings_of(judged)).sentence.endswith("; however, this advice is right: learning_rate 0.002.")
+    answer = answer_of(findings_of(judged))
+    # 0.25 ± 2.7764 * 0.01
+    assert answer.sentence == (
+        "The advice learning_rate 0.002 gains 0.25 nats (95 % interval 0.22 to 0.28, 5 seeds); the search's best "
+        "config is not shown to be better than the baseline: the best gains 0.002 nats (95 % interval −0.006 to 0.010, "
+        "5 seeds), less than the 0.02 nats that count."
+    )
+    assert [advice.text for advice in answer.advice if advice.kind == "do"] == [
+        "follow the advice learning_rate 0.002, which is shown to be right"
+    ]
 
 
 @pytest.mark.parametrize(
