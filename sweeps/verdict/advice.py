@@ -82,20 +82,15 @@ def _trial(findings: Findings, candidate: int) -> str:
     return "" if trial is None else _sweep(findings, "export", f"--trial {trial} {how}")
 
 
-def _retrain(findings: Findings, races: Iterable[Row]) -> Iterator[Advice]:
+def _retrain(findings: Findings, races: Sequence[Row]) -> Iterator[Advice]:
     """Yield what to retrain with: races that are ahead at equal time, or whose time isn't known."""
-    for row in races:
+    for row, race in zip(races, findings.races, strict=True):
         if row.does == AHEAD:
-            change = f"{row.knob}={as_yaml(_raced(findings, row))}"
             yield Advice(
                 "do",
                 f"if you retrain from scratch, take {row.knob} {row.after}",
-                _sweep(findings, "export", f"--race {change}"),
+                _sweep(findings, "export", f"--race {race.knob}={as_yaml(race.value)}"),
             )
-
-
-def _raced(findings: Findings, row: Row) -> object:
-    return next(race.value for race in findings.races if race.knob == row.knob and str(race.value) == row.after)
 
 
 def _loses_at_equal_time(row: Row) -> bool:

@@ -322,6 +322,15 @@ def test_several_races_are_never_ranked_with_branches() -> None:
     assert retrain == [f" if you retrain from scratch, take {change}" for change in ("n_embd 768", "dropout 0.2")]
 
 
+def test_the_command_of_a_race_has_the_value_that_was_raced() -> None:
+    raced = race(0.3, knob="weight_decay", value=0.00012345, n=5, at_equal_time=None, seconds=None, params=1.0)
+    words = judged_words(attributions.attribution(), races=[raced])
+    assert (
+        "Do: if you retrain from scratch, take weight_decay 1.2e-4: `sweep export plateau --race "
+        "weight_decay=0.00012345`." in words.next
+    )
+
+
 # before the confirm phase
 
 
