@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import yaml
 
@@ -31,6 +32,7 @@ from sweeps.report.dashboard import (
     study_note,
     titled_figures,
 )
+from sweeps.store.sqlite import url_of
 from sweeps.store.store import Store
 from sweeps.verdict.verdict import verdict
 from tests.helpers import small_sweep
@@ -66,6 +68,16 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("swept")
     small_sweep.sweep(folder, small_sweep.study(trials=1, baseline_seeds=1))
     return folder
+
+
+def test_a_store_in_a_folder_with_an_odd_name_is_served(tmp_path: Path) -> None:
+    folder = tmp_path / "what? {x} 50%"
+    with Store(url_of(StudyPaths(folder).store)) as store:
+        store.add_study(small_sweep.study(), data=small_sweep.FACTS, provenance={})
+        store.storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], study_name="served")
+    with dashboard(folder) as ask:
+        assert [study["study_name"] for study in ask("/api/studies")["study_summaries"]] == ["served"]
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
 def test_it_shows_a_sweep_while_it_runs_and_when_it_has_ended(tmp_path: Path) -> None:
