@@ -29,7 +29,7 @@ unit: $(VENV)/.installed-dev
 	$(BIN)/pytest -n auto $(ARGS)
 
 docs: $(VENV)/.installed-dev
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "plateau-sweep needs Python 3.11 or newer; name one: make PYTHON=python3.12")'

@@ -1,7 +1,7 @@
-"""Generator of the parts of the docs that the code already says: help texts, keys of a study, tables of the store.
+"""Generator of the parts of the docs that the code already says: help texts, keys of a study, tables, JSON.
 
-    python docs/generate.py            write them between their markers in docs/reference/
-    python docs/generate.py --check    write nothing; print a diff and fail where a page is out of date
+    python -m docs.generate            write them between their markers in docs/reference/
+    python -m docs.generate --check    write nothing; print a diff and fail where a page is out of date
 
 A generated part stands between `<!-- generated: NAME -->` and `<!-- end: NAME -->`. The rest of a page is written by
 hand and is left alone.
@@ -17,7 +17,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ import sqlalchemy as sa
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from docs import json_objects
+from sweeps import arrow
 from sweeps.cli import app
 from sweeps.store.tables import TABLES, VERSION
 from trainer.__main__ import _parser
@@ -94,7 +96,10 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "study_id": "the study it belongs to",
         "run_id": "the run it happened to; null for the study itself",
         "time": "when it happened",
-        "kind": "`crashed`, `died`, `hung`, `oom`, `sentinel`, `interrupted`, or an outcome other than `complete`",
+        "kind": (
+            "`crashed`, `died`, `hung`, `oom`, `fallback`, `sentinel`, `interrupted`, "
+            "or an outcome other than `complete`"
+        ),
         "detail": "the details in words",
     },
 }
@@ -191,14 +196,30 @@ def tables() -> str:
     return "\n\n".join(sections)
 
 
+def columns(table: Sequence[arrow.Column]) -> str:
+    """The columns of an Arrow table."""
+    rows = ["| column | type | unit | what it holds |", "|---|---|---|---|"]
+    rows += [f"| `{column.name}` | {column.type} | {column.unit} | {_cell(column.words)} |" for column in table]
+    return "\n".join(rows)
+
+
 PARTS: Mapping[str, Callable[[], str]] = {
     "commands": commands,
     "trainer": trainer,
     "template": template,
     "keys": keys,
     "tables": tables,
+    "runs": functools.partial(columns, arrow.RUNS),
+    "curves": functools.partial(columns, (arrow.NUMBER, *arrow.CURVES)),
+    "json": json_objects.page,
 }
-PAGES = {"commands.md": ("commands", "trainer"), "study.md": ("template", "keys"), "store.md": ("tables",)}
+PAGES = {
+    "commands.md": ("commands", "trainer"),
+    "study.md": ("template", "keys"),
+    "store.md": ("tables",),
+    "tables.md": ("runs", "curves"),
+    "json.md": ("json",),
+}
 
 
 def _sweep(command: str) -> str:

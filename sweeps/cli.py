@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import importlib
+import gc
 import json
 import shutil
 import sys
-import threading
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,27 +16,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sweeps import signals
+from sweeps.errors import SpecError
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
     from sweeps.analysis.findings import Findings
+    from sweeps.outputs import ExportJson, ReportJson, StatusJson
     from sweeps.paths import StudyPaths
     from sweeps.store.locate import Located
-    from sweeps.store.records import Results
-    from sweeps.store.store import Store
+    from sweeps.store.records import DataFacts, Results
     from sweeps.study.study import Study
-    from sweeps.verdict.verdict import Verdict
 
 
 app = typer.Typer(
     name="sweep",
     help="Find out which knob breaks the loss plateau of a small GPT: by how much, how surely, and what to train next.",
-    no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
+Begun = Annotated[
+    str, typer.Argument(metavar="STUDY", help="the study's YAML file (`sweep init` writes one), or one begun: its name")
+]
 StudyFile = Annotated[str, typer.Argument(metavar="STUDY.yaml", help="the study; `sweep init` writes one")]
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="a study's name, its folder, its .db file, or its YAML file")
@@ -61,6 +63,9 @@ From = Annotated[
 ]
 Log = Annotated[str | None, typer.Option(metavar="LOG", help="what nanoGPT printed while --from's run trained")]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="folder of the results, instead of runs/<study>")]
+NOTHING_SHOWN = 3
+"""exit code of `sweep judge` where the runs show nothing"""
+Full = Annotated[bool, typer.Option("--full", help="print the whole verdict, with what it rests on")]
 AsJson = Annotated[bool, typer.Option("--json", help="end with one JSON object on stdout; the rest goes to stderr")]
 
 
@@ -80,11 +85,35 @@ def main() -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        gc.freeze()  # at its exit, Python would look at every object of the plotting libraries once more, for seconds
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"plateau-sweep {version('plateau-sweep')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def group(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001  # its callback ends the command
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="print the version")
+    ] = False,
+    debug: Annotated[  # noqa: ARG001  # `main` takes it out, wherever it stands
+        bool, typer.Option("--debug", help="show the traceback of a mistake; any command takes it")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
 def run(
-    study: StudyFile,
+    study: Begun,
     profile: Profile = None,
     set_: Set = None,
     data: Data = None,
@@ -92,16 +121,37 @@ def run(
     from_: From = None,
     log: Log = None,
     out: Out = None,
+    full: Full = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run a study, or continue it. Ends with the verdict so far and a report."""
+    """Run a study, or continue it. Ends with the verdict so far and a report.
+
+    A study that has begun goes on by its name alone, with the data, the baseline and the start it was begun with.
+    """
     from sweeps.workers.launch import warm_up
 
     warm_up()
     from sweeps.paths import paths_of
+    from sweeps.store.locate import is_file
 
-    loaded = _load(study, profile, set_, data, baseline, start=from_, log=log)
-    _sweep(loaded, paths_of(loaded.name, out=out), as_json)
+    if is_file(study):
+        loaded = _load(study, profile, set_, data, baseline, start=from_, log=log)
+        _sweep(loaded, paths_of(loaded.name, out=out), full=full, as_json=as_json)
+        return
+    changing = {"--profile": profile, "--set": set_, "--data": data, "--baseline": baseline, "--from": from_}
+    if given := [option for option, value in {**changing, "--log": log}.items() if value]:
+        raise SpecError(
+            f"{', '.join(given)}: a study that goes on by its name stays as it was begun; to change it, name its YAML "
+            f"file instead of {study!r}"
+        )
+    located, results = _results(study, out)
+    _sweep(
+        results.study.model_copy(update={"store": located.url}),
+        located.paths,
+        full=full,
+        as_json=as_json,
+        stored=results,
+    )
 
 
 @app.command()
@@ -114,9 +164,10 @@ def confirm(
     max_trials: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="runs of the confirm phase at most; by default as many again as the study says"
+            min=1, metavar="N", help="further runs of the confirm phase at most; by default as many as the study says"
         ),
     ] = None,
+    full: Full = False,
     as_json: AsJson = False,
 ) -> None:
     """Test what a study has found on more fresh seeds. Ends like `sweep run`; no run is made twice."""
@@ -127,44 +178,27 @@ def confirm(
 
     located, results = _results(study, out)
     changes = {"confirm": extended(results, seeds=seeds, max_trials=max_trials), "store": located.url}
-    _sweep(results.study.model_copy(update=changes), located.paths, as_json)
+    _sweep(results.study.model_copy(update=changes), located.paths, full=full, as_json=as_json, stored=results)
 
 
-def _sweep(study: Study, paths: StudyPaths, as_json: bool) -> None:
-    """Prepare the data, run the study until it ends or pauses, write the report and print the verdict."""
-    from sweeps.engine import session
-    from sweeps.store.store import Store
+def _sweep(study: Study, paths: StudyPaths, *, full: bool, as_json: bool, stored: Results | None = None) -> None:
+    """Run the study until it ends or pauses, and print the verdict. `stored`: the results of a study that goes on."""
+    from rich.console import Console
 
-    # import the plotting libraries while the workers import torch
-    threading.Thread(target=importlib.import_module, args=("sweeps.report.publish",), daemon=True).start()
+    from sweeps import api
+
     say = _say(as_json)
-    for note in study.notes:
-        say(f"note: {note}")
-    with _preparing(as_json) as progress:
-        dataset = session.prepare_data(study, paths, progress=progress)
-    say(f"data: {dataset.path} ({dataset.train.tokens:,} training tokens, {dataset.val.tokens:,} validation tokens)")
-    with Store(session.store_url(study, paths)) as store:
-        with _view(as_json) as view:
-            summary = session.run(study, paths, store, dataset, observer=view)
-        from sweeps.analysis.findings import Findings
-        from sweeps.report.publish import close
-
-        findings = Findings(store.results(study.name))
-        report_file = close(findings, store, paths)
-    from sweeps.verdict.as_json import summarize
-    from sweeps.verdict.verdict import verdict
-
+    swept, summary = api.sweep(study, paths, stored=stored, console=Console(stderr=as_json))
     if as_json:
-        print(json.dumps(summarize(findings, seconds=summary.seconds, store=store.path, report=report_file)))
+        print(json.dumps(swept.as_json()))
     else:
         print()
-        _print(verdict(findings))
-        print(f"\nreport: {report_file}\nstore:  {store.path}   (sweep dashboard {_argument(study, store)} shows it)")
+        _print(swept.findings, full=full, report=swept.report, store=swept.store)
     if summary.interrupted:
-        say("interrupted: run the same command to continue")
+        say(f"interrupted: {swept.results.command('run')} goes on")
         raise typer.Exit(signals.exit_code(summary.interrupted))
     if summary.truncated:
-        say(f"hours: {study.hours:g} are over; raise hours and run the same command to continue")
+        say(f"hours: {study.hours:g} are over; raise hours in the study's YAML file and run that to continue")
 
 
 @app.command()
@@ -183,30 +217,39 @@ def plan(
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="plan for a card with this much memory: 12GiB")
     ] = None,
+    peak: Annotated[
+        float | None,
+        typer.Option(metavar="TFLOPS", help="the card's dense peak in 16 bits, for one that sweep doesn't know: 58"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a study will run and how long that takes. Trains nothing."""
-    elsewhere = device is not None or memory is not None
+    elsewhere = device is not None or memory is not None or peak is not None
     loaded = _load(study, profile, set_, data, baseline, start=from_, log=log, for_a_card=elsewhere)
     from sweeps.engine import session
+    from sweeps.engine.checks import check_lengths, check_start
     from sweeps.engine.planning.plan import plan as make_plan
     from sweeps.paths import paths_of
     from sweeps.store.records import DataFacts
+    from trainer.machine.cpu import busy_processes
     from trainer.machine.device import card_of, describe
 
-    paths = paths_of(loaded.name, out=out)
+    paths, busy = paths_of(loaded.name, out=out), 0.0 if elsewhere else busy_processes()
     devices = loaded.workers.devices
     planned_for = (
-        card_of(device, memory) if elsewhere else describe(devices if isinstance(devices, str) else devices[0])
+        card_of(device, memory, peak) if elsewhere else describe(devices if isinstance(devices, str) else devices[0])
     )
     with _preparing(as_json) as progress:
         dataset = session.prepare_data(loaded, paths, progress=progress)
     seen = {} if elsewhere else session.seen_speeds(loaded, paths, planned_for.kind)
-    study_plan = make_plan(loaded, DataFacts.of(dataset), planned_for, seen=seen)
+    facts = DataFacts.of(dataset)
+    check_lengths(loaded, facts)
+    check_start(loaded, facts)
+    study_plan = make_plan(loaded, facts, planned_for, seen=seen, busy=busy)
     if as_json:
         print(json.dumps({**study_plan.as_json(), "resolved": loaded.as_written()}))
         return
-    for note in loaded.notes:
+    for note in (*loaded.notes, *dataset.notes):
         print(f"note: {note}")
     for line in study_plan.lines():
         print(line)
@@ -223,7 +266,7 @@ def prepare(
     as_json: AsJson = False,
 ) -> None:
     """Tokenize a study's data now. `sweep run` then finds it ready."""
-    loaded = _load(study, profile, set_, data, None)
+    loaded = _load(study, profile, set_, data, None, for_a_card=profile == "cuda")
     from sweeps.engine import session
     from sweeps.paths import paths_of
     from sweeps.store.records import DataFacts
@@ -234,6 +277,8 @@ def prepare(
     if as_json:
         print(json.dumps(facts.as_dict()))
         return
+    for line in _remarks(facts):
+        print(line)
     per_token = f", {facts.bytes_per_token:.2f} bytes per token" if facts.bytes_per_token else ""
     print(f"{facts.path}\n{facts.train_tokens:,} training tokens, {facts.val_tokens:,} validation tokens{per_token}")
 
@@ -242,7 +287,7 @@ def prepare(
 def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     """Show the progress of a study, also while it runs."""
     from sweeps.engine.progress import planned_runs
-    from sweeps.store.sqlite import path_of
+    from sweeps.store.sqlite import is_running, path_of
     from sweeps.terminal import status_lines
     from sweeps.verdict.as_json import summarize
 
@@ -250,26 +295,25 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     results, planned = findings.results, planned_runs(findings)
     if as_json:
         store, report_file = path_of(located.url), located.paths.report
-        summary = summarize(findings, seconds=results.seconds, store=store, report=report_file)
-        print(json.dumps({**summary, "planned": planned}))
+        summary = summarize(findings, store=store, report=report_file)
+        state: StatusJson = {**summary, "planned": planned}
+        print(json.dumps(state))
         return
-    for line in status_lines(results, planned=planned):
+    for line in status_lines(results, planned=planned, running=is_running(located.url, located.name)):
         print(line)
 
 
 @app.command()
-def verdict(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
+def verdict(study: StudyName, out: Out = None, full: Full = False, as_json: AsJson = False) -> None:
     """Say which knob breaks the plateau, and how surely. The verdict rests on the runs so far."""
-    from sweeps.verdict.as_json import verdict_of
-    from sweeps.verdict.start_as_json import start_keys
-    from sweeps.verdict.verdict import verdict as in_words
+    from sweeps.store.sqlite import path_of
+    from sweeps.verdict.as_json import found
 
-    _, findings = _findings(study, out)
+    located, findings = _findings(study, out)
     if as_json:
-        study_json = {"study": findings.study.name, "verdict": verdict_of(findings), **start_keys(findings)}
-        print(json.dumps(study_json))
+        print(json.dumps(found(findings)))
     else:
-        _print(in_words(findings))
+        _print(findings, full=full, report=located.paths.report, store=path_of(located.url))
 
 
 @app.command()
@@ -286,7 +330,8 @@ def report(
     located, findings = _findings(study, out)
     report_file = (file or located.paths.report).absolute()
     write_text(report_file, page_of(findings))
-    print(json.dumps({"report": str(report_file)}) if as_json else report_file)
+    written: ReportJson = {"report": str(report_file)}
+    print(json.dumps(written) if as_json else report_file)
 
 
 @app.command()
@@ -309,12 +354,15 @@ def export(
         Path | None,
         typer.Option(metavar="DIR", help="also write configs of 1, 2 and 4 times the length, three rates each"),
     ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="take over all that the best trial changes, not only what is shown")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="export the best even if it is not shown to be better")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the best trial, or another, as a nanoGPT config. Comments hold its evidence."""
+    """Write your config, changed in what the best trial shows, for nanoGPT. Comments hold the evidence."""
     from sweeps.export.branch import is_branch
     from sweeps.export.checkpoint import write_checkpoint
     from sweeps.export.nanogpt_config import write_config
@@ -324,33 +372,40 @@ def export(
     check_options(race=race, trial=trial, checkpoint=checkpoint, ladder=ladder, trained=trained)
     located, findings = _findings(study, out)
     if trial is None and race is None and not force:
-        check_best(findings)
+        check_best(findings, whole=all_)
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     folder = checkpoint.absolute() if checkpoint else None
     if race is not None:
         runs = race_of(findings, race)
         run, config = runs[0], export_race(findings, runs, date=today, iters=iters)
     else:
-        run = trial_of(findings, trial)
-        config = export_run(findings, run, date=today, iters=iters, checkpoint=folder, trained=trained)
+        whole = all_ or trial is not None
+        run = trial_of(findings, trial, whole=whole)
+        config = export_run(findings, run, date=today, iters=iters, checkpoint=folder, trained=trained, whole=whole)
     rungs = export_ladder(findings, run, ladder.absolute(), date=today) if ladder else []
     config_file = write_config(config, file.absolute()) if file else None
     checkpoint_file = (
         write_checkpoint(findings.study, run, located.paths, config, folder, trained=trained) if folder else None
     )
     if as_json:
-        exported = {
+        exported: ExportJson = {
             "trial": run.trial if race is None else None,
             "race": race,
             "config": dict(config.settings),
+            "changed": {key: list(pair) for key, pair in config.changed.items()},
+            "why": dict(config.why),
+            "kept": dict(config.kept),
             "notes": list(config.notes),
+            "file": _text(config_file),
+            "checkpoint": _text(checkpoint_file),
+            "ladder": [*map(str, rungs)],
+            "text": config.text,
         }
-        files = {"file": _text(config_file), "checkpoint": _text(checkpoint_file), "ladder": [*map(str, rungs)]}
-        print(json.dumps({**exported, **files, "text": config.text}))
+        print(json.dumps(exported))
         return
     if rungs:
         print(f"{ladder}: LADDER.txt and {len(rungs)} configs", file=sys.stderr)
-    print(config.text if config_file is None else f"{config_file}: {run.label}\n", end="")
+    print(config.text if config_file is None else f"{config_file}: changes {', '.join(config.changed)}\n", end="")
     if checkpoint_file is not None:
         options = "this config" if is_branch(run) else f"--init_from=resume --out_dir={checkpoint_file.parent}"
         print(f"{checkpoint_file}: nanoGPT resumes from it with {options}", file=sys.stderr)
@@ -386,7 +441,6 @@ def diagnose(
     from sweeps.diagnose import source
     from sweeps.diagnose.as_json import several, unreadable
     from sweeps.diagnose.diagnosis import diagnosis_of
-    from sweeps.diagnose.experiments import read_experiments
     from sweeps.diagnose.page import page
     from sweeps.errors import LogError
 
@@ -394,8 +448,8 @@ def diagnose(
     given = source.read_given(config=config, checkpoint=ckpt, data=data, tokens=tokens, card=device)
     width = min(120, shutil.get_terminal_size((100, 24)).columns)
     try:
-        if (table := read_experiments(names)) is not None:
-            print(json.dumps(table.as_json()) if as_json else "\n".join(table.lines(width=width)))
+        if source.is_experiments(names):  # a search by keep and discard has no curve, and is judged as one
+            judge(names[0], as_json=as_json)
             return
         for runs in source.readings(names, given, checkpoint=ckpt):
             *earlier, last = diagnoses = [diagnosis_of(run, given) for run in runs]
@@ -422,6 +476,39 @@ def diagnose(
 
 
 @app.command()
+def judge(
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="runs of any trainer: .csv, .tsv, .jsonl or .parquet, a row a run")
+    ],
+    baseline: Annotated[
+        str | None, typer.Option(metavar="ARM", help="arm that the others are compared with, instead of `baseline`")
+    ] = None,
+    min_effect: Annotated[
+        float, typer.Option(min=0, metavar="X", help="what a gain must exceed to count, in the table's unit")
+    ] = 0.02,
+    as_json: AsJson = False,
+) -> None:
+    """Say which changes in a table of runs are real. Exit code 3: nothing is shown."""
+    from sweeps.tables import as_json as tables_json
+    from sweeps.tables import keep_words, words
+    from sweeps.tables.keeps import is_keep_log, keep_log
+    from sweeps.tables.rows import read_table
+    from sweeps.tables.ruling import rule
+    from sweeps.tables.runs import runs_of
+
+    rows = read_table(table)
+    if is_keep_log(rows):
+        log = keep_log(rows)
+        decides, lines, as_object = bool(log.standing), keep_words.lines(log), tables_json.of_keep_log(log)
+    else:
+        ruling = rule(runs_of(rows, baseline=baseline), min_effect=min_effect)
+        decides, lines, as_object = ruling.decides, words.lines(ruling), tables_json.of_ruling(ruling)
+    print(json.dumps(as_object) if as_json else "\n".join(_wrapped(lines)))
+    if not decides:
+        raise typer.Exit(NOTHING_SHOWN)
+
+
+@app.command()
 def dashboard(
     study: StudyName,
     out: Out = None,
@@ -433,6 +520,7 @@ def dashboard(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="port to serve on; 0 is any free port")] = 0,
     browser: Annotated[bool, typer.Option(help="open the browser, when run on a terminal")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="print the address as a JSON object, then serve")] = False,
 ) -> None:
     """Browse a study with optuna-dashboard, also while it runs. Serves 127.0.0.1, or the address of --host."""
     import webbrowser
@@ -441,7 +529,7 @@ def dashboard(
     from sweeps.store.locate import locate
 
     def announce(url: str) -> None:
-        print(f"{url} (Ctrl-C ends it)", flush=True)
+        print(json.dumps({"url": url}) if as_json else f"{url} (Ctrl-C ends it)", flush=True)
         if browser and sys.stdout.isatty():
             webbrowser.open(url)
 
@@ -460,20 +548,24 @@ def init(
     name: Annotated[str, typer.Argument(metavar="NAME", help="the study's name; the file is NAME.yaml")] = "my-plateau",
     from_: From = None,
     log: Log = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Write a commented study to start from; with --from, one around your checkpoint."""
+    """Write a commented study to start from. With --from, it is around your checkpoint."""
     from sweeps.study.authoring import write_study
 
     written = write_study(name, Path(), checkpoint=from_, log=log)
-    print(f"{written}: edit it, then `sweep plan {name}.yaml` and `sweep run {name}.yaml`")
+    if as_json:
+        print(json.dumps({"study": name, "file": str(written.absolute())}))
+    else:
+        print(f"{written}: edit it, then `sweep plan {name}.yaml` and `sweep run {name}.yaml`")
 
 
 @app.command()
-def schema() -> None:
+def schema(as_json: Annotated[bool, typer.Option("--json", help="print it on one line")] = False) -> None:
     """Print the JSON Schema of a study, with every key documented."""
     from sweeps.study.authoring import json_schema
 
-    print(json.dumps(json_schema(), indent=2))
+    print(json.dumps(json_schema(), indent=None if as_json else 2))
 
 
 def _load(
@@ -487,10 +579,10 @@ def _load(
     log: str | None = None,
     for_a_card: bool = False,
 ) -> Study:
-    from sweeps.study.load import load
+    from sweeps.study.load import check_card, load
     from trainer.machine.device import cuda_devices
 
-    return load(
+    loaded = load(
         study,
         profile=profile,
         overrides=overrides or (),
@@ -500,15 +592,15 @@ def _load(
         log=log,
         devices_have_cuda=for_a_card or cuda_devices() > 0,
     )
+    if not for_a_card:
+        check_card(loaded, study, profile=profile, cards=cuda_devices())
+    return loaded
 
 
 def _results(study: str, out: Path | None) -> tuple[Located, Results]:
-    from sweeps.store.locate import locate
-    from sweeps.store.store import Reader
+    from sweeps.store.locate import read
 
-    located = locate(study, out=out)
-    with Reader(located.url) as reader:
-        return located, reader.results(located.name)
+    return read(study, out=out)
 
 
 def _findings(study: str, out: Path | None) -> tuple[Located, Findings]:
@@ -518,23 +610,12 @@ def _findings(study: str, out: Path | None) -> tuple[Located, Findings]:
     return located, Findings(results)
 
 
-def _argument(study: Study, store: Store) -> str:
-    """Return the shortest argument by which other commands find the study: its name, or else its .db file."""
-    from sweeps.paths import paths_of
-
-    return study.name if store.path == paths_of(study.name, out=None).store else str(store.path)
+def _remarks(data: DataFacts) -> list[str]:
+    return [*(f"note: {note}" for note in data.notes), *(f"warning: {warning}" for warning in data.warnings)]
 
 
 def _say(as_json: bool) -> Callable[[str], None]:
     return lambda text: print(text, file=sys.stderr if as_json else sys.stdout, flush=True)
-
-
-def _view(as_json: bool) -> AbstractContextManager[Any]:
-    from rich.console import Console
-
-    from sweeps.terminal import watching
-
-    return watching(Console(stderr=as_json), _say(as_json))
 
 
 def _preparing(as_json: bool) -> AbstractContextManager[Any]:
@@ -551,8 +632,25 @@ def _yaml(study: Study) -> str:
     return yaml.safe_dump(study.as_written(), sort_keys=False).rstrip()
 
 
-def _print(verdict: Verdict) -> None:
-    print(verdict.text(width=min(120, shutil.get_terminal_size((120, 24)).columns)))
+def _wrapped(lines: Iterable[str]) -> Iterator[str]:
+    width = max(60, min(120, shutil.get_terminal_size((120, 24)).columns))
+    for line in lines:
+        yield from textwrap.wrap(line, width, subsequent_indent="  ", drop_whitespace=False) or [""]
+
+
+def _print(findings: Findings, *, full: bool, report: Path, store: Path) -> None:
+    """Print the answer, or the whole verdict, and where report and store are."""
+    from sweeps.text import encodable
+    from sweeps.verdict.screen import last_screen
+    from sweeps.verdict.verdict import verdict
+
+    width, encoding = shutil.get_terminal_size((80, 24)).columns, sys.stdout.encoding or "ascii"
+    files = {"report": str(report) if report.exists() else findings.results.command("report"), "store": str(store)}
+    if full:
+        text = "\n\n".join([verdict(findings).text(width=min(120, width)), *map(": ".join, files.items())])
+    else:
+        text = "\n".join(last_screen(findings, width=width, files=files, encoding=encoding))
+    print(encodable(text, encoding))
 
 
 def _text(path: Path | None) -> str | None:

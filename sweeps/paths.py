@@ -1,7 +1,8 @@
-"""Paths of a study's files, all of them in one class."""
+"""Paths of a study's files, all of them in one class, and the commands that find them."""
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,26 @@ class StudyPaths:
 def paths_of(study: str, *, out: Path | None) -> StudyPaths:
     """Return the paths of the study named `study`: in `out` if given, else in runs/<study>."""
     return StudyPaths(out or Path(RUNS) / study)
+
+
+def command(verb: str, study: str, *options: str, store: Path | None) -> str:
+    """Return the command `sweep VERB` for a study as one types it in this folder, with `--out` where it needs it.
+
+    `store` is the study's file; None: it is where a study without `--out` has it.
+    """
+    usual = paths_of(study, out=None).store
+    if store is None or store == usual:
+        where = [study]
+    elif store.name == usual.name:
+        where = [study, "--out", _from_here(store.parent)]
+    else:  # the study's own `store` names it
+        where = [_from_here(store)]
+    return shlex.join(["sweep", verb, *where, *options])
+
+
+def _from_here(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def log_of(run_folder: Path) -> Path:

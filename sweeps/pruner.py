@@ -1,5 +1,5 @@
-"""The old place of PlateauPruner, kept for one release: import it from sweeps.pruning.pruner."""
+"""PlateauPruner for anyone's Optuna study, and the decisions that it has taken there."""
 
-from sweeps.pruning.pruner import PlateauPruner
+from sweeps.pruning.pruner import PlateauPruner, decisions
 
-__all__ = ["PlateauPruner"]
+__all__ = ["PlateauPruner", "decisions"]

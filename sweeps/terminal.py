@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -23,7 +23,6 @@ from rich.text import Text
 from sweeps.engine import pilot
 from sweeps.engine.progress import Progress
 from sweeps.store.records import Outcome, Results, Run, counts
-from sweeps.study.proposals import ONE_AT_A_TIME
 from sweeps.study.study import Study
 from sweeps.text import changes, count, duration, joined, trial_title
 from trainer.config import TrainConfig
@@ -35,11 +34,16 @@ PREPARE_LINE_SECONDS = 2.0
 LINE_SECONDS = 10.0
 """seconds between two plain lines while the study runs"""
 _SPARKS = "▁▂▃▄▅▆▇█"
-_ORIGINS = {ONE_AT_A_TIME: "one knob"}
-"""short names for the table"""
 _SHORT = {"learning_rate": "lr", "warmup_iters": "warmup", "weight_decay": "decay", "label_smoothing": "smooth"}
-_WITHOUT_KNOBS = 70
+_WITHOUT_KNOBS = 94
 """characters of a row without its knobs"""
+_LEGEND = {
+    "half as long": "half as long: shows whether a gain lasts or is a head start",
+    " without ": "best without a knob: that knob is reset to the baseline's",
+    " alone,": "a knob alone: the baseline with the best's value of that knob",
+    "sentinel": "sentinel: would have been stopped, but shows what that costs",
+}
+"""what rows say and mean"""
 _KNOB_COLUMN = 8
 """characters of a knob's column"""
 NO_DIFFERENCE = "–"
@@ -154,7 +158,7 @@ class LiveView(_View):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        self._rows = max(4, console.size.height - 16)
+        self._most_rows = max(4, console.size.height - 18)
         self._ended: tuple[Run, ...] = ()
         self._progress: Progress | None = None
         self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render, transient=True)
@@ -188,26 +192,30 @@ class LiveView(_View):
         self._live.console.print(Text(text, style="dim"))
 
     def _add(self, runs: Iterable[Run]) -> None:
-        self._ended = (*self._ended, *runs)[-self._rows :]
+        self._ended = (*self._ended, *runs)[-self._most_rows :]
 
     def _render(self) -> RenderableType:
-        progress, ended = self._progress, self._ended
+        progress, columns = self._progress, self._columns()
+        in_flight = progress.in_flight if progress else ()
+        # without columns for the knobs, a row takes two lines or more
+        ended = self._ended if columns else self._ended[-max(4, self._most_rows // 2) :]
         best = progress.best if progress else None
-        table = self._empty_table()
+        table = self._empty_table(columns)
         for run in ended:
             is_best = best is not None and run.id == best.id
             style = "bold green" if is_best else "dim" if run.outcome != Outcome.COMPLETE else ""
-            table.add_row(*self._cells(run), style=style)
-        for run in progress.in_flight if progress else ():
-            table.add_row(*self._cells(run), style="cyan")
+            table.add_row(*self._cells(run, columns), style=style)
+        for run in in_flight:
+            table.add_row(*self._cells(run, columns), style="cyan")
+        legend = [Text(line, style="dim") for line in legend_of([*ended, *in_flight])]
         name = self.study.name if self.study else ""
-        return Group(table, Text(f"{name}: {summary_line(progress)}", style="bold"))
+        return Group(table, *legend, Text(f"{name}: {summary_line(progress)}", style="bold"))
 
-    def _empty_table(self) -> Table:
+    def _empty_table(self, columns: Sequence[str]) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-        table.add_column("trial", justify="right", no_wrap=True)
-        table.add_column("phase", no_wrap=True)
-        for knob in self._columns():
+        table.add_column("run", justify="right", no_wrap=True)
+        table.add_column("", overflow="fold", max_width=max(20, min(36, self._console.width // 2 - 12)))
+        for knob in columns:
             table.add_column(_SHORT.get(knob, knob), justify="right", no_wrap=True)
         table.add_column("step", justify="right", no_wrap=True)
         table.add_column("validation loss", no_wrap=True, min_width=12)
@@ -220,20 +228,31 @@ class LiveView(_View):
         knobs = list(self.study.knobs) if self.study else []
         return knobs if self._console.width >= _WITHOUT_KNOBS + _KNOB_COLUMN * len(knobs) else []
 
-    def _cells(self, run: Run) -> list[Text]:
+    def _cells(self, run: Run, columns: Sequence[str]) -> list[Text]:
         losses = [point.val_loss for point in run.points]
         loss = run.val_loss if run.val_loss is not None else losses[-1] if losses else None
         step = run.points[-1].step if run.points else 0
-        mark = "" if self._searched(run) else "s"  # a further seed, or outside the space
         return [
-            Text(f"{mark}{run.trial}"),
-            Text(_ORIGINS.get(run.origin, run.origin)),
-            *(self._value(run, knob) for knob in self._columns()),
+            Text(str(run.id)),
+            Text(self._title(run, columns)),
+            *(self._value(run, knob) for knob in columns),
             Text(f"{step}/{run.config.max_iters}"),
             Text(sparkline(losses[1:])),  # the first, of an untrained model, would flatten the rest
             Text("" if loss is None else f"{loss:.4f}"),
-            Text(self._remark(run)),
+            _remark(run),
         ]
+
+    def _title(self, run: Run, columns: Sequence[str]) -> str:
+        """Return what tells a run apart: label, a trial's number, and a sampled trial's values where columns don't."""
+        if not self._searched(run):
+            return run.label
+        if columns or run.origin != "sampler":
+            return trial_title(run.trial, run.label)
+        settings = run.config.as_dict()
+        values = (
+            (f"{_SHORT.get(knob, knob)} {_value(settings[knob])}" for knob in self.study.knobs) if self.study else ()
+        )
+        return trial_title(run.trial, ", ".join(values))
 
     def _searched(self, run: Run) -> bool:
         return self.study is not None and run.optuna_study == self.study.name
@@ -242,19 +261,24 @@ class LiveView(_View):
         """Return a knob's value, faint where it is the baseline's."""
         value = run.config.as_dict()[knob]
         unchanged = self.baseline is not None and value == self.baseline.as_dict()[knob]
-        text = f"{value:.2g}" if isinstance(value, float) else str(value)
-        return Text(text, style="dim" if unchanged else "")
+        return Text(_value(value), style="dim" if unchanged else "")
 
-    def _remark(self, run: Run) -> str:
-        if run.outcome == Outcome.RUNNING:
-            return f"sentinel: {run.pruning.why}" if run.pruning else "training"
-        if run.outcome != Outcome.COMPLETE:
-            return outcome_line(run)
-        if run.origin == "baseline":
-            return f"seed {run.seed}"
-        if run.pruning is not None:
-            return outcome_line(run)
-        return "" if self._columns() and self._searched(run) else self.knobs(run)
+
+def _value(value: Any) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
+
+
+def _remark(run: Run) -> Text:
+    """Return how a run stands, in a line that may be cut, and nothing of a run that is just complete."""
+    if run.outcome == Outcome.RUNNING:
+        return Text(f"sentinel: {run.pruning.why}" if run.pruning else "training")
+    return Text(outcome_line(run) if run.outcome != Outcome.COMPLETE or run.pruning is not None else "")
+
+
+def legend_of(runs: Iterable[Run]) -> list[str]:
+    """Return what the rows of these runs mean that don't explain themselves."""
+    shown = [f"{run.label}{' sentinel' if run.pruning and run.pruning.sentinel else ''}" for run in runs]
+    return [meaning for words, meaning in _LEGEND.items() if any(words in row for row in shown)]
 
 
 def prepare_line(progress: PrepareProgress) -> str:
@@ -307,19 +331,25 @@ def _prediction(run: Run) -> str:
     return f" (sentinel, predicted {run.pruning.predicted:.3f})"
 
 
-def status_lines(results: Results, *, planned: int) -> Iterator[str]:
-    """Yield the lines of `sweep status`: runs that ended of those `planned`, runs in flight, the best trial."""
-    ended = {outcome: n for outcome, n in counts(results.runs).items() if n}
-    outcomes = joined(f"{n} {outcome}" for outcome, n in ended.items()) or "none"
-    yield f"{results.study.name}: {sum(ended.values())} of {planned} runs ended ({outcomes})"
-    for run in results.runs:
-        if run.outcome == Outcome.RUNNING:
-            step = run.points[-1].step if run.points else 0
-            yield f"  run {run.id} {run.label}: step {step} of {run.config.max_iters}"
-    if pilot_line := pilot.standing(results.study, results.runs):
+def status_lines(results: Results, *, planned: int, running: bool) -> Iterator[str]:
+    """Yield the lines of `sweep status`: how many runs are how far, the unfinished ones, the best trial, what to do.
+
+    `running`: a process runs the study now.
+    """
+    under_way = [run for run in results.runs if run.outcome == Outcome.RUNNING]
+    doing = "training" if running else "paused"
+    ended = [f"{n} {outcome}" for outcome, n in counts(results.runs).items() if n]
+    parts = [*([f"{len(under_way)} {doing}"] if under_way else []), *ended]
+    yield f"{results.study.name}: {len(results.runs)} of {planned} runs: {', '.join(parts) or 'none has begun'}"
+    for run in under_way:
+        step = run.points[-1].step if run.points else 0
+        yield f"  run {run.id}, {run.label}: {doing} at step {step} of {run.config.max_iters}"
+    if pilot_line := pilot.standing(results.study, results.runs, results.data):
         yield pilot_line
     if results.best is not None:
         yield f"best: {trial_title(results.best.trial, results.best.label)}: {outcome_line(results.best)}"
+    if not running and (under_way or len(results.runs) < planned):
+        yield f"not running now: `{results.command('run')}` goes on"
 
 
 def differences(config: TrainConfig, baseline: TrainConfig) -> str:

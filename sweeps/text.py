@@ -54,6 +54,11 @@ def count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
+def all_of(n: int, noun: str) -> str:
+    """Format all of several: both changes, all 3 changes."""
+    return f"both {noun}s" if n == 2 else f"all {n} {noun}s"
+
+
 def duration(seconds: float) -> str:
     """Format seconds: 45 s, 12 min, 3 h 20 min."""
     if seconds < 100:
@@ -80,8 +85,10 @@ def advised(label: str) -> str:
 
 def change(knob: str, config: TrainConfig, baseline: TrainConfig | None) -> str:
     """Format one knob's change: "dropout 0 → 0.3", or "dropout 0.3" without a baseline."""
-    new = short(config.as_dict()[knob])
-    return f"{knob} {new}" if baseline is None else f"{knob} {short(baseline.as_dict()[knob])} → {new}"
+    new = config.as_dict()[knob]
+    return (
+        f"{knob} {rounded(new)}" if baseline is None else f"{knob} {' → '.join(from_to(baseline.as_dict()[knob], new))}"
+    )
 
 
 def changes(config: TrainConfig, baseline: TrainConfig) -> Mapping[str, str]:
@@ -111,3 +118,71 @@ def percent_whole(share: float) -> str:
 def perplexity(loss: float) -> float:
     """Return the perplexity of a loss in nats, exp(loss); infinite from 700 nats on, where exp would overflow."""
     return math.exp(loss) if loss < 700 else math.inf
+
+
+def rounded(value: float | int | str | bool | None) -> str:
+    """Format a setting as short as its meaning allows: 0.003 for 0.003021, 0.996 for 0.99613, 1e-4, 384.
+
+    A number of at most three digits was written by a person and stays. Others come from a sampler or a schedule and
+    get two digits; near 1, as in beta2, they are two digits of the distance to 1.
+    """
+    if not isinstance(value, float):
+        return short(value)
+    if float(f"{value:.3g}") == value:
+        return short(value)
+    if 0.9 < value < 1:
+        return short(1 - float(f"{1 - value:.2g}"))
+    return short(float(f"{value:.2g}"))
+
+
+def from_to(old: float | int | str | bool | None, new: float | int | str | bool | None) -> tuple[str, str]:
+    """Return two settings as `rounded` has them, or with more digits where these would look the same."""
+    before, after = rounded(old), rounded(new)
+    return (short(old), short(new)) if before == after and old != new else (before, after)
+
+
+def decimals(half_width: float | None) -> int:
+    """Return the decimals, 2 to 4, that an estimate carries: one digit of its interval's half, two of a leading 1.
+
+    Half of 0.038 gives 2, of 0.0023 gives 4. An interval that isn't known gives 2, and none that is certain 4.
+    """
+    if half_width is None:
+        return 2
+    if half_width < 1e-4:
+        return 4
+    exponent = math.floor(math.log10(half_width))
+    leading = half_width / 10**exponent
+    return min(4, max(2, (1 if leading < 1.95 else 0) - exponent))
+
+
+def nats(value: float, digits: int, *, sign: bool = False) -> str:
+    """Format nats with so many decimals and a real minus: 0.11, +0.11, −0.02; never −0.00."""
+    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    return (f"{0.0:.{digits}f}" if float(text) == 0 else text).replace("-", "−")
+
+
+_ASCII = str.maketrans(
+    {
+        "→": "->",
+        "−": "-",
+        "–": "-",
+        "±": "+/-",
+        "×": "x",
+        "│": "|",
+        "┼": "+",
+        "─": "-",
+        "●": "o",
+        "“": '"',
+        "”": '"',
+        "·": "|",
+    }
+)
+
+
+def encodable(text: str, encoding: str) -> str:
+    """Return the text as it is, or in ASCII for an encoding that lacks one of its characters."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(_ASCII).encode("ascii", "replace").decode()
+    return text

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from typer.main import get_command
 
+from docs import generate, json_objects
 from sweeps.cli import app
 from trainer.__main__ import _parser
 
@@ -45,16 +44,6 @@ def code_lines(page: Path) -> list[str]:
     return [line.strip() for line in [*inside.splitlines(), *indented]] + re.findall(r"`([^`]+)`", outside)
 
 
-def generator() -> ModuleType:
-    """Load docs/generate.py, a script outside of all packages."""
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_and_options_exist(page: Path) -> None:
     for line in code_lines(page):
@@ -83,8 +72,23 @@ def test_every_command_is_in_the_reference() -> None:
 
 
 def test_generated_parts_are_up_to_date() -> None:
-    stale = [diff for _, _, diff in generator().out_of_date()]
+    stale = [diff for _, _, diff in generate.out_of_date()]
     assert not stale, "run `make docs`:\n" + "".join(stale)
+
+
+def test_every_command_with_json_is_in_the_reference() -> None:
+    """A new one needs a TypedDict in sweeps/outputs.py and a line in docs/json_objects.py."""
+    with_json = {name for name, command in COMMANDS.items() for each in command.params if "--json" in each.opts}
+    assert json_objects.COMMANDS.keys() == with_json - {
+        "schema"
+    }  # whose object is a JSON Schema, which explains itself
+
+
+@pytest.mark.parametrize("kinds", json_objects.every_object(), ids=lambda kinds: kinds[0].__name__)
+def test_every_field_of_json_has_words(kinds: json_objects.Kinds) -> None:
+    words = {name: text for kind in kinds for name, text in json_objects.words_of(kind).items()}
+    assert words.keys() == json_objects.fields_of(kinds).keys()
+    assert all(words.values()), words
 
 
 def test_the_readme_is_short() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from trainer import strict_yaml
+from trainer import config_file, strict_yaml
 from trainer.config import TrainConfig
 from trainer.errors import ConfigError, UserError
 from trainer.machine import cpu
@@ -44,16 +44,28 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting (--set sampling=nanogpt)"
     )
     parser.add_argument(
+        "--origin",
+        type=Path,
+        metavar="CKPT",
+        help="checkpoint to branch from: weights and moments are its own; --set init_from=resume goes on at its step",
+    )
+    parser.add_argument(
         "--points", type=Path, metavar="FILE", help="write losses and evaluations to FILE as JSON lines"
     )
     return parser
 
 
-def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a config from a nanoGPT .py file or a YAML mapping, then apply `key=value` overrides. Raises ConfigError."""
-    changes = dict(_override(text) for text in overrides)
+def read_config(path: Path, overrides: Sequence[str] = (), *, origin: Path | None = None) -> TrainConfig:
+    """Read a config from a nanoGPT .py file or a YAML mapping, then apply `key=value` overrides. Raises ConfigError.
+
+    With `origin`, a checkpoint or its folder, the run branches from it unless an override says otherwise.
+    """
+    changes = {**_branching_from(origin), **dict(_override(text) for text in overrides)}
     if path.suffix == ".py":
-        return TrainConfig.from_nanogpt(path, **changes)
+        config = TrainConfig.from_nanogpt(path, **changes)
+        for line, text in config_file.read_file(path).remarks.items():
+            print(f"note: {path}:{line}: {text}", file=sys.stderr)
+        return config
     settings = strict_yaml.read(path).value
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: is not a mapping of settings; write lines like 'n_layer: 6'")
@@ -61,6 +73,15 @@ def read_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         return TrainConfig.from_mapping({**settings, **changes})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _branching_from(origin: Path | None) -> dict[str, Any]:
+    if origin is None:
+        return {}
+    from trainer.digest import sha256_of
+    from trainer.run.origin import checkpoint_file  # torch takes seconds to import
+
+    return {"init_from": "branch", "origin": sha256_of(checkpoint_file(origin))}
 
 
 def _override(text: str) -> tuple[str, Any]:
@@ -73,7 +94,7 @@ def _override(text: str) -> tuple[str, Any]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    config = read_config(options.config, options.set)
+    config = read_config(options.config, options.set, origin=options.origin)
     from trainer.data.dataset import (
         open_dataset,
     )  # imported late: torch takes seconds, a config's mistakes show at once
@@ -83,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
     log = _Log(config, options.points)
     print(f"tokens per iteration will be: {config.tokens_per_iter:,}")
     try:
-        result = train(config, data, log.evaluation, out=options.out, on_iter=log.iteration)
+        result = train(config, data, log.evaluation, out=options.out, origin=options.origin, on_iter=log.iteration)
         log.end(result)
     finally:
         log.close()

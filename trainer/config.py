@@ -12,12 +12,12 @@ import difflib
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainer import nanogpt
+from trainer import config_file, nanogpt
 from trainer.errors import ConfigError
 
 Value = nanogpt.Value
@@ -116,16 +116,18 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
-        _check_together(self)
+        if conflicts := list(_conflicts(self)):
+            raise ConfigError("\n".join(conflicts))
 
     @classmethod
     def from_nanogpt(cls, path: str | Path, **changes: Any) -> TrainConfig:
         """Read a nanoGPT config file without executing it, then apply `changes`.
 
-        Ignores nanoGPT's keys that have no meaning here (out_dir, dataset, wandb_*, backend). Raises ConfigError.
+        Ignores nanoGPT's keys that have no meaning here (out_dir, dataset, wandb_*, backend), names that nanoGPT has
+        not, and imports. Raises ConfigError, with all keys that are misspelt or can't be read.
         """
-        known = {spec.name for spec in dataclasses.fields(cls)}
-        settings = {key: value for key, value in nanogpt.read_config(path).items() if key in known}
+        read = config_file.read_config(path, needed=EXPORTABLE)
+        settings = {key: value for key, value in read.items() if key in EXPORTABLE}
         try:
             return cls.from_mapping({**settings, **changes})
         except ConfigError as error:
@@ -217,49 +219,46 @@ _KINDS: dict[type, str] = {
 }
 
 
-def _check_together(config: TrainConfig) -> None:
+def _conflicts(config: TrainConfig) -> Iterator[str]:
+    """Yield what doesn't go together, a line each."""
     if config.n_embd % config.n_head:
         below = config.n_embd - config.n_embd % config.n_head
         nearest = [str(width) for width in (below, below + config.n_head) if width]
-        raise ConfigError(
+        yield (
             f"n_embd={config.n_embd} is not divisible by n_head={config.n_head}; "
             f"nearest widths: {' and '.join(nearest)}"
         )
     if config.decay_lr and config.warmup_iters >= config.lr_decay_iters:
-        raise ConfigError(
+        yield (
             f"warmup_iters={config.warmup_iters} must be below lr_decay_iters={config.lr_decay_iters}, "
             "or the rate never decays; lower warmup_iters or set decay_lr to false"
         )
     if config.decay_lr and config.min_lr > config.learning_rate:
-        raise ConfigError(
+        yield (
             f"min_lr={config.min_lr:g} is above learning_rate={config.learning_rate:g}: the rate would rise; "
             f"set min_lr to {config.learning_rate / 10:g} (a tenth) or less"
         )
     if config.windows_at_the_end < config.windows:
-        raise ConfigError(
+        yield (
             f"final_windows={config.final_windows} is below the {config.windows} windows of each evaluation, "
             "which are the first of them; raise it or lower eval_windows"
         )
     if config.sampling == "nanogpt" and config.label_smoothing:
-        raise ConfigError(
-            f"label_smoothing={config.label_smoothing:g} is not in nanoGPT: with sampling=nanogpt it must be 0"
-        )
+        yield (f"label_smoothing={config.label_smoothing:g} is not in nanoGPT: with sampling=nanogpt it must be 0")
     if config.sampling == "nanogpt" and config.data_fraction < 1:
-        raise ConfigError(
-            f"data_fraction={config.data_fraction:g} is not in nanoGPT: with sampling=nanogpt it must be 1"
-        )
+        yield (f"data_fraction={config.data_fraction:g} is not in nanoGPT: with sampling=nanogpt it must be 1")
     if config.origin and not _SHA256.fullmatch(config.origin):
-        raise ConfigError(
+        yield (
             f"origin={config.origin!r} is not a sha256: write the 64 hexadecimal digits, in lower case, that sha256sum "
             "prints for the checkpoint"
         )
     if config.init_from == "branch" and not config.origin:
-        raise ConfigError("init_from='branch' needs origin, the sha256 of the checkpoint that the run goes on from")
+        yield ("init_from='branch' needs origin, the sha256 of the checkpoint that the run goes on from")
     if config.origin and config.init_from == "scratch":
-        raise ConfigError(
+        yield (
             "origin names a checkpoint, but init_from='scratch' takes nothing from it; "
             "set init_from to branch (iterations from 0) or resume (iterations go on)"
         )
     kind, _, index = config.device.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and not (kind == "cuda" and index.isdecimal())):
-        raise ConfigError(f"device={config.device!r} is none of auto, cpu, cuda, cuda:0, cuda:1, ...")
+        yield (f"device={config.device!r} is none of auto, cpu, cuda, cuda:0, cuda:1, ...")

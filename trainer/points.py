@@ -59,5 +59,7 @@ class Result:
     """why the run did not complete"""
     seconds: float = 0.0
     """duration of the run, over all its processes"""
+    fallbacks: tuple[str, ...] = ()
+    """what the run did the plain way because a fast path of its card can't be trusted, and why"""
     batch_size: int | None = None
     """sequences per micro-batch as fitted to the machine; None: nothing was trained, or as in the config"""

@@ -113,8 +113,9 @@ def worker_seconds(runs: Sequence[Spell], *, began: float, ended: float, workers
 
 
 def sweep_settings(*, trials: int, iters: int) -> tuple[str, ...]:
-    """Return the settings of the real sweep."""
-    return f"horizon.iters={iters}", f"trials={trials}", "baseline_seeds=1", "confirm.max_trials=0"
+    """Return the settings of the real sweep. All trials have the baseline's batch, and so equally many steps."""
+    few = "baseline_seeds=1", "confirm.max_trials=0", "knobs.batch_size=null"
+    return f"horizon.iters={iters}", f"trials={trials}", *few
 
 
 def real_sweep(folder: Path, *, settings: Sequence[str]) -> tuple[WorkerSeconds, list[float]]:

@@ -50,17 +50,17 @@ class PlainGPT(nn.Module):
         self.wte.weight = self.lm_head.weight
 
     def forward(self, x_BT: Tensor, y_BT: Tensor) -> Tensor:
-        x_BTC = self.drop(self.wte(x_BT) + self.wpe(torch.arange(x_BT.shape[1])))
+        x_BTC = self.drop(self.wte(x_BT) + self.wpe(torch.arange(x_BT.shape[1], device=x_BT.device)))
         logits_BTV = self.lm_head(self.ln_f(self.blocks(x_BTC)))
         return F.cross_entropy(logits_BTV.view(-1, logits_BTV.shape[-1]), y_BT.view(-1))
 
 
-def plain_adamw(model: PlainGPT, config: TrainConfig) -> torch.optim.AdamW:
-    """Return torch's default AdamW, with weight decay on matrices only."""
+def plain_adamw(model: PlainGPT, config: TrainConfig, *, fused: bool | None = None) -> torch.optim.AdamW:
+    """Return torch's default AdamW, with weight decay on matrices only. nanoGPT's is `fused` on a card."""
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     vectors = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2))
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=fused)
 
 
 def random_windows(tokens: np.ndarray, *, block_size: int, windows: int) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sweeps.workers.pool import Finished, Job, Message, PointMessage
@@ -129,6 +129,9 @@ class SimulatedPool:
             simulated.next_message = next(simulated.messages)
         ended = isinstance(simulated.next_message, Finished)
         simulated.due = self.clock() + (0.0 if ended else self._seconds)
+
+    def stopped(self) -> Mapping[int, int]:
+        return {}
 
     def kill(self, run: int) -> None:
         raise AssertionError(f"run {run} was killed, but simulated workers are never silent for long")

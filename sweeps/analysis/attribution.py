@@ -8,7 +8,8 @@ Each run belongs to an arm, a config without its seed: the baseline with some of
 - A knob does this alone, is necessary, or works only jointly with another. A knob whose gain is shown, and isn't shown
   to last yet, *gains*. p-values are corrected by Holm's method over the knobs.
 - The headline credits the knobs for which any of this is shown, the one with the largest shown size first.
-- If one knob alone is shown to do it and the best is not, the verdict is about the baseline with that knob changed.
+- If one knob alone is shown to do it and the best is not, the verdict is about the baseline with that knob changed. So
+  it is where one knob or the top pair ends lower than the best (`simpler`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import enum
 from dataclasses import dataclass
 
 from sweeps.analysis.contrasts import Contrast
+from sweeps.analysis.significance import shown
 from sweeps.store.records import Run
 from sweeps.study.baseline import Value
 from trainer.config import TrainConfig
@@ -158,7 +160,7 @@ class Attribution:
     why: Why | None
     """what the best lacks; None where it is shown to be better"""
     best: Run
-    """run whose config the verdict is about: the search's best trial, or one knob that is shown without it"""
+    """run whose config the verdict is about: the search's best trial, or a run with fewer changes (`fewer`)"""
     change: tuple[str, ...]
     """knobs that `best` changes, in the order of `knobs`"""
     searched: Run
@@ -196,6 +198,19 @@ class Attribution:
         return self.word is not BestWord.NONE
 
     @property
-    def by_one(self) -> bool:
-        """Whether the verdict is about one knob because the search's best is not shown to be better."""
+    def fewer(self) -> bool:
+        """Whether the verdict is about fewer changes than those of the search's best, which gains no more."""
         return self.best.id != self.searched.id
+
+    @property
+    def whole_word(self) -> BestWord:
+        """The word of the search's best itself, with all its changes."""
+        proven = not self.fewer or (shown(self.whole) and shown(self.whole_lasting))
+        return self.word if proven else BestWord.NONE
+
+    @property
+    def complete_path(self) -> bool:
+        """Whether the ablation path leads, in measured steps, from the baseline all the way to the search's best."""
+        changed = {name for step in self.path for name in (*((step.knob,) if step.knob else ()), *step.rest)}
+        measured = all(step.drop is not None for step in self.path[1:])
+        return measured and bool(changed) and changed == {knob.knob for knob in self.knobs}

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 OUTER = 0.1
 """share of a range, on the knob's own scale, that counts as its edge"""
+_AT_THE_END = 0.02
+"""share of a range, on the knob's own scale, up to which a value lies at its end"""
 _CROWDED_P = 0.05
 """an edge is crowded if even draws would crowd either edge of the knob as much with a probability below this"""
 _LEAST_BEST, _LEAST_TRIALS = 3, 10
@@ -66,6 +68,28 @@ class BoundaryVerdict:
     """the end of the range, in the study's units (for min_lr and warmup_iters a share)"""
     suggestion: Number
     """a wider end, in the same units"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeEnd:
+    """An end of a knob's range that a run lies at."""
+
+    knob: str
+    """nanoGPT's name"""
+    side: Side
+    end: Number
+    """the end of the range, in the study's units"""
+    wider: Number | None
+    """a wider end, in the same units; None: the setting can't go further"""
+
+
+def ends_reached(study: Study, run: Run) -> tuple[RangeEnd, ...]:
+    """Return the ends of ranges that a run's parameters lie at, in the order of the study's knobs."""
+    return tuple(
+        RangeEnd(knob=edge.name, side=edge.side, end=edge.knob.ends()[edge.side], wider=edge.wider(study))
+        for edge in _edges(study)
+        if edge.distance(run) <= _AT_THE_END
+    )
 
 
 def boundaries(results: Results, finals: Sequence[Final]) -> tuple[BoundaryVerdict, ...]:

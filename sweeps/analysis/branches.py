@@ -15,8 +15,8 @@ from scipy.special import ndtri, stdtrit
 
 from sweeps.analysis.arms import BASELINE, Arm
 from sweeps.analysis.contrasts import LEVEL, ROUNDING, Contrast, Sample, contrast
+from sweeps.analysis.cost import complete, gain_at_equal_time, relative_seconds
 from sweeps.analysis.evidence import Evidence, shape_of
-from sweeps.analysis.speeds import relative_time, speeds
 from sweeps.analysis.traces import Trace, trace_of
 from sweeps.pruning.plateau import evaluation_noise
 from sweeps.store.records import Outcome, Results, Run
@@ -41,9 +41,9 @@ class BranchFinding:
     """what the branch falls as a multiple of what the control falls, from the evaluations at iteration 0 and at the
     end; None: the control isn't shown to fall"""
     time: float | None
-    """time per token relative to the control's, evaluations excluded; None: not measured"""
+    """time of a whole run relative to the control's, evaluations excluded; None: not measured"""
     at_equal_time: float | None
-    """gain in nats when the branch is given the control's time alone; see `branches`"""
+    """gain in nats when the branch is given the control's time alone; see `cost.gain_at_equal_time`"""
 
     @property
     def growing(self) -> bool | None:
@@ -99,9 +99,7 @@ def direction(trend: Contrast | None) -> bool | None:
 def branches(evidence: Evidence) -> Branches | None:
     """Return what the branches show. None: trials start from scratch, or the origin isn't known yet.
 
-    At equal time: a branch that takes s times as long per token has done 1/s of its iterations when the control ends.
-    What it falls after that is taken off its gain. It hasn't annealed there, so this errs on the safe side. A branch
-    that is faster than the control counts with its whole gain, and no more.
+    The gain at equal time is that of `cost.gain_at_equal_time`.
     """
     origin, arms = evidence.study.origin, evidence.arms
     if origin is None:
@@ -119,10 +117,6 @@ def branches(evidence: Evidence) -> Branches | None:
     )
 
 
-def _complete(evidence: Evidence, arm: Arm) -> dict[int, Run]:
-    return {run.seed: run for run in evidence.runs(arm) if run.outcome == Outcome.COMPLETE and run.points}
-
-
 def _traces(runs: Mapping[int, Run], results: Results) -> dict[int, Trace]:
     """Return the traces of runs by seed, in iterations of the control."""
     if not runs:
@@ -134,7 +128,7 @@ def _traces(runs: Mapping[int, Run], results: Results) -> dict[int, Trace]:
 
 def _slopes(evidence: Evidence, arm: Arm) -> Sample:
     """Return the slopes at the end of an arm's curves by seed, which can be contrasted like losses."""
-    runs = _complete(evidence, arm)
+    runs = complete(evidence, arm)
     shape = shape_of(next(iter(runs.values())).config) if runs else None
     return _slope_sample(_traces(runs, evidence.results), shape)
 
@@ -145,16 +139,12 @@ def _slope_sample(traces: Mapping[int, Trace], shape: object) -> Sample:
 
 
 def _finding(evidence: Evidence, arm: Arm, samples: Mapping[Arm, Sample]) -> BranchFinding:
-    control, branch = _complete(evidence, BASELINE), _complete(evidence, arm)
+    control, branch = complete(evidence, BASELINE), complete(evidence, arm)
     of_control, of_branch = _traces(control, evidence.results), _traces(branch, evidence.results)
     time = None
     if control and branch:
-        measured = speeds(run for run in evidence.results.runs if not run.before_trials)
-        time = relative_time(next(iter(branch.values())).config, next(iter(control.values())).config, measured)
+        time = relative_seconds(next(iter(branch.values())).config, next(iter(control.values())).config, evidence)
     gain = evidence.gain(arm, threshold=evidence.study.min_effect)
-    left = None
-    if gain is not None and time is not None:
-        left = gain.mean - statistics.fmean(_falls_after(trace, 1 / time) for trace in of_branch.values())
     trend = None
     if samples[BASELINE].losses and samples[arm].losses:
         known = {other: sample for other, sample in samples.items() if sample.losses}
@@ -165,13 +155,8 @@ def _finding(evidence: Evidence, arm: Arm, samples: Mapping[Arm, Sample]) -> Bra
         trend=trend,
         times_as_fast=times_as_fast(of_control, of_branch),
         time=time,
-        at_equal_time=left,
+        at_equal_time=gain_at_equal_time(evidence, arm, gain=gain, seconds=time),
     )
-
-
-def _falls_after(trace: Trace, share: float) -> float:
-    """Return what a run falls after this share of its training, nats; 0 from 1 on."""
-    return trace.at(share * float(trace.places[-1])) - float(trace.losses[-1])
 
 
 def times_as_fast(control: Mapping[int, Trace], branch: Mapping[int, Trace]) -> float | None:

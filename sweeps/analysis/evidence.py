@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import defaultdict
 from collections.abc import Hashable, Mapping
 
@@ -10,6 +11,7 @@ from sweeps.analysis.arms import BASELINE, PHASE, Arm, Arms
 from sweeps.analysis.contrasts import Contrast, Sample, contrast
 from sweeps.analysis.curves import losses_of, schedule_of
 from sweeps.analysis.significance import P_MULTIPLIER
+from sweeps.analysis.speeds import Speeds, speeds
 from sweeps.pruning import plateau
 from sweeps.store.records import Outcome, Results, Run
 from trainer.config import TrainConfig
@@ -36,6 +38,11 @@ class Evidence:
             self._runs[_without_seed(run.config)][run.seed] = run
         self.confirm_runs = [run for run in results.runs if run.phase == PHASE]
         self._samples = {arm: self._sample(arm) for arm in self._arms_with_runs()}
+
+    @functools.cached_property
+    def speeds(self) -> Speeds:
+        """Measured speeds of the trials."""
+        return speeds(run for run in self.results.runs if not run.before_trials)
 
     def run(self, arm: Arm, seed: int) -> Run | None:
         """Return the arm's run at a seed, in any state."""

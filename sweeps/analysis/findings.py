@@ -20,6 +20,7 @@ from sweeps.analysis.races import RaceFinding, races
 from sweeps.analysis.reference import ReferenceCurve
 from sweeps.analysis.screening import Screening
 from sweeps.analysis.sensitivity import Sensitivity, sensitivity
+from sweeps.analysis.simpler import with_fewer_changes
 from sweeps.pruning.rule import Rule
 from sweeps.store.records import Results, Run
 from sweeps.study.study import Study
@@ -45,7 +46,8 @@ class Findings:
     def attribution(self) -> Attribution | None:
         """The confirmed verdict. None: there is no confirm run, or nothing to confirm."""
         confirmed = any(run.phase == PHASE for run in self.results.runs)
-        return judge.judge(self.evidence) if confirmed else None
+        judged = judge.judge(self.evidence) if confirmed else None
+        return None if judged is None else with_fewer_changes(judged, self.evidence)
 
     @functools.cached_property
     def to_train(self) -> Run | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from sweeps.analysis.branches import direction
 from sweeps.analysis.contrasts import Contrast, Sample, contrast
+from sweeps.analysis.cost import memory_ratio
 from sweeps.analysis.evidence import shape_of
 from sweeps.analysis.reference import ReferenceCurve
 from sweeps.analysis.speeds import Speeds, relative_time, speeds
@@ -45,6 +46,8 @@ class RaceFinding:
     """parameters relative to the origin's"""
     seconds: float | None
     """time to the same step relative to the origin's, evaluations excluded; None: not measured"""
+    memory: float
+    """at the peak, relative to the origin's; estimated for the same micro-batch"""
     at_equal_time: float | None
     """gap where the slower side is read at the faster one's last moment, nats"""
     diverged: int
@@ -112,6 +115,7 @@ def _finding(
         trend=track.trend(change, until=last) if last else None,
         params=parameters(changed) / parameters(config),
         seconds=time,
+        memory=memory_ratio(changed, config, device=started[0].device),
         at_equal_time=left,
         diverged=sum(run.outcome in _LOST for run in started),
     )

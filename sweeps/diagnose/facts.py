@@ -11,10 +11,11 @@ from sweeps.diagnose import usual
 from sweeps.diagnose.measured import Measured
 from sweeps.text import perplexity
 from trainer.errors import ConfigError
-from trainer.machine.cards import dense_peak
+from trainer.machine.cards import card_named
 from trainer.model.size import flops_per_token
 
-A100 = 312e12
+TERA = 1e12
+A100 = 312 * TERA
 """FLOP/s in whose units nanoGPT prints mfu, whatever the card"""
 
 
@@ -23,26 +24,41 @@ class Facts:
     """Numbers of a run; None: not known."""
 
     step: int
+    """updates done"""
     max_iters: int | None
+    """the run's length"""
     loss: float | None
     """median of the last 4 losses, in the curve's unit"""
     lowest: float | None
+    """the lowest loss"""
     lowest_step: int | None
+    """its step"""
     perplexity: float | None
+    """exp of the loss"""
     bits_per_byte: float | None
+    """of validation text"""
     vocab_size: int | None
+    """tokens in the vocabulary"""
     parameters: int | None
+    """position embeddings included where the shape is known"""
     tokens: int | None
+    """tokens seen"""
     tokens_per_parameter: float | None
+    """tokens seen per parameter"""
     tokens_per_update: int | None
+    """tokens per iteration"""
     usual_tokens_per_update: int | None
+    """what is usual for the size"""
     epochs: float | None
+    """passes through the training data"""
     learning_rate: float | None
     """of the last update"""
     seconds_per_update: float | None
+    """median, without evaluations"""
     flops: float | None
     """FLOP per second"""
     card: str | None
+    """as given"""
     mfu: float | None
     """share of the card's own dense peak, 16-bit with 32-bit accumulation"""
 
@@ -53,12 +69,13 @@ def facts_of(m: Measured) -> Facts:
     loss = m.level if have else m.given.checkpoint_loss
     per_byte = m.reading.unit == "nats per byte"
     flops = _flops(m)
-    peak = None if m.given.card is None else dense_peak(m.given.card)
-    if m.given.card is not None and peak is None:
+    card = None if m.given.card is None else card_named(m.given.card)
+    if m.given.card is not None and card is None:
         raise ConfigError(
             f"--device {m.given.card}: its peak isn't known, so neither is its utilisation; leave it out, or give a "
             'name such as "RTX 4070" or "A100"'
         )
+    peak = None if card is None else TERA * card.half
     return Facts(
         step=m.step,
         max_iters=None if m.config is None else m.config.max_iters,

@@ -97,8 +97,8 @@ def _table(text: str, quoted: str) -> str | None:
     cells = [cell.strip(" \"'").lower() for cell in re.split(r"[,;\t]", first)]
     if "val_bpb" in cells and "status" in cells:
         return (
-            "is a table of finished runs (results.tsv), with one loss per run and no curve; give it to "
-            "`sweep diagnose` alone, or give the log of the run you mean"
+            "is a table of finished runs (results.tsv), with one loss per run and no curve; "
+            "`sweep judge` says which of its keeps stand up, or give the log of the run you mean"
         )
     step = next((number for number, cell in enumerate(cells, start=1) if cell in _STEPS), None)
     if len(cells) > 1 and step is not None:

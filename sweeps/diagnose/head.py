@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sweeps.diagnose.lines import Fact
 from sweeps.text import count
-from trainer import nanogpt
+from trainer import config_file, nanogpt
 from trainer.nanogpt import Value
 
 _AFTER = re.compile(
@@ -41,15 +41,15 @@ def read_head(facts: Sequence[Fact], lines: Sequence[str]) -> Head:
     parameters = tokens = vocabulary = None
     for fact in facts:
         if fact.kind == "config":
-            read, passed = nanogpt.read_assignments(_config_text(lines, fact))
-            settings |= read
-            notes += _passed(fact, passed)
+            reading = config_file.read_text(_config_text(lines, fact))
+            settings |= reading.settings
+            notes += _passed(fact, reading.remarks)
         elif fact.kind == "override":
             key, text = fact.values[0], fact.values[1].strip()
             quoted = repr(text) if isinstance(nanogpt.DEFAULTS.get(key), str) else text
-            read, passed = nanogpt.read_assignments(f"{key} = {quoted}")
-            settings |= read
-            notes += [f"Line {fact.line}: {reason}; the setting was passed over." for reason in passed.values()]
+            reading = config_file.read_text(f"{key} = {quoted}")
+            settings |= reading.settings
+            notes += [f"Line {fact.line}: {why}; the setting was passed over." for why in reading.remarks.values()]
         elif fact.kind in ("tokens", "batch"):
             tokens = int(fact.values[0].replace(",", "")) if fact.values[0].strip(",") else tokens
         elif fact.kind == "vocabulary":

@@ -20,7 +20,7 @@ from sweeps.diagnose.run import LoggedPoint, LoggedRun
 from sweeps.pruning.law import Floats
 from sweeps.pruning.plateau import WINDOW, Slope, evaluation_noise, slope
 from trainer.config import TrainConfig
-from trainer.data.dataset import GPT2_PADDED
+from trainer.data.bins import GPT2_PADDED
 from trainer.errors import ConfigError
 from trainer.model.size import parameters
 from trainer.nanogpt import DEFAULTS, Value

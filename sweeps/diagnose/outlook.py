@@ -31,9 +31,13 @@ class Expected:
     """A predicted loss with its 90 % interval, in the curve's unit."""
 
     step: int
+    """at which it is expected"""
     value: float
+    """the loss"""
     low: float
+    """lower end"""
     high: float
+    """upper end"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import selectors
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sweeps.diagnose.content import LARGEST, read_text, text_of
+from sweeps.diagnose.content import LARGEST, text_of
 from sweeps.diagnose.log import EXPECTED, read_log, read_log_file
 from sweeps.diagnose.measured import Given
 from sweeps.diagnose.run import LoggedPoint, LoggedRun
 from sweeps.errors import LogError
-from trainer import nanogpt
+from trainer import config_file
 from trainer.errors import ConfigError
 
 STDIN = "-"
@@ -55,11 +56,11 @@ def read_given(
         )
         notes += [f"{checkpoint}: {note}." for note in origin.notes]
     if config is not None:
-        settings, passed = nanogpt.read_assignments(read_text(config, expected="a nanoGPT config"))
-        if not settings:
+        reading = config_file.read_file(config)
+        if not reading.settings:
             raise ConfigError(f"--config {config}: has no line such as 'learning_rate = 6e-4' that nanoGPT knows")
-        notes += [f"{config}:{line}: {reason}; passed over." for line, reason in passed.items()]
-        given = dataclasses.replace(given, settings={**given.settings, **settings})
+        notes += [f"{config}:{line}: {remark}; passed over." for line, remark in reading.remarks.items()]
+        given = dataclasses.replace(given, settings={**given.settings, **reading.settings})
     if data is not None:
         from trainer.data.dataset import open_dataset
 
@@ -80,6 +81,18 @@ def checked(names: Sequence[str], *, checkpoint: Path | None) -> tuple[str, ...]
     if STDIN in names and len(names) > 1:
         raise LogError("- reads standard input and can't stand beside other logs; give it alone")
     return tuple(names)
+
+
+def is_experiments(names: Sequence[str]) -> bool:
+    """Return whether the only log is a table of keep/discard experiments (results.tsv), by its first line."""
+    if len(names) != 1 or Path(names[0]).suffix not in (".tsv", ".csv"):
+        return False
+    try:
+        with Path(names[0]).expanduser().open(encoding="utf-8", errors="replace") as file:
+            cells = re.split(r"[\t,;]", file.readline(_CHUNK).strip().lower())
+    except OSError:
+        return False  # the reader of logs says why
+    return "status" in cells and any("val" in cell or "loss" in cell for cell in cells)
 
 
 def readings(names: Sequence[str], given: Given, *, checkpoint: Path | None) -> Iterator[list[LoggedRun]]:

@@ -69,14 +69,14 @@ def planned(runs: Iterable[Run], *, most: int, over: Callable[[], bool]) -> int:
 def extended(results: Results, *, seeds: int | None, max_trials: int | None) -> Confirm:
     """Return the settings of the phase for `sweep confirm`, which continues it.
 
-    By default the seeds stay the same. The phase gets as many further runs as the study allows, or the default number
-    if the study allows none.
+    By default the seeds stay the same. The phase gets `max_trials` further runs, by default as many as the study
+    allows, or the default number if the study allows none.
     """
     settings = results.study.confirm
     begun = sum(run.phase == PHASE for run in results.runs)
     return Confirm(
         seeds=seeds or settings.seeds,
-        max_trials=max_trials or begun + (settings.max_trials or Confirm().max_trials),
+        max_trials=begun + (max_trials or settings.max_trials or Confirm().max_trials),
         min_effect=settings.min_effect,
     )
 
@@ -98,7 +98,7 @@ class Questions:
         self.seeds = list(itertools.islice(evidence.arms.seeds(), self.most + EXTRA_SEEDS))
         self.singles = [Arm(frozenset([knob.knob])) for knob in attribution.knobs]
         """each knob alone, the one that seems to gain most first"""
-        self.best_is_shown = attribution.broken and not attribution.by_one
+        self.best_is_shown = attribution.broken and not attribution.fewer
         """whether the whole best config is shown to be better; only then can resetting a knob lose something"""
         self.best_is_decided = is_decided(attribution.why)
         """whether no further seed could change what is known of the whole best config"""

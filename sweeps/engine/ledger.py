@@ -19,7 +19,7 @@ from sweeps.engine import progress, provenance
 from sweeps.engine.decisions import decisions_of
 from sweeps.engine.optuna_trials import Asked, OptunaTrials
 from sweeps.paths import StudyPaths
-from sweeps.store.records import Outcome, Pruning, Results, Run, best_of
+from sweeps.store.records import FALLBACKS, Outcome, Pruning, Results, Run, best_of
 from sweeps.store.store import Store
 from sweeps.study.proposals import ParamValue, Proposal, config_of
 from sweeps.study.study import Study
@@ -50,7 +50,9 @@ class Flight:
     halting: str = ""
     """why the run is ending where it was meant to; empty: it isn't"""
     heard: float = 0.0
-    """time of its worker's last message, on the runner's clock"""
+    """seconds that the driver had listened by its worker's last message"""
+    stopped: bool = False
+    """whether its worker's process was stopped when it was last looked at"""
     points: list[Point] = field(default_factory=list)
     """the points in the store"""
 
@@ -319,6 +321,11 @@ class Ledger:
     def note(self, kind: str, text: str, run: Run | None = None) -> None:
         """Write an event of the study, or of one of its runs."""
         self._store.add_event(self.study.name, kind, text, run=None if run is None else run.id)
+
+    def fall_back(self, text: str, run: Run) -> None:
+        """Write that a worker does something the plain way, as an event of the run and for the report."""
+        self.note("fallback", text, run)
+        self._store.add_provenance(self.study.name, FALLBACKS, text)
 
     def close(self, *, seconds: float) -> None:
         """Write the seconds that the study has taken, over all its sessions."""

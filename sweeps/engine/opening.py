@@ -31,8 +31,9 @@ def stored_study(study: Study, store: Store, *, data: DataFacts) -> Results | No
         raise StudyChanged(
             f"study {study.name!r} in {store.path} was begun with other settings: {'; '.join(different)}. Trials of "
             "different settings can't be compared: give this study another name, another folder (--out), or its "
-            "earlier settings"
+            f"earlier settings; `{stored.command('run')}` goes on as it was begun"
         )
+    data = dataclasses.replace(data, unigram_loss=stored.data.unigram_loss)  # measured once, for the pilot
     store.update_study(study.name, study=study, data=data)
     return dataclasses.replace(stored, study=study)
 
@@ -63,7 +64,7 @@ def _other_data(was: DataFacts, now: DataFacts) -> list[str]:
 
 _GROWING = ("trials", "baseline_seeds")
 """settings of a begun study that may grow"""
-_FREE = ("hours", "workers", "store", "notes", "origin", "race", "chosen")
+_FREE = ("hours", "workers", "store", "notes", "origin", "own", "race", "chosen")
 """settings of a begun study that may change, because they change neither a trial nor the order of trials"""
 _FREE_OF_CONFIRM = {"seeds", "max_trials"}
 

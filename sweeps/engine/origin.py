@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sweeps.analysis.curves import losses_of, schedule_of
 from sweeps.diagnose.log import read_log_file
@@ -23,6 +23,9 @@ from trainer.atomic import replacing
 from trainer.digest import sha256_of
 from trainer.errors import CheckpointError
 from trainer.schedule import lr_at
+
+if TYPE_CHECKING:
+    from trainer.run.origin import OriginFacts
 
 
 class OriginError(SpecError):
@@ -103,14 +106,11 @@ def _of_checkpoint(study: Study, start: CheckpointStart, paths: StudyPaths, *, d
     named = checkpoint_file(Path(start.checkpoint).expanduser())
     copy_checkpoint(named, paths.origin)
     facts = read_origin(paths.origin)
-    if facts.vocab_size < data.vocab_size:
-        raise CheckpointError(
-            f"{named}: its vocabulary has {facts.vocab_size} tokens, and that of {data.path} {data.vocab_size}: "
-            "name the data that it was trained on with --data"
-        )
+    check_vocabulary(facts, data, named=named)
     config = origin_runs.origin_config(study, seed=study.seed, vocab_size=facts.vocab_size)
     curve = None if start.log is None else read_log_file(Path(start.log).expanduser())[-1]
-    reading = None if curve is None else plateau_of(_until(curve, facts.iter_num), settings=facts.settings)
+    until = logged_until(start, facts)
+    reading = None if until is None else plateau_of(until, settings=facts.settings)
     return Origin(
         checkpoint=str(paths.origin),
         sha256=facts.sha256,
@@ -125,11 +125,28 @@ def _of_checkpoint(study: Study, start: CheckpointStart, paths: StudyPaths, *, d
     )
 
 
-def _until(curve: LoggedRun, step: int) -> LoggedRun:
-    """Return a logged run up to the checkpoint. Raises LogError for one that ends before it began."""
-    points = tuple(point for point in curve.points if point.step <= step)
+def check_vocabulary(facts: OriginFacts, data: DataFacts, *, named: Path) -> None:
+    """Raise CheckpointError if the data hold tokens that the checkpoint `named` doesn't know."""
+    if facts.vocab_size < data.vocab_size:
+        raise CheckpointError(
+            f"{named}: its vocabulary has {facts.vocab_size} tokens, and that of {data.path} {data.vocab_size}: "
+            "name the data that it was trained on with --data"
+        )
+
+
+def logged_until(start: CheckpointStart, facts: OriginFacts) -> LoggedRun | None:
+    """Return the last run of the start's log up to its checkpoint; None without a log.
+
+    Raises LogError for a log that can't be read, and for a run that has no evaluation before the checkpoint.
+    """
+    if start.log is None:
+        return None
+    curve = read_log_file(Path(start.log).expanduser())[-1]
+    points = tuple(point for point in curve.points if point.step <= facts.iter_num)
     if not points:
-        raise LogError(f"{curve.name}: has no evaluation up to iteration {step:,}, where the checkpoint was written")
+        raise LogError(
+            f"{curve.name}: has no evaluation up to iteration {facts.iter_num:,}, where the checkpoint was written"
+        )
     return dataclasses.replace(curve, points=points)
 
 

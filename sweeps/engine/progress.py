@@ -1,17 +1,19 @@
-"""The progress of a sweep: what the loop tells its observer, the time left, hung workers, and checkpoints to keep."""
+"""The progress of a sweep: what the loop tells its observer, hung workers, and checkpoints to keep."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import signal
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
 from sweeps.analysis.arms import PHASE
 from sweeps.engine import confirm, pilot
-from sweeps.store.records import UNFINISHED, Outcome, Run, best_of, counts
+from sweeps.engine.planning.workload import Workload
+from sweeps.engine.time_left import Coming, Pace, time_left, to_come
+from sweeps.store.records import DataFacts, Outcome, Run, best_of, counts
 from sweeps.study.origin_runs import ORIGIN
 from sweeps.study.pilot_runs import PILOT
 from sweeps.study.study import Study
@@ -25,6 +27,10 @@ STALL_SECONDS = 600.0
 """least silence after which a worker counts as hung"""
 STALL_GAPS = 20.0
 """the same, in units of the longest time between two evaluations so far"""
+TICK_SECONDS = 0.5
+"""longest wait of the driver's loop for a message of a worker"""
+LONGEST_TICK = 5.0
+"""seconds of a tick of the loop beyond which the driver was stopped (Ctrl-Z) or asleep, or very busy"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +46,7 @@ class Progress:
     seconds: float
     """time spent, over all sessions"""
     remaining_seconds: float | None
-    """estimated from the runs that have ended; None before any has ended"""
+    """estimated from the runs so far; None before the first has been evaluated twice"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,42 +104,42 @@ class Silent:
 class Standing:
     """The part of the progress that stays the same until a run begins or ends."""
 
+    study: Study
+    data: DataFacts
     best: Run | None
     counts: Mapping[str, int]
     planned: int
-    mean_seconds: float | None
     unfinished: tuple[int, ...]
     """ids of the runs that have begun and not ended"""
-    ended: int
-    """number of runs that have ended"""
+    coming: Sequence[Coming]
+    pace: Pace | None
 
     @classmethod
-    def of(cls, runs: Collection[Run], *, search: str, planned: int) -> Self:
-        """Return the standing of a study whose search is the Optuna study `search`."""
-        unfinished = tuple(run.id for run in runs if run.unfinished)
+    def of(cls, runs: Collection[Run], study: Study, data: DataFacts, work: Workload, *, planned: int) -> Self:
+        """Return the standing of a study of this `work`, which has `planned` runs when it is finished."""
         return cls(
-            best=best_of(runs, search=search),
+            study=study,
+            data=data,
+            best=best_of(runs, search=study.name),
             counts=counts(runs),
             planned=planned,
-            mean_seconds=mean_seconds(runs),
-            unfinished=unfinished,
-            ended=len(runs) - len(unfinished),
+            unfinished=tuple(run.id for run in runs if run.unfinished),
+            coming=to_come(study, runs, work, planned=planned),
+            pace=Pace.of(runs, data),
         )
 
     def now(self, runs: Mapping[int, Run], in_flight: tuple[Run, ...], *, seconds: float, workers: int) -> Progress:
         """Return the progress at this moment."""
+        unfinished = [runs[run] for run in self.unfinished]
+        pace = self.pace or Pace.of(unfinished, self.data)
+        left = time_left(unfinished, self.coming, pace, study=self.study, workers=workers, spent=seconds)
         return Progress(
             in_flight=in_flight,
             best=self.best,
             counts=self.counts,
             planned=self.planned,
             seconds=seconds,
-            remaining_seconds=remaining(
-                [runs[run] for run in self.unfinished],
-                self.mean_seconds,
-                planned=self.planned - self.ended,
-                workers=workers,
-            ),
+            remaining_seconds=left,
         )
 
 
@@ -151,7 +157,8 @@ def planned_runs(findings: Findings) -> int:
     before_trials = sum(run.before_trials for run in runs)
     searching = sum(run.phase != PHASE for run in runs) - before_trials
     # of the pilot's runs, those at the length that is chosen are the baseline's
-    groundwork = before_trials - sum(run.phase == PILOT for run in runs) + len(pilot.rejected(study, runs))
+    rejected = pilot.rejected(study, runs, findings.results.data)
+    groundwork = before_trials - sum(run.phase == PILOT for run in runs) + len(rejected)
     confirming = confirm.planned(
         runs, most=study.confirm.max_trials, over=lambda: confirm.next_run(findings.evidence) is None
     )
@@ -171,19 +178,10 @@ def stall_limit(longest_gap: float) -> float:
     return max(STALL_SECONDS, STALL_GAPS * longest_gap) if longest_gap > 0 else math.inf
 
 
-def mean_seconds(runs: Iterable[Run]) -> float | None:
-    """Return the mean time of the runs that ended by training, in seconds; None: none has."""
-    ended = [run.seconds for run in runs if run.outcome not in (*UNFINISHED, Outcome.FAILED, Outcome.INFEASIBLE)]
-    return sum(ended) / len(ended) if ended else None
+def listened(tick: float) -> float:
+    """Return how many seconds of a tick of the loop the driver has listened to its workers.
 
-
-def remaining(runs: Sequence[Run], mean: float | None, *, planned: int, workers: int) -> float | None:
-    """Estimate the seconds that the rest of the study takes if a run takes `mean` seconds.
-
-    Runs that have ended may be left out if `planned` doesn't count them either.
+    A driver that was stopped, or whose machine was asleep, could hear nothing, and its workers could say nothing. Such
+    a tick counts as an ordinary one, so that a driver that is always busy hears a hang as well, though later.
     """
-    if mean is None:
-        return None
-    spent = [min(run.seconds, mean) for run in runs if run.unfinished]
-    left = planned - (len(runs) - len(spent))
-    return max(0.0, left * mean - sum(spent)) / max(1, workers)
+    return tick if tick <= LONGEST_TICK else TICK_SECONDS

@@ -17,18 +17,18 @@ from sweeps.engine.agenda import Agenda, Sampled
 from sweeps.engine.groundwork import Groundwork
 from sweeps.engine.ledger import Flight, Ledger
 from sweeps.engine.pilot import PilotLength
+from sweeps.engine.planning.workload import workload
 from sweeps.engine.progress import Observer, Standing, Summary
 from sweeps.paths import StudyPaths
-from sweeps.store.records import Outcome, Results, Run, counts
+from sweeps.store.records import FALLBACKS, Outcome, Results, Run, counts
 from sweeps.store.store import Store
+from sweeps.study.pilot_runs import at_length
 from sweeps.workers.pool import Crashed, Died, Finished, Job, Message, PointMessage, Pool
 from trainer.data.dataset import Dataset
 from trainer.errors import UserError
 from trainer.machine.microbatch import Limits
 from trainer.points import Answer, Point, Result
 
-TICK_SECONDS = 0.5
-"""longest wait for a message of a worker"""
 NOTE_SECONDS = 10.0
 """between writes of the time taken while no points arrive; a killed sweep loses at most this much of it"""
 RETRIES = 2
@@ -77,16 +77,24 @@ class Runner:
         interrupts: Sequence[signal.Signals],
     ) -> None:
         self.study, self.pool, self.paths, self.dataset = stored.study, pool, paths, dataset
+        self.data, self.confirming = stored.data, stored.command("confirm")
         self.observer, self.clock, self.interrupts = observer, clock, interrupts
         self.asked_to_pause = False
         self.ledger = Ledger(stored, store, paths, dataset)
         self.agenda = agenda
+        length = at_length(self.study, agenda.baseline.max_iters) if isinstance(agenda, PilotLength) else self.study
+        self.work = workload(length, vocab_size=stored.data.vocab_size)
         self.limits = Limits()
+        self.fallbacks = stored.provenance.get(FALLBACKS, "")
+        """what workers do the plain way, known so far"""
         self.flights: dict[int, Flight] = {}
         self.ready: deque[Flight] = deque()
         """runs that wait for a worker to resume them"""
         self.started = 0
         self.noted = clock.time()
+        self.ticked = clock.time()
+        self.listened = 0.0
+        """seconds of this session in which the driver could hear its workers"""
         self.longest_gap = max((gap for run in stored.runs for gap in progress.gaps(run.points)), default=0.0)
         self.standing: tuple[int, Standing] | None = None
         """the standing, after the value of `ledger.outcomes_changed` for which it was computed"""
@@ -109,7 +117,9 @@ class Runner:
                 self._fill()
             if not self.flights:
                 break
-            self._handle(self.pool.wait(TICK_SECONDS))
+            messages = self.pool.wait(progress.TICK_SECONDS)
+            self._listen()
+            self._handle(messages)
             self._retry_silent_runs()
             self._show_progress()
         return self._summary()
@@ -145,7 +155,7 @@ class Runner:
         if self.runs and not self.ready and self.agenda.is_empty(self.runs):
             self.observer.note(
                 f"study {study.name!r} is finished: {len(self.runs)} runs; to continue, raise trials (now "
-                f"{study.trials}) or baseline_seeds, or run `sweep confirm` with more seeds"
+                f"{study.trials}) or baseline_seeds, or run `{self.confirming}` with more seeds"
             )
 
     def _ending(self) -> bool:
@@ -177,7 +187,7 @@ class Runner:
                 return self.ledger.ask(proposal)
 
     def _launch(self, flight: Flight, device: str) -> None:
-        flight.heard = self.clock.time()
+        flight.heard = self.listened
         self.started += flight.failures == 0
         self.ledger.launch(flight, device=device)
         self.flights[flight.run.id] = flight
@@ -212,10 +222,10 @@ class Runner:
             self.noted = self.clock.time()
             self.ledger.add_points(new, seconds=self.clock.seconds)
         for flight, message in current:
-            flight.heard = self.clock.time()
+            silent, flight.heard = self.listened - flight.heard, self.listened
             match message:
                 case PointMessage(point=point):
-                    self.pool.answer(flight.run.id, self._answer(flight, point))
+                    self.pool.answer(flight.run.id, self._answer(flight, point, silent=silent))
                 case Finished(result=result):
                     self._finish(flight, result)
                 case Crashed(text=text, user_error=True):
@@ -224,10 +234,14 @@ class Runner:
                 case Crashed(text=text) | Died(text=text):
                     self._retry(flight, "crashed" if isinstance(message, Crashed) else "died", text)
 
-    def _answer(self, flight: Flight, point: Point) -> Answer:
-        """Record a point and return the answer. A resumed run replays its history, so a point may be stored already."""
+    def _answer(self, flight: Flight, point: Point, *, silent: float) -> Answer:
+        """Record a point and return the answer. A resumed run replays its history, so a point may be stored already.
+
+        `silent` are the seconds for which the driver had listened in vain. The worker's own time may include a pause.
+        """
         if point.step > flight.last_step:
-            self.longest_gap = max([self.longest_gap, *progress.gaps([*flight.points[-1:], point])])
+            gaps = progress.gaps([*flight.points[-1:], point])
+            self.longest_gap = max([self.longest_gap, *(min(gap, silent) for gap in gaps)])
             self.ledger.report(flight, point)
             self.observer.point(flight.run, point)
         if self._ending():
@@ -248,6 +262,11 @@ class Runner:
 
     def _finish(self, flight: Flight, result: Result) -> None:
         del self.flights[flight.run.id]
+        for text in result.fallbacks:
+            if text not in self.fallbacks:
+                self.fallbacks += f"; {text}"
+                self.ledger.fall_back(text, flight.run)
+                self.observer.note(f"{flight.run.label} on {flight.run.device}: {text}")
         match result.outcome:
             case "paused" if flight.halting:
                 self._end(flight, Outcome.HALTED, flight.halting, result)
@@ -306,10 +325,24 @@ class Runner:
 
     # silent workers, and the end
 
+    def _listen(self) -> None:
+        """Count the tick. For a worker that is stopped it doesn't count: it hasn't fallen silent."""
+        now = self.clock.time()
+        tick, self.ticked = progress.listened(now - self.ticked), now
+        self.listened += tick
+        stopped = self.pool.stopped()
+        for run, flight in self.flights.items():
+            if run in stopped:
+                flight.heard += tick
+                if not flight.stopped:
+                    pid = stopped[run]
+                    self.observer.note(f"{flight.run.label}: its worker is stopped; `kill -CONT {pid}` lets it go on")
+            flight.stopped = run in stopped
+
     def _retry_silent_runs(self) -> None:
         limit = progress.stall_limit(self.longest_gap)
         for flight in list(self.flights.values()):
-            silent = self.clock.time() - flight.heard
+            silent = self.listened - flight.heard
             if silent > limit:
                 self.pool.kill(flight.run.id)
                 self._retry(flight, "hung", f"no message for {silent:.0f} s (limit {limit:.0f} s)")
@@ -318,7 +351,7 @@ class Runner:
         changes = self.ledger.outcomes_changed
         if self.standing is None or self.standing[0] != changes:
             planned = self.agenda.planned(self.runs)
-            self.standing = changes, Standing.of(self.runs, search=self.study.name, planned=planned)
+            self.standing = changes, Standing.of(self.runs, self.study, self.data, self.work, planned=planned)
         in_flight = tuple(flight.run for flight in self.flights.values())
         workers = len(self.pool.devices)
         standing = self.standing[1]

@@ -11,6 +11,7 @@ from pathlib import Path
 from sweeps import signals
 from sweeps.engine import origin, pilot, provenance
 from sweeps.engine.agenda import Agenda
+from sweeps.engine.checks import check_lengths
 from sweeps.engine.groundwork import Groundwork
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.opening import stored_study
@@ -24,6 +25,7 @@ from sweeps.errors import NotFound
 from sweeps.paths import StudyPaths
 from sweeps.store import records
 from sweeps.store.records import DataFacts, Results
+from sweeps.store.sqlite import path_of, url_of
 from sweeps.store.store import Reader, Store
 from sweeps.study.pilot import Chosen
 from sweeps.study.proposals import baseline_config
@@ -35,16 +37,17 @@ from sweeps.workers.pool import Pool
 from sweeps.workers.process_pool import ProcessPool
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.encode import PrepareProgress
+from trainer.data.frequencies import unigram_loss
 from trainer.data.prepare import EmbeddedSource, ParquetSource, TokenizerChoice, prepare
 from trainer.data.selection import Options
 from trainer.errors import ConfigError
 from trainer.machine.cpu import cpu_cores
-from trainer.machine.device import Device, cuda_devices, describe, named
+from trainer.machine.device import Device, cuda_devices, describe, named, note_on_cpu
 
 
 def store_url(study: Study, paths: StudyPaths) -> str:
     """Return the URL of the study's store."""
-    return study.store or f"sqlite:///{paths.store}"
+    return study.store or url_of(paths.store)
 
 
 def prepare_data(study: Study, paths: StudyPaths, *, progress: Callable[[PrepareProgress], None]) -> Dataset:
@@ -66,14 +69,31 @@ def prepare_data(study: Study, paths: StudyPaths, *, progress: Callable[[Prepare
     return prepare(source, tokenizer, paths.data, threads=cpu_cores(), options=options, progress=progress)
 
 
-def run(study: Study, paths: StudyPaths, store: Store, dataset: Dataset, *, observer: Observer) -> Summary:
-    """Run or resume the study on the devices that it names, until it ends or a signal pauses it."""
+def data_of(stored: Results, paths: StudyPaths, *, progress: Callable[[PrepareProgress], None]) -> Dataset:
+    """Open the tokens that a stored study was begun with. Where they are gone, prepare them again. Raises DataError."""
+    where = Path(stored.data.path)
+    for folder in (where, paths.data / where.name):  # the folder of the results may have moved
+        if folder.is_dir() and (dataset := open_dataset(folder)).fingerprint == stored.data.fingerprint:
+            return dataset
+    return prepare_data(stored.study, paths, progress=progress)
+
+
+def run(
+    study: Study, paths: StudyPaths, store: Store, dataset: Dataset, *, observer: Observer, busy: float = 0.0
+) -> Summary:
+    """Run or resume the study on the devices that it names, until it ends or a signal pauses it.
+
+    `busy` are the other processes that want a core now, for the estimate of its time.
+    """
+    check_lengths(study, DataFacts.of(dataset))
     devices = devices_here(study.workers.devices)
+    if study.workers.devices == "auto" and set(devices) == {"cpu"} and (note := note_on_cpu()):
+        observer.note(note)
     with (
         ProcessPool(devices, logs=paths.logs, cores=cpu_cores()) as pool,
         signals.collected() as interrupts,
     ):
-        return run_in(pool, study, paths, store, dataset, observer=observer, interrupts=interrupts)
+        return run_in(pool, study, paths, store, dataset, observer=observer, interrupts=interrupts, busy=busy)
 
 
 def run_in(
@@ -86,6 +106,7 @@ def run_in(
     observer: Observer,
     interrupts: Sequence[signal.Signals] = (),
     clock: Callable[[], float] = time.monotonic,
+    busy: float = 0.0,
 ) -> Summary:
     """Open the study under its lock and run it in `pool`, which the caller closes.
 
@@ -103,8 +124,10 @@ def run_in(
             study = fit_horizon(
                 study, pool=pool, dataset=dataset, folder=paths.measuring, say=observer.note, interrupts=interrupts
             )
-            facts = {**provenance.provenance_of(pool.devices), **estimate(study, data=data, device=pool.devices[0])}
-            store.add_study(study, data=data, provenance=facts)
+            if study.pilot is not None:
+                data = dataclasses.replace(data, unigram_loss=unigram_loss(dataset))
+            expected = estimate(study, data=data, device=pool.devices[0], busy=busy)
+            store.add_study(study, data=data, provenance={**provenance.provenance_of(pool.devices), **expected})
             stored = store.results(study.name)
         started = 0
         timed = Clock(time=clock, began=began, before=stored.seconds)
@@ -153,9 +176,9 @@ def _with_chosen_length(
     if study.pilot is None:
         return stored
     if study.chosen is None:
-        tried = pilot.tried(study, stored.runs)
+        tried = pilot.tried(study, stored.runs, stored.data)
         if pilot.next_length(study, tried) is not None:
-            for run in pilot.rejected(study, stored.runs):
+            for run in pilot.rejected(study, stored.runs, stored.data):
                 paths.drop_checkpoint(run.id)
             return stored
         study = study.model_copy(update={"chosen": Chosen(tried=tried)})
@@ -176,7 +199,7 @@ def _next_agenda(stored: Results, data: DataFacts, *, say: Callable[[str], None]
     """Return the order of the runs that are due: those before the first trial, as far as they are known, or all."""
     study = stored.study
     if study.pilot is not None and study.chosen is None:
-        tried = pilot.tried(study, stored.runs)
+        tried = pilot.tried(study, stored.runs, stored.data)
         iters = pilot.next_length(study, tried)
         assert iters is not None
         if note := pilot.note_before(study, tried, iters):
@@ -199,7 +222,7 @@ def _is_laid(groundwork: Groundwork, stored: Results) -> bool:
 def seen_speeds(study: Study, paths: StudyPaths, kind: str) -> dict[Shape, float]:
     """Return the tokens/s by shape of the study's earlier runs on this kind of device; empty without a store."""
     url = store_url(study, paths)
-    if not Path(url.removeprefix("sqlite:///")).is_file():
+    if not path_of(url).is_file():
         return {}
     with Reader(url) as reader:
         try:
@@ -210,12 +233,12 @@ def seen_speeds(study: Study, paths: StudyPaths, kind: str) -> dict[Shape, float
     return seen(results.runs, baseline_config(results.study, seed=0, vocab_size=vocab_size), device=kind)
 
 
-def estimate(study: Study, *, data: DataFacts, device: str) -> dict[str, str]:
+def estimate(study: Study, *, data: DataFacts, device: str, busy: float = 0.0) -> dict[str, str]:
     """Estimate the sweep's time by its plan, for the report to compare with the time taken; empty if unknown."""
     where = _described(device)
     if where is None:
         return {}
-    study_plan = plan(study, data, where)
+    study_plan = plan(study, data, where, busy=busy)
     (baseline,) = (phase for phase in study_plan.phases if phase.name == "baseline")
     if study_plan.seconds is None or baseline.seconds is None:
         return {}

@@ -29,9 +29,20 @@ def is_branch(run: Run) -> bool:
     return run.config.init_from == "branch"
 
 
-def own_settings(study: Study) -> Mapping[str, Value]:
-    """Return the user's own nanoGPT config, as far as the checkpoint that the study starts from holds it."""
-    return {} if study.origin is None else study.origin.own
+def own_settings(study: Study) -> Mapping[str, Value] | None:
+    """Return what the user's own nanoGPT config sets: the checkpoint's that the study starts from, and --baseline's.
+
+    None: the study's file holds its baseline.
+    """
+    in_checkpoint = {} if study.origin is None else study.origin.own
+    if study.own is None and not in_checkpoint:
+        return None
+    return {**in_checkpoint, **({} if study.own is None else study.own.settings)}
+
+
+def out_dir_of(study: Study, suffix: str) -> str:
+    """Return the user's own out_dir with a suffix, because theirs holds another run."""
+    return f"{(own_settings(study) or {}).get('out_dir', 'out')}-{suffix}"
 
 
 def origin_file(study: Study, paths: StudyPaths) -> Path:

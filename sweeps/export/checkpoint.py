@@ -18,6 +18,9 @@ from trainer.config import TrainConfig
 from trainer.errors import CheckpointError
 
 FILE = "ckpt.pt"
+EXPORTED = ("weight_decay", "beta1", "beta2", "dropout")
+SHAPE_OF_MODEL = ("n_layer", "n_head", "n_embd")
+"""settings that the config may have from the control rather than from the branch, and the checkpoint holds"""
 NO_LOSS_YET = 1e9
 """nanoGPT's best_val_loss before its first evaluation; any loss is lower, so none is kept from being saved"""
 
@@ -31,7 +34,8 @@ def write_checkpoint(
     `export_start` and `export_end` raise.
     """
     if is_branch(run) and not trained:
-        return export_start(run.config, origin_file(study, paths), config, folder)
+        taken = {name: config.settings[name] for name in (*EXPORTED, *SHAPE_OF_MODEL)}
+        return export_start(run.config.replace(**taken), origin_file(study, paths), config, folder)
     return export_end(paths.run(run.id), config, folder)
 
 

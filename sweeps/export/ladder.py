@@ -21,6 +21,7 @@ from sweeps.analysis.evidence import Evidence
 from sweeps.analysis.findings import Findings
 from sweeps.export.nanogpt_config import ExportError, NanogptConfig, nanogpt_config
 from sweeps.store.records import Results, Run
+from sweeps.study.horizon import stretched
 from sweeps.text import joined, short
 from trainer.atomic import write_text
 from trainer.config import TrainConfig
@@ -127,11 +128,12 @@ def _configs(plan: Ladder, results: Results, *, evidence: tuple[str, ...]) -> di
     for rung in plan.rungs:
         for rate in rung.rates:
             name = f"d{rung.times}-lr{rate:g}"
+            trial = at_rate(plan.run.config, rate)
             configs[f"{name}.py"] = nanogpt_config(
-                at_rate(plan.run.config, rate),
+                trial if rung.times == 1 else stretched(trial, iters=rung.iters),
                 data=results.data,
+                tested=trial,
                 evidence=evidence,
-                iters=rung.iters,
                 cuda=not plan.run.device.startswith("cpu"),
                 out_dir=f"out-{results.study.name}-{name}",
             )

@@ -1,13 +1,13 @@
 """Remarks on a long run with a short trial's settings: what carries over, and what isn't known.
 
-A schedule is carried over by its shape: warm-up and decay as fractions of the run, min_lr as a share of the peak
-(Bergsma et al., arXiv 2502.15938, on how hard decay to about zero is to beat). For the best learning rate at another
+A decay is carried over by its shape: as a fraction of the run, min_lr as a share of the peak (Bergsma et al., arXiv
+2502.15938, on how hard decay to about zero is to beat). For the best learning rate at another
 length, the literature has two answers of opposite sign. So neither is applied, and rates to try are given instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from trainer.config import TrainConfig
 
@@ -21,29 +21,43 @@ STEP_LAW = 0.307
 """The same exponent by the Step Law (Li et al., arXiv 2503.04715), with the opposite sign."""
 
 
-def remarks(config: TrainConfig, *, iters: int, train_tokens: int) -> Iterator[str]:
-    """Yield what is known and what isn't when `config` trains for `iters` iterations, the most important first.
+def remarks(
+    config: TrainConfig,
+    *,
+    iters: int,
+    train_tokens: int,
+    run: TrainConfig | None = None,
+    taken: Collection[str] | None = None,
+) -> Iterator[str]:
+    """Yield what is known and what isn't when the trial `config` becomes a run of `iters`, the most important first.
 
-    `train_tokens` is the size of the training split. Yields nothing for the config's own length.
+    `run` is that run; None: the trial's settings at that length. `taken` are the settings that come from the trial;
+    None: all. The others were set for the run's own length. `train_tokens` is the size of the training split. Yields
+    nothing for the config's own length.
     """
     if iters == config.max_iters:
         return
+    run = run or config
     if config.init_from == "branch":
         yield (
             f"The branch ran for {config.max_iters} iterations. Its warm-up and decay keep their fractions of the "
             f"{iters}, and its rates stay. Nothing was measured at this length."
         )
         return
-    times = iters / config.max_iters
-    yield from _learning_rate(config, times)
+    times = iters * run.tokens_per_iter / (config.max_iters * config.tokens_per_iter)
+    yield f"The trial saw {config.max_iters * config.tokens_per_iter} tokens, this run sees {times:.3g} times as many."
+    if taken is None or "learning_rate" in taken:
+        yield from _learning_rate(run, times)
     if config.decay_lr:
         yield (
-            f"Carried over: warmup_iters and lr_decay_iters as fractions of the run, and min_lr as "
-            f"{config.min_lr / config.learning_rate:.3g} times learning_rate. Decay to about zero is hard to beat "
-            "(arXiv 2502.15938)."
+            f"Carried over: the shape of the decay, with min_lr at {run.min_lr / run.learning_rate:.3g} times "
+            "learning_rate; decay to about zero is hard to beat (arXiv 2502.15938). The warm-up has at least the "
+            "trial's tokens, and no more than before unless it is shown to matter."
         )
-    yield from _dropout(config, iters=iters, train_tokens=train_tokens)
-    yield from _weight_decay(config, times)
+    if taken is None or "dropout" in taken:
+        yield from _dropout(config, iters=iters, tokens_per_iter=run.tokens_per_iter, train_tokens=train_tokens)
+    if taken is None or "weight_decay" in taken:
+        yield from _weight_decay(run, times)
 
 
 def _learning_rate(config: TrainConfig, times: float) -> Iterator[str]:
@@ -66,8 +80,9 @@ def _learning_rate(config: TrainConfig, times: float) -> Iterator[str]:
     yield f"Rates to try as well, each with its own --out_dir: {' ; '.join(commands)}"
 
 
-def _dropout(config: TrainConfig, *, iters: int, train_tokens: int) -> Iterator[str]:
-    trial, run = (n * config.tokens_per_iter / train_tokens for n in (config.max_iters / config.data_fraction, iters))
+def _dropout(config: TrainConfig, *, iters: int, tokens_per_iter: int, train_tokens: int) -> Iterator[str]:
+    trial = config.max_iters * config.tokens_per_iter / config.data_fraction / train_tokens
+    run = iters * tokens_per_iter / train_tokens
     epochs = f"the trial made {trial:.3g} epochs of its data, this run makes {run:.3g}"
     if max(trial, run) <= 1:
         yield f"dropout={config.dropout:g} was chosen without repeated data, and the run repeats none either: {epochs}."

@@ -4,19 +4,21 @@ nanoGPT executes its config in train.py's globals without checking it. So the te
 `key = literal` for keys that nanoGPT knows, each in the exact type of nanoGPT's default. It is plain ASCII, because
 nanoGPT opens it in whatever encoding the machine has. What a config can't express is in its comments and again in
 `NanogptConfig.notes`, so that a command can print it.
+
+Where the study knows the user's own config, every setting of it stays as it is, unless it is changed for a reason that
+the comments give.
 """
 
 from __future__ import annotations
 
-import re
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from sweeps.export.config_text import SECTIONS, WHERE_SET, assignments, comment_block
 from sweeps.export.long_run import remarks
 from sweeps.store.records import DataFacts
-from sweeps.study.horizon import stretched
+from sweeps.study.horizon import eval_interval
 from trainer.atomic import write_text
 from trainer.config import TrainConfig
 from trainer.errors import UserError
@@ -29,22 +31,15 @@ VOCABULARY = 50304
 FEWEST_EVAL_ITERS = 20
 """batches of an evaluation, however short the run is"""
 
-_SECTIONS = {
-    "model": ("n_layer", "n_head", "n_embd", "block_size", "bias", "dropout"),
-    "data and batch": ("dataset", "batch_size", "gradient_accumulation_steps"),
-    "optimizer": ("learning_rate", "weight_decay", "beta1", "beta2", "grad_clip"),
-    "schedule": ("max_iters", "decay_lr", "warmup_iters", "lr_decay_iters", "min_lr"),
-    "evaluation": ("eval_interval", "eval_iters", "log_interval"),
-    "checkpoint": ("out_dir", "always_save_checkpoint", "init_from"),
-    "machine": ("device", "dtype", "compile"),
+_OF_NANOGPT = ("eval_iters", "log_interval", "always_save_checkpoint")
+"""settings of evaluation and logging that a user's own config leaves at nanoGPT's defaults where it doesn't set them"""
+_MACHINE = SECTIONS["machine"]
+"""settings that are written only where the user's own config sets them, because nanoGPT's suit the machine"""
+_WHY = {
+    "out_dir": "the one before holds another run, and nanoGPT would write over it",
+    "eval_interval": "so that the end of the run is evaluated and saved",
+    "init_from": "as the trials were",
 }
-_KEPT = ("eval_iters", "log_interval", "always_save_checkpoint", "device", "dtype", "compile")
-"""settings of a user's own config that no trial changes; its eval_interval is kept where it suits the run's length"""
-_WHERE_SET = ("wandb_log", "wandb_project", "wandb_run_name", "backend")
-"""settings that are written only where the user's own config departs from nanoGPT's defaults"""
-_BESIDE = {"gradient_accumulation_steps": "with torchrun it must be divisible by the number of processes"}
-_COLUMNS = 110
-_ASCII = str.maketrans({"→": "->", "−": "-", "±": "+-", "×": "x", "÷": "/", "–": "-", "’": "'"})
 
 
 class ExportError(UserError):
@@ -61,52 +56,115 @@ class NanogptConfig:
     """what the assignments set, in nanoGPT's types"""
     notes: tuple[str, ...]
     """what it needs, what it can't express, and what isn't known about a longer run; also in the comments"""
+    changed: Mapping[str, tuple[Value, Value]]
+    """settings that differ from the baseline's, or from those of the user's own config: what they were and are"""
+    why: Mapping[str, str]
+    """by changed setting, the reason"""
+    kept: Mapping[str, Value]
+    """settings that are the baseline's, or those of the user's own config"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """The config that an export changes."""
+
+    settings: Mapping[str, Value] = field(default_factory=dict)
+    """what it sets, in nanoGPT's names; where it is the user's own, with nanoGPT's defaults"""
+    own: Mapping[str, Value] | None = None
+    """what the user's own config sets; None: the baseline was written in the study"""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """what the user's own config sets and isn't in the export, as it is written there"""
+    why: Mapping[str, str] = field(default_factory=dict)
+    """by setting, why it may differ"""
+    left: tuple[str, ...] = ()
+    """what the trial changes and the export doesn't"""
 
 
 def nanogpt_config(
     config: TrainConfig,
     *,
     data: DataFacts,
+    tested: TrainConfig | None = None,
     evidence: Sequence[str] = (),
-    iters: int | None = None,
     cuda: bool = True,
     out_dir: str = "out",
-    own: Mapping[str, Value] | None = None,
+    before: Before | None = None,
     first: Sequence[str] = (),
 ) -> NanogptConfig:
-    """Return `config` as a nanoGPT config that trains on the prepared folder `data.path`.
+    """Return `config` as a nanoGPT config that trains on the user's own dataset, or on the prepared folder `data.path`.
 
-    With `iters`, the schedule keeps its fractions of the run (see `sweeps.export.long_run`) and the evaluations are
-    spread over it. `evidence` goes into the comments. `cuda=False` writes the settings of a run on a CPU. `own` is the
-    user's own config, whose settings of evaluation, logging and machine are kept. `first` is what has to be done before
-    the config can train. Raises ExportError for fewer than 1 iteration, ConfigError for a schedule that can't be
-    stretched to `iters`.
+    `tested` is the config of the trial behind it, where that has another length (see `sweeps.export.long_run`).
+    `evidence` goes into the comments. `cuda=False` writes the settings of a run on a CPU. `before` is the config that
+    is changed. `first` is what has to be done before the config can train.
     """
-    if iters is not None and iters < 1:
-        raise ExportError(f"--iters {iters}: a run has at least 1 iteration")
-    run = config if iters is None else stretched(config, iters=iters)
-    kept, passed_over = _kept(own or {}, run, own_length=iters is None and config.init_from == "scratch")
-    if "eval_interval" in kept:
-        run = run.replace(eval_interval=kept.pop("eval_interval"))
-    settings = {**_settings(run, data=data, cuda=cuda, out_dir=out_dir), **kept}
-    differences = (*_differences(run, data), *passed_over)
-    longer = () if iters is None else tuple(remarks(config, iters=iters, train_tokens=data.train_tokens))
+    before, tested = before or Before(), tested or config
+    config, interval = _evaluated(config, before)
+    settings = _settings(config, data=data, cuda=cuda, out_dir=out_dir, own=before.own)
+    changed = {
+        key: (before.settings[key], value)
+        for key, value in settings.items()
+        if key in before.settings and before.settings[key] != value
+    }
+    why = {key: {**_WHY, **before.why}.get(key, "as in the trial") for key in changed}
+    differences = (*_differences(config, data), *interval, *_start(before, config, data))
+    taken = tuple(changed) if before.settings else None
+    longer = tuple(remarks(tested, iters=config.max_iters, train_tokens=data.train_tokens, run=config, taken=taken))
     text = "\n".join(
         [
             "# A nanoGPT config, written by plateau-sweep.",
             "# python train.py THIS_FILE, in a checkout of karpathy/nanoGPT.",
-            *_comment_block("Where it comes from", evidence),
-            *_comment_block("Before it can train", first),
-            *_comment_block("What nanoGPT does differently", differences),
-            *_comment_block(f"From {config.max_iters} iterations to {run.max_iters}", longer),
-            *_assignments(settings),
+            *comment_block("Where it comes from", evidence),
+            *comment_block("Before it can train", first),
+            *comment_block(
+                "Changed", [f"{key}: {old!r} -> {new!r}; {why[key]}" for key, (old, new) in changed.items()]
+            ),
+            *comment_block("Not taken over from the trial", before.left),
+            *comment_block("What nanoGPT does differently", differences),
+            *comment_block(f"From {tested.max_iters} iterations to {config.max_iters}", longer),
+            *comment_block("In your own config, and not read", [f"{k} = {v}" for k, v in before.unread.items()]),
+            *assignments(settings),
             "",
         ]
     )
-    return NanogptConfig(text=text, settings=settings, notes=(*first, *differences, *longer))
+    return NanogptConfig(
+        text=text,
+        settings=settings,
+        notes=(*first, *differences, *longer),
+        changed=changed,
+        why=why,
+        kept={key: value for key, value in settings.items() if key in before.settings and key not in changed},
+    )
 
 
-def _settings(config: TrainConfig, *, data: DataFacts, cuda: bool, out_dir: str) -> dict[str, Value]:
+def length_of(iters: int | None) -> int | None:
+    """Return the length that --iters asks for. Raises ExportError for none."""
+    if iters is not None and iters < 1:
+        raise ExportError(f"--iters {iters}: a run has at least 1 iteration")
+    return iters
+
+
+def _evaluated(config: TrainConfig, before: Before) -> tuple[TrainConfig, tuple[str, ...]]:
+    """Return the config with the evaluations of the user's own, or with others that suit its length and why.
+
+    nanoGPT evaluates and saves at multiples of eval_interval only.
+    """
+    if before.own is None:
+        return config, ()
+    interval = int(before.own.get("eval_interval", DEFAULTS["eval_interval"]))
+    own_length = config.max_iters == before.settings.get("max_iters")
+    if 1 <= interval <= config.max_iters and (own_length or config.max_iters % interval == 0):
+        return config.replace(eval_interval=interval), ()
+    divides = config.max_iters % config.eval_interval == 0
+    spread = config if divides else config.replace(eval_interval=eval_interval(config.max_iters))
+    return spread, (
+        f"eval_interval is {spread.eval_interval} instead of your {interval}: nanoGPT evaluates and saves at multiples "
+        f"of it only, and this run ends at iteration {config.max_iters}.",
+    )
+
+
+def _settings(
+    config: TrainConfig, *, data: DataFacts, cuda: bool, out_dir: str, own: Mapping[str, Value] | None
+) -> dict[str, Value]:
     # evaluations cost at most about a fifth of the training: both splits, one forward pass per batch
     evaluations = max(1, config.max_iters // config.eval_interval)
     affordable = 3 * config.max_iters * config.gradient_accumulation_steps // (10 * evaluations)
@@ -121,23 +179,34 @@ def _settings(config: TrainConfig, *, data: DataFacts, cuda: bool, out_dir: str)
         "dtype": config.dtype if cuda else "float32",
         "compile": config.compile and cuda,
     }
+    keys = [key for keys in SECTIONS.values() for key in keys]
+    if own is not None:
+        values |= {key: own.get(key, DEFAULTS[key]) for key in _OF_NANOGPT}
+        values |= {key: own[key] for key in (*_MACHINE, "dataset", *WHERE_SET) if key in own}
+        if str(own.get("init_from", "")).startswith("gpt2") and values["init_from"] == "scratch":
+            values["init_from"] = own["init_from"]
+        keys = [key for key in keys if key not in _MACHINE or key in own]
+        keys += [key for key in WHERE_SET if key in own and own[key] != DEFAULTS[key]]
     # a numpy scalar would train, but its repr is no literal and its checkpoint can't be loaded
-    return {key: type(DEFAULTS[key])(values[key]) for keys in _SECTIONS.values() for key in keys}
+    return {key: type(DEFAULTS[key])(values[key]) for key in keys}
 
 
-def _kept(own: Mapping[str, Value], run: TrainConfig, *, own_length: bool) -> tuple[dict[str, Value], tuple[str, ...]]:
-    """Return the settings of the user's own config that a run keeps, and why its eval_interval isn't among them."""
-    kept = {key: own[key] for key in _KEPT if key in own}
-    kept |= {key: own[key] for key in _WHERE_SET if key in own and own[key] != DEFAULTS[key]}
-    interval = int(own.get("eval_interval", 0))
-    if interval < 1:
-        return kept, ()
-    if own_length or run.max_iters % interval == 0:
-        return {**kept, "eval_interval": interval}, ()
-    return kept, (
-        f"eval_interval is {run.eval_interval} instead of your {interval}: nanoGPT evaluates and saves at multiples of "
-        f"it only, and this run ends at iteration {run.max_iters}.",
-    )
+def _start(before: Before, config: TrainConfig, data: DataFacts) -> Iterator[str]:
+    """Yield what of the user's own config the trials did otherwise."""
+    own = before.own or {}
+    start = str(own.get("init_from", "scratch"))
+    if start.startswith("gpt2") and config.init_from == "scratch":
+        yield (
+            f"init_from = {start!r} is your own, and nanoGPT then takes the shape from there; the trials trained from "
+            "scratch."
+        )
+    elif start != "scratch" and config.init_from == "scratch":
+        yield f"init_from is 'scratch' instead of your {start!r}, as the trials were; the new out_dir holds no ckpt.pt."
+    if own.get("eval_only"):
+        yield "eval_only = True of your config is left out: with it, nanoGPT would train nothing."
+    dataset = str(own.get("dataset", ""))
+    if dataset and Path(dataset).name != Path(data.path).name:
+        yield f"dataset is your own, {dataset!r}; the trials were trained on {data.path}."
 
 
 def _differences(config: TrainConfig, data: DataFacts) -> Iterator[str]:
@@ -187,39 +256,6 @@ def _differences(config: TrainConfig, data: DataFacts) -> Iterator[str]:
             f"{rest} of {config.max_iters} iterations are neither evaluated nor saved; a run of "
             f"{config.max_iters - rest} iterations ends on a multiple."
         )
-
-
-def _assignments(settings: Mapping[str, Value]) -> Iterator[str]:
-    for section, keys in {**_SECTIONS, "logging and processes": _WHERE_SET}.items():
-        written = [key for key in keys if key in settings]
-        if written:
-            yield f"\n# {section}"
-        for key in written:
-            beside = f"  # {_BESIDE[key]}" if key in _BESIDE else ""
-            yield f"{key} = {settings[key]!a}{beside}"
-
-
-def _comment_block(title: str, lines: Sequence[str]) -> list[str]:
-    """Return `lines` as wrapped comments under a title. Empty without lines."""
-    if not lines:
-        return []
-    block = ["#", f"# {title}:"]
-    for line in lines:
-        block += textwrap.wrap(
-            _printable(line),
-            _COLUMNS,
-            initial_indent="# - ",
-            subsequent_indent="#   ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    return block
-
-
-def _printable(text: str) -> str:
-    """Return `text` as one line of ASCII, so that a name from a study can't break out of its comment."""
-    plain = text.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
-    return re.sub(r"[\x00-\x20\x7f]+", " ", plain).strip()
 
 
 def write_config(config: NanogptConfig, path: Path) -> Path:

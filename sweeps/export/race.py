@@ -11,11 +11,12 @@ from collections.abc import Iterator, Sequence
 from sweeps.analysis.findings import Findings
 from sweeps.analysis.races import RaceFinding
 from sweeps.errors import NotFound
-from sweeps.export.branch import origin_line, own_settings
-from sweeps.export.nanogpt_config import NanogptConfig, nanogpt_config
-from sweeps.export.source import source_lines
+from sweeps.export.branch import origin_line, out_dir_of
+from sweeps.export.changes import before
+from sweeps.export.nanogpt_config import NanogptConfig, length_of, nanogpt_config
+from sweeps.export.source import scale_lines, source_lines
 from sweeps.store.records import Results, Run
-from sweeps.study.horizon import eval_interval
+from sweeps.study.horizon import eval_interval, stretched
 from sweeps.study.origin_runs import RACE
 from sweeps.study.start import SCHEDULE
 from sweeps.text import count, joined
@@ -48,18 +49,19 @@ def export_race(findings: Findings, runs: Sequence[Run], *, date: str, iters: in
     `iters` is the length of the real run, by default that of the user's own. Raises ExportError.
     """
     study, run = findings.study, runs[0]
-    own = own_settings(study)
     schedule = {name: study.baseline[name] for name in SCHEDULE}
-    interval = eval_interval(int(study.baseline["max_iters"]))
+    raced = run.config.replace(**schedule, eval_interval=eval_interval(int(study.baseline["max_iters"])))
     suffix = re.sub(r"[^A-Za-z0-9._]+", "-", f"{study.name}-{_change(run)}").strip("-.")
+    why = {str(run.knob): "raced from scratch", "n_head": "the size of a head stays"}
+    lengths = dict.fromkeys(("max_iters", "warmup_iters", "lr_decay_iters"), f"--iters {iters}")
     return nanogpt_config(
-        run.config.replace(**schedule, eval_interval=interval),
+        raced if length_of(iters) is None else stretched(raced, iters=int(iters or 0)),
         data=findings.results.data,
+        tested=raced,
         evidence=(*_lines(findings, runs), *source_lines(findings.results, date=date)),
-        iters=iters,
         cuda=not run.device.startswith("cpu"),
-        out_dir=f"{own.get('out_dir', 'out')}-{suffix}",
-        own=own,
+        out_dir=out_dir_of(study, suffix),
+        before=before(study, why={**why, **lengths}),
     )
 
 
@@ -67,6 +69,7 @@ def _lines(findings: Findings, runs: Sequence[Run]) -> Iterator[str]:
     study = findings.study
     seeds = f"{count(len(runs), 'seed')} ({joined(str(run.seed) for run in runs)})"
     steps = min((run.points[-1].step for run in runs if run.points), default=0)
+    yield from scale_lines(findings)
     yield f"study {study.name}, race {_change(runs[0])} from scratch, {seeds}"
     if study.origin is not None:
         yield origin_line(study.origin)

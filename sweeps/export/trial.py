@@ -10,28 +10,41 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from sweeps.analysis.attribution import BestWord
 from sweeps.analysis.findings import Findings
 from sweeps.errors import NotFound
 from sweeps.export import branch
+from sweeps.export.changes import before, change_of, own_length, reasons
 from sweeps.export.ladder import ladder, write_ladder
-from sweeps.export.nanogpt_config import ExportError, NanogptConfig, nanogpt_config
+from sweeps.export.nanogpt_config import ExportError, NanogptConfig, length_of, nanogpt_config
 from sweeps.export.race import names
-from sweeps.export.source import source_lines
+from sweeps.export.source import scale_lines, source_lines
 from sweeps.store.records import Outcome, Run
-from sweeps.text import trial_title
+from sweeps.study.horizon import stretched
+from sweeps.text import joined, trial_title
 from sweeps.verdict import confirmed
+from sweeps.verdict.glance import answer_of
 
 
-def check_best(findings: Findings) -> None:
-    """Raise ExportError where runs on fresh seeds don't show the search's best to be better than the baseline."""
+def check_best(findings: Findings, *, whole: bool = False) -> None:
+    """Raise ExportError where nothing is shown on fresh seeds that could be taken over into the user's config.
+
+    `whole`: the search's best trial is wanted with all that it changes.
+    """
     attribution, name = findings.attribution, findings.study.name
-    if attribution is None or attribution.broken:
+    if attribution is not None and attribution.broken and not (whole and attribution.whole_word is BestWord.NONE):
         return
     races = "".join(f", --race {change}" for change in names(findings.results))
+    if attribution is None:
+        best = findings.to_train
+        number = "the best trial" if best is None else f"trial {best.trial}"
+        why, to_do = "nothing was run on fresh seeds yet", f"`{findings.results.command('confirm')}` runs it"
+    else:
+        number, to_do = f"trial {attribution.searched.trial}", f"`{findings.results.command('confirm')}` adds seeds"
+        why = confirmed.why(attribution) or f"of its changes, only {joined(attribution.change)} is shown"
     raise ExportError(
-        f"no config of study {name!r} is shown to be better than the baseline: {confirmed.why(attribution)}. Keep the "
-        f"baseline's config. --force exports trial {attribution.best.trial} anyway, --trial N{races} exports another, "
-        f"and `sweep confirm {name}` adds seeds"
+        f"no config of study {name!r} is shown to be better than the baseline: {why}. Keep the baseline's config. "
+        f"--force exports {number} anyway, --trial N{races} exports another, and {to_do}"
     )
 
 
@@ -48,8 +61,8 @@ def check_options(
         raise ExportError("--trained says which ckpt.pt to write; name its folder with --checkpoint DIR")
 
 
-def trial_of(findings: Findings, number: int | None) -> Run:
-    """Return trial `number` of the search. None: the run whose config the verdict recommends.
+def trial_of(findings: Findings, number: int | None, *, whole: bool = False) -> Run:
+    """Return trial `number` of the search. None: the run whose config the verdict recommends, or the search's best.
 
     Raises NotFound.
     """
@@ -57,7 +70,7 @@ def trial_of(findings: Findings, number: int | None) -> Run:
     if number is None:
         if findings.to_train is None:
             raise NotFound(f"study {name!r} has no complete trial yet; name one with --trial")
-        return findings.to_train
+        return findings.attribution.searched if whole and findings.attribution is not None else findings.to_train
     for run in trials:
         if run.trial == number:
             return run
@@ -74,29 +87,39 @@ def export_run(
     iters: int | None = None,
     checkpoint: Path | None = None,
     trained: bool = False,
+    whole: bool = False,
 ) -> NanogptConfig:
-    """Return the config of a run, its evidence in the comments; `date` is the day of the export.
+    """Return the user's own config with what is shown of a run, its evidence in the comments; `date` is today.
 
-    `iters` is the length of the real run. By default it is the run's own, which repeats the run. A branch resumes from
-    the checkpoint in the folder `checkpoint`; None: none is written. `trained` resumes at the branch's end instead of
-    its start. Raises ExportError.
+    `whole` takes all that the run changes. `iters` is the length of the real run, by default that of the user's own.
+    A branch resumes from the checkpoint in the folder `checkpoint`; None: none is written. The end of a run (`trained`,
+    or the checkpoint of a run from scratch) goes on exactly as it was trained, by default at the run's own length.
+    Raises ExportError.
     """
-    own = branch.own_settings(findings.study)
+    study, is_branch = findings.study, branch.is_branch(run)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", run.optuna_study).strip("-.") or "study"
-    out_dir = f"{own.get('out_dir', 'out')}-{name}-{run.trial}"
+    out_dir = branch.out_dir_of(study, f"{name}-{run.trial}")
+    exact = trained or (checkpoint is not None and not is_branch)
+    change = change_of(findings, run, whole=whole or exact)
+    length = length_of(iters)
+    if not exact:
+        config = own_length(study, change, iters=length)
+    else:
+        config = run.config if length is None else stretched(run.config, iters=length)
     first: Sequence[str] = ()
-    if branch.is_branch(run):
-        command = f"sweep export {findings.study.name} --trial {run.trial}"
+    if is_branch:
+        best = findings.attribution is not None and findings.attribution.best.id == run.id and not whole
+        command = findings.results.command("export", *(() if best else ("--trial", str(run.trial))))
         first = branch.needs(run, command=command, folder=checkpoint, out_dir=out_dir, iters=iters, trained=trained)
         out_dir = out_dir if checkpoint is None else str(checkpoint)
     return nanogpt_config(
-        run.config,
+        config,
         data=findings.results.data,
-        evidence=evidence_lines(findings, run, date=date),
-        iters=iters,
+        tested=change.tested,
+        evidence=(*([change.together] if change.together else []), *evidence_lines(findings, run, date=date)),
         cuda=not run.device.startswith("cpu"),
         out_dir=out_dir,
-        own=own,
+        before=before(study, why=reasons(change, config, iters=iters), left=change.left),
         first=first,
     )
 
@@ -116,6 +139,7 @@ def evidence_lines(findings: Findings, run: Run, *, date: str) -> tuple[str, ...
     """Return the facts behind a run, one per line."""
     config = run.config
     return (
+        *scale_lines(findings),
         f"study {run.optuna_study}, {trial_title(run.trial, run.label)}, seed {run.seed}",
         *_verdict(findings, run),
         _outcome(run),
@@ -130,7 +154,7 @@ def evidence_lines(findings: Findings, run: Run, *, date: str) -> tuple[str, ...
 def _verdict(findings: Findings, run: Run) -> Sequence[str]:
     attribution = findings.attribution
     if attribution is not None and attribution.best.id == run.id:
-        return (f"verdict: {confirmed.headline(attribution)}", *confirmed.knobs(attribution))
+        return (f"verdict: {answer_of(findings).sentence}", *confirmed.knobs(attribution))
     if attribution is None and run.optuna_study == findings.study.name:
         return ("verdict: screened on the search's own seed, not proven",)
     return ("verdict: about another trial; nothing was confirmed about this one",)

@@ -96,8 +96,12 @@ class Schedule:
         """Return a constant rate over evaluations 0 to `evaluations`, which is assumed if no schedule is known."""
         if evaluations < 0:
             raise ValueError(f"evaluations={evaluations} must be at least 0")
-        progress = np.arange(evaluations + 1) / max(evaluations, 1)
-        return cls(progress=progress, annealing=np.zeros(evaluations + 1), warm=0, known=False)
+        return cls.assumed(np.arange(evaluations + 1) / max(evaluations, 1))
+
+    @classmethod
+    def assumed(cls, progress: Floats) -> Self:
+        """Return the constant rate that is assumed over evaluations at these shares of the run."""
+        return cls(progress=progress, annealing=np.zeros(len(progress)), warm=0, known=False)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

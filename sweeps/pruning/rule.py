@@ -80,9 +80,14 @@ def decide(rule: Rule, curve: Curve, others: Sequence[Curve], *, control: float 
     `control`: final loss, nats, of the run with nothing changed. A trial whose chance of ending below it is under
     epsilon is stopped as well, whatever the others do. None: there is no such run.
     """
-    k = len(curve.losses) - 1
     if diverged(curve.losses):
-        return Decision(evaluation=k, prune=True, reason="diverged")
+        return Decision(evaluation=len(curve.losses) - 1, prune=True, reason="diverged")
+    return compare(rule, curve, others, control=control)
+
+
+def compare(rule: Rule, curve: Curve, others: Sequence[Curve], *, control: float | None = None) -> Decision:
+    """Decide like `decide` on a trial that hasn't diverged."""
+    k = len(curve.losses) - 1
     if k not in rule.looks_at(curve.schedule) or not math.isfinite(curve.losses[k]):
         return Decision(evaluation=k)
     others = tuple(others)

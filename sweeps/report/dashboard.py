@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
+import functools
 import io
 import ipaddress
 import tempfile
@@ -32,7 +33,7 @@ from sweeps.export.trial import export_run
 from sweeps.paths import StudyPaths, log_of
 from sweeps.report.figures.style import Picture
 from sweeps.store.records import Outcome, Results, Run
-from sweeps.store.sqlite import path_of
+from sweeps.store.sqlite import connect_to_write, optuna_storage, path_of
 from sweeps.store.store import Reader, optuna_trial
 from sweeps.study.origin_runs import ORIGIN, RACE
 from sweeps.study.study import CONFIRM
@@ -86,9 +87,7 @@ def server(url: str, *, host: str = HOST, port: int = 0, artifacts: Path | None 
     with Reader(url):  # raises a clear error without a store; Optuna would create an empty one
         pass
     try:
-        storage = optuna.storages.RDBStorage(
-            f"sqlite:///{path_of(url)}", engine_kwargs={"connect_args": {"timeout": 60}}
-        )
+        storage = optuna_storage(functools.partial(connect_to_write, path_of(url)))
     except RuntimeError as error:
         raise StoreError(
             f"{path_of(url)}: its tables are not those of Optuna {optuna.__version__}; use the version that wrote it"
@@ -231,7 +230,6 @@ def titled_figures(pictures: Iterable[Picture]) -> Mapping[str, go.Figure]:
             title = picture.title if index == 0 else f"{picture.title} ({index + 1})"
             height = min(_MAX_HEIGHT, figure.layout.height or _MAX_HEIGHT)
             titled.update_layout(title={"text": title, "x": 0, "font": {"size": 15}}, margin_t=48, height=height)
-            titled.update_layout(legend={"y": -0.18, "yanchor": "top"})  # above the figure it would overlap the title
             figures[f"{picture.key}-{index}"] = titled
     return figures
 

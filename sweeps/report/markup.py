@@ -25,13 +25,12 @@ def breakable(name: str) -> str:
 def prose(sentence: str) -> str:
     """Return a sentence in which 1e-4 and 95 % stay on one line and text between backticks is code."""
     whole = _EXPONENT.sub(r'<span class="whole">\g<0></span>', escaped(sentence.replace(" %", f"{_NBSP}%")))
-    return _COMMAND.sub(_command, whole)
+    return _COMMAND.sub(lambda match: f"<code>{_words(match[1])}</code>", whole)
 
 
-def _command(match: re.Match[str]) -> str:
-    """Return a command that is broken only between its words, not after an option's hyphen."""
-    words = " ".join(f'<span class="whole">{word}</span>' for word in match[1].split(" "))
-    return f"<code>{words}</code>"
+def _words(code: str) -> str:
+    """Return escaped code that is broken only between its words, not after an option's hyphen."""
+    return " ".join(f'<span class="whole">{word}</span>' for word in code.split(" "))
 
 
 def items(sentences: Iterable[str]) -> str:
@@ -54,34 +53,55 @@ def terms(facts: Iterable[tuple[str, str]]) -> str:
     return f"<dl>\n{listed}\n</dl>"
 
 
-def table(caption: str, columns: str, rows: Iterable[str], *, attributes: str = "") -> str:
-    """Return a table in a box that scrolls on a narrow screen. `columns` comes from `head`, each row from `row`."""
-    body = "\n".join(rows)
+def command(text: str) -> str:
+    """Return a command on a line of its own; the page's script adds a button that copies it."""
+    return f'<div class="command"><code data-copy>{_words(escaped(text))}</code></div>'
+
+
+def block(text: str) -> str:
+    """Return lines of code; the page's script adds a button that copies them."""
+    return f'<div class="command"><pre tabindex="0" data-copy>{escaped(text)}</pre></div>'
+
+
+def fold(key: str, title: str, about: str, inner: str) -> str:
+    """Return a folded part of the page: its title, a few words on what is in it, and its markup `inner`."""
     return (
-        f'<div class="box" tabindex="0" role="region" aria-label="{escaped(caption)}"><table {attributes}>\n'
-        f"<caption>{escaped(caption)}</caption>\n{columns}\n<tbody>\n{body}\n</tbody>\n</table></div>"
+        f'<details class="fold" id="{key}"><summary><h3>{escaped(title)}</h3> '
+        f'<span class="about">{escaped(about)}</span></summary>\n<div class="inner">\n{inner}\n</div></details>'
     )
 
 
-def head(columns: Sequence[tuple[str, str]], *, sortable: bool = False) -> str:
-    """Return the head of a table, from the columns' names and kinds (number, aside, words)."""
-    cells = []
-    for name, kind in columns:
-        label = breakable(name)
-        shown = f'<button type="button">{label}</button>' if sortable else label
-        cells.append(f'<th scope="col" class="{kind}">{shown}</th>')
+def table(caption: str, columns: str, rows: Iterable[str], *, kind: str = "", foot: str = "") -> str:
+    """Return a table, sorted by its headers, in a box that scrolls on a narrow screen.
+
+    `columns` comes from `head`, each row and the `foot` from `row`; `kind` is a class.
+    """
+    body = "\n".join(rows)
+    end = f"\n<tfoot>{foot}</tfoot>" if foot else ""
+    return (
+        f'<div class="box" tabindex="0" role="region" aria-label="{escaped(caption)}"><table class="{kind}">\n'
+        f"<caption>{escaped(caption)}</caption>\n{columns}\n<tbody>\n{body}\n</tbody>{end}\n</table></div>"
+    )
+
+
+def head(columns: Sequence[tuple[str, str]]) -> str:
+    """Return the head of a table that sorts, from the columns' names and kinds (number, aside, words)."""
+    cells = [
+        f'<th scope="col" class="{kind}"><button type="button">{breakable(name)}</button></th>'
+        for name, kind in columns
+    ]
     return f"<thead><tr>{''.join(cells)}</tr></thead>"
 
 
-def row(cells: Iterable[str], *, changed: bool = False) -> str:
-    """Return a row of a table; `changed` marks it."""
-    mark = ' class="changed"' if changed else ""
+def row(cells: Iterable[str], *, kind: str = "") -> str:
+    """Return a row of a table; `kind` is a class."""
+    mark = f' class="{kind}"' if kind else ""
     return f"<tr{mark}>{''.join(cells)}</tr>"
 
 
-def row_head(inner: str) -> str:
-    """Return the cell that names its row; `inner` is markup."""
-    return f'<th scope="row">{inner}</th>'
+def row_head(inner: str, *, value: str) -> str:
+    """Return the cell that names its row, sorted by `value`; `inner` is markup."""
+    return f'<th scope="row" data-value="{escaped(value)}">{inner}</th>'
 
 
 def cell(plain: str, kind: str = "") -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sweeps.analysis.sensitivity import Sensitivity, sensitivity
-from sweeps.report.markup import cell, escaped, head, number, row, table, terms
+from sweeps.report.markup import cell, command, head, number, row, table, terms
 from sweeps.store.records import ESTIMATE, Outcome, Results, Run
 from sweeps.study import horizon, pilot_runs
 from sweeps.study.start import CheckpointStart, TrainStart
@@ -23,11 +23,10 @@ def runs_table(results: Results) -> str:
     columns = [("Run", "number"), ("Label", ""), ("Phase", ""), ("Origin", ""), ("Outcome", "")]
     columns += [("Final loss", "number"), ("Perplexity", "number"), *((knob, "number") for knob in knobs)]
     columns += [("Seed", "number"), ("Tokens", "number"), ("Seconds", "number"), ("Remark", "")]
-    status = '<p class="note" id="trials-status" role="status">Press a column’s name to sort by it.</p>'
+    note = '<p class="note">Press a column’s name to sort by it.</p>'
     rows = [_run_row(run, knobs) for run in results.runs]
     caption = "Losses are on the large set of validation windows, nats per token"
-    attributes = 'class="sortable" data-status="trials-status"'
-    return f"{status}\n{table(caption, head(columns, sortable=True), rows, attributes=attributes)}"
+    return f"{note}\n{table(caption, head(columns), rows, kind='runs')}"
 
 
 def _run_row(run: Run, knobs: Sequence[str]) -> str:
@@ -68,6 +67,7 @@ def provenance(results: Results) -> str:
     facts = {
         "data": data.path,
         "data fingerprint": data.fingerprint,
+        **({"notes on the data": "; ".join((*data.warnings, *data.notes))} if data.warnings or data.notes else {}),
         "tokens": f"{data.train_tokens:,} to train on, {data.val_tokens:,} to validate on",
         "vocabulary": f"{data.vocab_size:,} tokens",
         "search seed": str(results.study.seed),
@@ -90,8 +90,8 @@ def provenance(results: Results) -> str:
     if study.fit is not None:
         facts["horizon"] = "; ".join(horizon.fit_in_words(study))
     facts |= {name: value for name, value in results.provenance.items() if name != ESTIMATE}
-    commands = "\n".join(escaped(command) for command in _commands(results))
-    return f"{terms(facts.items())}\n<h3>Commands to repeat the study</h3>\n<pre>{commands}</pre>"
+    commands = "\n".join(command(line) for line in _commands(results))
+    return f"{terms(facts.items())}\n<h4>Commands to repeat the study</h4>\n{commands}"
 
 
 def _of_the_start(study: Study) -> Mapping[str, str]:
@@ -119,6 +119,10 @@ def _of_the_start(study: Study) -> Mapping[str, str]:
 def _noise(known: Sensitivity, study: Study) -> str:
     """Return how far seeds differ, and the effects that the confirm phase can show."""
     text = f"{known.seeds} seeds of the baseline differ by {known.sd:.2g} nats (sd) at {known.horizon:,} iterations"
+    if study.branches:
+        text = (
+            f"a branch and the control at its seed differ by a gain that varies by {known.sd:.2g} nats (sd) over seeds"
+        )
     if known.detects is None:
         return text
     return f"{text}; effects above {known.detects:.2g} nats can be shown on {study.confirm.seeds} seeds"
@@ -140,8 +144,8 @@ def _seeds_by_phase(results: Results) -> Iterator[str]:
 
 def _commands(results: Results) -> Iterator[str]:
     """Yield the command that ran the study and those that read it; the program is named without its folder."""
-    command = results.provenance.get("command", "")
-    program, _, arguments = command.partition(" ")
-    if command:
-        yield f"sweep {arguments}" if Path(program).name == "sweep" else command
+    started = results.provenance.get("command", "")
+    program, _, arguments = started.partition(" ")
+    if started:
+        yield f"sweep {arguments}" if Path(program).name == "sweep" else started
     yield from (f"sweep {reader} {results.study.name}" for reader in ("report", "verdict", "export"))

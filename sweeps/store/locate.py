@@ -7,6 +7,8 @@ from pathlib import Path
 
 from sweeps.errors import NotFound
 from sweeps.paths import RUNS, StudyPaths, paths_of
+from sweeps.store.records import Results
+from sweeps.store.sqlite import url_of
 from sweeps.store.store import Reader
 from trainer import strict_yaml
 
@@ -20,16 +22,21 @@ class Located:
     paths: StudyPaths
 
 
+def is_file(study: str) -> bool:
+    """Whether `study` names a study's YAML file rather than its results."""
+    return Path(study).suffix in (".yaml", ".yml")
+
+
 def locate(study: str, *, out: Path | None = None) -> Located:
     """Find the results of `study`: a name (below runs/), a folder, a .db file, or the study's YAML file.
 
     `out` is the folder given to `sweep run --out`. Raises NotFound, which names the studies that exist.
     """
     given = Path(study)
-    if given.suffix in (".yaml", ".yml"):
+    if is_file(study):
         name, store = _named_in(given)
         paths = paths_of(name, out=out)
-        url = store or f"sqlite:///{paths.store}"
+        url = store or url_of(paths.store)
         return Located(name=_name_in_store(url, name), url=url, paths=paths)
     if (given / "study.db").exists():
         database = given / "study.db"
@@ -39,12 +46,19 @@ def locate(study: str, *, out: Path | None = None) -> Located:
         paths = paths_of(study, out=out)
         if not paths.store.exists():
             raise NotFound(_not_there(study, paths.store))
-        url = f"sqlite:///{paths.store}"
+        url = url_of(paths.store)
         return Located(name=_name_in_store(url, study), url=url, paths=paths)
     if not database.exists():
         raise NotFound(_not_there(study, database))
-    url = f"sqlite:///{database.absolute()}"
+    url = url_of(database.absolute())
     return Located(name=_name_in_store(url, None), url=url, paths=StudyPaths(database.parent))
+
+
+def read(study: str, *, out: Path | None = None) -> tuple[Located, Results]:
+    """Find the results of `study` as `locate` does, and read them."""
+    located = locate(study, out=out)
+    with Reader(located.url) as reader:
+        return located, reader.results(located.name)
 
 
 def _named_in(path: Path) -> tuple[str, str | None]:

@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
+from sweeps.paths import command
 from sweeps.study.origin_runs import GOING_ON, ORIGIN
 from sweeps.study.study import Study
 from sweeps.text import count, percent
@@ -21,6 +23,8 @@ MANY_EPOCHS = 4.0
 """Epochs up to which repeated tokens are about as good as fresh ones (Muennighoff et al. 2023, arXiv 2305.16264)."""
 ESTIMATE = "estimated at the start"
 """Key of the plan's estimated time in a study's provenance. The report shows the measured time beside it."""
+FALLBACKS = "fallbacks"
+"""Key of what workers did the plain way, and why, in a study's provenance."""
 
 
 class Outcome(StrEnum):
@@ -165,12 +169,28 @@ class DataFacts:
     """The data that a study trained on."""
 
     path: str
+    """absolute path of the folder of tokens"""
     fingerprint: str
+    """of the tokens; runs on other tokens are never compared"""
     vocab_size: int
+    """tokens in the vocabulary"""
     train_tokens: int
+    """tokens to train on"""
     val_tokens: int
+    """tokens to validate on"""
     bytes_per_token: float | None
     """of the validation split; None where it isn't known"""
+    unigram_loss: float | None = None
+    """of a model that knows only the frequencies of tokens, nats per token; None: not measured, because
+    no pilot asks for it"""
+    notes: tuple[str, ...] = ()
+    """what was assumed about the data, and what was left out of it"""
+    warnings: tuple[str, ...] = ()
+    """what probably is not as the person wants it"""
+
+    def __post_init__(self) -> None:
+        for name in ("notes", "warnings"):  # JSON has lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @classmethod
     def of(cls, dataset: Dataset) -> DataFacts:
@@ -182,9 +202,11 @@ class DataFacts:
             train_tokens=dataset.train.tokens,
             val_tokens=dataset.val.tokens,
             bytes_per_token=dataset.bytes_per_token,
+            notes=dataset.notes,
+            warnings=dataset.warnings,
         )
 
-    def as_dict(self) -> dict[str, str | int | float | None]:
+    def as_dict(self) -> dict[str, str | int | float | tuple[str, ...] | None]:
         """Return names and values, for JSON."""
         return dataclasses.asdict(self)
 
@@ -208,6 +230,12 @@ class Results:
     """versions, device, commit, command: what is needed to repeat it"""
     seconds: float
     """time spent on the sweep over all its sessions"""
+    store: Path | None = None
+    """file that it was read from; None: not from a file"""
+
+    def command(self, verb: str, *options: str) -> str:
+        """Return the command `sweep VERB` for this study, with `--out` where it needs it."""
+        return command(verb, self.study.name, *options, store=self.store)
 
     @functools.cached_property
     def reference(self) -> TrainConfig | None:

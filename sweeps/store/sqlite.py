@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def hold(path: Path, *, what: str) -> Iterator[None]:
     The operating system releases the lock with the process that holds it, however that process ends.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    holder = path.with_suffix(".holder.json")
+    holder = _holder_of(path)
     lock = filelock.FileLock(path)
     try:
         lock.acquire(blocking=False)
@@ -43,6 +43,11 @@ def hold(path: Path, *, what: str) -> Iterator[None]:
         lock.release()
 
 
+def _holder_of(lock: Path) -> Path:
+    """Return the file that says who holds a lock."""
+    return lock.with_suffix(".holder.json")
+
+
 def _holder(path: Path) -> str:
     try:
         who = json.loads(path.read_text(encoding="utf-8"))
@@ -51,13 +56,45 @@ def _holder(path: Path) -> str:
         return "another process"
 
 
+def lock_of(database: Path, study: str) -> Path:
+    """Return the lock file of a study in a database."""
+    return database.with_name(f"{database.name}.{study}.lock")
+
+
+def is_running(url: str, study: str) -> bool:
+    """Whether a process is running the study of this name now."""
+    path = lock_of(path_of(url), study)
+    if not _holder_of(path).exists():
+        return False
+    lock = filelock.FileLock(path)  # a process that was killed leaves its name behind, but not the lock
+    try:
+        lock.acquire(blocking=False)
+    except (filelock.Timeout, OSError):
+        return True
+    lock.release()
+    return False
+
+
 BUSY_SECONDS = 60.0
 """seconds that a connection waits for another's lock"""
 _SUFFIXES = ("-wal", "-shm")
+_SCHEME = "sqlite:///"
+
+
+def url_of(path: Path) -> str:
+    """Return the URL of a store, for `path_of`."""
+    return f"{_SCHEME}{path}"
 
 
 def path_of(url: str) -> Path:
-    """Return the file of a sqlite:/// URL. Raises StoreError for every other URL."""
+    """Return the file of a sqlite:/// URL. Raises StoreError for every other URL.
+
+    What follows the three slashes is the path as it stands. A folder may be named `what?` or `50% done`, which a parser
+    of URLs takes for something else.
+    """
+    path = url.removeprefix(_SCHEME)
+    if path != url and path not in ("", ":memory:"):
+        return Path(path).absolute()
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError as error:
@@ -67,12 +104,17 @@ def path_of(url: str) -> Path:
             f"store: {parsed.render_as_string(hide_password=True)} is a {parsed.drivername} URL; this version keeps "
             "studies in SQLite only: write sqlite:///path/to/study.db"
         )
-    if parsed.host or not parsed.database or parsed.database == ":memory:" or parsed.query:
-        raise StoreError(
-            f"store: {url!r} names no file; write sqlite:///path/to/study.db (three slashes), or "
-            "sqlite:////absolute/path/study.db (four)"
-        )
-    return Path(parsed.database).absolute()
+    raise StoreError(
+        f"store: {url!r} names no file; write sqlite:///path/to/study.db (three slashes), or "
+        "sqlite:////absolute/path/study.db (four)"
+    )
+
+
+def optuna_storage(connect: Callable[[], sqlite3.Connection]) -> optuna.storages.RDBStorage:
+    """Return Optuna's storage over connections made by `connect`. Raises RuntimeError for another Optuna's tables."""
+    # Optuna fills braces in a URL, and SQLAlchemy parses it. So the path stays out of it, and the URL says only which
+    # database it is.
+    return optuna.storages.RDBStorage(f"{_SCHEME}study.db", engine_kwargs={"creator": connect})
 
 
 def check_file(path: Path) -> None:

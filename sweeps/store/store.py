@@ -120,6 +120,7 @@ class Reader:
             runs=runs,
             provenance=json.loads(study.provenance),
             seconds=study.active_seconds,
+            store=self.path,
         )
 
     def events(self, name: str) -> list[Event]:
@@ -164,7 +165,7 @@ class Store(Reader):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connect().close()  # fails for a file that is no database, before Optuna opens it
             try:
-                self.storage = optuna.storages.RDBStorage(self.url, engine_kwargs={"creator": connect})
+                self.storage = sqlite.optuna_storage(connect)
             except RuntimeError as error:  # Optuna's error for tables of another Optuna version
                 raise StoreError(
                     f"{self.path}: its Optuna tables are not those of Optuna {optuna.__version__}; "
@@ -192,7 +193,7 @@ class Store(Reader):
 
     def lock(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Return a context with this process as the only driver of study `name`. Entering it may raise StoreBusy."""
-        return sqlite.hold(self.path.with_name(f"{self.path.name}.{name}.lock"), what=f"study {name!r}")
+        return sqlite.hold(sqlite.lock_of(self.path, name), what=f"study {name!r}")
 
     def add_study(self, study: Study, *, data: DataFacts, provenance: Mapping[str, str]) -> None:
         """Write a new study. Raises StoreError if the name is that of a foreign Optuna study."""
@@ -224,6 +225,16 @@ class Store(Reader):
         given = {column: value for column, value in values.items() if value is not None}
         with self._write() as connection:
             connection.execute(tables.study.update().where(tables.study.c.name == name).values(given))
+
+    def add_provenance(self, name: str, key: str, text: str) -> None:
+        """Add a sentence to what is known of where a study ran, unless it is there already."""
+        where = tables.study.c.name == name
+        with self._write() as connection:
+            facts = json.loads(connection.execute(sa.select(tables.study.c.provenance).where(where)).scalar_one())
+            if text in facts.get(key, ""):
+                return
+            facts[key] = "; ".join(filter(None, (facts.get(key), text)))
+            connection.execute(tables.study.update().where(where).values(provenance=json.dumps(facts)))
 
     def add_run(self, name: str, run: Run, *, fingerprint: str, versions: Mapping[str, str], commit: str | None) -> Run:
         """Write a run that is about to start. Returns it with its id."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from sweeps.errors import SpecError
 from sweeps.study.baseline import NAMES
+from sweeps.study.knobs import batch_sizes_around
 from sweeps.study.study import Study, problem_with_name
 from sweeps.text import count
 from trainer.atomic import write_text
@@ -28,7 +29,7 @@ def json_schema() -> dict[str, Any]:
     """
     schema = Study.model_json_schema()
     del schema["properties"]["notes"]
-    for name in ("origin", "chosen"):
+    for name in ("origin", "own", "chosen"):
         schema["properties"].pop(name, None)
     required = [name for name in schema.pop("required") if name != "baseline"]  # a checkpoint may bring it
     definitions = schema.pop("$defs")
@@ -125,6 +126,7 @@ def _around(checkpoint: str, log: str | None) -> str:
         "LOW": f"{rate / 5:.2g}",
         "HIGH": f"{rate * 5:.2g}",
         "RATE": f"{rate:.3g}",
+        "BATCHES": ", ".join(map(str, batch_sizes_around(config.batch_size))),
         "RACE": str(max(100, facts.iter_num // 3)),
         "WIDER": str(2 * config.n_embd),
         "DEEPER": str(config.n_layer + max(1, config.n_layer // 2)),

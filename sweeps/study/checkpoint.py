@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps.study.baseline import DEFAULTS, NAMES, Value
+from sweeps.study.dataset import folders_of, kind_of
 from sweeps.study.model import as_yaml
 from sweeps.study.start import SHAPE
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from trainer.run.origin import OriginFacts
 
 
-def lay_checkpoint(resolved: Resolved, *, data_given: bool, from_option: bool) -> None:
-    """Complete the study by the checkpoint that its `start` names, if it names one.
+def lay_checkpoint(resolved: Resolved, *, data_given: bool, from_option: bool) -> bool:
+    """Complete the study by the checkpoint that its `start` names, and return whether it names one.
 
     The checkpoint's settings are the baseline; settings that the study gives as well correct them, but not the shape.
     Its data set is the data where the study gives none; with `from_option`, the study's own data are an example, which
@@ -25,7 +25,7 @@ def lay_checkpoint(resolved: Resolved, *, data_given: bool, from_option: bool) -
     start = resolved.value.get("start")
     named = start.get("checkpoint") if isinstance(start, dict) else None
     if not isinstance(named, str) or not named:
-        return  # whatever else it is, the check of the whole study explains it
+        return False  # whatever else it is, the check of the whole study explains it
     from trainer.run.origin import read_origin  # torch takes seconds to import
 
     facts = read_origin(Path(named).expanduser())
@@ -34,6 +34,7 @@ def lay_checkpoint(resolved: Resolved, *, data_given: bool, from_option: bool) -
         _lay_data(resolved, facts, named)
     resolved.baseline = resolved.baseline or named
     resolved.notes += facts.notes
+    return True
 
 
 def _lay_settings(resolved: Resolved, facts: OriginFacts) -> None:
@@ -56,17 +57,20 @@ def _lay_settings(resolved: Resolved, facts: OriginFacts) -> None:
             f"baseline.{name}: {as_yaml(value)} instead of the checkpoint's {as_yaml(settings[name])}"
         )
     heads, width = int(settings.pop("n_head", DEFAULTS["n_head"])), int(settings.get("n_embd", DEFAULTS["n_embd"]))
-    places = {name: resolved.place(("baseline", name)) for name in given}
+    places, mistakes = {name: resolved.place(("baseline", name)) for name in given}, resolved.mistakes
     resolved.put(("baseline",), {**settings, "head_size": width // heads}, str(facts.path))
     for name, value in given.items():
         if name not in ("n_head", "head_size"):
             resolved.put(("baseline", name), value, places[name])
+    resolved.mistakes = mistakes  # the checkpoint has other values in their places, and --baseline is to correct them
 
 
 def _lay_data(resolved: Resolved, facts: OriginFacts, named: str) -> None:
     """Name the folder of the checkpoint's data set. Raises SpecError where it is nowhere."""
-    folders = list(_folders(facts, Path(named).expanduser()))
-    found = next((folder for folder in folders if (folder / "train.bin").is_file()), None)
+    path = Path(named).expanduser()
+    above = path.absolute().parent if path.is_dir() else path.absolute().parent.parent
+    folders = list(folders_of(facts.dataset, beside=None, roots=(Path.cwd(), above))) if facts.dataset else []
+    found = next((folder for folder in folders if kind_of(folder) == "bin"), None)
     if found is None:
         tried = ", ".join(map(str, folders)) or "nowhere, for it names no data set"
         raise resolved.error(
@@ -77,16 +81,3 @@ def _lay_data(resolved: Resolved, facts: OriginFacts, named: str) -> None:
         resolved.put(("data",), {}, str(facts.path))
     resolved.put(("data", "bin"), str(found), str(facts.path))
     resolved.notes.append(f"data: {found}, the data set of {facts.path}")
-
-
-def _folders(facts: OriginFacts, named: Path) -> Iterator[Path]:
-    """Yield where a data set may be: the path itself, or data/NAME here or beside the checkpoint's folder."""
-    if not facts.dataset:
-        return
-    dataset = Path(facts.dataset)
-    if dataset.is_absolute():
-        yield dataset
-        return
-    above = named.absolute().parent if named.is_dir() else named.absolute().parent.parent
-    for root in dict.fromkeys((Path.cwd(), above)):
-        yield root / "data" / dataset

@@ -201,6 +201,11 @@ else:
 _SHARES = {"min_lr": ("ratio_of", "learning_rate"), "warmup_iters": ("fraction_of", "max_iters")}
 
 
+def batch_sizes_around(size: int) -> tuple[int, ...]:
+    """Return half, the same and twice a batch size, which see equal tokens in whole iterations; 1 has no half."""
+    return tuple(sorted({max(1, size // 2), size, 2 * size}))
+
+
 def check_knob(name: str, knob: RangeKnob | ChoicesKnob) -> None:
     """Check the rules that depend on a knob's name. Raises the error of `mistake`."""
     for share, (key, whole) in _SHARES.items():

@@ -15,7 +15,7 @@ from sweeps.study.knobs import KNOBS, ChoicesKnob, RangeKnob
 from sweeps.study.model import Model, as_yaml, number_remedy
 from sweeps.study.study import Study
 
-TOP = (*(name for name in Study.model_fields if name not in ("notes", "origin", "chosen")), "profiles")
+TOP = (*(name for name in Study.model_fields if name not in ("notes", "origin", "own", "chosen")), "profiles")
 """The keys of a study file."""
 
 _MODELS: dict[str, type[Model]] = {
@@ -62,8 +62,28 @@ def first(error: ValidationError) -> tuple[Path, str]:
 
     An unknown key goes first, because a misspelt key makes the right one seem missing.
     """
-    mistakes = error.errors(include_url=False)
-    mistake: Mapping[str, Any] = min(mistakes, key=lambda mistake: mistake["type"] != "extra_forbidden")
+    mistakes: list[Any] = error.errors(include_url=False)
+    return _explained(min(mistakes, key=lambda mistake: mistake["type"] != "extra_forbidden"))
+
+
+def of_baseline(error: ValidationError, *, together: bool) -> list[tuple[Path, str]]:
+    """Return every mistake in the baseline, as (path, text); `together`: also settings that don't go together."""
+    found: list[tuple[Path, str]] = []
+    for mistake in error.errors(include_url=False):
+        path, text = _explained(mistake)
+        if path[:1] == ("baseline",) and (together or mistake["type"] != "mistake"):
+            found += [((*path[:1], *_named(line, path)), line) for line in text.splitlines()]
+    return found
+
+
+def _named(text: str, path: Path) -> Path:
+    """Return the setting at the start of a text such as "n_embd=100 is not divisible", or else the path's own."""
+    name = text.partition("=")[0]
+    return (name,) if name in NAMES else path[1:]
+
+
+def _explained(mistake: Mapping[str, Any]) -> tuple[Path, str]:
+    """Return the path of one of pydantic's mistakes, and what is wrong there."""
     loc, value, context = tuple(mistake["loc"]), mistake["input"], mistake.get("ctx", {})
     match mistake["type"]:
         case "extra_forbidden":

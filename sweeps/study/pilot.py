@@ -4,7 +4,8 @@ Once seeds have left the first slow stretch of training, their noise falls with 
 runs on three seeds at the study's horizon, and at twice that length, and so on, until their final losses differ by a
 small share of the effect that the study is after. With sd at a quarter of the effect, the confirm phase's default five
 seeds show an effect of that size in most studies (analysis/noise.py, `detectable`). Before that stretch ends seeds
-differ little, too, which the pilot can't tell: the horizon must be long enough to begin with.
+differ little, too: all of them know the frequencies of tokens and nothing else. So the pilot also asks that every seed
+has left the loss of a model that knows only those.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ LARGEST_SHARE = 0.25
 """largest sd of the final losses, as a share of the effect"""
 EFFECT = 5
 """default effect, as a multiple of min_effect: an effect near min_effect could never be shown to exceed it"""
+
+
+LEFT = 0.95
+"""largest final loss, as a share of the loss that token frequencies alone reach: above it a run is in that stretch"""
 
 
 class Pilot(Model):
@@ -52,15 +57,22 @@ class Tried(Model):
     """iterations of each"""
     losses: tuple[float, ...]
     """final losses of the complete runs, nats per token"""
+    unigram_loss: float | None = None
+    """loss of a model that knows only the frequencies of tokens, nats per token; None: not known"""
 
     @property
     def sd(self) -> float | None:
         """Standard deviation of the losses, nats. None: unknown, because a run has no final loss."""
         return statistics.stdev(self.losses) if len(self.losses) == SEEDS else None
 
+    @property
+    def too_early(self) -> bool:
+        """Whether a seed still knows little more than the frequencies of tokens, where seeds always differ little."""
+        return self.unigram_loss is not None and max(self.losses, default=0.0) > LEFT * self.unigram_loss
+
     def is_enough(self, largest_sd: float) -> bool:
-        """Whether the seeds differ little enough."""
-        return self.sd is not None and self.sd <= largest_sd
+        """Whether the seeds have left the first stretch of training, and differ little enough."""
+        return self.sd is not None and self.sd <= largest_sd and not self.too_early
 
     def in_words(self, largest_sd: float) -> str:
         """Return `at 300 iterations 3 seeds differ by 0.062 nats (sd), more than 0.025`."""
@@ -69,7 +81,12 @@ class Tried(Model):
             without = SEEDS - len(self.losses)
             have = "has" if without == 1 else "have"
             return f"{length} {without} of {count(SEEDS, 'seed')} {have} no final loss, so the noise is not known"
-        compared = "at most" if self.is_enough(largest_sd) else "more than"
+        if self.too_early:
+            return (
+                f"{length} {SEEDS} seeds reach {max(self.losses):.2f} nats, where token frequencies alone give "
+                f"{self.unigram_loss:.2f}, too early to tell anything"
+            )
+        compared = "at most" if self.sd <= largest_sd else "more than"
         return f"{length} {SEEDS} seeds differ by {self.sd:.2g} nats (sd), {compared} {as_yaml(largest_sd)}"
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from sweeps.study.baseline import WHOLE, Value
 from sweeps.study.horizon import at_horizon, in_trial
 from sweeps.study.knobs import DATA, PARAM, ChoicesKnob, RangeKnob
-from sweeps.study.model import as_yaml
 from sweeps.study.study import Study, knob_value, tidy
+from sweeps.text import short
 from trainer.config import TrainConfig
 from trainer.errors import ConfigError
 
@@ -187,7 +187,7 @@ def candidate_proposal(study: Study, index: int, *, vocab_size: int) -> Proposal
         key=f"candidate:{index}",
         phase="search",
         origin="candidate",
-        label="candidate: " + ", ".join(f"{name} {as_yaml(value)}" for name, value in changes.items()),
+        label="candidate: " + ", ".join(f"{name} {short(value)}" for name, value in changes.items()),
         knob=None,
         seed=study.seed,
         params=params,
@@ -286,7 +286,7 @@ def _one_at_a_time(study: Study, name: str, end: str, *, seed: int, vocab_size: 
     knob = study.knobs[name]
     value = knob.ends()[end]
     params = {**baseline_params(study), PARAM.get(name, name): _typed(name, value)}
-    place = as_yaml(value) if isinstance(knob, ChoicesKnob) else f"at its {end}, {as_yaml(value)}"
+    place = short(value) if isinstance(knob, ChoicesKnob) else f"at its {end}, {short(value)}"
     share = {"min_lr": " of learning_rate", "warmup_iters": " of max_iters"}.get(name, "")
     of_data = name == DATA
     return Proposal(

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.errors import SpecError
-from sweeps.study.baseline import NAMES
 from sweeps.study.checkpoint import lay_checkpoint
+from sweeps.study.config_baseline import lay_config, lay_dataset
 from sweeps.study.messages import nearest, shorten
-from trainer import nanogpt, strict_yaml
+from sweeps.study.own import OwnConfig
+from trainer import strict_yaml
 from trainer.strict_yaml import YamlPath
 
 _REPLACES: dict[str, set[str]] = {
@@ -43,7 +44,13 @@ class Resolved:
     value: dict[str, Any]
     places: dict[YamlPath, str]
     baseline: str | None = None
-    """the nanoGPT config that replaces the file's baseline"""
+    """the nanoGPT config, or the checkpoint, that replaces the file's baseline"""
+    example: dict[str, Any] = field(default_factory=dict)
+    """the file's own baseline, where another replaces it"""
+    own: OwnConfig | None = None
+    """the nanoGPT config as it was read"""
+    mistakes: dict[YamlPath, str] = field(default_factory=dict)
+    """what couldn't be read, by the path of the key that would mend it"""
     notes: list[str] = field(default_factory=list)
     """adjustments to show to the user"""
 
@@ -120,6 +127,7 @@ class Resolved:
     def _forget(self, path: YamlPath) -> None:
         for known in [known for known in self.places if known[: len(path)] == path]:
             del self.places[known]
+        self.mistakes = {known: text for known, text in self.mistakes.items() if known[: len(path)] != path}
 
 
 def _index(holder: list[Any], above: YamlPath, part: str | int, place: str) -> int:
@@ -159,18 +167,18 @@ def resolve(
         resolved.merge((), profiles[chosen] or {}, inner)
     if start is not None:
         resolved.put(("start",), {"checkpoint": start, **({} if log is None else {"log": log})}, "--from")
-        resolved.value.pop("baseline", None)  # the study's own is an example
+        resolved.example = resolved.value.pop("baseline", None) or {}
     elif log is not None:
         raise SpecError("--log: belongs to a checkpoint; name it with --from")
     if baseline is not None:
-        _lay_baseline(resolved, str(baseline))
+        lay_config(resolved, str(baseline))
     if data is not None:
         _lay_data(resolved, data)
     for override in overrides:
         _lay_override(resolved, override)
-    lay_checkpoint(
-        resolved, data_given=data is not None or any(map(_sets_data, overrides)), from_option=start is not None
-    )
+    data_given = data is not None or any(map(_sets_data, overrides))
+    if not lay_checkpoint(resolved, data_given=data_given, from_option=start is not None):
+        lay_dataset(resolved, data_given=data_given)
     return resolved
 
 
@@ -200,28 +208,12 @@ def _profile(resolved: Resolved, profiles: Any, asked: str | None, *, devices_ha
     return chosen if chosen in profiles else None
 
 
-def _lay_baseline(resolved: Resolved, path: str) -> None:
-    """Replace the study's baseline by a nanoGPT config. Missing settings have nanoGPT's defaults, not the study's."""
-    read = nanogpt.read_config(path)
-    settings = {key: value for key, value in read.items() if key in NAMES}
-    if read.get("init_from", "scratch") != "scratch":
-        resolved.notes.append(f"{path} has init_from = {read['init_from']!r}; the study's trials start from scratch")
-    before = resolved.value.get("baseline")
-    if isinstance(before, dict) and "head_size" in before:
-        width, heads = (int(settings.get(key, nanogpt.DEFAULTS[key])) for key in ("n_embd", "n_head"))
-        if heads > 0 and width % heads == 0:
-            settings.pop("n_head", None)
-            settings["head_size"] = width // heads
-    resolved.put(("baseline",), settings, path)
-    resolved.baseline = path
-
-
 def _lay_data(resolved: Resolved, data: str) -> None:
     """Replace the study's data by nanoGPT's folder of tokens, or by parquet: a file, glob, folder or URL."""
-    path = Path(data)
+    path = Path(data).expanduser()
     if not data:
         raise SpecError("--data: is empty; give parquet files, or a folder with train.bin and val.bin")
-    if "://" in data or glob.has_magic(data):
+    if not path.exists() and ("://" in data or glob.has_magic(data)):
         key, value = "parquet", data
     elif path.name in ("train.bin", "val.bin"):
         key, value = "bin", str(path.parent)

@@ -12,6 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 from sweeps.study.baseline import Baseline, Candidate, Value, complete, head_unit, with_heads
 from sweeps.study.knobs import DATA, ChoicesKnob, Knobs, RangeKnob, check_knob
 from sweeps.study.model import Model, Number, as_yaml, mistake
+from sweeps.study.own import OwnConfig
 from sweeps.study.pilot import SEEDS, Chosen, Pilot
 from sweeps.study.sections import (
     EVALUATIONS,
@@ -44,7 +45,7 @@ DEFAULT_MIN_EFFECT = 0.02
 """nats; of trials from scratch"""
 OF_THE_CONTROL = ("learning_rate", "min_lr", "warmup_iters")
 """knobs whose value in the control follows from the origin"""
-NOT_KEYS: Any = {"notes": True, "origin": True, "chosen": True, "horizon": {NOT_WRITTEN}}
+NOT_KEYS: Any = {"notes": True, "origin": True, "own": True, "chosen": True, "horizon": {NOT_WRITTEN}}
 """fields that are not keys of a study file, as `model_dump` excludes them"""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -77,8 +78,8 @@ class Study(Model):
     """fixed validation windows, of block_size tokens each, for a trial's final loss, which is its value"""
     hours: float | None = Field(None, gt=0, le=10_000)
     """deadline in hours over all sessions, after which the sweep reports on the trials it has; null: no deadline"""
-    knobs: Knobs
-    """the hyperparameters to sweep, in nanoGPT's names"""
+    knobs: Knobs = Field({}, strict=False)
+    """the hyperparameters to sweep, in nanoGPT's names; without any, the candidates go straight to paired seeds"""
     candidates: tuple[Candidate, ...] = Field((), strict=False)
     """advice to try first, each exactly as written: nanoGPT's names, iterations out of the baseline's max_iters"""
     baseline_seeds: int = Field(3, ge=1, le=100)
@@ -101,6 +102,8 @@ class Study(Model):
     """adjustments made while loading, to be shown to the user; not a key of the YAML"""
     origin: SkipJsonSchema[Origin | None] = None
     """what is known of the origin; not a key of the YAML"""
+    own: SkipJsonSchema[OwnConfig | None] = None
+    """the user's own nanoGPT config that the baseline comes from; not a key of the YAML"""
     chosen: SkipJsonSchema[Chosen | None] = None
     """the length that the pilot has chosen, and how; not a key of the YAML"""
 
@@ -121,8 +124,6 @@ class Study(Model):
     @field_validator("knobs")
     @classmethod
     def _check_knobs(cls, knobs: dict[str, RangeKnob | ChoicesKnob]) -> dict[str, RangeKnob | ChoicesKnob]:
-        if not knobs.keys() - {DATA}:
-            raise mistake("there is nothing to sweep; add a knob such as dropout: {low: 0, high: 0.3}")
         for name, knob in knobs.items():
             check_knob(name, knob)
         return knobs
@@ -138,12 +139,15 @@ class Study(Model):
     @field_validator("store")
     @classmethod
     def _check_store(cls, store: str | None) -> str | None:
-        if store is not None and not re.fullmatch(r"sqlite:///[^?#]+", store):
+        if store is not None and not re.fullmatch(r"sqlite:///(?:.*/)?[^/?]+", store):  # no options after the file
             raise mistake(f"{store!r} is not a SQLite URL such as sqlite:///runs/plateau/study.db")
         return store
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        if not self.knobs.keys() - {DATA} and not self.candidates:
+            text = "there is nothing to sweep; add a knob such as dropout: {low: 0, high: 0.3}, or candidates to test"
+            raise mistake(text, "knobs")
         try:
             TrainConfig.from_mapping(with_heads(self.baseline))
         except ConfigError as error:
@@ -265,8 +269,8 @@ class Study(Model):
             )
 
     def as_written(self) -> dict[str, Any]:
-        """Return the study as a file's mapping, with every default written out."""
-        return self.model_dump(mode="json", exclude=NOT_KEYS)
+        """Return the study as a file's mapping, with every default written out. Keys without a value are left out."""
+        return self.model_dump(mode="json", exclude=NOT_KEYS, exclude_none=True)
 
     @property
     def sequences_per_iter(self) -> int:

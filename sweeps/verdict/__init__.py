@@ -1,4 +1,4 @@
 """The analysis in plain sentences and in JSON.
 
-May import analysis, store.records, study and text.
+May import analysis, store.records, study, text and outputs.
 """

@@ -26,7 +26,8 @@ class Row:
     """One change and what it does. `effect`, `low` and `high` are nats gained, above 0 is better; 95 % interval."""
 
     protocol: Literal["branch", "race", "trial"]
-    # nanoGPT's name of the knob; None for all changes of the best config together, and then before and after are ""
+    # nanoGPT's name of the knob; None for several changes together: before is "", and after names them, "" for all that
+    # the search's best makes
     knob: str | None
     before: str
     after: str
@@ -41,6 +42,12 @@ class Row:
     cost: Cost | None = None
     # an end of the knob's range that `after` lies at, and the line of YAML to widen; "" where it lies inside
     edge: str = ""
+    # the effect in bits per byte of text; None where the bytes per token aren't known
+    bits_per_byte: float | None = None
+    # decimals that effect, low and high carry
+    digits: int = 2
+    # what the effect is: of the change alone; what the best config loses without it; of all changes together; of a race
+    measured: Literal["alone", "without it", "together", "race"] = "alone"
 
 
 @dataclass(frozen=True, slots=True)

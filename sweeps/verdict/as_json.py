@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from sweeps.analysis.attribution import Attribution, CandidateVerdict, KnobVerdict, KnobWord
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.findings import Findings
+from sweeps.outputs import (
+    AnswerJson,
+    BestJson,
+    CandidateJson,
+    ConfirmedJson,
+    EffectJson,
+    FoundJson,
+    JointJson,
+    KnobJson,
+    RowJson,
+    StudyJson,
+    TestedJson,
+)
 from sweeps.store import records
-from sweeps.store.records import Results
+from sweeps.store.records import Results, Run
 from sweeps.study.baseline import Value
 from sweeps.study.proposals import candidate_proposal
 from sweeps.text import NOT_TRAINED
+from sweeps.verdict.answer import Row
 from sweeps.verdict.confirmed import by_word, why
-from sweeps.verdict.start_as_json import start_keys, with_protocols
+from sweeps.verdict.from_plateau import of_control
+from sweeps.verdict.glance import answer_of
+from sweeps.verdict.start_as_json import course, noise_of, race_as_json, start_of
 
 _KNOB_WORDS = {
     KnobWord.ALONE: "alone",
@@ -25,7 +40,7 @@ _KNOB_WORDS = {
 }
 
 
-def summarize(findings: Findings, *, seconds: float, store: Path, report: Path) -> dict[str, Any]:
+def summarize(findings: Findings, *, store: Path, report: Path) -> StudyJson:
     """Return the study as one JSON object, with losses in nats per token and absolute paths.
 
     `trials` counts every run that has ended, the baseline's seeds included. `best` is the search's best complete trial,
@@ -33,23 +48,74 @@ def summarize(findings: Findings, *, seconds: float, store: Path, report: Path) 
     confirmed.
     """
     results, noise = findings.results, findings.screening.baseline
-    best = results.best
     return {
-        "study": results.study.name,
+        **found(findings),
         "store": str(store.absolute()),
         "report": str(report.absolute()),
-        "seconds": round(seconds, 3),
+        "seconds": round(results.seconds, 3),
         "trials": records.counts(results.runs),
         "baseline": None if noise is None else {"mean": noise.mean, "sd": noise.sd, "seeds": noise.seeds},
-        "best": None
-        if best is None
-        else {"trial": best.trial, "val_loss": best.val_loss, "config": best.config.as_dict()},
-        "verdict": verdict_of(findings),
-        **start_keys(findings),
+        "best": None if results.best is None else _best(results.best),
     }
 
 
-def verdict_of(findings: Findings) -> dict[str, Any] | None:
+def _best(run: Run) -> BestJson:
+    assert run.val_loss is not None  # or it would not be the best
+    return {"trial": run.trial, "val_loss": run.val_loss, "config": run.config.as_dict()}
+
+
+def found(findings: Findings) -> FoundJson:
+    """Return what the study has found: what `sweep verdict --json` prints."""
+    return {
+        "study": findings.study.name,
+        "verdict": verdict_of(findings),
+        "start": start_of(findings),
+        "noise": noise_of(findings),
+        "races": [race_as_json(race) for race in findings.races],
+        "answer": answer_as_json(findings),
+    }
+
+
+def answer_as_json(findings: Findings) -> AnswerJson:
+    """Return the answer at a glance. Effects are unrounded, and what isn't known is null."""
+    answer = answer_of(findings)
+    return {
+        "sentence": answer.sentence,
+        "scale": answer.scale,
+        "rows": [_row(row) for row in answer.rows],
+        "advice": [{"kind": each.kind, "text": each.text, "command": each.command} for each in answer.advice],
+    }
+
+
+def _row(row: Row) -> RowJson:
+    cost = row.cost
+    return {
+        "protocol": row.protocol,
+        "knob": row.knob,
+        "before": row.before,
+        "after": row.after,
+        "does": row.does,
+        "effect": row.effect,
+        "low": row.low,
+        "high": row.high,
+        "seeds": row.seeds,
+        "shown": row.shown,
+        "cost": None
+        if cost is None
+        else {
+            "parameters": cost.parameters,
+            "seconds": cost.seconds,
+            "memory": cost.memory,
+            "gain_at_equal_time": cost.gain_at_equal_time,
+        },
+        "edge": row.edge,
+        "bits_per_byte": row.bits_per_byte,
+        "digits": row.digits,
+        "measured": row.measured,
+    }
+
+
+def verdict_of(findings: Findings) -> ConfirmedJson | None:
     """Return the confirmed verdict as JSON. None: nothing is confirmed yet.
 
     `headline` names the knobs for which something is shown, the one with the largest shown size first; `knobs` follows
@@ -60,22 +126,23 @@ def verdict_of(findings: Findings) -> dict[str, Any] | None:
     changes, or the one knob that is shown to be better without the others.
     """
     attribution = findings.attribution
-    return None if attribution is None else with_protocols(_verdict(attribution, findings), findings)
+    return None if attribution is None else _verdict(attribution, findings)
 
 
-def _verdict(attribution: Attribution, findings: Findings) -> dict[str, Any]:
+def _verdict(attribution: Attribution, findings: Findings) -> ConfirmedJson:
+    words = why(attribution)
     return {
         "broken": attribution.broken,
         "word": attribution.word.value,
         "decided": attribution.decided,
-        "why": why(attribution),
+        "why": words if findings.branches is None else of_control([words])[0],
         "headline": list(attribution.headline),
         "change": list(attribution.change),
         "delta": None if attribution.effect is None else attribution.effect.mean,
         "ci": _interval(attribution.effect),
         "seeds": list(attribution.seeds),
         "min_effect": attribution.min_effect,
-        "knobs": [_knob(knob) for knob in attribution.knobs],
+        "knobs": [_knob(knob, findings) for knob in attribution.knobs],
         "joint": _joint(attribution),
         "candidates": [
             _candidate(candidate, attribution, findings.results) for candidate in by_word(attribution.candidates)
@@ -83,7 +150,8 @@ def _verdict(attribution: Attribution, findings: Findings) -> dict[str, Any]:
     }
 
 
-def _knob(knob: KnobVerdict) -> dict[str, Any]:
+def _knob(knob: KnobVerdict, findings: Findings) -> KnobJson:
+    """Return a knob. Races have a list of their own, since their sizes can't be ranked with these."""
     return {
         "name": knob.knob,
         "verdict": _KNOB_WORDS.get(knob.word, knob.word.value),
@@ -95,10 +163,11 @@ def _knob(knob: KnobVerdict) -> dict[str, Any]:
         "partner": knob.partner,
         "diverged": knob.diverged,
         "more_seeds": knob.more_seeds,
+        **course(findings, knob.knob),
     }
 
 
-def _joint(attribution: Attribution) -> dict[str, Any] | None:
+def _joint(attribution: Attribution) -> JointJson | None:
     """Return the pair that does what neither of its knobs does alone."""
     pair = attribution.pair
     if pair is None or not any(knob.word is KnobWord.JOINT for knob in attribution.knobs):
@@ -106,7 +175,7 @@ def _joint(attribution: Attribution) -> dict[str, Any] | None:
     return {"knobs": list(pair.knobs), **_tested(pair.both), "interaction": _effect(pair.interaction)}
 
 
-def _candidate(candidate: CandidateVerdict, attribution: Attribution, results: Results) -> dict[str, Any]:
+def _candidate(candidate: CandidateVerdict, attribution: Attribution, results: Results) -> CandidateJson:
     proposal = candidate_proposal(results.study, candidate.candidate, vocab_size=results.data.vocab_size)
     baseline = attribution.reference.as_dict()
     changed: dict[str, Value] = {
@@ -123,12 +192,13 @@ def _candidate(candidate: CandidateVerdict, attribution: Attribution, results: R
     }
 
 
-def _tested(effect: Contrast | None) -> dict[str, Any]:
-    known = {"p": None, "n": 0} if effect is None else {"p": effect.p, "n": effect.n}
-    return (_effect(effect) or {"effect": None, "ci": None}) | known
+def _tested(effect: Contrast | None) -> TestedJson:
+    if effect is None:
+        return {"effect": None, "ci": None, "p": None, "n": 0}
+    return {"effect": effect.mean, "ci": _interval(effect), "p": effect.p, "n": effect.n}
 
 
-def _effect(effect: Contrast | None) -> dict[str, Any] | None:
+def _effect(effect: Contrast | None) -> EffectJson | None:
     return None if effect is None else {"effect": effect.mean, "ci": _interval(effect)}
 
 

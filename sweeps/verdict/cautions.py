@@ -9,13 +9,13 @@ from sweeps.analysis.boundaries import BoundaryVerdict
 from sweeps.analysis.findings import Findings
 from sweeps.store import records
 from sweeps.store.records import ENDED, Outcome, Run
-from sweeps.study.horizon import EQUAL
+from sweeps.study.horizon import EQUAL, other_batches
 from sweeps.study.knobs import DATA
-from sweeps.text import count, joined, percent_whole, short
+from sweeps.study.study import Study
+from sweeps.text import count, joined, percent_whole, short, si
+from sweeps.verdict.rows import UNITS
 
 _REASONS_SHOWN = 3
-_UNITS = {"min_lr": " of learning_rate", "warmup_iters": " of max_iters"}
-"""of the knobs whose range is a fraction of another setting"""
 
 
 def boundary_sentences(findings: Findings) -> list[str]:
@@ -25,7 +25,7 @@ def boundary_sentences(findings: Findings) -> list[str]:
 
 def _boundary_sentence(edge: BoundaryVerdict) -> str:
     beyond = "above" if edge.side == "high" else "below"
-    unit = _UNITS.get(edge.knob, "")
+    unit = UNITS.get(edge.knob, "")
     at_the_edge = round(edge.share * edge.n)
     return (
         f"The best trials crowd the {edge.side} end of {edge.knob}, {short(edge.edge)}{unit} "
@@ -62,6 +62,23 @@ def pruning_sentence(findings: Findings) -> str:
     return text
 
 
+def batch_sentence(study: Study) -> str:
+    """Return why a longer run may want a larger batch than the trials do.
+
+    Empty where no trial changes the batch, and where trials are as long as the run. The best batch: Bergsma et al. 2025
+    (arXiv 2505.13738).
+    """
+    per_iter, iters = study.tokens_per_iter, int(study.baseline["max_iters"])
+    if not other_batches(study) or study.iters >= iters:
+        return ""
+    return (
+        f"batch_size: an update of the baseline has {per_iter:,} tokens, and at equal tokens a smaller "
+        "batch makes more updates. The best batch grows with the tokens trained, about as their power 0.38 (arXiv "
+        f"2505.13738), so trials of {si(study.iters * per_iter)} tokens favour a smaller one than a run of "
+        f"{si(iters * per_iter)}."
+    )
+
+
 def run_sentences(findings: Findings) -> Iterator[str]:
     """Yield how the runs ended, what pruning did, and how often the runs saw their data."""
     results = findings.results
@@ -70,6 +87,8 @@ def run_sentences(findings: Findings) -> Iterator[str]:
             f"Trials of every width and depth are equal in {EQUAL[results.study.equal]}, not in tokens: a smaller, "
             "faster model sees more tokens."
         )
+    if sentence := batch_sentence(results.study):
+        yield sentence
     yield _outcomes(results.runs)
     if sentence := pruning_sentence(findings):
         yield sentence

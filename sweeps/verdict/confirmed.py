@@ -21,8 +21,9 @@ from sweeps.analysis.attribution import (
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.significance import ALPHA_BEST, MAX_SEEDS_TO_DECIDE, P_MULTIPLIER, shown
 from sweeps.analysis.words import is_refuted
-from sweeps.text import count, joined, named, short, signed
-from sweeps.verdict.effects import bound, gain, harm, plain, share, size
+from sweeps.text import count, from_to, joined, named, signed
+from sweeps.verdict import rows
+from sweeps.verdict.effects import bound, gain, loses, moved, share
 
 _WHY = {
     Why.NOTHING_LOWER: "no trial of the search ended lower than the baseline",
@@ -36,105 +37,14 @@ _WHY = {
 }
 
 
+SMALL_BATCH = "short trials favour small batches, so try the larger one in a long run as well"
+"""what to know where a smaller batch gains: the best batch grows with the tokens trained, about as their 0.38th power
+(arXiv 2505.13738)"""
+
+
 def why(attribution: Attribution) -> str:
     """Return what keeps the best config from being shown to be better. Empty where it is shown."""
     return "" if attribution.why is None else _WHY[attribution.why]
-
-
-def headline(attribution: Attribution) -> str:
-    """Return the sentences on top: the knobs that are credited, by size, then the best config, then right advice."""
-    if attribution.broken:
-        sentences = _proven(attribution)
-    else:
-        sentences = [*_credits(attribution), _unproven(attribution)]
-        right = [candidate.label for candidate in attribution.candidates if candidate.word is CandidateWord.RIGHT]
-        if right:
-            sentences.append(f"However, this advice is right: {'; '.join(right)}.")
-    return " ".join(sentences)
-
-
-def _credits(attribution: Attribution) -> list[str]:
-    """Return a sentence per word of the credited knobs, the one about the largest size first."""
-    by_name = {knob.knob: knob for knob in attribution.knobs}
-    groups: dict[KnobWord, list[KnobVerdict]] = {}
-    for name in attribution.headline:
-        groups.setdefault(by_name[name].word, []).append(by_name[name])
-    return [f"{_credit(word, knobs, attribution)}." for word, knobs in groups.items()]
-
-
-def _credit(word: KnobWord, knobs: list[KnobVerdict], attribution: Attribution) -> str:
-    """Return what is shown of the knobs of one word, without a full stop."""
-    does, do = _verbs(attribution)
-    names = [knob.knob for knob in knobs]
-    first = knobs[0]
-    if word is KnobWord.ALONE:
-        by = "" if first.alone is None else f"by {size(first.alone)}"
-        if len(knobs) == 1:
-            return f"{_capital(names)} {does} alone{by and f', {by}'}"
-        return f"{_capital(names)} each {do} alone{by and f', {named(first.knob)} {by}'}"
-    if word is KnobWord.GAINS:
-        gains = [f"{named(knob.knob)} gains {size(knob.alone)}" for knob in knobs if knob.alone is not None]
-        if len(gains) > 1:
-            return f"{_upper(joined(gains))}; whether these gains last isn't shown yet"
-        reset = first.reset if first.necessary else None
-        needed = "" if reset is None else f"; without it the best config loses {plain(reset.mean)} nats"
-        return f"{_upper(gains[0])}; whether it lasts isn't shown yet{needed}"
-    if word is KnobWord.JOINT and attribution.pair is not None:
-        return f"{_capital(names)} {do} only jointly: together they lower the loss by {size(attribution.pair.both)}"
-    without = "it" if len(knobs) == 1 else named(first.knob)
-    lost = "" if first.reset is None else f": without {without} the best config loses {size(first.reset)}"
-    return f"{_capital(names)} {'is' if len(knobs) == 1 else 'are each'} necessary{lost}"
-
-
-def _proven(attribution: Attribution) -> list[str]:
-    """Return the sentences of a best, or of one knob, that is shown to be better."""
-    whole = attribution.effect
-    assert whole is not None
-    credits_, names = _credits(attribution), [knob.knob for knob in attribution.knobs]
-    if attribution.by_one:
-        rest = [name for name in names if name not in attribution.change]
-        return [*credits_, f"The search's best config, which also changes {_names(rest)}, is not shown to be better."]
-    words = {knob.word for knob in attribution.knobs}
-    rest = [name for name in names if name not in attribution.headline]
-    lowers = f"the loss by {size(whole)}."
-    does, _ = _verbs(attribution)
-    if KnobWord.ALONE in words:
-        if len(names) == 1:
-            return [f"{_capital(names)} {does} alone: it lowers {lowers}"]
-        also = f"which also changes {_names(rest)}" if rest else "which changes nothing else"
-        return [*credits_, f"The best config, {also}, lowers {lowers}"]
-    if KnobWord.JOINT in words:
-        return credits_
-    knob = "knob" if attribution.headline else "single knob"
-    return [
-        *credits_,
-        f"The best config {does}: it lowers the loss by {size(whole)}; no {knob} is shown to do it alone.",
-    ]
-
-
-def _unproven(attribution: Attribution) -> str:
-    """Return the sentence about a best that is not shown to be better.
-
-    Where no knob is credited, it stands for all configs.
-    """
-    effect, others = attribution.effect, bool(attribution.headline)
-    if not attribution.knobs:
-        return "No config is shown to be better: the best of the search is the baseline itself."
-    if attribution.diverged:
-        runs = count(attribution.diverged, "run")
-        start = "The best config is not shown" if others else "No config is shown"
-        return f"{start} to be better: {runs} of {'it' if others else 'the best config'} on fresh seeds diverged."
-    best = "The best config" if others else "Not enough evidence: the best config"
-    if effect is None or effect.p is None:
-        return f"{best} has too few runs on fresh seeds."
-    gains = f"gains {gain(effect)} on fresh seeds"
-    if attribution.why is Why.HEAD_START:
-        return f"The best config has only a head start: it {gains}, but this shrinks by half or more in longer runs."
-    if shown(effect):
-        return f"The best config {gains}; whether it lasts in longer runs isn't shown yet."
-    if attribution.why is Why.BELOW_MIN_EFFECT and not others:
-        return f"Nothing in this space is shown to beat the baseline by {_floor(attribution)}: the best config {gains}."
-    return f"{best} {gains}, which is not shown to exceed {_floor(attribution)}."
 
 
 def proof(attribution: Attribution) -> Iterator[str]:
@@ -147,9 +57,9 @@ def tests(attribution: Attribution) -> Iterator[str]:
     """Yield the gain that the headline rests on, and whether it lasts."""
     effect, whole = attribution.effect, attribution.whole
     if effect is not None and effect.p is not None:
-        what = f"{_capital(attribution.change)} alone" if attribution.by_one else "Best config"
+        what = f"{_capital(attribution.change)} alone" if attribution.fewer else "Best config"
         yield f"{what} against the baseline: {_compared(effect, attribution)}."
-    if attribution.by_one and whole is not None and whole.p is not None:
+    if attribution.fewer and whole is not None and whole.p is not None:
         yield f"All changes of the search's best, trial {attribution.searched.trial}: {_compared(whole, attribution)}."
     yield from _head_start(attribution)
     if attribution.diverged:
@@ -184,6 +94,11 @@ def _head_start(attribution: Attribution) -> Iterator[str]:
         else:
             start = "A head start is not ruled out"
         yield f"{start}: the gain minus half of the gain in runs half as long is {gain(lasting)}; {bound(lasting)}."
+    elif attribution.fewer and shown(attribution.whole_lasting):
+        yield (
+            f"Runs of half the length with {_names(attribution.change)} alone are missing; the gain of all changes "
+            "together is more than a head start."
+        )
     elif attribution.knobs and effect is not None and shown(effect) and not attribution.diverged:
         yield "Runs of half the length are missing, so a head start is not ruled out."
 
@@ -197,7 +112,8 @@ def knobs(attribution: Attribution) -> Iterator[str]:
 
 def knob_alone(knob: KnobVerdict, attribution: Attribution) -> str:
     """Return the sentence on one knob."""
-    return f"{knob.knob} {short(knob.was)} → {short(knob.new)}: {'; '.join(_knob(knob, attribution))}."
+    before, after = from_to(knob.was, knob.new)
+    return f"{knob.knob} {before} → {after}: {'; '.join(_knob(knob, attribution))}."
 
 
 def together(attribution: Attribution) -> Iterator[str]:
@@ -210,7 +126,7 @@ def together(attribution: Attribution) -> Iterator[str]:
 def knob_words(attribution: Attribution) -> dict[str, str]:
     """Return, by knob that the best config changes, its word and what it gains alone."""
     return {
-        knob.knob: _word(knob, attribution) + ("" if knob.alone is None else f"; alone {gain(knob.alone)}")
+        knob.knob: _word(knob, attribution) + ("" if knob.alone is None else f"; alone it {moved(knob.alone)}")
         for knob in attribution.knobs
     }
 
@@ -222,7 +138,7 @@ def _word(knob: KnobVerdict, attribution: Attribution) -> str:
         KnobWord.GAINS: "gains, and is necessary" if knob.necessary else "gains",
         KnobWord.NECESSARY: "necessary, but not shown to do it alone",
         KnobWord.JOINT: f"only jointly with {knob.partner}",
-        KnobWord.HURTS: "of no use alone" if knob.diverged else KnobWord.HURTS.value,
+        KnobWord.HURTS: rows.does(knob, attribution),
     }.get(knob.word, knob.word.value)
 
 
@@ -230,7 +146,7 @@ def _knob(knob: KnobVerdict, attribution: Attribution) -> Iterator[str]:
     """Yield the parts of a knob's sentence: its word, its runs alone, the best config without it, what would decide."""
     gained = knob.alone if knob.word is KnobWord.GAINS else None
     if gained is not None:
-        yield f"gains {gain(gained, p=True)}{share(gained)}"
+        yield f"{moved(gained, p=True)}{share(gained)}"
         yield "whether it lasts isn't shown yet"
         if knob.necessary:
             yield "it is necessary"
@@ -242,18 +158,25 @@ def _knob(knob: KnobVerdict, attribution: Attribution) -> Iterator[str]:
         pass
     elif knob.alone is not None:
         tested = knob.word not in (KnobWord.NO_EFFECT, KnobWord.HURTS)
-        yield f"alone it gains {gain(knob.alone, p=tested)}{share(knob.alone)}"
+        yield f"alone it {moved(knob.alone, p=tested)}{share(knob.alone)}"
     elif knob.diverged:
         yield "no run with it alone has a final loss"
     else:
         yield "it was not run alone on a fresh seed"
     if knob.reset is not None:
         half = ", more than half of the whole gain" if knob.necessary else ""
-        yield f"without it the best config loses {gain(knob.reset)}{half}"
+        yield f"without it the best config {loses(knob.reset)}{half}"
     if knob.word is KnobWord.UNKNOWN and shown(knob.alone) and is_refuted(knob.lasting):
         yield "it is a head start: the gain shrinks by half or more in longer runs"
     elif knob.word in (KnobWord.UNKNOWN, KnobWord.GAINS) and (attribution.broken or not attribution.decided):
         yield from _decided_by(knob.lasting if knob.word is KnobWord.GAINS else knob.alone, more=knob.more_seeds)
+    if has_smaller_batch(knob):
+        yield SMALL_BATCH
+
+
+def has_smaller_batch(knob: KnobVerdict) -> bool:
+    """Whether the knob is a batch that becomes smaller."""
+    return knob.knob == "batch_size" and float(knob.new) < float(knob.was)
 
 
 def _decided_by(effect: Contrast | None, *, more: int | None) -> Iterator[str]:
@@ -266,7 +189,10 @@ def _decided_by(effect: Contrast | None, *, more: int | None) -> Iterator[str]:
 
 
 def _pair(pair: Pair) -> str:
-    together, interaction = f"{_capital(pair.knobs)} together gain {gain(pair.both)}", pair.interaction
+    together, interaction = (
+        f"{_capital(pair.knobs)} together {moved(pair.both).replace('s ', ' ', 1)}",
+        pair.interaction,
+    )
     than_the_sum = f"than the sum of their gains alone: interaction {gain(interaction)}"
     if interaction.low is not None and interaction.low > 0:
         return f"{together}, more {than_the_sum}."
@@ -277,7 +203,7 @@ def _pair(pair: Pair) -> str:
 
 def _path(attribution: Attribution) -> Iterator[str]:
     steps = attribution.path[1:]
-    if not steps:
+    if not attribution.complete_path:
         return
     drops = [step.drop for step in steps if step.drop is not None]
     seeds = count(min((drop.n for drop in drops), default=0), "seed")
@@ -313,10 +239,7 @@ def _candidate(candidate: CandidateVerdict) -> Iterator[str]:
         yield f"it diverged or did not fit in memory with {count(candidate.diverged, 'seed')}"
     if candidate.effect is not None:
         tested = candidate.word in (CandidateWord.RIGHT, CandidateWord.UNKNOWN)
-        # a candidate that diverged with one seed is wrong, whatever it gains with the others
-        harmful = candidate.word is CandidateWord.WRONG and candidate.effect.mean < 0
-        moved = f"loses {harm(candidate.effect)}" if harmful else f"gains {gain(candidate.effect, p=tested)}"
-        yield f"it {moved}{share(candidate.effect)}"
+        yield f"it {moved(candidate.effect, p=tested)}{share(candidate.effect)}"
     elif not candidate.diverged:
         yield "it was not run on a fresh seed"
     if candidate.word is CandidateWord.UNKNOWN:

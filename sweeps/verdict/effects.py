@@ -3,40 +3,64 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 from sweeps.analysis.contrasts import Contrast
 from sweeps.store.records import DataFacts
-from sweeps.text import count, perplexity, signed
+from sweeps.text import count, decimals, nats, perplexity, signed
 
 _SEEDS = {"layout": "paired seed", "paired": "paired seed"}
 _UNPAIRED = {"unpaired": ", unpaired"}
 
 
 def size(effect: Contrast) -> str:
-    """Return the size without a sign: 0.610 nats (95 % interval 0.550 to 0.670, 5 paired seeds)."""
-    return _with_interval(effect, plain)
+    """Return the size without a sign: 0.61 nats (95 % interval 0.55 to 0.67, 5 paired seeds)."""
+    return _with_interval(effect, sign=False)
 
 
 def gain(effect: Contrast, *, p: bool = False) -> str:
-    """Return the signed gain: +0.400 nats (95 % interval +0.372 to +0.428, 5 paired seeds). `p` adds the p-value."""
-    return _with_interval(effect, signed, p=p)
+    """Return the signed gain: +0.40 nats (95 % interval +0.37 to +0.43, 5 paired seeds). `p` adds the p-value."""
+    return _with_interval(effect, sign=True, p=p)
 
 
-def harm(effect: Contrast) -> str:
-    """Return the size of a negative gain: 0.400 nats (95 % interval 0.372 to 0.428, 5 paired seeds)."""
+def harm(effect: Contrast, *, p: bool = False) -> str:
+    """Return the size of a negative gain: 0.40 nats (95 % interval 0.37 to 0.43, 5 paired seeds)."""
     low, high = (None if end is None else -end for end in (effect.high, effect.low))
-    return size(dataclasses.replace(effect, mean=-effect.mean, low=low, high=high))
+    mirrored = dataclasses.replace(effect, mean=-effect.mean, low=low, high=high)
+    return _with_interval(mirrored, sign=False, p=p)
 
 
-def _with_interval(effect: Contrast, number: Callable[[float], str], *, p: bool = False) -> str:
+def moved(effect: Contrast, *, p: bool = False) -> str:
+    """Return what a change does: gains 0.40 nats (...), loses 0.23 nats (...). `p` adds the p-value."""
+    return f"loses {harm(effect, p=p)}" if _is_negative(effect) else f"gains {_with_interval(effect, sign=False, p=p)}"
+
+
+def loses(effect: Contrast) -> str:
+    """Return what is lost, where `effect` is the loss: loses 0.31 nats (...), gains 0.02 nats (...)."""
+    return f"gains {harm(effect)}" if _is_negative(effect) else f"loses {size(effect)}"
+
+
+def _is_negative(effect: Contrast) -> bool:
+    """Whether the effect is below 0 in the decimals that it carries."""
+    return nats(effect.mean, _digits(effect)).startswith("−")
+
+
+def _digits(effect: Contrast) -> int:
+    if effect.low is None or effect.high is None:
+        return 3
+    return decimals((effect.high - effect.low) / 2)
+
+
+def _with_interval(effect: Contrast, *, sign: bool, p: bool = False) -> str:
+    """Return a size with the decimals that its interval carries."""
     seeds = f"{count(effect.n, _SEEDS.get(effect.method, 'seed'))}{_UNPAIRED.get(effect.method, '')}"
+    digits = _digits(effect)
     if effect.low is not None and effect.high is not None:
         noise = ", noise estimated from the other runs" if effect.n == 1 else ""
-        known = f"95 % interval {number(effect.low)} to {number(effect.high)}, {seeds}{noise}"
+        low, high = (nats(end, digits, sign=sign) for end in (effect.low, effect.high))
+        known = f"95 % interval {low} to {high}, {seeds}{noise}"
     else:
         known = f"{seeds}, noise unknown"
-    return f"{number(effect.mean)} nats ({known}{_p(effect) if p else ''})"
+    return f"{nats(effect.mean, digits, sign=sign)} nats ({known}{_p(effect) if p else ''})"
 
 
 def _p(effect: Contrast) -> str:
@@ -70,9 +94,9 @@ def share(effect: Contrast) -> str:
     return f"; {seeds} {least}{f' ({of_all})' if of_all else ''}"
 
 
-def plain(nats: float) -> str:
+def plain(loss: float) -> str:
     """Return 0.610, with a true minus."""
-    return f"{nats:.3f}".replace("-", "−")
+    return f"{loss:.3f}".replace("-", "−")
 
 
 def in_other_units(loss: float, reference: float, data: DataFacts) -> str:

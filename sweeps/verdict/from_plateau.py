@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from sweeps.analysis.attribution import (
     Attribution,
     BestWord,
-    CandidateWord,
     KnobVerdict,
     KnobWord,
 )
@@ -20,11 +19,10 @@ from sweeps.analysis.branches import Branches, BranchFinding
 from sweeps.analysis.contrasts import Contrast
 from sweeps.analysis.findings import Findings
 from sweeps.analysis.races import RaceFinding
-from sweeps.study.model import as_yaml
 from sweeps.study.start import CheckpointStart
-from sweeps.text import count, joined, short
-from sweeps.verdict import confirmed, recommendation
-from sweeps.verdict.effects import gain, harm, plain, size
+from sweeps.text import count, from_to, joined, short
+from sweeps.verdict import confirmed
+from sweeps.verdict.effects import gain, harm, moved, plain, size
 
 _BASELINE = re.compile(r"\b([Bb])aseline\b(?!'s own)")
 """not the baseline's own run, which is the one that plateaued"""
@@ -75,15 +73,6 @@ def _plateau(branches: Branches) -> str:
     }[origin.plateau]
 
 
-def headline(words: str, races: Iterable[RaceFinding]) -> str:
-    """Return the sentence on top about the branches, and one on the races that are shown to be ahead."""
-    ahead = [f"{race.knob} {short(race.value)}" for race in races if is_ahead(race)]
-    if not ahead:
-        return _of_control(words)
-    verb = "is" if len(ahead) == 1 else "are"
-    return f"{_of_control(words)} From scratch, {joined(ahead)} {verb} ahead of the origin at equal tokens."
-
-
 def proof(attribution: Attribution, branches: Branches) -> Iterator[str]:
     """Yield what the headline rests on: the origin's plateau, the gain over the control, and whether it lasts."""
     if attribution.word is BestWord.BREAKS:
@@ -108,7 +97,7 @@ def from_checkpoint(attribution: Attribution, branches: Branches) -> Iterator[st
             sentence = _of_control(confirmed.knob_alone(knob, attribution))
             yield _extended(sentence, _course(branches.of(knob.knob), knob.alone))
     if len(attribution.knobs) > 1 and attribution.whole is not None:
-        whole = f"Trial {attribution.searched.trial}, all changes together: it gains {gain(attribution.whole)}."
+        whole = f"Trial {attribution.searched.trial}, all changes together: it {moved(attribution.whole)}."
         yield _extended(whole, _course(branches.best, attribution.whole))
     for grown in branches.growth:
         if grown.growing is not None:
@@ -186,11 +175,6 @@ def _within_noise(race: RaceFinding) -> bool:
     return gap is not None and gap.low is not None and gap.high is not None and gap.low <= 0 <= gap.high
 
 
-def is_ahead(race: RaceFinding) -> bool:
-    """Whether a race is shown to be ahead of the origin."""
-    return race.gap is not None and race.gap.low is not None and race.gap.low > 0
-
-
 def _over(race: RaceFinding) -> str:
     return f", raced from scratch for {race.steps:,} iterations" if race.steps else ", raced from scratch"
 
@@ -244,7 +228,7 @@ def nothing_shown(findings: Findings, branches: Branches) -> Iterator[str]:
     within = [knob for knob in knobs if knob.word is KnobWord.NO_EFFECT and knob.alone is not None]
     if within:
         reach = max(_reach(knob.alone) for knob in within if knob.alone is not None)
-        names = joined(f"{knob.knob} {short(knob.was)} → {short(knob.new)}" for knob in within)
+        names = joined(f"{knob.knob} {' → '.join(from_to(knob.was, knob.new))}" for knob in within)
         yield f"From your checkpoint, within ± {reach:.4f} nats: {names}."
     unmeasured = [knob.knob for knob in knobs if knob.word is KnobWord.UNKNOWN and knob.alone is None]
     if unmeasured:
@@ -262,39 +246,6 @@ def nothing_shown(findings: Findings, branches: Branches) -> Iterator[str]:
 
 def _reach(effect: Contrast) -> float:
     return max(abs(end) for end in (effect.low, effect.high, effect.mean) if end is not None)
-
-
-# what to train next
-
-
-def steps(findings: Findings, attribution: Attribution) -> Iterator[str]:
-    """Yield how to go on from the checkpoint, and what would decide the open questions."""
-    name = findings.study.name
-    if attribution.broken:
-        yield (
-            f"Go on from the checkpoint with {joined(attribution.change)} changed: `sweep export {name} --checkpoint "
-            f"out-{name} -o {name}-best.py` writes the config and the checkpoint that nanoGPT resumes from."
-        )
-    elif attribution.decided:
-        yield (
-            "No config is shown to be better than the control, so there is nothing to change from here: keep the "
-            "settings, or widen the ranges and sweep again."
-        )
-    else:
-        yield "No config is shown to be better than the control yet: run more seeds before a long run."
-    if not attribution.broken:
-        right = [candidate.label for candidate in attribution.candidates if candidate.word is CandidateWord.RIGHT]
-        yield from (f"However, the advice {label} is shown to be right." for label in right)
-    yield from of_control(recommendation.deciding(attribution, findings.results))
-
-
-def retraining(name: str, races: Iterable[RaceFinding]) -> Iterator[str]:
-    """Yield which changes to retrain with: those shown to be ahead, in the order of the study `name`."""
-    ahead = [race for race in races if is_ahead(race)]
-    if ahead:
-        changes = " or ".join(f"{race.knob} {short(race.value)}" for race in ahead)
-        command = f"sweep export {name} --race {ahead[0].knob}={as_yaml(ahead[0].value)}"
-        yield f"If you retrain from scratch, take {changes}: `{command}` writes the config."
 
 
 def reading(findings: Findings) -> Iterator[str]:

@@ -24,6 +24,12 @@ def sentences(findings: Findings) -> Iterator[str]:
     largest = f"the {as_yaml(study.largest_sd)} that was asked for"
     if last.sd is None:
         yield f"{text}. There a run of the baseline has no final loss, so the pilot could not measure the noise."
+    elif last.too_early:
+        yield (
+            f"{text}, the most that pilot.max_iters={study.pilot.max_iters} allows. There {SEEDS} seeds reach "
+            f"{max(last.losses):.2f} nats, where token frequencies alone give {last.unigram_loss:.2f}: trials are too "
+            "short to tell what the settings do to a trained model."
+        )
     elif last.is_enough(study.largest_sd):
         yield f"{text}. There its {SEEDS} seeds differ by {last.sd:.2g} nats (sd), at most {largest}."
     else:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sweeps.analysis.attribution import Attribution, CandidateWord, KnobWord
-from sweeps.analysis.contrasts import Contrast
+from sweeps.analysis.attribution import Attribution
 from sweeps.analysis.findings import Findings
-from sweeps.analysis.significance import seeds_to_decide, shown
-from sweeps.analysis.words import is_decided
-from sweeps.store.records import Results
-from sweeps.study.sections import MAX_CONFIRM_SEEDS
-from sweeps.text import advised, count, joined, short
+from sweeps.text import count, from_to, joined
 from sweeps.verdict.effects import in_other_units
 
 
@@ -64,11 +59,11 @@ def best_config(findings: Findings, attribution: Attribution) -> Iterator[str]:
         yield f"The best of {trials} is {best}."
         return
     changes = joined(
-        f"{knob.knob} {short(knob.was)} → {short(knob.new)}"
+        f"{knob.knob} {' → '.join(from_to(knob.was, knob.new))}"
         for knob in attribution.knobs
         if knob.knob in attribution.change
     )
-    what = "A run" if attribution.by_one else f"Trial {attribution.best.trial}"
+    what = "A run" if attribution.fewer else f"Trial {attribution.best.trial}"
     yield f"{what} of {attribution.best.config.max_iters:,} iterations; it changes {changes}."
     losses = confirmed_losses(findings)
     if losses is not None:
@@ -78,117 +73,12 @@ def best_config(findings: Findings, attribution: Attribution) -> Iterator[str]:
             f"{in_other_units(loss, reference, findings.results.data)}."
         )
     if searched is not None and searched.gain is not None and attribution.whole is not None:
+        per_byte = findings.results.data.bits_per_byte(attribution.whole.mean)
+        bits = "" if per_byte is None else f" ({per_byte:.3f} bits per byte)"
         trial = f"trial {attribution.searched.trial}"
-        subject = f"The gain of {trial}, the search's best," if attribution.by_one else "Its gain"
+        subject = f"The gain of {trial}, the search's best," if attribution.fewer else "Its gain"
         yield (
-            f"{subject} is {attribution.whole.mean:.3f} nats on fresh seeds. The search had promised "
+            f"{subject} is {attribution.whole.mean:.3f} nats{bits} on fresh seeds. The search had promised "
             f"{searched.gain:.3f}, which is optimistic because the trial is the winner of {trials} on the search's own "
             "seed."
-        )
-
-
-def steps(findings: Findings, attribution: Attribution) -> Iterator[str]:
-    """Yield what to train next, and what would decide the open questions."""
-    study = findings.study
-    iters = int(study.baseline["max_iters"])
-    if attribution.broken:
-        settings = joined(attribution.change)
-        what = (
-            f"the baseline with {settings} changed"
-            if attribution.by_one
-            else f"trial {attribution.best.trial}, which changes {settings}"
-        )
-        yield (
-            f"Train {what}: `sweep export {study.name} --iters {iters} -o {study.name}-best.py` writes it as a nanoGPT "
-            f"config, fitted to the baseline's own {iters:,} iterations."
-        )
-    elif attribution.decided:
-        yield (
-            "No config is shown to be better than the baseline, so there is nothing to train in its place: keep its "
-            "settings, or widen the ranges and sweep again."
-        )
-        yield from _right_candidates(attribution, findings.results, iters=iters)
-    else:
-        yield "No config is shown to be better than the baseline yet: run more seeds before a long run."
-        yield from _right_candidates(attribution, findings.results, iters=iters)
-    yield from deciding(attribution, findings.results)
-
-
-def deciding(attribution: Attribution, results: Results) -> Iterator[str]:
-    """Yield what would decide the open questions."""
-    yield from _deciding(open_questions(attribution), results)
-
-
-def _right_candidates(attribution: Attribution, results: Results, *, iters: int) -> Iterator[str]:
-    """Yield the candidates that are right where the best config isn't shown to be better."""
-    trials = {advised(run.label): run.trial for run in results.search_runs if run.origin == "candidate"}
-    for candidate in attribution.candidates:
-        if candidate.word is CandidateWord.RIGHT and candidate.label in trials:
-            command = f"sweep export {results.study.name} --trial {trials[candidate.label]} --iters {iters}"
-            yield f"However, the advice {candidate.label} is shown to be right: `{command}` prints its config."
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenQuestion:
-    """A question that the runs have not decided."""
-
-    name: str
-    seeds: int | None
-    """seeds of its comparison that would decide it if mean and noise stay as they are; None: over 64"""
-    measured: bool
-    """False: the runs that would measure the noise are missing"""
-
-
-def open_questions(attribution: Attribution) -> tuple[OpenQuestion, ...]:
-    """Return what is undecided: the best config, then its knobs (unless it is shown not to be better), then advice."""
-    questions: list[OpenQuestion | None] = []
-    if not is_decided(attribution.why):
-        effect = attribution.effect
-        more = None if effect is None else seeds_to_decide(effect, min_effect=attribution.min_effect)
-        questions.append(_question("the best config", effect, attribution.lasting, more))
-    for knob in attribution.knobs if attribution.broken or not attribution.decided else ():
-        if knob.word in (KnobWord.UNKNOWN, KnobWord.GAINS):
-            questions.append(_question(knob.knob, knob.alone, knob.lasting, knob.more_seeds))
-    for candidate in attribution.candidates:
-        name = f"the advice “{candidate.label}”"
-        if candidate.word is CandidateWord.UNKNOWN:
-            questions.append(_question(name, candidate.effect, None, candidate.more_seeds))
-        elif candidate.word is CandidateWord.ONE_RUN:
-            questions.append(OpenQuestion(name=name, seeds=None, measured=False))
-    return tuple(question for question in questions if question is not None)
-
-
-def _question(name: str, effect: Contrast | None, lasting: Contrast | None, more: int | None) -> OpenQuestion | None:
-    """Return the question that a comparison leaves open. None: it leaves none.
-
-    Of a gain that is shown, the open question is whether it is a head start.
-    """
-    if effect is not None and shown(effect):
-        if lasting is not None and shown(lasting):
-            return None
-        effect, more = lasting, None if lasting is None else seeds_to_decide(lasting, min_effect=0.0)
-    if effect is None or effect.se is None:
-        return OpenQuestion(name=name, seeds=None, measured=False)
-    return OpenQuestion(name=name, seeds=None if more is None else effect.n + more, measured=True)
-
-
-def _deciding(questions: Sequence[OpenQuestion], results: Results) -> Iterator[str]:
-    """Yield the command that would decide the questions, and those that no command decides."""
-    command, planned = f"sweep confirm {results.study.name}", results.study.confirm.seeds
-    decidable = {
-        question.name: question.seeds
-        for question in questions
-        if question.seeds is not None and question.seeds <= MAX_CONFIRM_SEEDS
-    }
-    beyond = [question.name for question in questions if question.measured and question.name not in decidable]
-    unmeasured = [question.name for question in questions if not question.measured]
-    if decidable:
-        seeds = max(planned, *decidable.values())
-        yield f"`{command} --seeds {seeds}` would decide {joined(decidable)}, if mean and noise stay as they are."
-    if unmeasured:
-        yield f"`{command}` makes the runs that are missing for {joined(unmeasured)}."
-    if beyond:
-        yield (
-            f"More than {MAX_CONFIRM_SEEDS} seeds would be needed to decide {joined(beyond)}: any effect is small "
-            "compared with the noise between seeds."
         )

@@ -7,18 +7,20 @@ once.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
+from sweeps.analysis.attribution import Attribution
 from sweeps.analysis.findings import Findings
 from sweeps.analysis.noise import Noise, seeds_to_show
-from sweeps.analysis.screening import Effect, KnobEffect, Screening, ScreenWord, SearchBest
+from sweeps.analysis.screening import Effect, Screening, ScreenWord, SearchBest
 from sweeps.store.records import Outcome, Run
 from sweeps.text import advised, change, changes, count, joined, signed
 from sweeps.verdict.effects import in_other_units
 
 CANDIDATE_WORDS = {
-    ScreenWord.LOWERS: "helped",
-    ScreenWord.RAISES: "hurt",
+    ScreenWord.LOWERS: "ended lower",
+    ScreenWord.RAISES: "ended higher",
     ScreenWord.NOISE: "no effect shown",
     ScreenWord.UNKNOWN: "not enough evidence",
     ScreenWord.NO_LOSS: "no final loss",
@@ -37,26 +39,20 @@ _ENOUGH_SEEDS = 5
 """of the baseline; with fewer, the verdict suggests more"""
 
 
-def headline(screening: Screening) -> str:
-    """Return the sentence on top."""
-    baseline = screening.baseline
-    if baseline is None:
-        return "No verdict yet: no run of the baseline is complete, so there is nothing to compare with."
-    if not any(effect.effect is not None for effect in _single_knob_effects(screening)):
-        return "No verdict on single knobs yet: no knob has a complete run of its own."
-    if baseline.sd is None:
-        return f"Not enough evidence: {_noise_unknown(baseline)}. No difference can be told from luck."
-    lowering = _knobs(screening, ScreenWord.LOWERS)
-    raising = [knob for knob in _knobs(screening, ScreenWord.RAISES) if knob not in lowering]
-    seeds = count(baseline.seeds, "baseline seed")
-    if lowering:
-        verb = "lowers" if len(lowering) == 1 else "each lower"
-        moved = f"Changed alone, {joined(lowering)} {verb} the loss beyond the noise of {seeds}."
-        return f"{moved} Screened, not yet proven."
-    if raising:
-        verb = "raises" if len(raising) == 1 else "each raise"
-        return f"No knob changed alone lowers the loss; {joined(raising)} {verb} it."
-    return f"No knob changed alone moves the loss beyond the noise of {seeds}."
+def beside(screening: Screening, attribution: Attribution) -> Iterator[str]:
+    """Yield the single runs of changes that the confirmed verdict says nothing of, lest two words stand for one."""
+    judged = {(knob.knob, knob.new) for knob in attribution.knobs}
+
+    def told(effect: Effect) -> bool:
+        knob = effect.run.knob or ""
+        return (knob, getattr(effect.run.config, knob)) in judged
+
+    left = (
+        dataclasses.replace(knob, effects=effects)
+        for knob in screening.knobs
+        if (effects := tuple(effect for effect in knob.effects if not told(effect)))
+    )
+    yield from alone(dataclasses.replace(screening, knobs=tuple(left)))
 
 
 def alone(screening: Screening) -> Iterator[str]:
@@ -92,7 +88,8 @@ def _within_noise(screening: Screening) -> Iterator[str]:
         f"{names} {verb} {ScreenWord.NOISE} (under {half:.3f} nats either way): no effect is shown, which does not "
         "prove that there is none."
     )
-    largest = max((knob.largest for knob in quiet if knob.largest), key=lambda effect: abs(effect.effect or 0.0))
+    known = [effect for knob in quiet for effect in knob.effects if effect.effect is not None]
+    largest = max(known, key=lambda effect: abs(effect.effect or 0.0))
     assert largest.effect is not None
     seeds = seeds_to_show(largest.effect, baseline.sd, looks=screening.family)
     start = f"The largest of these, {_change(largest, screening)} at {signed(largest.effect)} nats,"
@@ -160,15 +157,6 @@ def _optimistic(winner: SearchBest) -> str:
     return f"{start}, {compared} than the {luck}: screened, not yet proven."
 
 
-def steps(findings: Findings) -> Iterator[str]:
-    """Yield the command that would prove or refute it."""
-    if findings.screening.baseline is not None and findings.screening.best is not None:
-        yield (
-            f"`sweep confirm {findings.study.name}` proves or refutes this on fresh seeds. Until then, no config is "
-            "shown to be better than the baseline."
-        )
-
-
 def reading(findings: Findings) -> Iterator[str]:
     """Yield how far single runs can be trusted."""
     screening = findings.screening
@@ -201,16 +189,6 @@ def _noise_unknown(baseline: Noise) -> str:
 
 def _single_knob_effects(screening: Screening) -> list[Effect]:
     return [effect for knob in screening.knobs for effect in knob.effects]
-
-
-def _knobs(screening: Screening, word: ScreenWord) -> list[str]:
-    """Return the knobs with a single-knob run of this word, the largest effect first."""
-
-    def size(knob: KnobEffect) -> float:
-        return max(abs(effect.effect or 0.0) for effect in knob.effects if effect.word is word)
-
-    knobs = [knob for knob in screening.knobs if any(effect.word is word for effect in knob.effects)]
-    return [knob.knob for knob in sorted(knobs, key=size, reverse=True)]
 
 
 def _change(effect: Effect, screening: Screening) -> str:

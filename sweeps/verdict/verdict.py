@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from sweeps.analysis.branches import Branches
 from sweeps.analysis.findings import Findings
 from sweeps.verdict import confirmed, from_plateau, more_data, pilot, recommendation, screened
+from sweeps.verdict.answer import Advice
 from sweeps.verdict.cautions import boundary_sentences, run_sentences
+from sweeps.verdict.glance import answer_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,9 @@ class Verdict:
     """Sentences about a study, the most important first."""
 
     headline: str
+    """the answer's sentence"""
+    scale: tuple[str, ...] = ()
+    """that the trials are a miniature of the run that they are to speak for, where they are"""
     start: tuple[str, ...] = ()
     """studies of branches, as are the next three: where the branches start, and what going on brings"""
     branches: tuple[str, ...] = ()
@@ -40,7 +45,7 @@ class Verdict:
     best: tuple[str, ...]
     """what the best config ends with"""
     next: tuple[str, ...]
-    """what to train next, or to run first"""
+    """the answer's advice: what to do next, what not to do, what is unknown"""
     screening: tuple[str, ...] = ()
     """the single-knob runs, beside what is confirmed"""
     data: tuple[str, ...] = ()
@@ -52,6 +57,7 @@ class Verdict:
     def groups(self) -> Mapping[str, tuple[str, ...]]:
         """The sentences below the headline by their heading, without empty groups."""
         groups = {
+            "How large": self.scale,
             "Where it starts": self.start,
             "From your checkpoint": self.branches,
             "If you retrain": self.races,
@@ -88,8 +94,21 @@ class Verdict:
 
 def verdict(findings: Findings) -> Verdict:
     """Put the findings of a study into words: the confirmed verdict, or before it the screening."""
-    words = _words(findings)
-    return words if findings.branches is None else _of_branches(words, findings, findings.branches)
+    words, answer = _words(findings), answer_of(findings)
+    if findings.branches is not None:
+        words = _of_branches(words, findings, findings.branches)
+    return dataclasses.replace(
+        words,
+        headline=answer.sentence,
+        scale=(answer.scale,) if answer.scale else (),
+        next=tuple(map(_advised, answer.advice)),
+    )
+
+
+def _advised(advice: Advice) -> str:
+    """Return an advice as a sentence."""
+    mark = {"do": "Do", "dont": "Don't", "unknown": "Unknown", "note": "Note"}[advice.kind]
+    return f"{mark}: {advice.text}{f': `{advice.command}`' if advice.command else ''}."
 
 
 def _of_branches(words: Verdict, findings: Findings, branches: Branches) -> Verdict:
@@ -97,15 +116,13 @@ def _of_branches(words: Verdict, findings: Findings, branches: Branches) -> Verd
     attribution, of_control = findings.attribution, from_plateau.of_control
     together: tuple[str, ...] = ()
     if attribution is None:
-        listed, proof, to_do = of_control(words.knobs), words.proof, of_control(words.next)
+        listed, proof = of_control(words.knobs), words.proof
     else:
         listed = tuple(from_plateau.from_checkpoint(attribution, branches))
         proof = tuple(from_plateau.proof(attribution, branches))
         together = of_control(confirmed.together(attribution))
-        to_do = tuple(from_plateau.steps(findings, attribution))
     return dataclasses.replace(
         words,
-        headline=from_plateau.headline(words.headline, findings.races),
         start=tuple(from_plateau.start(findings, branches)),
         branches=listed,
         races=tuple(from_plateau.if_you_retrain(findings.races)),
@@ -114,7 +131,6 @@ def _of_branches(words: Verdict, findings: Findings, branches: Branches) -> Verd
         knobs=together,
         candidates=of_control(words.candidates),
         best=of_control(words.best),
-        next=(*to_do, *from_plateau.retraining(findings.study.name, findings.races)),
         screening=of_control(words.screening),
         data=of_control(words.data),
         cautions=(*from_plateau.reading(findings), *of_control(words.cautions)),
@@ -126,11 +142,11 @@ def _words(findings: Findings) -> Verdict:
     attribution, screening = findings.attribution, findings.screening
     if attribution is None:
         return Verdict(
-            headline=screened.headline(screening),
+            headline="",
             knobs=tuple(screened.alone(screening)),
             candidates=tuple(screened.candidates(screening)),
             best=tuple(screened.search_winner(findings)),
-            next=tuple(screened.steps(findings)),
+            next=(),
             data=tuple(more_data.sentences(findings)),
             cautions=(
                 *screened.reading(findings),
@@ -140,13 +156,13 @@ def _words(findings: Findings) -> Verdict:
             ),
         )
     return Verdict(
-        headline=confirmed.headline(attribution),
+        headline="",
         proof=tuple(confirmed.proof(attribution)),
         knobs=tuple(confirmed.knobs(attribution)),
         candidates=tuple(confirmed.candidates(attribution)),
         best=tuple(recommendation.best_config(findings, attribution)),
-        next=tuple(recommendation.steps(findings, attribution)),
-        screening=tuple(screened.alone(screening)),
+        next=(),
+        screening=tuple(screened.beside(screening, attribution)),
         data=tuple(more_data.sentences(findings)),
         cautions=(
             *confirmed.reading(attribution),

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -46,7 +47,7 @@ def start(device: str, *, threads: int, target: Callable[..., None], args: tuple
     process: BaseProcess = context.Process(
         target=target, args=(*args, {**os.environ, **changes}), name=name, daemon=True
     )
-    with _environment(changes), _signals_blocked():
+    with _environment(changes), _signals_blocked(), _without_main():
         process.start()
     return process
 
@@ -108,6 +109,21 @@ def _signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the program's main module from the processes that start meanwhile.
+
+    multiprocessing would import it again in each of them. A worker needs nothing of it, and a script that calls
+    `sweeps.run` without `if __name__ == "__main__"` would begin another sweep there.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def devices_here(choice: str | Sequence[str]) -> tuple[str, ...]:

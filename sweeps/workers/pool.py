@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -101,6 +101,12 @@ class Pool(Protocol):
         """Ask all workers to pause their runs at the next step, if they can, else at the answer to the next point.
 
         They take no further jobs.
+        """
+
+    def stopped(self) -> Mapping[int, int]:
+        """Return the process ids, by run, of workers that are stopped in the middle of a job (SIGSTOP, Ctrl-Z).
+
+        Empty where the system doesn't tell.
         """
 
     def kill(self, run: int) -> None:

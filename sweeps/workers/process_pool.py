@@ -10,7 +10,7 @@ import contextlib
 import multiprocessing.connection
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -140,6 +140,14 @@ class ProcessPool:
                 with contextlib.suppress(ProcessLookupError):  # it has just died: `wait` reports it
                     os.kill(process.pid, signals.PAUSE)
 
+    def stopped(self) -> Mapping[int, int]:
+        return {
+            worker.job.run: worker.process.pid
+            for worker in self._workers
+            if worker.job is not None and worker.process is not None and worker.process.pid is not None
+            if _is_stopped(worker.process.pid)
+        }
+
     def kill(self, run: int) -> None:
         for worker in self._workers:
             if worker.job is not None and worker.job.run == run:
@@ -200,6 +208,15 @@ class ProcessPool:
                 if lines:
                     return "\n".join(lines)
         return "(nothing in its log)"
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal or a debugger (proc_pid_stat(5)); False without a /proc."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] in ("T", "t")  # the name before it may have brackets of its own
 
 
 def _signal_name(number: int) -> str:

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import yaml
 
 from sweeps.analysis.findings import Findings
 from sweeps.errors import StoreError
 from sweeps.paths import StudyPaths
+from sweeps.report.album import album_of
 from sweeps.report.dashboard import (
     address_of,
     is_private,
@@ -30,7 +32,7 @@ from sweeps.report.dashboard import (
     study_note,
     titled_figures,
 )
-from sweeps.report.publish import all_pictures
+from sweeps.store.sqlite import url_of
 from sweeps.store.store import Store
 from sweeps.verdict.verdict import verdict
 from tests.helpers import small_sweep
@@ -68,6 +70,16 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_store_in_a_folder_with_an_odd_name_is_served(tmp_path: Path) -> None:
+    folder = tmp_path / "what? {x} 50%"
+    with Store(url_of(StudyPaths(folder).store)) as store:
+        store.add_study(small_sweep.study(), data=small_sweep.FACTS, provenance={})
+        store.storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], study_name="served")
+    with dashboard(folder) as ask:
+        assert [study["study_name"] for study in ask("/api/studies")["study_summaries"]] == ["served"]
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
 def test_it_shows_a_sweep_while_it_runs_and_when_it_has_ended(tmp_path: Path) -> None:
     during: list[list[str]] = []
     spec = small_sweep.study(knobs={"dropout": {"low": 0.0, "high": 0.4}}, baseline_seeds=2, trials=2)
@@ -101,7 +113,7 @@ def test_it_shows_the_verdict_the_figures_and_the_best_config(tmp_path: Path) ->
     with Store(f"sqlite:///{paths.store}") as store:
         for _ in range(2):  # the second call replaces what the first wrote
             publish_to_dashboard(
-                findings, store.storage, paths, pictures=all_pictures(findings), today=datetime.date(2026, 11, 24)
+                findings, store.storage, paths, pictures=album_of(findings).pictures, today=datetime.date(2026, 11, 24)
             )
     with dashboard(tmp_path) as ask:
         study = ask("/api/studies/1")
@@ -109,7 +121,7 @@ def test_it_shows_the_verdict_the_figures_and_the_best_config(tmp_path: Path) ->
         assert verdict(findings).headline in study["note"]["body"]
         assert study["note"]["version"] == 1
         figure_keys = {graph["id"] for graph in study["plotly_graph_objects"]}
-        assert figure_keys == set(titled_figures(all_pictures(findings)))
+        assert figure_keys == set(titled_figures(album_of(findings).pictures))
         assert figure_keys
         names = [artifact["filename"] for artifact in study["artifacts"]]
         assert sorted(names) == ["small-best.py", "small-best.yaml", "small.yaml"]
@@ -166,11 +178,12 @@ def test_an_address_is_private_if_only_this_machine_reaches_it(host: str, privat
 @pytest.mark.parametrize("host", [None, "0.0.0.0"])  # noqa: S104
 def test_the_command_warns_of_an_open_address_and_ends_on_sigterm(swept: Path, host: str | None) -> None:
     """`docker stop` ends it with 143, and without a traceback of the thread that answers."""
-    command = [sys.executable, "-m", "sweeps", "dashboard", str(swept), *(["--host", host] if host else [])]
+    command = [sys.executable, "-m", "sweeps", "dashboard", str(swept), *(["--host", host] if host else ["--json"])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        address = process.stdout.readline().split()[0]
+        line = process.stdout.readline()
+        address = line.split()[0] if host else json.loads(line)["url"]
         with urllib.request.urlopen(f"{address}/api/studies", timeout=60) as response:  # noqa: S310  # our own
             assert response.status == 200
         process.send_signal(signal.SIGTERM)

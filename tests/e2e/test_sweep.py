@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import pickle
@@ -22,9 +23,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from docs import json_objects
 from sweeps.cli import main
 from tests.helpers.data_folders import random_walk_folder
-from trainer import nanogpt
+from tests.helpers.json_types import has_fields
+from trainer import config_file
 
 STUDY = """
 name: tiny
@@ -125,7 +128,7 @@ class TestRun:
     """`sweep run`: to the end, once more, with more trials, and after an interrupt."""
 
     def test_it_ends_with_one_json_object(self, folder: Path, ran: dict[str, Any]) -> None:
-        results = {"study", "store", "report", "seconds", "trials", "baseline", "best", "verdict"}
+        results = {"study", "store", "report", "seconds", "trials", "baseline", "best", "verdict", "answer"}
         assert set(ran) == results | {"start", "noise", "races"}
         assert ran["start"]["kind"] == "scratch"
         assert ran["study"] == "tiny"
@@ -191,7 +194,15 @@ class TestRun:
         write_study(tmp_path)
         done = call(tmp_path, "run", "tiny.yaml", "--set", "trials=2", "--out", "elsewhere")
         assert "run 1 starts on cpu: baseline, seed 1337" in done.stdout
-        assert "Baseline: 2 seeds, mean " in done.stdout
+        last_screen = done.stdout.partition("\n\n")[2]
+        assert len(last_screen.strip().splitlines()) <= 25
+        assert last_screen.splitlines()[-2:] == [
+            f"store    {tmp_path / 'elsewhere/study.db'}",
+            "more     sweep verdict tiny --out elsewhere --full",
+        ]
+        full = call(tmp_path, "verdict", "tiny", "--out", "elsewhere", "--full").stdout
+        assert "Baseline: 2 seeds, mean " in full
+        assert full.startswith(last_screen.partition(".")[0][:40])
         assert "note: trials=2 leaves out 4 of the candidates" in done.stdout
         assert (tmp_path / "elsewhere/study.db").exists()
         assert (tmp_path / "elsewhere/report.html").exists()
@@ -233,7 +244,7 @@ class TestRun:
         output, _ = process.communicate()
         assert process.returncode == code
         assert f"interrupted by {sender}: runs pause at their next step; {sender} again stops them now" in output
-        assert "run the same command to continue" in output
+        assert "interrupted: sweep run tiny goes on" in output
         again = call(tmp_path, "run", "tiny.yaml", "--json").last_object()
         assert sum(again["trials"].values()) == 10
         assert again["trials"]["failed"] == 0
@@ -272,7 +283,35 @@ class TestConfirm:
         assert verdict["word"] in ("breaks", "improves", "none")
         assert {"name", "verdict", "effect", "ci", "p", "n", "from", "to"} <= verdict["knobs"][0].keys()
         assert "tiny: 13 of " in call(copy, "status", "tiny").stdout
-        assert "What it rests on" in call(copy, "verdict", "tiny").stdout
+        assert "What it rests on" in call(copy, "verdict", "tiny", "--full").stdout
+        answer = call(copy, "verdict", "tiny", "--json").last_object()["answer"]
+        assert call(copy, "verdict", "tiny").stdout.startswith(answer["sentence"][:60])
+        assert {row["knob"] for row in answer["rows"]} - {None} == {knob["name"] for knob in verdict["knobs"]}
+
+
+OPTIONS = {
+    "run": ["tiny.yaml"],
+    "confirm": ["tiny", "--max-trials", "2"],
+    "plan": ["tiny.yaml"],
+    "prepare": ["tiny.yaml"],
+    "status": ["tiny"],
+    "verdict": ["tiny"],
+    "report": ["tiny", "-o", "here.html"],
+    "export": ["tiny", "-o", "best.py", "--checkpoint", "ckpt", "--ladder", "ladder", "--force"],
+}
+
+
+class TestJson:
+    """What commands with `--json` print has the fields that docs/reference/json.md lists."""
+
+    def test_every_command_is_tried(self) -> None:
+        assert OPTIONS.keys() == json_objects.COMMANDS.keys()
+
+    @pytest.mark.parametrize("command", OPTIONS)
+    def test_it_is_as_documented(self, call: Call, copy: Path, command: str) -> None:
+        printed = call(copy, command, *OPTIONS[command], "--json").last_object()
+        has_fields(printed, json_objects.COMMANDS[command], set())
+        json.dumps(printed, allow_nan=False)
 
 
 class TestBrowsing:
@@ -311,12 +350,15 @@ class TestBrowsing:
     def test_an_exported_config_is_the_best_trials(
         self, call: Call, folder: Path, tmp_path: Path, ran: dict[str, Any]
     ) -> None:
-        call(folder, "export", "tiny", "-o", str(tmp_path / "best.py"), "--checkpoint", str(tmp_path / "ckpt"))
-        settings = nanogpt.read_config(tmp_path / "best.py")
+        refused = call(folder, "export", "tiny", code=2)
+        assert "--force exports trial" in refused.stderr
+        best = ["export", "tiny", "--trial", str(ran["best"]["trial"])]
+        call(folder, *best, "-o", str(tmp_path / "best.py"), "--checkpoint", str(tmp_path / "ckpt"))
+        settings = config_file.read_config(tmp_path / "best.py")
         assert settings["learning_rate"] == ran["best"]["config"]["learning_rate"]
         assert Path(str(settings["dataset"])) == next((folder / "runs/data").glob("docs-bytes-*"))
         assert (tmp_path / "ckpt/ckpt.pt").exists()
-        longer = json.loads(call(folder, "export", "tiny", "--iters", "1000", "--json").stdout)
+        longer = json.loads(call(folder, *best, "--iters", "1000", "--json").stdout)
         assert longer["config"]["max_iters"] == 1000
         assert longer["config"]["warmup_iters"] == 100
 
@@ -383,7 +425,13 @@ class TestInit:
         assert "exists already" in done.stderr
 
     def test_the_schema_is_json(self, call: Call, tmp_path: Path) -> None:
-        assert "properties" in json.loads(call(tmp_path, "schema").stdout)
+        schema = json.loads(call(tmp_path, "schema").stdout)
+        assert "properties" in schema
+        assert call(tmp_path, "schema", "--json").last_object() == schema
+
+    def test_the_file_of_a_new_study_is_named_as_json(self, call: Call, tmp_path: Path) -> None:
+        done = call(tmp_path, "init", "mine", "--json")
+        assert json.loads(done.stdout) == {"study": "mine", "file": str(tmp_path / "mine.yaml")}
 
 
 class TestMistakes:
@@ -410,6 +458,21 @@ class TestMistakes:
 
     def test_every_command_has_help(self, call: Call, tmp_path: Path) -> None:
         shown = call(tmp_path, "--help").stdout
+        assert call(tmp_path).stdout == call(tmp_path, "-h").stdout == shown
+        assert "--debug" in shown
+        assert "--install-completion" in shown
         for command in ["run", "plan", "prepare", "status", "report", "export", "dashboard", "init", "schema"]:
             assert command in shown
             assert len(call(tmp_path, command, "--help").stdout) > 100
+            assert call(tmp_path, command, "-h").stdout == call(tmp_path, command, "--help").stdout
+
+    def test_it_says_its_version(self, call: Call, tmp_path: Path) -> None:
+        assert call(tmp_path, "--version").stdout == f"plateau-sweep {importlib.metadata.version('plateau-sweep')}\n"
+
+    @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+    def test_shells_complete_it(self, shell: str) -> None:
+        environment = {**os.environ, "_SWEEP_COMPLETE": f"source_{shell}"}
+        program = "import sys; sys.argv = ['sweep']; from sweeps.cli import main; main()"
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "_SWEEP_COMPLETE=complete_" in done.stdout

@@ -7,10 +7,12 @@ from ast import literal_eval
 from pathlib import Path
 from typing import Any
 
+from sweeps.export.nanogpt_config import NanogptConfig, length_of, nanogpt_config
 from sweeps.store.records import DataFacts, Results, Run
+from sweeps.study.horizon import stretched
 from sweeps.study.start import Origin
 from tests.helpers import synthetic
-from trainer import nanogpt
+from trainer import config_file, nanogpt
 from trainer.config import TrainConfig
 
 SMALL = {
@@ -43,6 +45,12 @@ def data(path: str | Path = "/data/prepared", **changes: Any) -> DataFacts:
         "bytes_per_token": 4.2,
     }
     return DataFacts(**{**facts, **changes})
+
+
+def as_config(tested: TrainConfig, *, iters: int | None = None, **options: Any) -> NanogptConfig:
+    """Return a trial's settings as nanoGPT's config, at another length perhaps."""
+    longer = tested if length_of(iters) is None else stretched(tested, iters=iters or 0)
+    return nanogpt_config(longer, tested=tested, **options)
 
 
 def run(number: int = 7, **changes: Any) -> Run:
@@ -130,4 +138,4 @@ def comments(text: str) -> str:
 def read(text: str, tmp_path: Path) -> dict[str, Any]:
     path = tmp_path / "config.py"
     path.write_bytes(text.encode("ascii"))
-    return nanogpt.read_config(path)
+    return config_file.read_config(path)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sweeps.workers import worker
@@ -74,6 +74,9 @@ class InlinePool:
                 flight.answers.put(answer)
 
     def pause(self) -> None: ...  # between two points nothing happens here, so the next answer pauses
+
+    def stopped(self) -> Mapping[int, int]:
+        return {}
 
     def kill(self, run: int) -> None:
         for flight in [flight for flight in self._flights if flight.job.run == run]:

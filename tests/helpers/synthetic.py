@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from sweeps.study.study import Study
 from trainer.config import TrainConfig
 from trainer.points import Point
 
+PATH = Path("somewhere")
 EVALUATIONS = 30
 KNOBS: dict[str, dict[str, Any]] = {
     "learning_rate": {"low": 1e-4, "high": 6e-3, "log": True},

@@ -7,12 +7,14 @@ import io
 import math
 import re
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.text import Text
 
 from sweeps.engine.progress import Progress
 from sweeps.store import records
@@ -22,6 +24,7 @@ from sweeps.terminal import (
     LiveView,
     PlainView,
     differences,
+    legend_of,
     outcome_line,
     prepare_line,
     preparing,
@@ -116,14 +119,18 @@ def test_outcome_line(changed: dict[str, object], line: str) -> None:
 
 def test_status_lines() -> None:
     results = synthetic.full()
-    in_flight = dataclasses.replace(results.runs[5], id=99, outcome="running", val_loss=None, label="dropout 0.3")
+    under_way = dataclasses.replace(results.runs[5], id=99, outcome="running", val_loss=None, label="dropout 0.3")
     best = records.best_of(results.runs, search="plateau")
     assert best is not None
-    first, running, last = status_lines(dataclasses.replace(results, runs=(*results.runs, in_flight)), planned=50)
-    assert first == "plateau: 47 of 50 runs ended (37 complete, 8 pruned, 1 diverged and 1 infeasible)"
-    assert running == f"  run 99 dropout 0.3: step {in_flight.points[-1].step} of 600"
-    assert last == f"best: trial {best.trial} ({best.label}): {outcome_line(best)}"
-    assert [*status_lines(synthetic.results([]), planned=9)] == ["plateau: 0 of 9 runs ended (none)"]
+    more = dataclasses.replace(results, runs=(*results.runs, under_way))
+    for running, doing in ((False, "paused"), (True, "training")):
+        first, second, third, *rest = status_lines(more, planned=50, running=running)
+        assert first == f"plateau: 48 of 50 runs: 1 {doing}, 37 complete, 8 pruned, 1 diverged, 1 infeasible"
+        assert second == f"  run 99, dropout 0.3: {doing} at step {under_way.points[-1].step} of 600"
+        assert third == f"best: trial {best.trial} ({best.label}): {outcome_line(best)}"
+        assert rest == ([] if running else ["not running now: `sweep run plateau` goes on"])
+    assert [*status_lines(synthetic.results([]), planned=9, running=True)] == ["plateau: 0 of 9 runs: none has begun"]
+    assert len([*status_lines(results, planned=47, running=False)]) == 2  # finished: nothing to go on with
 
 
 def test_status_says_how_far_the_pilot_is() -> None:
@@ -132,13 +139,13 @@ def test_status_says_how_far_the_pilot_is() -> None:
     fields: dict[str, Any] = {"optuna_study": "small-confirm", "phase": "pilot", "origin": "pilot", "config": config}
     piloting = [small_sweep.run(seed, val_loss=3.0 + 0.2 * seed, seed=seed, **fields) for seed in range(3)]
     results = dataclasses.replace(synthetic.results(piloting), study=study)
-    assert [*status_lines(results, planned=12)] == [
-        "small: 3 of 12 runs ended (3 complete)",
+    assert [*status_lines(results, planned=12, running=True)] == [
+        "small: 3 of 12 runs: 3 complete",
         "pilot: at 20 iterations 3 seeds differ by 0.2 nats (sd), more than 0.1; trying 40",
     ]
     chosen = Chosen(tried=(Tried(iters=20, losses=(3.0, 3.01, 3.02)),))
     done = dataclasses.replace(results, study=study.model_copy(update={"chosen": chosen}))
-    assert [*status_lines(done, planned=12)][1] == (
+    assert [*status_lines(done, planned=12, running=True)][1] == (
         "pilot: at 20 iterations 3 seeds differ by 0.01 nats (sd), at most 0.1; trials have 20 iterations"
     )
 
@@ -212,14 +219,12 @@ class TestLiveView:
         best = records.best_of(runs(), search="plateau")
         assert best is not None
         assert f"best {best.val_loss:.4f} (trial {best.trial})" in shown
-        for word in ("trial", "phase", "lr", "dropout", "n_embd", "step", "validation loss", "training", "█"):
+        for word in ("run", "lr", "dropout", "n_embd", "step", "validation loss", "training", "█"):
             assert word in shown
 
     def test_it_shows_why_a_trial_was_stopped_and_that_a_sentinel_goes_on(self) -> None:
-        pruned = dataclasses.replace(
-            runs()[-1], id=97, trial=971, outcome="pruned", reason=WHY, val_loss=None, pruning=HOPELESS
-        )
-        spared = dataclasses.replace(runs()[-1], id=98, trial=981, val_loss=3.7, val_se=0.01, pruning=SENTINEL)
+        pruned = dataclasses.replace(runs()[-1], id=971, outcome="pruned", reason=WHY, val_loss=None, pruning=HOPELESS)
+        spared = dataclasses.replace(runs()[-1], id=981, val_loss=3.7, val_se=0.01, pruning=SENTINEL)
         lines = self.shown(240, more=(pruned, spared), flying=SENTINEL).splitlines()
         (first,) = {line.strip() for line in lines if line.strip().startswith("971 ")}
         (second,) = {line.strip() for line in lines if line.strip().startswith("981 ")}
@@ -229,7 +234,7 @@ class TestLiveView:
 
     def test_a_run_before_the_first_trial_stays_one_row_when_the_trials_begin(self) -> None:
         file = io.StringIO()
-        single = dataclasses.replace(runs()[0], trial=971)
+        single = dataclasses.replace(runs()[0], id=971)
         with LiveView(Console(file=file, force_terminal=True, width=200, height=40, color_system=None)) as view:
             view.begun(synthetic.study(), synthetic.BASELINE, ())
             view.ended(single)
@@ -238,9 +243,53 @@ class TestLiveView:
         table = file.getvalue().rsplit("validation loss", 1)[-1]
         assert len(re.findall(r"\b971 ", table)) == 1
 
+    def test_runs_and_trials_are_told_apart(self) -> None:
+        sampled, single = (
+            dataclasses.replace(run, id=number)
+            for run, number in (
+                (next(run for run in runs() if run.origin == "sampler"), 971),
+                (next(run for run in runs() if run.knob == "dropout"), 981),
+            )
+        )
+        lines = [line.strip() for line in self.shown(260, more=(sampled, single)).splitlines()]
+        assert any(re.match(rf"971 +trial {sampled.trial}\b", line) for line in lines)
+        assert any(line.startswith(f"981  trial {single.trial} ({single.label})") for line in lines)
+
+    @pytest.mark.parametrize("width", [60, 80, 119, 200])
+    def test_what_tells_rows_apart_is_never_cut(self, width: int) -> None:
+        """Words may be on several lines of a row, but all of them are there, and so is every value of a trial."""
+        labels = [f"best without learning_rate, half as long, seed {seed}" for seed in (1341, 2718)]
+        confirm = {"optuna_study": "plateau-confirm", "phase": "confirm", "origin": "confirm", "pruning": None}
+        sampled = dataclasses.replace(next(run for run in runs() if run.origin == "sampler"), id=973)
+        more = (
+            *(
+                dataclasses.replace(runs()[0], id=971 + i, label=label, **confirm)  # type: ignore[arg-type]
+                for i, label in enumerate(labels)
+            ),
+            sampled,
+        )
+        shown = self.shown(width, more=more).rsplit(" nats", 1)[-1]
+        rows = re.split(r"^ *(97\d|99) ", shown, flags=re.MULTILINE)
+        by_run = dict(zip(rows[1::2], rows[2::2], strict=True))
+        for run, label in zip(("971", "972"), labels, strict=True):
+            assert set(label.split()) <= set(by_run[run].split())
+        config = sampled.config.as_dict()
+        values = {f"{config[knob]:.2g}" for knob in ("learning_rate", "dropout", "weight_decay")}
+        assert values <= set(re.findall(r"[\d.e+-]+", by_run["973"].replace(",", " ").replace(")", " ")))
+        assert "reset to the baseline's" in shown
+        assert "head start" in shown
+
+    def test_a_legend_explains_only_what_is_shown(self) -> None:
+        plain = dataclasses.replace(runs()[0], label="baseline, seed 3")
+        assert legend_of([plain]) == []
+        half = dataclasses.replace(plain, label="dropout alone, half as long, seed 3")
+        assert [line.partition(":")[0] for line in legend_of([half])] == ["half as long", "a knob alone"]
+        without = dataclasses.replace(plain, label="best without dropout, seed 3")
+        assert [line.partition(":")[0] for line in legend_of([without])] == ["best without a knob"]
+
     @pytest.mark.parametrize("width", [60, 80, 119, 200])
     def test_no_row_is_wider_than_the_terminal(self, width: int) -> None:
-        table = self.shown(width).rsplit("trial  phase", 1)[-1]
+        table = self.shown(width).rsplit(" nats", 1)[-1]
         assert all(len(line.rstrip()) <= width for line in table.splitlines())
 
     def test_runs_may_end_while_the_table_is_being_drawn(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,10 +299,10 @@ class TestLiveView:
         class Halting(LiveView):
             """Pauses in the middle of its first drawing until it has been fed."""
 
-            def knobs(self, run: Run) -> str:
+            def _cells(self, run: Run, columns: Sequence[str]) -> list[Text]:
                 drawing.set()
                 assert fed.wait(60)
-                return super().knobs(run)
+                return super()._cells(run, columns)
 
         *earlier, last = runs()
         console = Console(file=io.StringIO(), force_terminal=True, width=60, height=40, color_system=None)

@@ -1,4 +1,4 @@
-"""The reason of a pruned run in words, the format of percentages, and a trial's title."""
+"""Formats of numbers, settings and lists, the reason of a pruned run in words, and a trial's title."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.store.records import Pruning
-from sweeps.text import percent, trial_title
+from sweeps.text import all_of, decimals, encodable, from_to, nats, percent, rounded, trial_title
 
 PREDICTED = Pruning(
     rule="plateau",
@@ -112,3 +112,71 @@ def test_no_chance_is_called_none(share: float) -> None:
 )
 def test_a_trials_title(number: int, label: str, title: str) -> None:
     assert trial_title(number, label) == title
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.003021, "0.003"),
+        (0.002009, "0.002"),
+        (0.00125, "0.00125"),  # as a person wrote it
+        (6.0274e-4, "6e-4"),
+        (1e-4, "1e-4"),
+        (5e-05, "5e-5"),
+        (0.999, "0.999"),
+        (0.99613, "0.9961"),
+        (0.95, "0.95"),
+        (0.0, "0"),
+        (1.0, "1"),
+        (384, "384"),
+        (20_000, "20000"),
+        (True, "True"),
+        (None, "–"),
+    ],
+)
+def test_rounded(value: float | bool | None, words: str) -> None:
+    assert rounded(value) == words
+
+
+def test_two_settings_that_differ_look_different() -> None:
+    assert from_to(0.003021, 0.01) == ("0.003", "0.01")
+    assert from_to(0.0030214, 0.0030312) == ("0.003021", "0.003031")
+    assert from_to(64, 112) == ("64", "112")
+
+
+@pytest.mark.parametrize(
+    ("half", "digits"),
+    [(None, 2), (1.6, 2), (0.12, 2), (0.19, 2), (0.038, 2), (0.02, 2), (0.0199, 2), (0.019, 3), (0.012, 3),
+     (0.0023, 3), (3e-4, 4),
+     (1e-6, 4), (0.0, 4)],
+)  # fmt: skip
+def test_decimals(half: float | None, digits: int) -> None:
+    assert decimals(half) == digits
+
+
+@given(st.floats(1e-4, 10))
+def test_an_interval_keeps_at_least_one_digit(half: float) -> None:
+    digits = decimals(half)
+    assert 2 <= digits <= 4
+    assert round(half, digits) > 0
+    assert digits == 4 or half * 10**digits >= 0.99 or digits == 2
+
+
+def test_nats() -> None:
+    assert [nats(-0.001, 2), nats(0.108, 2), nats(-0.225, 3, sign=True), nats(0.108, 2, sign=True)] == [
+        "0.00",
+        "0.11",
+        "−0.225",
+        "+0.11",
+    ]
+
+
+def test_encodable() -> None:
+    text = "dropout 0.4 → 0 “x”: −0.1 ± 0.2, × 4"
+    assert encodable(text, "utf-8") == text
+    assert encodable(text, "ascii") == 'dropout 0.4 -> 0 "x": -0.1 +/- 0.2, x 4'
+    assert encodable("Zürich → 1", "ascii") == "Z?rich -> 1"
+
+
+def test_all_of() -> None:
+    assert [all_of(2, "change"), all_of(5, "change")] == ["both changes", "all 5 changes"]

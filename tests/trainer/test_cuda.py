@@ -13,6 +13,7 @@ from tests.helpers.data_folders import random_walk_folder
 from trainer.config import TrainConfig
 from trainer.model import flash
 from trainer.points import Answer, Point, Result
+from trainer.run.fast_paths import fault_of
 from trainer.run.loop import train
 
 pytestmark = [
@@ -64,6 +65,10 @@ def test_flash_attention_is_torchs_and_drops_at_the_given_rate() -> None:
     draws = torch.stack([flash.flash_attention(q, k, v, torch.tensor(0.3)).float() for _ in range(400)])
     assert torch.allclose(draws.mean(0), theirs.float(), atol=0.3)
     assert draws.std(0).mean() > 0.01
+
+
+def test_a_worker_trusts_flash_attention_here() -> None:
+    assert fault_of(flash.flash_attention, device="cuda", dtype=torch.bfloat16) == ""
 
 
 def test_a_shape_is_compiled_once_whatever_the_rates(tmp_path: Path) -> None:

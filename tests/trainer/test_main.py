@@ -54,6 +54,28 @@ def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def test_a_run_branches_from_the_checkpoint_of_another(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(folder)) == 0
+    ended = re.findall(r"step 30: train loss \S+ val loss (\S+)", capsys.readouterr().out)
+    origin = ["--origin", str(folder / "out"), "--set", "max_iters=10", "--set", "lr_decay_iters=10"]
+    assert main(arguments(folder, *origin, out="branch")) == 0
+    began = re.findall(r"step 0: train loss \S+ val loss (\S+)", capsys.readouterr().out)
+    assert began == ended  # the same weights
+    assert main(arguments(folder, "--origin", str(folder / "none"), out="third")) == 2
+    assert f"{folder / 'none'}" in capsys.readouterr().err
+    going_on = ["--origin", str(folder / "out"), "--set", "init_from=resume", "--set", "max_iters=40"]
+    assert main(arguments(folder, *going_on, out="fourth")) == 0
+    assert re.findall(r"step (\d+): train", capsys.readouterr().out) == ["30", "40"]
+
+
+def test_what_is_passed_over_in_a_config_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "train_x.py").write_text(CONFIG + "import time\nwandb_run_name = str(time.time())\nrope = True\n")
+    assert main(arguments(folder, "--set", "max_iters=1")) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert [note.split(": ")[1] for note in notes] == [f"{folder / 'train_x.py'}:{line}" for line in (17, 18, 19)]
+    assert notes[2].endswith("nanoGPT has no key 'rope'")
+
+
 def test_points_and_log_lines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(folder, "--points", str(folder / "p.jsonl"))) == 0
     written = records(folder / "p.jsonl")

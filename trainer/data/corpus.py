@@ -27,6 +27,7 @@ class EmbeddedCorpus:
     """
 
     name = "embedded"
+    notes: tuple[str, ...] = ()
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder or Path(sysconfig.get_path("stdlib"))

@@ -1,26 +1,24 @@
 """Datasets on disk: a folder with `train.bin` and `val.bin`, which hold raw token ids.
 
-Two kinds of folder can be opened: those that `trainer.data.prepare` writes, described by a `meta.json`, and nanoGPT's
-(uint16 bins, with or without a `meta.pkl`). nanoGPT unpickles `meta.pkl`, which can execute any code of its author's.
-Here an unpickler without classes reads it.
+Two kinds of folder can be opened: those that `trainer.data.prepare` writes, described by a `meta.json`, and those of
+nanoGPT and its forks, with or without a `meta.pkl`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import pickle
-import pickletools
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from trainer.data import meta_pkl
+from trainer.data.bins import DTYPES, GPT2_PADDED, NANOGPT, check_beginning, dtype_of
+from trainer.data.left_out import LeftOut
 from trainer.errors import DataError
 
 SPLITS = ("train", "val")
@@ -28,24 +26,6 @@ META = "meta.json"
 JOURNAL = "journal.jsonl"
 """Name of the record that a preparation keeps beside its unfinished bins. A folder that holds one is not ready."""
 FORMAT = "plateau-sweep/1"
-GPT2_PADDED = 50304
-"""nanoGPT's vocabulary size without a meta.pkl: GPT-2's 50257 rounded up to a multiple of 64."""
-
-_DTYPES = ("uint16", "uint32")
-# pickle raises any of these for damaged input
-_DAMAGED = (
-    AssertionError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
-_LARGEST_META = 64 << 20  # bytes; a character vocabulary takes a few KB
 _CHUNK = 4 << 20  # tokens read at a time while scanning
 _WHOLE = 64 << 20  # bytes; the fingerprint of a larger file covers samples only
 _SAMPLES, _SAMPLE = 64, 1 << 20
@@ -71,13 +51,17 @@ class Dataset:
     vocab_size: int
     """vocabulary size of the model, as nanoGPT would choose it"""
     dtype: str
-    """type of the tokens in the bins: uint16 or uint32"""
+    """type of the tokens in the bins: uint8, uint16, uint32 or uint64"""
     fingerprint: str
     """hex digest, equal for equal tokens and vocabulary"""
     train: Split
     val: Split
     eot: int | None = None
     """token after each document; None: not known, because nanoGPT's folders don't record it"""
+    notes: tuple[str, ...] = ()
+    """what a person should know about the data: what was assumed, and what was left out of it"""
+    warnings: tuple[str, ...] = ()
+    """what probably is not as the person wants it"""
 
     def tokens(self, split: str) -> np.memmap[Any, np.dtype[Any]]:
         """Map the token ids of "train" or "val": read only, 1-D, not loaded into memory. Raises DataError."""
@@ -152,12 +136,13 @@ def _open_prepared(folder: Path, meta: Mapping[str, Any]) -> Dataset:
             for name in SPLITS
         }
         fingerprint, eot = str(meta["fingerprint"]), int(meta["tokenizer"]["eot"])
+        left_out = _left_out(meta, splits)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{folder / META}: is incomplete ({error!r}); delete the folder and prepare it again"
         ) from error
-    if dtype not in _DTYPES:
-        raise DataError(f"{folder / META}: dtype={dtype!r} is none of {', '.join(_DTYPES)}; prepare the folder again")
+    if dtype not in DTYPES:
+        raise DataError(f"{folder / META}: dtype={dtype!r} is none of {', '.join(DTYPES)}; prepare the folder again")
     for name, split in splits.items():
         tokens = _bin_size(folder, name, dtype)
         if tokens != split.tokens:
@@ -165,37 +150,86 @@ def _open_prepared(folder: Path, meta: Mapping[str, Any]) -> Dataset:
                 f"{folder / name}.bin: holds {tokens} tokens, but {META} says {split.tokens}: the file has changed "
                 "since it was prepared; delete the folder and prepare it again"
             )
-    return Dataset(path=folder, vocab_size=vocab_size, dtype=dtype, fingerprint=fingerprint, **splits, eot=eot)
+    return Dataset(
+        path=folder,
+        vocab_size=vocab_size,
+        dtype=dtype,
+        fingerprint=fingerprint,
+        train=splits["train"],
+        val=splits["val"],
+        eot=eot,
+        notes=tuple(left_out.notes()),
+        warnings=tuple(left_out.warnings()),
+    )
+
+
+def _left_out(meta: Mapping[str, Any], splits: Mapping[str, Split]) -> LeftOut:
+    return LeftOut(
+        kept=sum(split.documents or 0 for split in splits.values()),
+        kept_bytes=sum(split.bytes or 0 for split in splits.values()),
+        bytes=meta.get("left_out_bytes"),
+        min_chars=int(meta.get("options", {}).get("min_chars", 0)),
+        **meta.get("left_out", {}),
+    )
 
 
 def _open_nanogpt(folder: Path) -> Dataset:
-    sizes = {name: _bin_size(folder, name, "uint16") for name in SPLITS}
-    meta_path = folder / "meta.pkl"
+    paths = {name: folder / f"{name}.bin" for name in SPLITS}
+    for path in paths.values():
+        _check_exists(path)
+    meta_path = folder / meta_pkl.NAME
     has_meta = meta_path.exists()
-    meta = _read_pickle(meta_path) if has_meta else {"vocab_size": GPT2_PADDED}
+    meta = meta_pkl.read(meta_path) if has_meta else {"vocab_size": GPT2_PADDED}
     vocab_size = meta.get("vocab_size")
     if type(vocab_size) is not int or vocab_size < 1:
         raise DataError(f"{meta_path}: vocab_size={vocab_size!r} must be a whole number of at least 1")
-    lengths = _character_bytes(meta, vocab_size)
-    fingerprint = hashlib.sha256(f"nanogpt {vocab_size}".encode())
+    for path in paths.values():
+        check_beginning(path, vocab_size=vocab_size)
+    dtype = dtype_of(paths, vocab_size=vocab_size if has_meta else None)
+    lengths = meta_pkl.character_bytes(meta, vocab_size)
+    fingerprint = hashlib.sha256(f"nanogpt {vocab_size}{'' if dtype == NANOGPT else dtype}".encode())
     splits = {}
-    for name, tokens in sizes.items():
-        path = folder / f"{name}.bin"
-        text_bytes = _scan(path, vocab_size, lengths, origin=meta_path.name if has_meta else "nanoGPT's default")
+    for name, path in paths.items():
+        tokens = _bin_size(folder, name, dtype)
+        text_bytes = _scan(path, dtype, vocab_size, lengths, has_meta=has_meta)
         splits[name] = Split(tokens=tokens, documents=None, bytes=text_bytes, sha256=None)
         fingerprint.update(f" {name} {tokens} {sampled_sha256(path)}".encode())
+    notes = () if dtype == NANOGPT else (f"the bins hold {dtype}, as their ids show; nanoGPT itself reads uint16",)
     return Dataset(
-        path=folder, vocab_size=vocab_size, dtype="uint16", fingerprint=fingerprint.hexdigest(), **splits, eot=None
+        path=folder,
+        vocab_size=vocab_size,
+        dtype=dtype,
+        fingerprint=fingerprint.hexdigest(),
+        train=splits["train"],
+        val=splits["val"],
+        notes=notes,
     )
+
+
+def _check_exists(path: Path) -> None:
+    """Raise DataError if a bin is missing, with the folders below that have one."""
+    if path.exists():
+        return
+    below = token_folders(path.parent)
+    hint = (
+        f"name a folder below it: {', '.join(map(str, below))}"
+        if below
+        else "a data folder holds train.bin and val.bin"
+    )
+    raise DataError(f"{path}: no such file; {hint}")
+
+
+def token_folders(folder: Path) -> list[Path]:
+    """Return the folders up to two levels below `folder` that hold a train.bin, at most 8, sorted."""
+    found = {path.parent for pattern in ("*/train.bin", "*/*/train.bin") for path in folder.glob(pattern)}
+    return sorted(found)[:8]
 
 
 def _bin_size(folder: Path, split: str, dtype: str) -> int:
     """Return the tokens in a split's file. Raises DataError if it is missing, empty or ends within a token."""
     path = folder / f"{split}.bin"
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; a data folder holds train.bin and val.bin") from None
+    _check_exists(path)
+    size = path.stat().st_size
     width = np.dtype(dtype).itemsize
     if not size:
         raise DataError(f"{path}: is empty; prepare the data again")
@@ -207,21 +241,30 @@ def _bin_size(folder: Path, split: str, dtype: str) -> int:
     return size // width
 
 
-def _scan(path: Path, vocab_size: int, lengths: npt.NDArray[np.int64] | None, *, origin: str) -> int | None:
-    """Check every id against `vocab_size`, which comes from `origin`. Raises DataError.
+def _scan(
+    path: Path, dtype: str, vocab_size: int, lengths: npt.NDArray[np.int64] | None, *, has_meta: bool
+) -> int | None:
+    """Check every id against `vocab_size`, which a meta.pkl says, or else is nanoGPT's default. Raises DataError.
 
     Returns the bytes of the text, or None if `lengths`, the bytes of each token, is None.
     """
-    if lengths is None and vocab_size > np.iinfo(np.uint16).max:
-        return None
     text_bytes = 0
     with path.open("rb") as file:
-        while (chunk := np.fromfile(file, dtype=np.uint16, count=_CHUNK)).size:
+        while (chunk := np.fromfile(file, dtype=dtype, count=_CHUNK)).size:
             largest = int(chunk.max())
             if largest >= vocab_size:
+                origin, remedy = (
+                    f"nanoGPT's default without a {meta_pkl.NAME}",
+                    (
+                        "write the vocabulary's size beside the bins: "
+                        "python -c \"import pickle; pickle.dump({'vocab_size': SIZE}, open('meta.pkl', 'wb'))\""
+                    ),
+                )
+                if has_meta:
+                    origin = meta_pkl.NAME
+                    remedy = "the bins and meta.pkl belong to different vocabularies; prepare them together"
                 raise DataError(
-                    f"{path}: holds the token id {largest}, but vocab_size={vocab_size} ({origin}): "
-                    "the bins and meta.pkl belong to different vocabularies; prepare them together"
+                    f"{path}: holds the {dtype} token id {largest}, but vocab_size={vocab_size} ({origin}): {remedy}"
                 )
             if lengths is not None:
                 text_bytes += int(lengths[chunk].sum())
@@ -244,46 +287,3 @@ def sampled_sha256(path: Path) -> str:
                 file.seek((size - _SAMPLE) * index // (_SAMPLES - 1))
                 digest.update(file.read(_SAMPLE))
     return digest.hexdigest()
-
-
-def _character_bytes(meta: Mapping[str, Any], vocab_size: int) -> npt.NDArray[np.int64] | None:
-    """Return the UTF-8 bytes of each token if meta.pkl spells all of them (`itos` or `stoi`), else None."""
-    itos = meta.get("itos")
-    if isinstance(itos, (list, tuple)):
-        itos = dict(enumerate(itos))
-    if not isinstance(itos, dict):
-        stoi = meta.get("stoi")
-        itos = {index: text for text, index in stoi.items()} if isinstance(stoi, dict) else {}
-    texts = [itos.get(index) for index in range(vocab_size)] if len(itos) >= vocab_size else []
-    lengths = [len(text.encode("utf-8", "surrogatepass")) for text in texts if isinstance(text, str)]
-    return np.array(lengths, dtype=np.int64) if len(lengths) == vocab_size else None
-
-
-class _PlainUnpickler(pickle._Unpickler):
-    """A reader of dicts, lists, tuples, text, numbers, bytes and None. Anything else would need to run code.
-
-    Based on the unpickler written in Python: a damaged pickle makes the C version allocate gigabytes.
-    """
-
-    def find_class(self, module: str, name: str) -> NoReturn:
-        raise pickle.UnpicklingError(f"it refers to {module}.{name}")
-
-
-def _read_pickle(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _LARGEST_META:
-        raise DataError(f"{path}: is larger than {_LARGEST_META >> 20} MiB, more than any vocabulary needs")
-    remedy = "write it again with plain dicts, lists, text and numbers, as nanoGPT's prepare.py does"
-    content = path.read_bytes()
-    try:
-        for _ in pickletools.genops(content):
-            pass  # checks every length in the pickle against the bytes present
-        meta = _PlainUnpickler(io.BytesIO(content)).load()
-    except pickle.UnpicklingError as error:
-        raise DataError(
-            f"{path}: refused: {error}. A pickle can run any code, so only plain values are read; {remedy}"
-        ) from error
-    except _DAMAGED as error:
-        raise DataError(f"{path}: is not a pickle, or is damaged ({error!r}); {remedy}") from error
-    if not isinstance(meta, dict):
-        raise DataError(f"{path}: holds a {type(meta).__name__}, not a dict with vocab_size; {remedy}")
-    return meta

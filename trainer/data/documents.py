@@ -37,6 +37,10 @@ class Documents(Protocol):
         """Origin of the text, for display."""
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know about the files that were found."""
+
+    @property
     def groups(self) -> tuple[int, ...]:
         """Approximate bytes of each group, used for progress only."""
 

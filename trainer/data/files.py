@@ -12,19 +12,22 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import fsspec
 import pyarrow as pa
 from fsspec.core import url_to_fs
 
+from trainer.data.dataset import token_folders
+from trainer.data.other_formats import conversion
 from trainer.errors import DataError
 
 Stat = tuple[int | str, ...]
 """A file's size in bytes, and tags that change with its contents."""
 
 _TAGS = ("ETag", "etag", "blob_id", "md5Hash", "md5", "mtime", "LastModified", "last_modified", "created")
+_HELD_OUT = re.compile(r"(?:^|[-_.])(?:test|val|valid|validation|dev)(?=[-_.])", re.IGNORECASE)
 
 
 class SourceChanged(DataError):
@@ -83,9 +86,49 @@ class SourceFile:
             return False  # gone or out of reach, which the original error says
 
 
-def matching(entry: str) -> list[SourceFile]:
-    """Return the files that a path, glob, folder or URL names, sorted. Raises DataError if there are none."""
-    return _matching_url(entry) if "://" in entry or "::" in entry else _matching_path(entry)
+@dataclass(frozen=True, kw_only=True)
+class Matches:
+    """The files that an entry of data.parquet names."""
+
+    files: list[SourceFile]
+    """sorted"""
+    note: str | None = None
+    """how many files of a folder or a glob were taken, and which were not; None: one file was named"""
+
+
+def matching(entry: str) -> Matches:
+    """Return the files that a path, glob, folder or URL names. Raises DataError if there are none.
+
+    A folder is the glob of all *.parquet below it. Names that begin with a dot or an underscore are no data: copies of
+    macOS's attributes, a downloader's cache, Spark's unfinished parts.
+    """
+    is_url = ("://" in entry or "::" in entry) and not Path(entry).expanduser().exists()
+    return _matching_url(entry) if is_url else _matching_path(entry)
+
+
+def is_hidden(path: str, named: str) -> bool:
+    """Whether a part of the path's name begins with a dot or an underscore, and wasn't `named` so by the user."""
+    given = set(re.split(r"[/\\]", named))
+    return any(part[:1] in (".", "_") and part not in given for part in re.split(r"[/\\]", path))
+
+
+def _taken(entry: str, found: list[str], others: list[str]) -> tuple[list[str], str]:
+    """Return the paths that are data, and a note that counts them. `others` are files that are no parquet."""
+    data = [path for path in found if not is_hidden(path, entry)]
+    hidden = [path for path in found if is_hidden(path, entry)]
+    note = f"{entry}: {len(data)} parquet file{'s' * (len(data) != 1)}"
+    if hidden:
+        note += f"; {len(hidden)} left out, for a name that begins with . or _ is no data: {_listed(hidden)}"
+    if unread := [path for path in others if not is_hidden(path, entry) and conversion(path)]:
+        note += f"; {len(unread)} left out that are no parquet: {_listed(unread)}"
+    held_out = [path for path in data if _HELD_OUT.search(PurePath(path).name)]
+    if 0 < len(held_out) < len(data):
+        note += f"; {len(held_out)} of them named as held-out data: {_listed(held_out)}"
+    return data, note
+
+
+def _listed(paths: list[str]) -> str:
+    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
 
 
 def short_name(entry: str) -> str:
@@ -98,27 +141,42 @@ def short_name(entry: str) -> str:
     return "parquet"
 
 
-def _matching_path(entry: str) -> list[SourceFile]:
+def _matching_path(entry: str) -> Matches:
     path = Path(entry).expanduser()
+    if path.is_file():
+        return Matches(files=[SourceFile(path=str(path), fs=None, where=entry)])
     if path.is_dir():
-        paths = sorted(file for file in path.rglob("*.parquet") if file.is_file())
+        below = [str(file) for file in sorted(path.rglob("*")) if file.is_file()]
         problem = "the folder contains no *.parquet"
-    elif path.exists():
-        return [SourceFile(path=str(path), fs=None, where=entry)]
     else:
         # Path.glob takes no absolute pattern
-        paths = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
-        paths = [match for match in paths if match.is_file()]
+        matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
+        below = [str(match) for match in matches if match.is_file()]
+        below += [str(file) for match in matches if match.is_dir() for file in sorted(match.rglob("*.parquet"))]
         problem = "no file matches" if glob.has_magic(entry) else "no such file"
-    if not paths:
-        siblings = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, siblings, n=1)
-        hint = f"did you mean {path.parent / near[0]}?" if near else "give a path, a glob or a folder of parquet files"
-        raise DataError(f"{entry}: {problem}; {hint}")
-    return [SourceFile(path=str(file), fs=None, where=str(file)) for file in paths]
+    found = list(dict.fromkeys(name for name in below if name.endswith(".parquet")))
+    data, note = _taken(str(path), found, [name for name in below if not name.endswith(".parquet")])
+    if not data:
+        raise DataError(f"{entry}: {problem}; {_remedy(path, below)}")
+    return Matches(files=[SourceFile(path=name, fs=None, where=name) for name in data], note=note)
 
 
-def _matching_url(entry: str) -> list[SourceFile]:
+def _remedy(path: Path, below: list[str]) -> str:
+    """Say what to do where no parquet file was found; `below` are the files found instead."""
+    if known := [words for name in below if not is_hidden(name, str(path)) and (words := conversion(name))]:
+        return known[0] + (f" (and {len(known) - 1} more)" if len(known) > 1 else "")
+    if hidden := [name for name in below if name.endswith(".parquet")]:
+        return f"a name that begins with . or _ is no data: {_listed(hidden)}"
+    if folders := token_folders(path):
+        return f"a folder below it has tokens; name it as data.bin: {', '.join(map(str, folders))}"
+    if not path.exists() and path.parent.is_dir():
+        near = difflib.get_close_matches(path.name, [file.name for file in path.parent.iterdir()], n=1)
+        if near:
+            return f"did you mean {path.parent / near[0]}?"
+    return "give a path, a glob or a folder of parquet files"
+
+
+def _matching_url(entry: str) -> Matches:
     try:
         fs, path = url_to_fs(entry)
     except ImportError as error:  # fsspec knows the protocol, but its package is not installed
@@ -132,14 +190,15 @@ def _matching_url(entry: str) -> list[SourceFile]:
         except FileNotFoundError:
             kind = None
         if kind == "directory":
-            paths = sorted(name for name in fs.find(path) if name.endswith(".parquet"))
+            paths, note = _taken(path, sorted(name for name in fs.find(path) if name.endswith(".parquet")), [])
         elif kind is None:
-            paths = sorted(fs.glob(path)) if glob.has_magic(path) else []
+            paths, note = _taken(path, sorted(fs.glob(path)) if glob.has_magic(path) else [], [])
         else:
-            paths = [path]
+            paths, note = [path], None
     if not paths:
         raise DataError(f"{entry}: no file matches; check the URL and your permission to read it")
-    return [SourceFile(path=name, fs=fs, where=fs.unstrip_protocol(name)) for name in paths]
+    files = [SourceFile(path=name, fs=fs, where=fs.unstrip_protocol(name)) for name in paths]
+    return Matches(files=files, note=note)
 
 
 def _reason(error: Exception, *, remote: bool) -> str | None:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from trainer.data import files as source_files
 from trainer.data.documents import TextBatch
 from trainer.data.files import SourceFile, Stat
+from trainer.data.other_formats import conversion, pointer
 from trainer.errors import DataError
 
 _CONTENT = 256 << 20  # bytes of all files together; above it the fingerprint doesn't cover their contents
@@ -48,7 +49,8 @@ class ParquetDocuments:
 
     def __init__(self, files: Sequence[str], *, text: str = "text") -> None:
         self._text = text
-        matches = list(dict.fromkeys(file for entry in files for file in source_files.matching(entry)))
+        entries = [source_files.matching(entry) for entry in files]
+        matches = list(dict.fromkeys(file for entry in entries for file in entry.files))
         if not matches:
             raise DataError("data.parquet names no file; give a path, a glob or a folder")
         self._shards = [_checked(file, text) for file in matches]
@@ -57,6 +59,7 @@ class ParquetDocuments:
             raise DataError(f"{matches[0].where}{others}: has no rows; name files that contain text")
         self.name = source_files.short_name(files[0])
         self.files = tuple(file.where for file in matches)
+        self.notes = tuple(entry.note for entry in entries if entry.note is not None)
         self.groups = tuple(size for shard in self._shards for _, size in shard.groups)
         self.fingerprint = _fingerprint(self._shards, text)
 
@@ -123,6 +126,11 @@ def _checked(file: SourceFile, text: str) -> _Shard:
         stat = file.stat()
         if not stat[0]:
             raise DataError(f"{file.where}: is empty; download it again")
+        if words := conversion(file.where):
+            raise DataError(f"{file.where}: {words}")
+        with file.open() as opened:
+            if words := pointer(opened.read(200)):
+                raise DataError(f"{file.where}: {words}")
         with _parquet(file) as opened:
             metadata = opened.metadata
             _check_column(file, opened.schema_arrow, text)

@@ -14,7 +14,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,8 @@ def prepare(
                 vocabulary.encode_to_numpy("")  # fail here, not in a thread, if the vocabulary is missing
                 _tokenize(documents, vocabulary, folder, key=key, options=options, threads=threads, report=report)
             remove(folder, _PARTS)
-    return open_dataset(folder)
+    dataset = open_dataset(folder)
+    return replace(dataset, notes=documents.notes + dataset.notes)
 
 
 def _complete(folder: Path) -> bool:
@@ -236,6 +237,7 @@ def _meta(
         "dtype": dtype.name,
         "splits": splits,
         "left_out": {name: getattr(counts, name) for name in ("null", "undecodable", "short", "duplicate")},
+        "left_out_bytes": counts.left_bytes,
         "source": {"name": documents.name, "fingerprint": documents.fingerprint, "files": documents.files},
         "tokenizer": {
             "name": vocabulary.name,

@@ -15,6 +15,7 @@ from typing import Any
 
 from trainer.data.dataset import SPLITS
 from trainer.data.documents import Documents
+from trainer.data.long_runs import has_endless_accents
 from trainer.errors import DataError
 
 _CHUNK = 1 << 19  # characters
@@ -54,6 +55,8 @@ class Counts:
     undecodable: int = 0
     short: int = 0
     duplicate: int = 0
+    left_bytes: dict[str, int] = field(default_factory=lambda: {"short": 0, "duplicate": 0})
+    """UTF-8 bytes of the text that was left out"""
     lowest: float = 1.0
     """smallest `place` of a kept document: a val_fraction above it gives a validation document"""
     highest: float = 0.0
@@ -114,17 +117,19 @@ class Sieve:
         """Return the document with its split, or None if it is left out."""
         if len(text) < max(1, self._options.min_chars):
             self.counts.short += 1
+            self.counts.left_bytes["short"] += _utf8_bytes(text)
             return None
         digest = hash_document(text, seed=self._options.seed)
         if self._options.dedup:
             if digest in self._seen:
                 self.counts.duplicate += 1
+                self.counts.left_bytes["duplicate"] += _utf8_bytes(text)
                 return None
             self._seen.add(digest)
         position = place(digest)
         split = "val" if position < self._options.val_fraction else "train"
         self.counts.documents[split] += 1
-        self.counts.bytes[split] += len(text) if text.isascii() else len(text.encode())
+        self.counts.bytes[split] += _utf8_bytes(text)
         self.counts.lowest = min(self.counts.lowest, position)
         self.counts.highest = max(self.counts.highest, position)
         return Document(split=split, text=text, digest=digest)
@@ -164,9 +169,17 @@ class Sieve:
         )
 
 
+def _utf8_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def normalise(text: str) -> str:
-    """Return the form in which documents are compared: Unicode NFC, Unix line ends, no surrounding space."""
-    return unicodedata.normalize("NFC", text).replace("\r\n", "\n").strip()
+    """Return the form in which documents are compared: Unicode NFC, Unix line ends, no surrounding space.
+
+    A text with endless accents keeps its form, because its NFC would take hours.
+    """
+    composed = text if has_endless_accents(text) else unicodedata.normalize("NFC", text)
+    return composed.replace("\r\n", "\n").strip()
 
 
 def hash_document(text: str, *, seed: int) -> bytes:

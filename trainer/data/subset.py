@@ -30,7 +30,7 @@ class Subset:
         starts = np.concatenate([[0], ends[:-1]])
         order = np.random.Generator(np.random.Philox(key=ORDER_SEED)).permutation(len(ends))
         cumulative = np.cumsum((ends - starts)[order])
-        size = max(1, round(fraction * len(tokens)))
+        size = size_of(len(tokens), fraction=fraction)
         last = int(np.searchsorted(cumulative, size))
         ends[order[last]] -= cumulative[last] - size
         chosen = np.sort(order[: last + 1])
@@ -46,6 +46,11 @@ class Subset:
         documents = np.searchsorted(self._ends, positions, side="right")
         tokens: npt.NDArray[Any] = self._tokens[positions + self._shifts[documents]]
         return tokens
+
+
+def size_of(tokens: int, *, fraction: float) -> int:
+    """Return the tokens that a fraction of a training split holds."""
+    return tokens if fraction == 1 else max(1, round(fraction * tokens))
 
 
 def document_ends(tokens: npt.NDArray[Any], eot: int | None) -> npt.NDArray[np.int64]:

@@ -11,20 +11,25 @@ import base64
 import binascii
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import tiktoken
 
-from trainer.data.dataset import GPT2_PADDED
+from trainer.data.bins import GPT2_PADDED
+from trainer.data.long_runs import apart_from_blanks, cut_words
 from trainer.errors import DataError
 
+_Result = TypeVar("_Result")
 Ranks = dict[bytes, int]
 """Ids by token (bytes). Merges happen in the order of ids."""
 
@@ -97,7 +102,8 @@ class BytePairs:
 
     def encode_to_numpy(self, text: str) -> npt.NDArray[Any]:
         """Return the ids of `text`, uint32."""
-        return self.encoding.encode_to_numpy(text, disallowed_special=())
+        parts = [self.encoding.encode_to_numpy(part, disallowed_special=()) for part in apart_from_blanks(text)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def decode(self, tokens: Sequence[int] | npt.NDArray[Any]) -> str:
         """Return the text of ids. Bytes that are not UTF-8 decode to �."""
@@ -149,7 +155,7 @@ def train_bpe(texts: Iterable[str], *, vocab_size: int) -> Ranks:
         raise DataError(
             f"tokenizer.vocab_size={vocab_size} must be at least {SMALLEST_BPE}: the 256 bytes and the end of document"
         )
-    vocabulary = huggingface_bpe(texts, vocab_size=vocab_size).get_vocab()
+    vocabulary = _interruptible(lambda: huggingface_bpe(texts, vocab_size=vocab_size).get_vocab())
     if len(vocabulary) < vocab_size - 1:
         raise DataError(
             f"tokenizer.vocab_size={vocab_size} is more than the {len(vocabulary) + 1} tokens that this text gives; "
@@ -168,8 +174,25 @@ def huggingface_bpe(texts: Iterable[str], *, vocab_size: int) -> Any:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - 1, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
-    model.train_from_iterator(texts, trainer)
+    model.train_from_iterator(itertools.chain.from_iterable(map(cut_words, texts)), trainer)
     return model
+
+
+def _interruptible(work: Callable[[], _Result]) -> _Result:
+    """Return the result of `work`, which runs in another thread, so that Ctrl-C ends a call that doesn't listen to it.
+
+    A thread of an executor would be waited for at the end of the process.
+    """
+    future: Future[_Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001  # raised again by `result`
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future.result()
 
 
 def dump_ranks(ranks: Ranks) -> bytes:

@@ -50,6 +50,17 @@ def cpu_cores() -> int:
     return max(1, math.floor(min(cores, cgroup_quota(CGROUPS, own_membership()))))
 
 
+def busy_processes() -> float:
+    """Return how many processes want the cores that this one may use, on average over the last minute.
+
+    Of a larger machine's load, the part of these cores counts. 0 where the system doesn't tell, as Windows. Read it
+    before this process works: its own load counts as well.
+    """
+    if not hasattr(os, "getloadavg"):
+        return 0.0
+    return os.getloadavg()[0] * cpu_cores() / (os.cpu_count() or 1)
+
+
 def cpu_peak(*, threads: int) -> float:
     """Return the float32 FLOP/s of `threads` of this processor's cores, measured once per machine and torch version.
 

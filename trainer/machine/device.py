@@ -14,15 +14,17 @@ import dataclasses
 import gc
 import importlib.metadata
 import logging
+import math
 import os
-import re
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psutil
 
 from trainer.errors import ConfigError
-from trainer.machine.cards import CARDS, bytes_of, dense_peak, driver_is_here, table_entry
+from trainer.machine.card_table import Card
+from trainer.machine.cards import bytes_of, card_named, driver_is_here, size_in
 from trainer.machine.cgroups import CGROUPS, DeviceMemory, own_membership, within_cgroups
 from trainer.machine.cpu import cpu_cores, cpu_peak, processor
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
+TERA = 1e12
+BFLOAT16_FROM = 8
+"""least compute capability with bfloat16; AMD's cards report 9 and more"""
 CUDA_CONTEXT = 500 * 2**20
 """upper bound on a CUDA context's memory, bytes per process"""
 
@@ -47,11 +52,25 @@ class Device:
     count: int
     """cards of this kind, or cores that this process may use"""
     peak: float | None
-    """dense FLOP/s of one card or one core; None: not in the table of cards"""
+    """dense FLOP/s of one card in 16 bits, or of one core; None: not in the table of cards"""
     memory: int | None
     """bytes of one card, or of this machine or container; None: not known"""
     free: int | None
     """bytes available to workers now; None: not known"""
+    float32_peak: float | None = None
+    """dense FLOP/s of one card in float32; None: not known, or a core, whose peak is that of float32"""
+    bfloat16: bool = True
+    """whether a card has bfloat16; without it, it trains in float16 instead"""
+    note: str = ""
+    """what to know of it: that this machine has a card that is not used, or that laptops differ; empty: nothing"""
+
+    def peak_in(self, dtype: str) -> float | None:
+        """Return the dense FLOP/s of training in `dtype`; None: not known."""
+        return self.float32_peak if self.kind == "cuda" and dtype == "float32" else self.peak
+
+    def used(self, dtype: str) -> str:
+        """Return the dtype that the device trains in where `dtype` was asked for."""
+        return "float16" if dtype == "bfloat16" and not self.bfloat16 else dtype
 
 
 def resolve(device: str) -> str:
@@ -91,31 +110,56 @@ def describe(device: str) -> Device:
             peak=cpu_peak(threads=1),
             memory=memory.total,
             free=memory.free,
+            note="" if device.startswith("cpu") else note_on_cpu(),
         )
     name = card_name(torch_device)
+    card = card_named(name)
     return Device(
         kind="cuda",
         name=name,
         count=cuda_devices(),
-        peak=dense_peak(name),
+        peak=None if card is None else card.half * TERA,
         memory=memory.total,
         free=memory.free,
+        float32_peak=None if card is None else card.single * TERA,
+        bfloat16=has_bfloat16(torch_device),
+        note=_note_on(card),
     )
 
 
-def named(card: str) -> Device:
-    """Return a card that is not in this machine, by its name ("RTX 4070", "A100 80GB").
+def named(name: str, *, memory: int | None = None) -> Device:
+    """Return a card that is not in this machine, by its name ("rtx4070", "A100 80GB"), with other `memory`, bytes.
 
-    Raises ConfigError if the name is unknown.
+    Raises ConfigError if the name is unknown, or no card of this name has the memory that it gives.
     """
-    entry = table_entry(card)
-    if entry is None:
-        names = ", ".join(CARDS).replace("TI", "Ti").replace("SUPER", "Super").replace("PCIE", "PCIe")
-        raise ConfigError(f"device={card!r}: its dense peak isn't known; known cards: {names}")
-    tflops, gib = entry
-    size = re.search(r"(\d+) ?GB", card.upper())
-    device = Device(kind="cuda", name=card, count=1, peak=tflops * 1e12, memory=None, free=None)
-    return with_memory(device, (int(size[1]) if size else gib) * 2**30)
+    card = card_named(name)
+    if card is None:
+        raise ConfigError(
+            f"device={name!r}: not in the table of cards; give its memory and its dense peak in TFLOP/s (16 bits, "
+            f'without sparsity) as well: --device "{name}" --memory 12GiB --peak 58'
+        )
+    size = size_in(name)
+    if memory is None and size is not None and size not in card.memory:
+        sizes = " or ".join(map(str, card.memory))
+        raise ConfigError(f"device={name!r}: {card.name} has {sizes} GiB; write {size} GiB as --memory {size}GiB")
+    device = Device(
+        kind="cuda",
+        name=name,
+        count=1,
+        peak=card.half * TERA,
+        memory=None,
+        free=None,
+        float32_peak=card.single * TERA,
+        bfloat16=card.bfloat16 is not None,
+        note=_note_on(card),
+    )
+    return with_memory(device, memory or (size or card.memory[0]) * 2**30)
+
+
+def _note_on(card: Card | None) -> str:
+    if card is None or not card.laptop:
+        return ""
+    return f"{card.name}: its peak is that of laptops with the most power; others are slower"
 
 
 def with_memory(device: Device, memory: int) -> Device:
@@ -124,11 +168,47 @@ def with_memory(device: Device, memory: int) -> Device:
     return dataclasses.replace(device, memory=memory, free=max(0, memory - context))
 
 
-def card_of(name: str | None, memory: str | None) -> Device:
-    """Return a card that is not in this machine, by its name, its memory ("12GiB") or both. Raises ConfigError."""
-    unknown = Device(kind="cuda", name=f"a card of {memory}", count=1, peak=None, memory=None, free=None)
-    card = named(name) if name else unknown
-    return with_memory(card, bytes_of(memory)) if memory else card
+def card_of(name: str | None, memory: str | None, peak: float | None = None) -> Device:
+    """Return a card that is not in this machine, by its name, its memory ("12GiB"), its peak (TFLOP/s) or all of them.
+
+    Memory and peak replace those of the table. A card that isn't in the table needs its memory; without its peak there
+    is no estimate of time. Raises ConfigError.
+    """
+    wrong, size = [], None
+    if peak is not None and not 0 < peak < math.inf:
+        wrong.append(f"peak={peak:g} is not a card's dense peak; give TFLOP/s above 0, such as --peak 58")
+    if memory is not None:
+        try:
+            size = bytes_of(memory)
+        except ConfigError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+    if name and (size is None or card_named(name) is not None):
+        card = named(name, memory=size)
+    elif size is None:
+        raise ConfigError(f"--peak {peak:g} alone is no card: give its memory as well, --memory 12GiB")
+    else:
+        unknown = Device(kind="cuda", name=name or f"a card of {memory}", count=1, peak=None, memory=None, free=None)
+        card = with_memory(unknown, size)
+    return card if peak is None else dataclasses.replace(card, peak=peak * TERA, float32_peak=None, note="")
+
+
+def unused_here(*, platform: str, driver: bool, torch: str) -> str:
+    """Return what a machine on which torch finds no card has that is not used, and why; "" if it has nothing.
+
+    `platform` is sys.platform, `driver` whether a Linux has a card's driver, and `torch` its version.
+    """
+    if platform == "darwin":
+        return "Apple's GPU is not used (torch calls it MPS): workers train on the CPU's cores"
+    if platform == "win32":
+        return "torch finds no NVIDIA card, and AMD cards work on Linux only (ROCm): workers train on the CPU's cores"
+    if platform == "linux" and driver:
+        return (
+            f"there is a card's driver, but torch {torch} finds no card: workers train on the CPU's cores; install "
+            "torch for CUDA (NVIDIA) or ROCm (AMD)"
+        )
+    return ""
 
 
 def precision(device: str, dtype: str) -> torch.dtype | None:
@@ -143,7 +223,7 @@ def precision(device: str, dtype: str) -> torch.dtype | None:
     import torch
 
     major, minor = torch.cuda.get_device_capability(device)
-    used = "float32" if major < 7 else "float16" if major < 8 else dtype
+    used = "float32" if major < 7 else "float16" if major < BFLOAT16_FROM else dtype
     if used != dtype:
         _LOG.warning(
             "%s has compute capability %d.%d, too low for %s: training in %s",
@@ -154,6 +234,23 @@ def precision(device: str, dtype: str) -> torch.dtype | None:
             used,
         )
     return {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}[used]
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether the card computes in bfloat16 itself (see `precision`)."""
+    import torch
+
+    major, _ = torch.cuda.get_device_capability(device)
+    return major >= BFLOAT16_FROM
+
+
+def note_on_cpu() -> str:
+    """Return what this machine has that is not used when workers train on its CPU; "" if it has nothing."""
+    return unused_here(
+        platform=sys.platform,
+        driver=driver_is_here(),
+        torch=importlib.metadata.version("torch"),
+    )
 
 
 def cuda_devices() -> int:

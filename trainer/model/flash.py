@@ -17,6 +17,7 @@ from torch import Tensor
 WIDEST_HEAD = 192
 """Widest head for which all cards have a backward pass with dropout; capabilities 8.6, 8.9 and 12.0 stop here."""
 
+_trusted = True
 _BUILT = torch.backends.cuda.is_flash_attention_available()
 _forward_kernel = torch.ops.aten._scaled_dot_product_flash_attention.default
 _backward_kernel = torch.ops.aten._scaled_dot_product_flash_attention_backward.default
@@ -25,7 +26,20 @@ _backward_kernel = torch.ops.aten._scaled_dot_product_flash_attention_backward.d
 def takes(q_BHTD: Tensor) -> bool:
     """Whether the kernels accept such queries. bfloat16 implies compute capability 8.0 (`device.precision`)."""
     width = q_BHTD.shape[-1]
-    return _BUILT and q_BHTD.is_cuda and q_BHTD.dtype is torch.bfloat16 and width % 8 == 0 and width <= WIDEST_HEAD
+    return (
+        _BUILT
+        and _trusted
+        and q_BHTD.is_cuda
+        and q_BHTD.dtype is torch.bfloat16
+        and width % 8 == 0
+        and width <= WIDEST_HEAD
+    )
+
+
+def distrust() -> None:
+    """Take torch's own attention from now on in this process (`trainer.run.fast_paths`)."""
+    global _trusted
+    _trusted = False
 
 
 def flash_attention(q_BHTD: Tensor, k_BHTD: Tensor, v_BHTD: Tensor, rate: Tensor) -> Tensor:

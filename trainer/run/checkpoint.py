@@ -21,16 +21,17 @@ from torch import Tensor
 from trainer import nanogpt
 from trainer.atomic import replacing
 from trainer.config import EXPORTABLE, TrainConfig
+from trainer.data.other_formats import pointer
 from trainer.errors import CheckpointError, ConfigError
 from trainer.model.gpt import GPT
 from trainer.model.optim import Moments, named_moments
+from trainer.run.weights import bare_name, nanogpt_weights, other_program
 
 FILE = "ckpt.pt"
 SHAPE = ("n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size")
 """Settings of the model's shape, which a checkpoint fixes."""
+_CLASS = re.compile(r"(?:Unsupported global: GLOBAL|Unsupported class|GLOBAL) ([\w.]+)")  # in torch.load's refusals
 _REQUIRED_KEYS = ("model", "optimizer", "model_args", "iter_num", "best_val_loss")
-_WRAPPERS = re.compile(r"^(?:_orig_mod\.|module\.)+")  # prefixes of torch.compile and DistributedDataParallel
-_MASK = re.compile(r"\.attn\.(?:masked_)?bias$")  # attention masks, which older versions of nanoGPT kept as buffers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +111,7 @@ def nanogpt_form(
     if config.device == "auto":
         settings["device"] = nanogpt.DEFAULTS["device"]
     return {
-        "model": {_WRAPPERS.sub("", name): tensor for name, tensor in model.items()},
+        "model": {bare_name(name): tensor for name, tensor in model.items()},
         "optimizer": optimizer,
         "model_args": {**{key: getattr(config, key) for key in SHAPE}, "dropout": config.dropout},
         "iter_num": iter_num,
@@ -139,9 +140,12 @@ def read(path: Path, *, remedy: str) -> Checkpoint:
     form = _read(path, remedy)
     missing = [key for key in _REQUIRED_KEYS if not isinstance(form, dict) or key not in form]
     if missing:
-        raise CheckpointError(f"{path}: is not a nanoGPT checkpoint: it lacks {', '.join(missing)}")
+        other = other_program(form)
+        raise CheckpointError(
+            f"{path}: is not a nanoGPT checkpoint: it lacks {', '.join(missing)}" + (f"; {other}" if other else "")
+        )
     try:
-        weights, model_args = _weights(form["model"]), dict(form["model_args"])
+        weights, model_args = nanogpt_weights(form["model"]), dict(form["model_args"])
         model_args.setdefault("bias", "transformer.ln_f.bias" in weights)  # there was no key before February 2023
         weights = _checked(weights, model_args)
         return Checkpoint(
@@ -158,12 +162,6 @@ def read(path: Path, *, remedy: str) -> Checkpoint:
         raise CheckpointError(f"{path}: is not a nanoGPT checkpoint: {error}") from error
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-
-
-def _weights(saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a checkpoint's weights by today's names."""
-    weights = {_WRAPPERS.sub("", name): tensor for name, tensor in saved.items()}
-    return {name: tensor for name, tensor in weights.items() if not (_MASK.search(name) and tensor.dim() != 1)}
 
 
 def _checked(weights: Mapping[str, Tensor], model_args: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -190,7 +188,12 @@ def _read(path: Path, remedy: str) -> Any:
     except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # torch seeks outside of a truncated file
             raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+        with path.open("rb") as file:
+            if words := pointer(file.read(200)):
+                raise CheckpointError(f"{path}: {words}") from error
+        held = _CLASS.search(str(error))
+        more = f", such as {held[1]}" if held else ""
         raise CheckpointError(
-            f"{path}: is damaged, or holds more than tensors and plain Python "
+            f"{path}: is damaged, or holds more than tensors and plain Python{more} "
             f"(it is read with weights_only=True); {remedy} ({type(error).__name__})"
         ) from error

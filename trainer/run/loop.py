@@ -24,7 +24,7 @@ from trainer.machine import device
 from trainer.model.gpt import GPT
 from trainer.model.optim import make_optimizer, set_lr
 from trainer.points import Answer, Point, Result
-from trainer.run import checkpoint, resume
+from trainer.run import checkpoint, fast_paths, resume
 from trainer.run.resume import History
 from trainer.run.sampling import Feed, NanogptFeed, StepFeed
 from trainer.run.start import Start, start_of
@@ -114,6 +114,9 @@ class _Run:
 
         self.device = torch.device(device.resolve(config.device))
         self.precision = device.precision(str(self.device), config.dtype)
+        self.fallbacks = fast_paths.fallbacks(config, self.device, self.precision)
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32 for float32, as nanoGPT sets it
 
         torch.manual_seed(config.seed)
         self.model = GPT(config).to(self.device)
@@ -134,7 +137,7 @@ class _Run:
         )
         if state is not None:
             resume.set_generators(state["generators"])
-        compiled = config.compile and self.device.type == "cuda"
+        compiled = fast_paths.compiles(config, self.device)
         self.forward: Callable[..., Tensor] = _compiled(self.model) if compiled else self.model
         self.smoothing: float | Tensor = config.label_smoothing
         if compiled and config.label_smoothing > 0.0:
@@ -333,7 +336,14 @@ class _Run:
 
     def _result(self, outcome: str, *, reason: str = "") -> Result:
         points = tuple(self.history.points)
-        return Result(outcome=outcome, step=self.step, points=points, reason=reason, seconds=self._seconds())
+        return Result(
+            outcome=outcome,
+            step=self.step,
+            points=points,
+            reason=reason,
+            seconds=self._seconds(),
+            fallbacks=self.fallbacks,
+        )
 
     def _seconds(self) -> float:
         return self.history.seconds + time.perf_counter() - self.started

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from trainer.config import TrainConfig
 from trainer.data.dataset import SPLITS, Dataset
+from trainer.data.lengths import shortages
 from trainer.data.subset import Subset
 from trainer.errors import DataError
 
@@ -136,13 +137,9 @@ class _Reader:
         if config.data_fraction < 1:
             self.tokens["train"] = Subset(data.tokens("train"), fraction=config.data_fraction, eot=data.eot)
         self._block_size, self._device = config.block_size, device
-        for split, tokens in self.tokens.items():
-            if len(tokens) <= config.block_size + 1:
-                part = f"data_fraction={config.data_fraction:g} of " if isinstance(tokens, Subset) else ""
-                raise DataError(
-                    f"{data.path}: {part}the {split} split holds {len(tokens)} tokens, but needs more than "
-                    f"block_size={config.block_size} + 1; lower block_size or use more text"
-                )
+        held = {split: len(tokens) for split, tokens in self.tokens.items()}
+        if problems := list(shortages(held, block_size=config.block_size, data_fraction=config.data_fraction)):
+            raise DataError(f"{data.path}: {'; '.join(problems)}; lower block_size or use more text")
 
     def n_starts(self, split: str) -> int:
         return len(self.tokens[split]) - self._block_size

@@ -1,7 +1,7 @@
 """The plan: what a sweep will run and about how long it takes, from the study and the device alone.
 
 It is an upper bound. Nothing is subtracted for pruned trials, or for a verdict that needs fewer confirming runs than
-the study allows.
+the study allows. Worker time is the sum over runs; wall time passes while all workers run side by side.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sweeps.engine.planning import minutes, warnings
-from sweeps.engine.planning.speed import CUDA_EFFICIENCY, Shape, Speed, makespan, share_of
+from sweeps.engine.planning.speed import Shape, Speed, makespan, share_of
 from sweeps.engine.planning.widths import Width, widths
 from sweeps.engine.planning.workload import Workload, workload
 from sweeps.store.records import DataFacts
@@ -40,8 +40,11 @@ class Phase:
     name: str
     """origin, races, baseline, candidates, one-at-a-time, sampler (combinations included) or confirm (at most)"""
     trials: int
+    """its runs"""
     seconds: float | None
-    """on one worker; None: not known"""
+    """worker time: of all its runs, one after the other; None: not known"""
+    wall_seconds: float | None
+    """wall time on all workers, from the end of the phase before"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,23 +78,33 @@ class Plan:
     """What a study will run. Times are estimates; None means that the device's speed is not known."""
 
     study: str
+    """its name"""
     device: Device
+    """what each worker trains on"""
     workers: int
+    """runs at a time"""
     phases: tuple[Phase, ...]
+    """in the order in which they run"""
     widths: tuple[Width, ...]
     """cost of a trial by width; the baseline's width is among them"""
     iters: int
     """iterations of a trial with the baseline's batch"""
     tokens_per_trial: int
+    """tokens that a trial trains on"""
     epochs: float
     """epochs of the training data per trial"""
     epochs_on_part: Mapping[str, float]
     """epochs of the runs on part of the data, by data_fraction"""
     seconds: float | None
-    """duration of the whole sweep on all workers, nothing pruned"""
+    """wall time of the whole sweep on all workers, nothing pruned"""
+    busy: float
+    """other processes that want one of the cores, as the load of the last minute has it"""
     disk_bytes: int
     """checkpoints of the baseline, the best trial and the trials in flight"""
     warnings: tuple[str, ...]
+    """what to know before running it, in sentences"""
+    dtype: str = "float32"
+    """that the study asks for"""
     tokens_before: int = 0
     """tokens of the origin and the races"""
     start: tuple[str, ...] = ()
@@ -117,7 +130,9 @@ class Plan:
     def lines(self) -> Iterator[str]:
         """Yield the plan as lines for a terminal."""
         unit = "core" if self.device.kind == "cpu" else "card"
-        peak = f"{si(self.device.peak, 'FLOP/s')} per {unit}" if self.device.peak else "peak not known"
+        used = f" in {self.device.used(self.dtype)}" if unit == "card" else ""
+        known = self.device.peak_in(self.dtype)
+        peak = f"{si(known, 'FLOP/s')} per {unit}{used}" if known else "peak not known"
         workers = count(self.workers, "worker")
         yield f"{self.study}: {count(self.trials, 'run')} on {workers}, {self.device.name} ({peak})"
         yield from self.start
@@ -129,26 +144,53 @@ class Plan:
         if self.epochs_on_part:
             parts = joined(f"{epochs:.2g} with {part}" for part, epochs in self.epochs_on_part.items())
             yield f"epochs by data_fraction: {parts}"
-        yield f"  {'phase':<12}{'':>10}{'on 1 worker':>14}"
-        for phase in self.phases:
+        yield f"  {'phase':<12}{'':>10}{'worker time':>14}{f'on {workers}':>14}"
+        every = Phase(
+            name="together",
+            trials=self.trials,
+            seconds=_sum(phase.seconds for phase in self.phases),
+            wall_seconds=self.seconds,
+        )
+        for phase in (*self.phases, every):
             name = _PHASES_IN_WORDS.get(phase.name, phase.name)
-            yield f"  {name:<12}{count(phase.trials, 'run'):>10}{_time(phase.seconds):>14}"
+            times = f"{_time(phase.seconds):>14}{_time(phase.wall_seconds):>14}"
+            yield f"  {name:<12}{count(phase.trials, 'run'):>10}{times}"
         yield (
             f"  {'n_embd':>6}{'parameters':>12}{'memory':>12}{'micro-batch':>14}{'tokens/s':>12}{'':<10}{'per run':>10}"
         )
         yield from map(_width_line, self.widths)
         if self.seconds is not None:
-            basis = f"{CUDA_EFFICIENCY:.0%} of the card's dense peak" if unit == "card" else "the peak of a core"
-            measured = "measured speeds and " if any(width.measured for width in self.widths) else ""
+            others = f", beside {self.busy:.1f} other busy processes," if self.busy >= _NOTED else ""
+            shared = f" of {count(self.device.count, 'core')}{others}" if unit == "core" else ""
             yield (
-                f"about {duration(self.seconds)} on {workers} if nothing is pruned and all confirming runs are needed, "
-                f"estimated from {measured}{basis}"
+                f"about {duration(self.seconds)} on {workers}{shared} if nothing is pruned and all confirming runs are "
+                f"needed, estimated from {self._basis(unit)}"
             )
         yield from () if self.pilot is None else self.pilot.lines()
         yield f"disk for checkpoints: {si(self.disk_bytes, 'B')}"
+        yield from (f"note: {note}" for note in self.notes)
         yield from (f"warning: {warning}" for warning in self.warnings)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the device does otherwise than asked, or has that is not used."""
+        used = self.device.used(self.dtype)
+        other = f"{self.device.name} has no {self.dtype}: runs train in {used}, with a scaled loss"
+        return tuple(filter(None, (self.device.note, "" if used == self.dtype else other)))
 
+    def _basis(self, unit: str) -> str:
+        """Return what the times were estimated from."""
+        shares = sorted(width.efficiency for width in self.widths if width.efficiency is not None)
+        sources = ["measured speeds"] if any(width.measured for width in self.widths) else []
+        if shares:
+            span = " to ".join(dict.fromkeys(f"{share:.0%}" for share in (shares[0], shares[-1])))
+            peak = "the card's dense peak" if unit == "card" else "the peak of a core"
+            sources.append(f"{span} of {peak} (assumed; less for narrow models)")
+        return " and ".join(sources)
+
+
+_NOTED = 0.1
+"""fewest busy processes of others that the plan mentions"""
 _PHASES_IN_WORDS = {ONE_AT_A_TIME: "single-knob"}
 
 
@@ -164,17 +206,21 @@ def _width_line(width: Width) -> str:
     )
 
 
-def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, float] | None = None) -> Plan:
+def plan(
+    study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, float] | None = None, busy: float = 0.0
+) -> Plan:
     """Return the plan of `study` on `data`; every worker has a `device`, which need not be in this machine.
 
     `seen` are the tokens/s per worker by shape, measured in earlier runs of this study on this device (`speed.seen`).
+    `busy` are the other processes that want a core, which slow down workers on a CPU.
     A sampled trial costs the mean over all values of n_embd and n_layer, with dropout where that is a knob. Raises
     ConfigError for a trial that can't be run, and SpecError for a horizon in minutes on a device of unknown speed.
     """
     workers = device.count if study.workers.devices == "auto" else len(study.workers.devices)
+    busy = busy if device.kind == "cpu" else 0.0
     speed = Speed(
         device=device,
-        share=share_of(study, device, workers),
+        share=share_of(study, device, workers, busy=busy),
         data=data,
         dtype=str(study.baseline["dtype"]),
         fit=study.fit,
@@ -184,6 +230,7 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
     work = workload(study, vocab_size=data.vocab_size)
     baseline = work.baseline[0]
     costs = work.costs(speed)
+    phases = tuple(_phases(costs, workers=workers))
     seconds = makespan(list(itertools.chain(*costs.values())), workers=workers)
     pilot = _pilot(study, data, speed, workers=workers)
     rows = widths(study, baseline, speed, device, workers=workers)
@@ -192,7 +239,7 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
         study=study.name,
         device=device,
         workers=workers,
-        phases=tuple(Phase(name=name, trials=len(runs), seconds=_sum(runs)) for name, runs in costs.items()),
+        phases=phases,
         widths=rows,
         iters=baseline.max_iters,
         tokens_per_trial=tokens_per_trial,
@@ -203,13 +250,16 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
             if config.data_fraction != baseline.data_fraction
         },
         seconds=seconds,
+        dtype=speed.dtype,
+        busy=busy,
         disk_bytes=_checkpoint_bytes(work, workers=workers),
         tokens_before=sum(config.max_iters * config.tokens_per_iter for config in (*work.origin, *work.races)),
         start=tuple(_start_lines(study)),
         warnings=(
+            *data.warnings,
             *(warnings.of_length(study) if study is not written else ()),
             *warnings.of_design(study, work.designed),
-            *warnings.of_evaluation(baseline, data),
+            *warnings.of_evaluation(study, baseline, data),
             *warnings.of_memory([row.n_embd for row in rows if row.micro_batch is None], device),
             *warnings.of_epochs(tokens_per_trial, round(baseline.data_fraction * data.train_tokens)),
             *warnings.of_time(study, work, speed, seconds=seconds, workers=workers),
@@ -217,6 +267,16 @@ def plan(study: Study, data: DataFacts, device: Device, *, seen: Mapping[Shape, 
         ),
         pilot=pilot,
     )
+
+
+def _phases(costs: Mapping[str, Sequence[float | None]], *, workers: int) -> Iterator[Phase]:
+    """Yield the phases. A worker that is idle at the end of a phase begins the next, so their wall times add up."""
+    before: list[float | None] = []
+    for name, runs in costs.items():
+        began, before = makespan(before, workers=workers), [*before, *runs]
+        ended = makespan(before, workers=workers)
+        wall = None if began is None or ended is None else ended - began
+        yield Phase(name=name, trials=len(runs), seconds=_sum(runs), wall_seconds=wall)
 
 
 def _start_lines(study: Study) -> Iterator[str]:

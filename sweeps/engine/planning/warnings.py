@@ -9,6 +9,7 @@ from sweeps.engine.planning.speed import Speed, windows
 from sweeps.engine.planning.workload import Workload
 from sweeps.store.records import MANY_EPOCHS, DataFacts
 from sweeps.study import horizon
+from sweeps.study.sections import BinData
 from sweeps.study.study import Study
 from sweeps.text import count, duration, joined, si
 from trainer.config import TrainConfig
@@ -48,14 +49,15 @@ def of_design(study: Study, designed: int) -> Iterator[str]:
         yield "baseline_seeds=1 can't show how much a loss differs between seeds; use 3 or more"
 
 
-def of_evaluation(config: TrainConfig, data: DataFacts) -> Iterator[str]:
+def of_evaluation(study: Study, config: TrainConfig, data: DataFacts) -> Iterator[str]:
     """Warn of evaluations that want more windows than the validation split holds."""
     held = windows(data.val_tokens, config)
+    remedy = "use a longer val.bin" if isinstance(study.data, BinData) else "raise data.val_fraction or use more text"
     for name, wanted in (("an evaluation", config.windows), ("the final loss", config.windows_at_the_end)):
         if wanted > held:
             yield (
                 f"the validation split holds {held} windows of {config.block_size} tokens, fewer than the {wanted} of "
-                f"{name}, which uses all of them; raise val_fraction or use more text"
+                f"{name}, which uses all of them; {remedy}"
             )
 
 
@@ -81,8 +83,8 @@ def of_time(study: Study, work: Workload, speed: Speed, *, seconds: float | None
     """Warn if the sweep's `seconds` are unknown or exceed the deadline, with what would keep to it."""
     expected = work.expected(speed)
     if seconds is None or expected is None:
-        why = "the table of peaks has no float32" if speed.dtype == "float32" else "its peak is not known"
-        yield f"{speed.device.name}: no estimate of time, {why}"
+        where = f"{speed.device.name}: no estimate of time, because its peak in {speed.dtype} is not known"
+        yield where if speed.dtype == "float32" else f"{where}; give it in TFLOP/s, as in `sweep plan --peak 58`"
         return
     if study.hours is None or seconds <= study.hours * 3600:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sweeps.engine.planning.speed import Speed
+from sweeps.engine.planning.speed import Speed, efficiency
 from sweeps.engine.planning.workload import spread
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
@@ -20,6 +20,7 @@ class Width:
     """The baseline at one width, on one worker."""
 
     n_embd: int
+    """width of the residual stream"""
     n_params: int
     """parameters, position embeddings included"""
     peak_bytes: int
@@ -32,6 +33,8 @@ class Width:
     """while training"""
     measured: bool
     """whether `tokens_per_s` was measured in earlier runs of this study rather than estimated"""
+    efficiency: float | None
+    """share of the device's peak that `tokens_per_s` assumes; None: measured, or the peak is not known"""
     seconds_per_trial: float | None
     """evaluations included"""
 
@@ -57,13 +60,15 @@ def _width(config: TrainConfig, speed: Speed, device: Device, *, sharers: int) -
     else:
         as_configured = kind == "cpu" or device.free is None
         split, fits = microbatch.as_asked(splits, config) if as_configured else splits[0], True
+    tokens_per_s = speed.tokens_per_s(config)
     return Width(
         n_embd=config.n_embd,
         n_params=parameters(config),
         peak_bytes=needed(split, kind=kind, mixed=mixed).total,
         micro_batch=split.batch_size if fits else None,
         accumulation=split.gradient_accumulation_steps if fits else None,
-        tokens_per_s=speed.tokens_per_s(config),
+        tokens_per_s=tokens_per_s,
         measured=speed.measured(config),
+        efficiency=None if speed.measured(config) or tokens_per_s is None else efficiency(config, speed.device.kind),
         seconds_per_trial=speed.seconds(config),
     )

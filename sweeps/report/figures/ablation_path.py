@@ -72,8 +72,8 @@ def path_picture(attribution: Attribution) -> Picture:
         title=title,
         summary=_summary(attribution, steps),
         reading="Each row gives one more knob the best's value: the knob that lowers the loss most, given those "
-        "changed above (the greedy ablation path, in real runs). Black square: the mean loss, from which the next row "
-        "starts. Ticks: single seeds. Black bar: 95 % interval of the drop. Right: the drop in nats. Once the best's "
+        "changed above (the greedy ablation path, in real runs). Square: the mean loss, from which the next row "
+        "starts. Ticks: single seeds. Thin bar: 95 % interval of the drop. Right: the drop in nats. Once the best's "
         "loss is reached, the remaining knobs are changed together in the last row.",
         figures=(_figure(steps),),
     )

@@ -101,7 +101,7 @@ def best_curve_picture(findings: Findings) -> Picture:
         key=key,
         title=title,
         summary=_summary(best, curves),
-        reading="Each black line is one seed of the baseline: their spread is what luck alone does. Thick grey ends "
+        reading="Each thin line of the baseline is one seed: their spread is what luck alone does. Thick grey ends "
         "are on a plateau: the loss fell by less than half of what the earlier curve and the schedule predict "
         f"(sure to 95 %). {_FRESH_SEEDS if curves.fresh else _ONE_SEED} Below: their learning rates.",
         figures=(_figure(curves),),

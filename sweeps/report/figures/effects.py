@@ -18,6 +18,7 @@ from sweeps.report.figures.style import (
     GREY,
     INNER_BAND,
     VERMILION,
+    WHITE,
     Picture,
     hover,
     literal,
@@ -145,8 +146,8 @@ def effects_picture(findings: Findings) -> Picture:
         title=title,
         summary=_summary(changes),
         reading="Each mark is one run with one change, on the search's seed (min_lr and warm-up keep their ratios, "
-        "heads their size). The bands show where a further run of the baseline might end (95 %): the dark band for a "
-        "single run, the light band for all of them together, on which the words are based. Effects far larger than "
+        "heads their size). The bands show where a further run of the baseline might end (95 %): the inner band for a "
+        "single run, the outer band for all of them together, on which the words are based. Effects far larger than "
         "the rest are drawn at the edge, with their number.",
         figures=(_figure(changes),),
     )
@@ -184,7 +185,7 @@ def _figure(changes: SingleChanges) -> go.Figure:
     for number, row in enumerate(changes.rows):
         if row.effect.effect is None:
             outcome = literal(row.effect.run.outcome)
-            figure.add_annotation(x=0, y=number, text=outcome, showarrow=False, bgcolor="white")
+            figure.add_annotation(x=0, y=number, text=outcome, showarrow=False, bgcolor=WHITE)
     return figure.update_xaxes(range=[-1.12 * changes.reach, 1.12 * changes.reach])
 
 

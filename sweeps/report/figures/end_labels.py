@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 from scipy.optimize import isotonic_regression
 
-from sweeps.report.figures.style import wrapped
+from sweeps.report.figures.style import TEXT, VEIL, wrapped
 
 MARGIN = 104
 """pixels to the right of a figure with labels, which leaves the lines more than half of a phone's width"""
@@ -43,14 +43,14 @@ def add_end_labels(figure: go.Figure, labels: Sequence[EndLabel], *, low: float,
                 x=x,
                 y=label.y,
                 text=text,
-                font={"size": 12, "color": label.colour},
+                font={"size": 12, "color": TEXT.get(label.colour, label.colour)},
                 align="left",
                 xanchor="left",
                 xshift=5,
                 yanchor="middle",
                 yshift=want - place,
                 showarrow=False,
-                bgcolor="rgba(255,255,255,0.75)",
+                bgcolor=VEIL,
                 borderpad=0,
             )
     return figure

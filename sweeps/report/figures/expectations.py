@@ -7,12 +7,22 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from sweeps.report.figures.style import BLACK, GREY, PURPLE, hover, new_figure, padded_range, tukey_fence, wrapped
+from sweeps.report.figures.style import (
+    BLACK,
+    GREY,
+    PURPLE,
+    faded,
+    hover,
+    new_figure,
+    padded_range,
+    tukey_fence,
+    wrapped,
+)
 from sweeps.store.records import Pruning, Results, Run
 
 FANS = 2
 """fans drawn among the curves; more would hide the curves"""
-_FAN_COLOUR = "rgba(170,79,134,0.18)"
+_FAN_COLOUR = faded(PURPLE, 0.18)
 
 
 @dataclass(frozen=True, kw_only=True)

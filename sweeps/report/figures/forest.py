@@ -27,6 +27,7 @@ from sweeps.report.figures.style import (
     BLACK,
     BLUE,
     PURPLE,
+    WHITE,
     Picture,
     no_picture,
     padded_range,
@@ -77,7 +78,7 @@ def knob_rows(attribution: Attribution) -> tuple[ForestRow, ...]:
     number = len(attribution.knobs)
     together = ForestRow(
         label=f"all {number} changes together" if number > 1 else "the whole change",
-        word=_BEST_WORDS[BestWord.NONE if attribution.by_one else attribution.word],
+        word=_BEST_WORDS[attribution.whole_word],
         effects=_effects((_TOGETHER, attribution.whole, _LASTING, attribution.whole_lasting)),
         more_seeds=None,
     )
@@ -198,7 +199,7 @@ def _whole_effect(attribution: Attribution) -> str:
     words = f"The best config ends {size} on {count(effect.n, 'fresh seed')} ({known})"
     if reason:
         return f"{words}, not shown: {reason}"
-    return f"{words}, not shown to be better" if attribution.by_one else words
+    return f"{words}, not shown to be better" if attribution.whole_word is BestWord.NONE else words
 
 
 def _figure(rows: Sequence[ForestRow], floor: float) -> go.Figure:
@@ -214,7 +215,7 @@ def _figure(rows: Sequence[ForestRow], floor: float) -> go.Figure:
         figure.add_traces(list(_kind_traces(kind, rows, least=low)))
     for y, row in enumerate(rows):
         if not row.effects:
-            figure.add_annotation(x=0, y=y, text="no final loss to compare", showarrow=False, bgcolor="white")
+            figure.add_annotation(x=0, y=y, text="no final loss to compare", showarrow=False, bgcolor=WHITE)
     return figure.update_xaxes(range=padded_range(low, high, share=0.04))
 
 

@@ -1,7 +1,7 @@
-"""The picture of a study of branches: the origin's curve that goes flat, the fork, and what goes on falling.
+"""The pictures of a study of branches: the origin's curve that goes flat, the fork, and what goes on falling.
 
-The first panel has the origin's whole run, the second the fork. A branch's effect is so much smaller than the origin's
-fall that no single scale shows both.
+A branch's effect is so much smaller than the origin's fall that no single scale shows both. So the fork begins shortly
+before the plateau, or as far back as branches go on, and the origin's whole run is a picture of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sweeps.report.figures.style import (
     GREY,
     INK,
     VERMILION,
+    WHITE,
     Picture,
     faded,
     literal,
@@ -42,36 +43,53 @@ _STYLES: dict[str, tuple[str, str, float]] = {
     BEST: (VERMILION, "solid", 2.8),
 }
 """colour, dash and width by kind of line"""
-_HEIGHT = 400
+_HEIGHT = 330
 _NAMED_AT = 0.3
 """share of the origin's run beside which its name stands"""
-_BEFORE, _MARGIN = 0.6, 0.02
-"""iterations before the fork in the second panel, as a share of a branch's: with the origin's curve, and without it"""
+_BEFORE, _MARGIN = (0.6, 1.2), 0.02
+"""iterations before the fork as shares of a branch's: with the origin's curve from the first to the second, without it
+the third"""
+_BEND = 0.3
+"""what is shown before the plateau, as a share of its length, where there is room"""
 _LEAST_SPAN = 0.02
-"""nats; the second panel's height, at least, so that an evaluation's noise doesn't look like an effect"""
+"""nats; the fork's height, at least, so that an evaluation's noise doesn't look like an effect"""
+_LABEL = 0.08
+"""room for the plateau's name above the lines, as a share of the fork's height"""
 _HEADROOM = 0.5
-"""most that the origin's own fall adds to the second panel's height, as a share of what the branches need"""
+"""most that the origin's own fall adds to the fork's height, as a share of what the branches need"""
 
 
 def fork_picture(findings: Findings) -> Picture:
-    """Draw the origin's curve, and from the fork on the origin going on, the control and the best config's branches."""
+    """Draw the fork: the origin before it, the origin going on, the control and the best config's branches.
+
+    Before anything has branched, it is the origin's curve so far.
+    """
     key, title = "fork", "The origin and its branches"
     branches = branches_of(findings)
     if not branches.curve and not branches.lines:
-        return no_picture(key, title, _nothing(findings.results), lead=True)
-    figures = []
-    if branches.curve:
-        figures.append(_whole(branches))
-    if branches.lines:
-        figures.append(_fork(branches))
+        return no_picture(key, title, _nothing(findings.results))
     return Picture(
         key=key,
         title=title,
         summary=_summary(findings, branches),
         reading=_reading(branches),
-        figures=tuple(figures),
-        lead=True,
-        beside=True,
+        figures=(_fork(branches) if branches.lines else _whole(branches),),
+    )
+
+
+def origin_picture(findings: Findings) -> Picture:
+    """Draw the origin's whole run, with the place of the fork in it."""
+    key, title = "origin", "The origin's whole run"
+    branches = branches_of(findings)
+    if not branches.curve:
+        return no_picture(key, title, "The origin's own curve is not known.")
+    box = " The box is what the picture of the fork shows." if branches.lines else ""
+    return Picture(
+        key=key,
+        title=title,
+        summary=_of_the_origin(findings.results, branches),
+        reading=f"The figure opens after the first tenth of the run; a double click shows everything.{box}",
+        figures=(_whole(branches),),
     )
 
 
@@ -138,8 +156,6 @@ def _reading(branches: Branches) -> str:
     if not branches.lines:
         return "The figure opens after the first tenth of the run; a double click shows everything."
     parts = []
-    if branches.curve:
-        parts.append("First panel: the origin's run after its first tenth. The box in it is the second panel.")
     trials = [line for line in branches.lines if line.kind != GOING_ON]
     if trials:
         parts.append(
@@ -226,7 +242,7 @@ def _end_text(line: BranchLine) -> str:
 def _fork_window(branches: Branches) -> tuple[tuple[float, float], tuple[float, float]]:
     """Return the ranges of x and y that show the branches whole, and some of the origin before them."""
     last = max([branches.step + 1.0, *(line.x[-1] for line in branches.lines)])
-    first = branches.step - (_BEFORE if branches.curve else _MARGIN) * (last - branches.step)
+    first = branches.step - _before(branches, last - branches.step)
     values = [branches.level]
     for line in branches.lines:
         values += [*line.lows, *line.highs]
@@ -235,7 +251,17 @@ def _fork_window(branches: Branches) -> tuple[tuple[float, float], tuple[float, 
     room = _HEADROOM * (high - low)
     low, high = max(min([low, *before]), low - room), min(max([high, *before]), high + room)
     more = max(0.0, _LEAST_SPAN - (high - low)) / 2
-    return (first, last), padded_range(low - more, high + more, share=0.08)
+    bottom, top = padded_range(low - more, high + more, share=0.08)
+    return (first, last), (bottom, top + _LABEL * (top - bottom))
+
+
+def _before(branches: Branches, length: float) -> float:
+    """Return how many of the origin's iterations stand before branches of this length: the plateau's bend, if near."""
+    if not branches.curve:
+        return _MARGIN * length
+    since = branches.step if branches.since is None else branches.since
+    least, most = (share * length for share in _BEFORE)
+    return min(max(least, (1 + _BEND) * (branches.step - since)), most, branches.step)
 
 
 def _add_origin(figure: go.Figure, branches: Branches) -> None:
@@ -270,7 +296,7 @@ def _add_fork_mark(figure: go.Figure, branches: Branches) -> None:
             x=[branches.step],
             y=[branches.level],
             mode="markers",
-            marker={"color": "white", "size": 9, "line": {"color": INK, "width": 2}},
+            marker={"color": WHITE, "size": 9, "line": {"color": INK, "width": 2}},
             name="fork",
             hovertemplate="the fork<br>loss %{y:.4f} at iteration %{x:,}<extra></extra>",
         )

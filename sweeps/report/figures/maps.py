@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
 
 from sweeps.analysis.finals import Final, without_final
 from sweeps.analysis.findings import Findings
@@ -23,8 +22,10 @@ from sweeps.report.figures.style import (
     BLACK,
     GREY,
     INK,
+    SHADES,
     SYMBOLS,
     VERMILION,
+    WHITE,
     Picture,
     axis_name,
     fenced_range,
@@ -39,8 +40,8 @@ from sweeps.study.knobs import RangeKnob
 from sweeps.text import count, named, short
 
 _X = "learning_rate"
-_SCALE = [(step / 8, colour) for step, colour in enumerate(sample_colorscale("Cividis", np.linspace(0, 0.9, 9)))]
-"""colours of losses, without the lightest end of the scale, which would vanish on white"""
+_SCALE = [(step / (len(SHADES) - 1), shade) for step, shade in enumerate(SHADES)]
+"""colours of losses"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,6 @@ def _map_picture(key: str, losses: LossMap) -> Picture:
 
 def _map_figure(losses: LossMap) -> go.Figure:
     figure = new_figure(_X, axis_name(losses.y), height=440)
-    figure.update_layout(legend={"y": -0.2, "yanchor": "top"})  # below, because it may take several rows
     for scale in losses.timescales:
         figure.add_trace(_timescale_trace(scale))
     figure.add_traces([*_loss_traces(losses), *_other_traces(losses)])
@@ -160,7 +160,7 @@ def _loss_traces(losses: LossMap) -> Iterator[go.Scatter]:
     low, high = fenced_range([final.loss for final in finite])
     scale: dict[str, Any] = {"colorscale": _SCALE, "cmin": low, "cmax": high}
     bar = {"thickness": 12, "title": {"text": "final<br>loss", "font": {"size": 12}}, "outlinewidth": 0}
-    disc = {"symbol": "circle", "size": 12, "line": {"width": 1, "color": "white"}, "colorbar": bar}
+    disc = {"symbol": "circle", "size": 12, "line": {"width": 1, "color": WHITE}, "colorbar": bar}
     ring = {"symbol": "circle-open", "size": 11, "line": {"width": 2.5}}
     stopped = [final for final in finite if final.imputed]
     complete = [final for final in finite if not final.imputed]
@@ -183,7 +183,7 @@ def _other_traces(losses: LossMap) -> Iterator[go.Scatter]:
     x, y = losses.baseline
     yield go.Scatter(x=[x], y=[y], mode="markers", marker=square, name="baseline", hoverinfo="skip")
     if losses.best is not None:
-        star = {"symbol": SYMBOLS["best"], "size": 16, "color": VERMILION, "line": {"width": 1, "color": "white"}}
+        star = {"symbol": SYMBOLS["best"], "size": 16, "color": VERMILION, "line": {"width": 1, "color": WHITE}}
         yield _marks(losses.y, [(losses.best, hover(losses.best))], "best", star)
 
 

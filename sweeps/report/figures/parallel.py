@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
 
 from sweeps.analysis.finals import Final
 from sweeps.analysis.findings import Findings
 from sweeps.report.figures.style import (
     GREY,
     INK,
+    SHADES,
+    TOP,
     VERMILION,
+    WHITE,
     Picture,
     axis_name,
     final_hover,
@@ -78,17 +80,18 @@ def parallel_picture(findings: Findings) -> Picture:
         summary=f"{count(complete, 'complete trial')}{stopped}; the thick line is the best, "
         f"{'' if best is None else best.label}.",
         reading="Each line is a trial. Each row is a knob, from the lowest value tried on the left to the highest on "
-        "the right. Dark lines ended low, light lines high. Dotted grey lines were stopped early and lead to their "
-        "predicted loss. Where dark lines bundle, good trials agree. Trials that diverged or never ran are not shown.",
+        "the right. Strong lines ended low, pale lines high. Dotted grey lines were stopped early and lead to their "
+        "predicted loss. Where strong lines bundle, good trials agree. Trials that diverged or never ran "
+        "are not shown.",
         figures=(_figure(parallel_axes(findings.results, trials), trials, best),),
     )
 
 
 def _figure(axes: Sequence[ParallelAxis], trials: Sequence[Final], best: Run | None) -> go.Figure:
-    figure = new_figure("", "", height=60 + 54 * len(axes), showlegend=False)
+    figure = new_figure("", "", height=84 + 54 * len(axes), showlegend=False)
     losses = axes[-1].positions
     ranks = np.argsort(np.argsort(losses)) / (len(trials) - 1)
-    colours = sample_colorscale("Cividis", [float(rank) * 0.85 for rank in ranks])
+    colours = [SHADES[int(rank * (len(SHADES) - 1))] for rank in ranks]
     # stopped trials at the back, the lowest loss in front
     for index in sorted(range(len(trials)), key=lambda index: (not trials[index].imputed, -losses[index])):
         trial = trials[index]
@@ -112,7 +115,7 @@ def _figure(axes: Sequence[ParallelAxis], trials: Sequence[Final], best: Run | N
 
 def _draw_axes(figure: go.Figure, axes: Sequence[ParallelAxis]) -> None:
     line = {"type": "line", "x0": 0, "x1": 1, "line": {"color": INK, "width": 1}, "layer": "below"}
-    note = {"yanchor": "bottom", "yshift": 5, "showarrow": False, "bgcolor": "white", "opacity": 0.9}
+    note = {"yanchor": "bottom", "yshift": 5, "showarrow": False, "bgcolor": WHITE, "opacity": 0.9}
     notes = [
         {**note, "x": x, "y": row, "text": text, "xanchor": anchor}
         for row, axis in enumerate(axes)
@@ -125,7 +128,7 @@ def _draw_axes(figure: go.Figure, axes: Sequence[ParallelAxis]) -> None:
     figure.update_layout(
         shapes=[{**line, "y0": row, "y1": row} for row in range(len(axes))],
         annotations=notes,
-        margin={"l": 14, "r": 14, "t": 8, "b": 8},
+        margin={"l": 14, "r": 14, "t": TOP, "b": 8},
     )
     figure.update_xaxes(visible=False, range=[-0.02, 1.02])
     figure.update_yaxes(visible=False, range=[len(axes) - 0.7, -0.7])

@@ -15,8 +15,10 @@ from sweeps.report.figures.style import (
     BLUE,
     GREY,
     VERMILION,
+    WHITE,
     WIDE_MARGIN,
     Picture,
+    faded,
     hover,
     new_figure,
     no_picture,
@@ -77,7 +79,7 @@ def _mistakes_figure(balance: Balance, rule: Rule) -> go.Figure:
     figure = rows_figure("share that ends among the best", labels, showlegend=False)
     top = 2 * rule.epsilon
     if balance.interval is None:
-        figure.add_annotation(x=top / 2, y=0, text="not enough evidence", showarrow=False, bgcolor="white")
+        figure.add_annotation(x=top / 2, y=0, text="not enough evidence", showarrow=False, bgcolor=WHITE)
     else:
         low, high = balance.interval
         figure.add_trace(_share_trace(balance.mistakes / len(balance.sentinels), low, high))
@@ -128,12 +130,12 @@ def _training_figure(balance: Balance) -> go.Figure:
             mode="lines",
             line={"color": BLUE, "width": 2, "shape": "hv"},
             fill="tozeroy",
-            fillcolor="rgba(0,114,178,0.12)",
+            fillcolor=faded(BLUE, 0.12),
             hovertemplate="%{y:.0%} of trials not stopped yet<extra></extra>",
         )
     )
     x, y = (ends[0] + 1) / 2, 1 - len(ends) / balance.trials / 2  # inside the area saved
-    figure.add_annotation(x=x, y=y, text=f"{percent_whole(balance.saved)} saved", showarrow=False, bgcolor="white")
+    figure.add_annotation(x=x, y=y, text=f"{percent_whole(balance.saved)} saved", showarrow=False, bgcolor=WHITE)
     figure.update_xaxes(range=[0, 1], tickformat=".0%")
     return figure.update_yaxes(range=[0, 1.03], tickformat=".0%")
 

@@ -12,7 +12,17 @@ import plotly.graph_objects as go
 from sweeps.analysis.arms import Arm
 from sweeps.analysis.attribution import Attribution
 from sweeps.analysis.evidence import Evidence
-from sweeps.report.figures.style import BLACK, BLUE, GREY, VERMILION, Picture, new_figure, no_picture, padded_range
+from sweeps.report.figures.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    VERMILION,
+    WHITE,
+    Picture,
+    new_figure,
+    no_picture,
+    padded_range,
+)
 from sweeps.text import count, short, signed
 
 _START = {True: 0.0, False: 2.0}
@@ -62,7 +72,7 @@ def seeds_picture(pairs: Sequence[SeedPair], attribution: Attribution) -> Pictur
         summary=_summary(pairs, attribution),
         reading="Each line is one seed: the same initial weights and batches where both configs have the same shape. "
         "Two bundles of lines instead of one mean that some seeds break through and others stay stuck. Then the share "
-        "of seeds that break through says more than the mean (black). Runs of half the length have a schedule of their "
+        "of seeds that break through says more than the mean (thick). Runs of half the length have a schedule of their "
         "own: a gain that is no mere head start doesn't shrink by half from left to right.",
         figures=(_figure(pairs, attribution),),
     )
@@ -102,7 +112,7 @@ def _figure(pairs: Sequence[SeedPair], attribution: Attribution) -> go.Figure:
             figure.add_trace(_mean(ends, start=_START[half], named=half is lengths[0]))
     iters = attribution.reference.max_iters
     texts = {True: f"half as long:<br>{iters // 2:,} iterations", False: f"whole length:<br>{iters:,} iterations"}
-    note: dict[str, Any] = {"y": 1, "yref": "y domain", "yanchor": "top", "showarrow": False, "bgcolor": "white"}
+    note: dict[str, Any] = {"y": 1, "yref": "y domain", "yanchor": "top", "showarrow": False, "bgcolor": WHITE}
     for half in lengths:
         figure.add_annotation(x=_START[half] + 0.5, text=texts[half], **note)
     places = [_START[half] + step for half in lengths for step in (0, 1)]

@@ -141,7 +141,7 @@ def slices_picture(findings: Findings) -> Picture:
     """Draw one panel per knob: the best final loss in each fifth of its range."""
     key, title = "slices", "Lowest loss over each knob's range"
     slices, results = slice_data(findings), findings.results
-    if all(final.diverged for final in slices[0].finals):
+    if not slices or all(final.diverged for final in slices[0].finals):
         return no_picture(key, title, "Nothing to draw yet: no trial of the search has a final loss.")
     widest = max(slices, key=lambda data: data.gap)
     return Picture(

@@ -1,7 +1,8 @@
 """Style of all figures: colours, layout, axes, hover text, and the `Picture` that a figure is shown in.
 
 The colours are from Okabe and Ito (2008), which can be told apart with any colour vision. Only those with a contrast of
-at least 3:1 on white are used. Kinds also differ by symbol or dash, so nothing rests on colour alone.
+at least 3:1 on white are used. Kinds also differ by symbol or dash, so nothing rests on colour alone. Figures are drawn
+for a light page; `dark` has the colours that the page puts in their place where the reader prefers dark.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 
 from sweeps.analysis.finals import Final
 from sweeps.store.records import Run
@@ -22,7 +24,15 @@ from sweeps.text import short
 
 BLACK, BLUE, GREEN, VERMILION, PURPLE, GREY = "#000000", "#0072B2", "#009E73", "#D55E00", "#AA4F86", "#8C8C8C"
 INK, GRID, BAND, INNER_BAND = "#24292f", "#e4e7eb", "rgba(0,0,0,0.07)", "rgba(0,0,0,0.10)"
-WIDE_MARGIN = {"l": 62, "r": 30, "t": 12, "b": 52}
+WHITE, VEIL = "#ffffff", "rgba(255,255,255,0.8)"
+"""the page, and what keeps a text on it legible over lines"""
+TEXT = {GREEN: "#007a59", VERMILION: "#b34e00", GREY: "#6b6b6b"}
+"""colours with a contrast of at least 4.5:1 on white, for texts; the other colours have it themselves"""
+SHADES: tuple[str, ...] = tuple(sample_colorscale("Cividis", np.linspace(0, 0.9, 9)))
+"""from strong to pale, for low to high losses, without the end of the scale that would vanish on white"""
+TOP = 30
+"""pixels above a plot, where plotly's tools appear"""
+WIDE_MARGIN = {"l": 62, "r": 30, "t": TOP, "b": 52}
 """margin with room for a tick label of 100 % at the right end"""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -70,15 +80,11 @@ class Picture:
     """how to read the figures"""
     figures: tuple[go.Figure, ...]
     """empty: nothing to draw"""
-    lead: bool = False
-    """True: shown right under the verdict's headline"""
-    beside: bool = False
-    """True: its two figures stand side by side on a wide screen"""
 
 
-def no_picture(key: str, title: str, why: str, *, lead: bool = False) -> Picture:
+def no_picture(key: str, title: str, why: str) -> Picture:
     """Return a picture without figures, with the reason."""
-    return Picture(key=key, title=title, summary=why, reading="", figures=(), lead=lead)
+    return Picture(key=key, title=title, summary=why, reading="", figures=())
 
 
 def new_figure(x_title: str, y_title: str, *, height: int = 420, **layout: Any) -> go.Figure:
@@ -95,15 +101,20 @@ def new_figure(x_title: str, y_title: str, *, height: int = 420, **layout: Any) 
     style = {
         "template": "none",
         "height": height,
-        "margin": {"l": 62, "r": 18, "t": 12, "b": 52},
+        "margin": {"l": 62, "r": 18, "t": TOP, "b": 52},
         "font": {"family": FONT, "size": 13, "color": INK},
-        "paper_bgcolor": "white",
-        "plot_bgcolor": "white",
-        "hoverlabel": {"align": "left", "bgcolor": "white", "font": {"family": FONT, "size": 12, "color": INK}},
+        "paper_bgcolor": WHITE,
+        "plot_bgcolor": WHITE,
+        "hoverlabel": {"align": "left", "bgcolor": WHITE, "font": {"family": FONT, "size": 12, "color": INK}},
         "hovermode": "closest",
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
-        "xaxis": {**axis, "title": {"text": x_title, "standoff": 10}, "tickangle": 0, "nticks": 7},
-        "yaxis": {**axis, "title": {"text": y_title, "standoff": 10}},
+        "legend": {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom", "font": {"size": 12}},
+        "xaxis": {
+            **axis,
+            "title": {"text": x_title, "standoff": 10, "font": {"size": 13}},
+            "tickangle": 0,
+            "nticks": 7,
+        },
+        "yaxis": {**axis, "title": {"text": y_title, "standoff": 10, "font": {"size": 13}}},
     }
     return go.Figure(layout={**style, **layout})
 
@@ -114,7 +125,7 @@ def rows_figure(x_title: str, labels: Sequence[str], **layout: Any) -> go.Figure
     Labels stand above their rows, inside the figure. Beside the rows they would take half of a narrow screen.
     """
     figure = new_figure(
-        x_title, "", height=100 + 42 * len(labels), margin={"l": 12, "r": 18, "t": 12, "b": 52}, **layout
+        x_title, "", height=100 + 42 * len(labels), margin={"l": 12, "r": 18, "t": TOP, "b": 52}, **layout
     )
     figure.update_yaxes(showgrid=False, showline=False, showticklabels=False, ticks="", range=[len(labels) - 0.6, -0.8])
     line = {"type": "line", "xref": "x domain", "x0": 0, "x1": 1, "line": {"color": GRID, "width": 1}, "layer": "below"}
@@ -126,7 +137,7 @@ def rows_figure(x_title: str, labels: Sequence[str], **layout: Any) -> go.Figure
         "yshift": 7,
         "showarrow": False,
     }
-    note |= {"font": {"size": 12}, "bgcolor": "rgba(255,255,255,0.8)", "borderpad": 1}
+    note |= {"font": {"size": 12}, "bgcolor": VEIL, "borderpad": 1}
     figure.update_layout(
         shapes=[{**line, "y0": row, "y1": row} for row in range(len(labels))],
         annotations=[{**note, "y": row, "text": literal(label)} for row, label in enumerate(labels)],

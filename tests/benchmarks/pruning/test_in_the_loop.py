@@ -241,7 +241,7 @@ def test_reports_to_optuna(monkeypatch: pytest.MonkeyPatch) -> None:
     assert script.looks[:5] == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)]
     first, second = script.studies[0].trials[:2]
     assert first.intermediate_values == {0: 9, 1: 8, 2: 7, 3: 6, 4: 5}
-    assert first.user_attrs["lr"] == [0, 1, 2, 3, 4]
+    assert first.user_attrs["plateau:lr"] == [0, 1, 2, 3, 4]
     assert (first.state, first.value) == (TrialState.COMPLETE, 5)
     assert (second.state, list(second.intermediate_values)) == (TrialState.PRUNED, [0, 1, 2])
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeps.analysis.boundaries import BoundaryVerdict, is_crowded
+from sweeps.analysis.boundaries import BoundaryVerdict, ends_reached, is_crowded
 from sweeps.analysis.findings import Findings
 from sweeps.store.records import Results, Run
 from sweeps.study.space import distributions
@@ -196,3 +196,22 @@ def test_a_constant_and_the_order_change_nothing(shift: int, random: Any) -> Non
 def test_few_trials_are_no_crowd(results: Results) -> None:
     assert Findings(results).boundaries == ()
     assert boundary_sentences(Findings(results)) == []
+
+
+@pytest.mark.parametrize(
+    ("params", "reached"),
+    [
+        ({}, [("dropout", "low", 0.0, None)]),  # the baseline's dropout is 0, its natural limit
+        ({"dropout": 0.3}, [("dropout", "high", 0.3, 0.45)]),
+        ({"dropout": 0.29}, []),  # near, but inside
+        (
+            {"dropout": 0.15, "learning_rate": 5.9e-3},
+            [("learning_rate", "high", 6e-3, 0.018)],
+        ),  # 0.4 % of the log range
+        ({"dropout": 0.15, "n_embd": 192}, [("n_embd", "low", 192, 128)]),
+        ({"dropout": 0.15, "min_lr_ratio": 0.0}, [("min_lr", "low", 0.0, None)]),
+    ],
+)
+def test_ends_that_a_run_lies_at(params: dict[str, float], reached: list[tuple[str, str, float, float | None]]) -> None:
+    found = ends_reached(synthetic.study(), trial(7, 3.4, **params))
+    assert [(end.knob, end.side, end.end, end.wider) for end in found] == reached

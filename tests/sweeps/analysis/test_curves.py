@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sweeps.analysis.curves import histories, losses_of, schedule_of
 from sweeps.pruning import pruner
+from sweeps.pruning.grid import Grid
 from sweeps.study import space
 from tests.helpers import synthetic
 from trainer.schedule import learning_rates
@@ -47,13 +48,17 @@ def test_histories_are_what_the_pruner_sees(random: Any) -> None:
     trial = optuna.trial.create_trial(
         params=params,
         distributions=ranges,
-        user_attrs={"lr": learning_rates(config)},
+        user_attrs={"plateau:lr": learning_rates(config)},
         intermediate_values={math.ceil(point.step / config.eval_interval): point.val_loss for point in points},
         value=3.5,
     )
-    expected = pruner._curve(trial, dict(sorted(ranges.items())), horizon=0)
+    evaluations = Grid.of([range(len(steps))])
+    expected = pruner._curve(trial, dict(sorted(ranges.items())), grid=evaluations)
     curve = histories([synthetic.run(0, config=config, params=params, points=points)], STUDY)[0]
-    np.testing.assert_array_equal(curve.losses, expected.losses)
+    reported = sorted(trial.intermediate_values)
+    np.testing.assert_array_equal(curve.losses[reported], expected.losses[reported])
+    # what is missing between reports is a gap here, and interpolated there
+    assert np.isnan(np.delete(curve.losses, reported)).all()
     np.testing.assert_allclose(curve.schedule.progress, expected.schedule.progress)
     np.testing.assert_allclose(curve.schedule.annealing, expected.schedule.annealing)
     assert curve.schedule.warm == expected.schedule.warm

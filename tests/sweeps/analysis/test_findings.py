@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 from collections import Counter
@@ -15,6 +16,7 @@ from sweeps.analysis import boundaries, calibration, finals, importance, judge, 
 from sweeps.analysis.evidence import Evidence
 from sweeps.analysis.findings import Findings
 from sweeps.export.ladder import ladder
+from sweeps.export.nanogpt_config import ExportError
 from sweeps.export.trial import check_best, export_run, trial_of
 from sweeps.report.dashboard import study_note
 from sweeps.report.publish import page_of
@@ -66,9 +68,10 @@ def test_each_part_is_computed_once_for_all_outputs_of_a_study(study: str, monke
     assert not calls
     page_of(findings)
     study_note(findings)
-    summarize(findings, seconds=1.0, store=Path("study.db"), report=Path("report.html"))
+    summarize(findings, store=Path("study.db"), report=Path("report.html"))
     verdict(findings)
-    check_best(findings)
+    with contextlib.suppress(ExportError):  # nothing is shown yet
+        check_best(findings)
     best = trial_of(findings, None)
     export_run(findings, best, date="2026-11-24")
     ladder(findings, best)

@@ -188,7 +188,7 @@ def test_a_knob_is_shown_alone_if_the_best_spoils_its_gain() -> None:
     results = spoilt()
     attribution = judged(results)
     assert attribution.broken
-    assert attribution.by_one
+    assert attribution.fewer
     assert attribution.change == ("learning_rate",)
     effect = attribution.effect
     assert effect is not None
@@ -223,5 +223,5 @@ def test_the_export_is_of_the_knob_that_is_shown() -> None:
     exported = export_run(findings, attribution.best, date="2026-11-24")
     assert exported.settings["learning_rate"] == 3e-3
     assert exported.settings["n_embd"] == 384
-    assert "verdict: Learning rate improves on the baseline alone" in exported.text
+    assert "verdict: Learning rate 0.001 -> 0.003 improves on the baseline alone" in exported.text
     assert ladder(findings, attribution.best).seeds == attribution.effect.n

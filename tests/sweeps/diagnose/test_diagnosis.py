@@ -281,3 +281,13 @@ def test_stdin_of_the_command(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "sweeps", "diagnose", "-", "--json"]
         done = subprocess.run(command, stdin=file, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["verdict"] == "improving"
+
+
+def test_a_table_of_keeps_is_judged_as_by_the_command_for_tables(tmp_path: Path) -> None:
+    table = tmp_path / "results.tsv"
+    rows = ["commit\tval_bpb\tstatus", "a\t1.00\tkeep", "b\t0.95\tkeep", "c\t0.99\tdiscard"]
+    table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    diagnosed = CliRunner().invoke(app, ["diagnose", str(table), "--json"])
+    judged = CliRunner().invoke(app, ["judge", str(table), "--json"])
+    assert (diagnosed.exit_code, diagnosed.stdout) == (judged.exit_code, judged.stdout)
+    assert json.loads(diagnosed.stdout)["keeps"] is not None

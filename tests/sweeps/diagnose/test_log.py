@@ -234,12 +234,12 @@ def test_processes_that_write_into_one_file_at_once_are_refused() -> None:
 
 
 def test_a_config_with_timestamps_and_what_cannot_be_read_of_it() -> None:
-    head = HEAD.replace("warmup_iters = 50\n", "import time\nfork_flag = 3\nwarmup_iters = int(5e1)\nn_emb = 3\n")
+    head = HEAD.replace("warmup_iters = 50\n", "import time\nfork_flag = 3\nwarmup_iters = f(5e1)\nn_emb = 3\n")
     stamped = "".join(f"2024-01-01 10:00:{number % 60:02d} {line}\n" for number, line in enumerate(head.splitlines()))
     run = one(stamped + text_of(run_lines([0, 50])))
     assert dict(run.settings) == pytest.approx({key: SETTINGS[key] for key in SETTINGS if key != "warmup_iters"})
     (note,) = run.notes
-    assert note.startswith("Line 13 and 3 more lines of the config config/small.py passed over: only 'key = value'")
+    assert note.startswith("Line 13 and 3 more lines of the config config/small.py passed over: 'import time' sets")
 
 
 def test_the_settings_of_nanogpts_own_print_of_a_config_are_read_beside_lines_of_other_programs() -> None:

@@ -174,7 +174,7 @@ def test_the_first_knob_gets_its_half_runs_before_any_knob_is_reset() -> None:
         (60, 13, {}, (5, 73)),
         (0, 0, {}, (5, Confirm().max_trials)),  # a study without a confirm phase gets the default
         (60, 13, {"seeds": 8}, (8, 73)),
-        (60, 13, {"max_trials": 20}, (5, 20)),
+        (60, 13, {"max_trials": 20}, (5, 33)),
     ],
 )
 def test_a_continued_phase_has_room_for_max_trials_more_runs(

@@ -251,4 +251,4 @@ def test_knobs_are_widened_to_the_controls_values(tmp_path: Path) -> None:
     swept(tmp_path, branch_study(knobs=knobs, race=None), observer=watcher)
     study = results_in(tmp_path).study
     assert study.knobs["learning_rate"].contains(study.control["learning_rate"])  # type: ignore[arg-type]
-    assert any(note.startswith("knobs.learning_rate: 0.0") and "the control's value" in note for note in watcher.notes)
+    assert any(note.startswith("knobs.learning_rate: 0.0") and "beyond the control's" in note for note in watcher.notes)

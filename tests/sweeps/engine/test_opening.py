@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sweeps.engine.opening import stored_study
 from sweeps.errors import StoreBusy, StudyChanged
 from sweeps.store.store import Store
 from sweeps.workers.pool import Job, Report
@@ -40,6 +42,14 @@ def test_changed_settings_are_refused(swept: Path, changed: dict[str, Any], word
 def test_other_data_are_refused(swept: Path) -> None:
     with pytest.raises(StudyChanged, match=r"data: was .*ffff.*, is .*0000"):
         sweep(swept, four_runs(), data=small_sweep.dataset(fingerprint="0" * 64))
+
+
+def test_what_was_measured_of_the_data_stays_when_the_study_goes_on(tmp_path: Path) -> None:
+    study, measured = four_runs(), dataclasses.replace(small_sweep.FACTS, unigram_loss=5.0)
+    with Store(small_sweep.url_of(tmp_path)) as store:
+        store.add_study(study, data=measured, provenance={})
+        assert stored_study(study, store, data=dataclasses.replace(small_sweep.FACTS, path="/moved")) is not None
+        assert store.results("small").data == dataclasses.replace(measured, path="/moved")
 
 
 def test_a_second_driver_is_refused(tmp_path: Path) -> None:

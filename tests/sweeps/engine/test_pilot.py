@@ -7,7 +7,7 @@ import dataclasses
 import math
 import shutil
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import optuna
 import pytest
 
 from sweeps.analysis.findings import Findings
-from sweeps.engine import pilot
+from sweeps.engine import pilot, session
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.optuna_trials import OptunaTrials
 from sweeps.engine.progress import planned_runs
@@ -62,6 +62,14 @@ def refuse(job: Job, report: Report) -> Result:
     raise AssertionError("this session must train nothing")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def frequencies() -> Iterator[None]:
+    """Let token frequencies alone reach 6 nats, far above the losses of the fake training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "unigram_loss", lambda dataset: 6.0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which the piloted study, 9 runs, has been run in one go."""
@@ -105,13 +113,13 @@ FAR, NEAR = (3.0, 3.5, 4.0), (3.0, 3.3, 3.6)
 )
 def test_the_next_length(lengths: dict[int, Collection[float | None]], expected: int | None) -> None:
     study = piloted()
-    assert pilot.next_length(study, pilot.tried(study, runs_of(lengths))) == expected
+    assert pilot.next_length(study, pilot.tried(study, runs_of(lengths), small_sweep.FACTS)) == expected
 
 
 @pytest.mark.parametrize("outcome", [Outcome.RUNNING, Outcome.TRUNCATED])
 def test_a_length_has_been_tried_once_all_of_its_runs_have_ended(outcome: Outcome) -> None:
     runs = [*runs_of({20: NEAR[:2]}), run_of(20, 2, None, outcome)]
-    assert pilot.tried(piloted(), runs) == ()
+    assert pilot.tried(piloted(), runs, small_sweep.FACTS) == ()
 
 
 def test_the_horizon_is_doubled_until_seeds_differ_little(tmp_path: Path) -> None:
@@ -347,19 +355,19 @@ def test_a_trial_that_the_user_has_queued_during_the_pilot_runs_after_it(tmp_pat
 def test_how_far_the_pilot_is() -> None:
     study, runs = piloted(), runs_of({20: FAR})
     words = "pilot: at 20 iterations 3 seeds differ by 0.5 nats (sd), more than 0.4; trying 40"
-    assert pilot.standing(study, runs) == words
-    assert pilot.standing(study, runs[:2]) == ""
-    assert pilot.standing(small_sweep.study(), runs) == ""
+    assert pilot.standing(study, runs, small_sweep.FACTS) == words
+    assert pilot.standing(study, runs[:2], small_sweep.FACTS) == ""
+    assert pilot.standing(small_sweep.study(), runs, small_sweep.FACTS) == ""
     assert pilot.note_before(study, (), 20) == ""
-    assert pilot.standing(study, runs_of({20: NEAR})).endswith("; trials have 20 iterations")
+    assert pilot.standing(study, runs_of({20: NEAR}), small_sweep.FACTS).endswith("; trials have 20 iterations")
 
 
 def test_runs_that_were_too_short() -> None:
     study = piloted()
-    assert pilot.rejected(study, runs_of({20: NEAR})) == []
-    assert pilot.rejected(study, runs_of({20: FAR})) == runs_of({20: FAR})
-    assert pilot.rejected(study, runs_of({20: FAR, 40: NEAR[:1]})) == runs_of({20: FAR})
-    assert pilot.rejected(study, runs_of({20: FAR, 40: NEAR})) == runs_of({20: FAR})
+    assert pilot.rejected(study, runs_of({20: NEAR}), small_sweep.FACTS) == []
+    assert pilot.rejected(study, runs_of({20: FAR}), small_sweep.FACTS) == runs_of({20: FAR})
+    assert pilot.rejected(study, runs_of({20: FAR, 40: NEAR[:1]}), small_sweep.FACTS) == runs_of({20: FAR})
+    assert pilot.rejected(study, runs_of({20: FAR, 40: NEAR}), small_sweep.FACTS) == runs_of({20: FAR})
 
 
 @pytest.mark.parametrize(
@@ -372,9 +380,35 @@ def test_the_runs_of_the_finished_study_if_the_next_length_is_chosen(
     study, runs = piloted(), runs_of(lengths)
     results = Results(study=study, data=small_sweep.FACTS, runs=tuple(runs), provenance={}, seconds=0.0)
     assert planned_runs(Findings(results)) == planned
-    iters = pilot.next_length(study, pilot.tried(study, runs))
+    iters = pilot.next_length(study, pilot.tried(study, runs, small_sweep.FACTS))
     assert iters is not None
     assert pilot.PilotLength(study, small_sweep.FACTS, iters).planned(runs) == planned
+
+
+@pytest.mark.parametrize(("unigram_loss", "expected"), [(None, None), (4.0, None), (3.6 / 0.95, None), (3.78, 40)])
+def test_a_length_at_which_seeds_know_only_frequencies_is_too_short(
+    unigram_loss: float | None, expected: int | None
+) -> None:
+    """Seeds that end at 3.0 to 3.6 nats differ little enough, but one of them may not have learnt anything yet."""
+    facts = dataclasses.replace(small_sweep.FACTS, unigram_loss=unigram_loss)
+    study = piloted()
+    assert pilot.next_length(study, pilot.tried(study, runs_of({20: NEAR}), facts)) == expected
+
+
+def test_trials_that_stay_too_short_are_said_to_be(whole: Path) -> None:
+    facts = dataclasses.replace(small_sweep.FACTS, unigram_loss=3.61)
+    study, runs = piloted(pilot={"effect": 1.6, "max_iters": 39}), runs_of({20: NEAR})
+    assert pilot.standing(study, runs, facts) == (
+        "pilot: at 20 iterations 3 seeds reach 3.60 nats, where token frequencies alone give 3.61, too early to tell "
+        "anything; trials have 20 iterations, the most that pilot.max_iters=39 allows"
+    )
+
+
+def test_the_loss_of_the_frequencies_is_stored_with_the_data(whole: Path) -> None:
+    results = results_in(whole)
+    assert results.data.unigram_loss == 6.0
+    assert results.study.chosen is not None
+    assert {tried.unigram_loss for tried in results.study.chosen.tried} == {6.0}
 
 
 def test_the_noise_of_the_fake_training_is_what_it_says() -> None:

@@ -1,4 +1,4 @@
-"""Pure decisions of the loop: when a worker hangs, which checkpoints are kept, how long the sweep will take."""
+"""Pure decisions of the loop: when a worker hangs, which checkpoints are kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import pytest
 
 from sweeps.engine import progress
+from sweeps.engine.planning.workload import workload
 from sweeps.store import records
 from sweeps.store.records import Run
 from tests.helpers import small_sweep
@@ -59,29 +60,31 @@ def test_the_checkpoints_that_are_kept(changes: dict[str, object], kept: bool) -
     assert progress.keeps_checkpoint(run(1, **changes), best=run(7)) is kept
 
 
-@pytest.mark.parametrize(
-    ("runs", "workers", "expected"),
-    [
-        ([], 1, None),
-        ([run(1, outcome="running", seconds=50.0)], 1, None),
-        ([run(1)], 1, 900.0),
-        ([run(1)], 3, 300.0),
-        ([run(1), run(2, seconds=50.0, outcome="pruned")], 1, 600.0),
-        ([run(1), run(2, outcome="running", seconds=40.0)], 1, 860.0),
-        # a run that has taken longer than the mean counts as one that is about to end
-        ([run(1), run(2, outcome="running", seconds=400.0)], 1, 800.0),
-        ([run(number) for number in range(10)], 1, 0.0),
-    ],
-)
-def test_remaining_seconds_of_ten_runs(runs: list[Run], workers: int, expected: float | None) -> None:
-    mean = progress.mean_seconds(runs)
-    assert progress.remaining(runs, mean, planned=10, workers=workers) == expected
-    under_way = [run for run in runs if run.unfinished]
-    planned = 10 - (len(runs) - len(under_way))
-    assert progress.remaining(under_way, mean, planned=planned, workers=workers) == expected
-
-
 def test_counts_name_every_outcome() -> None:
     counts = records.counts([run(1), run(2, outcome="running"), run(3, outcome="failed"), run(4)])
     ended = ("complete", "pruned", "diverged", "infeasible", "truncated", "halted", "failed")
     assert counts == {**dict.fromkeys(ended, 0), "complete": 2, "failed": 1}
+
+
+@pytest.mark.parametrize(
+    ("tick", "seconds"), [(0.0, 0.0), (0.5, 0.5), (3.0, 3.0), (5.0, 5.0), (25.0, 0.5), (86400.0, 0.5)]
+)
+def test_a_tick_that_took_too_long_was_a_pause(tick: float, seconds: float) -> None:
+    assert progress.listened(tick) == seconds
+
+
+def test_the_first_run_under_way_tells_the_time_left() -> None:
+    """The standing is computed when a run begins, and then holds until one ends."""
+    study = small_sweep.four_runs()
+    begun = run(1, outcome="running", phase="baseline", origin="baseline", val_loss=None)
+    work = workload(study, vocab_size=small_sweep.FACTS.vocab_size)
+    standing = progress.Standing.of([begun], study, small_sweep.FACTS, work, planned=4)
+
+    def left(now: Run) -> float | None:
+        return standing.now({1: now}, (now,), seconds=1.0, workers=1).remaining_seconds
+
+    assert left(begun) is None
+    points = tuple(point_at(begun.config, step) for step in range(11))  # half a second per step of 20
+    said = left(dataclasses.replace(begun, points=points))
+    assert said is not None
+    assert 3 * 10.0 + 5.0 < said < 4 * 20.0  # with the final evaluations, which are large here

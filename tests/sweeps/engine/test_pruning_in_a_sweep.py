@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from sweeps.engine import decisions as decisions_module
 from sweeps.engine.sampler import make_pruner
 from sweeps.paths import StudyPaths
 from sweeps.pruning.forecast import Curve
-from sweeps.pruning.pruner import _Past
+from sweeps.pruning.pruner import _Past, decisions
 from sweeps.pruning.rule import Decision, Rule
 from sweeps.store.records import Pruning, Run
 from sweeps.study import space
@@ -61,7 +62,7 @@ class TestPlateauPruner:
         for run, trial in zip(runs_in(plateau_sweep), trials, strict=True):
             reference.enqueue_trial(dict(run.params))
             asked = reference.ask(space.distributions(plateau_study()))
-            asked.set_user_attr("lr", learning_rates(run.config))
+            asked.set_user_attr("plateau:lr", learning_rates(run.config))
             state = TrialState.COMPLETE
             for index in range(EVALUATIONS):
                 asked.report(fake_training.point_at(run.config, index).val_loss, step=index)
@@ -73,11 +74,9 @@ class TestPlateauPruner:
             reference.tell(asked, loss, state=state)
             expected = reference.trials[asked.number]
             assert (trial.state, trial.intermediate_values) == (expected.state, expected.intermediate_values)
-            kinds = {"pruned", "sentinel"} & expected.user_attrs.keys()
-            assert bool(kinds) == (run.pruning is not None)
-            for kind in kinds:
-                assert run.pruning == as_pruning(expected.user_attrs[kind], sentinel=kind == "sentinel")
-                sentinels += kind == "sentinel"
+            numbers = decisions(reference).get(asked.number)
+            assert run.pruning == (as_pruning(numbers) if numbers else None)
+            sentinels += bool(numbers and not numbers["stopped"])
         assert [trial.state for trial in trials].count(TrialState.PRUNED) >= 2
         assert sentinels >= 2
 
@@ -173,11 +172,11 @@ class TestPlateauPruner:
             assert run.reason == f"diverged: loss {run.points[-1].val_loss:.4f} at step {run.points[-1].step}"
 
 
-def as_pruning(numbers: dict[str, Any], *, sentinel: bool) -> Pruning:
-    """Convert PlateauPruner's user attribute to a run's record, for studies in which a step is an evaluation."""
+def as_pruning(numbers: Mapping[str, Any]) -> Pruning:
+    """Convert the numbers of PlateauPruner's decision to a run's record."""
     predicted = numbers["predicted"] or dict.fromkeys(("mean", "scale", "degrees"))
     fields = {**numbers, "predicted": predicted["mean"], "scale": predicted["scale"], "degrees": predicted["degrees"]}
-    return Pruning(**fields, step=numbers["evaluation"], sentinel=sentinel)
+    return Pruning(sentinel=not fields.pop("stopped"), **fields)
 
 
 def content(curve: Curve) -> tuple[Any, ...]:
@@ -194,15 +193,15 @@ def test_the_rule_gets_the_curves_that_the_pruner_builds_from_optunas_trials(
 
     def checked(rule: Rule, curve: Curve, others: tuple[Curve, ...], *, control: float | None) -> Decision:
         runs = {run.trial: run for run in runs_in(tmp_path) if run.optuna_study == "small"}
-        trials = []
+        trials, decided = [], dict[int, Any]()
         for trial in optuna_trials_in(tmp_path):
             if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
                 run = runs[trial.number]
-                trial.set_user_attr("lr", learning_rates(run.config))
+                trial.set_user_attr("plateau:lr", learning_rates(run.config))
                 if run.outcome == "pruned" and run.pruning is not None:
-                    trial.set_user_attr("pruned", {"predicted": {"mean": run.pruning.predicted}})
+                    decided[run.trial] = {"predicted": {"mean": run.pruning.predicted}}
                 trials.append(trial)
-        past = _Past().updated(trials, space.distributions(plateau_study()))
+        past = _Past().updated(trials, space.distributions(plateau_study()), decided)
         assert [content(other)[1:] for other in others] == [content(expected)[1:] for expected in past.curves]
         ended = [runs[trial.number] for trial in trials]
         for other, expected, run in zip(others, past.curves, ended, strict=True):

@@ -79,6 +79,28 @@ def test_a_loss_that_is_not_a_number_is_left_to_the_trainer(tmp_path: Path) -> N
     assert [run.reason for run in results_in(tmp_path).runs] == ["", "answered go", "answered go"]
 
 
+def test_what_a_worker_does_the_plain_way_is_said_once_and_kept(tmp_path: Path) -> None:
+    def work(job: Job, report: Report) -> Result:
+        said = ("plain attention: dk differs; no more",) if job.run > 1 else ()
+        return dataclasses.replace(fake_training.train(job, report), fallbacks=said)
+
+    watcher, interrupts = Watcher(), list[signal.Signals]()
+
+    def interrupt(tick: int) -> None:
+        interrupts[:] = [signal.SIGTERM] if tick > 30 else []  # in the second run
+
+    sweep(tmp_path, four_runs(), work=work, observer=watcher, at_tick=interrupt, interrupts=interrupts)
+    # the next session knows it from the store
+    sweep(tmp_path, four_runs(), work=work, observer=watcher)
+    (event,) = (event for event in events_in(tmp_path) if event.kind == "fallback")
+    assert (event.run, event.detail) == (2, "plain attention: dk differs; no more")
+    results = results_in(tmp_path)
+    assert [note for note in watcher.notes if "plain" in note] == [
+        f"{results.runs[1].label} on cpu: plain attention: dk differs; no more"
+    ]
+    assert results.provenance["fallbacks"] == "plain attention: dk differs; no more"
+
+
 class TestInterrupt:
     def interrupted_at(
         self, folder: Path, *sent: signal.Signals, tick: int, observer: Observer | None = None
@@ -246,10 +268,10 @@ class TestMessages:
             return first_launch and isinstance(message, PointMessage) and message.point.step > 2
 
         class SilentPool(InlinePool):
-            """A pool whose ticks take 100 s, and in which run 2's first launch is silent from its fourth point on."""
+            """A pool whose ticks take 4 s, and in which run 2's first launch is silent from its fourth point on."""
 
             def wait(self, timeout: float) -> list[Message]:
-                clock.now += 100.0
+                clock.now += 4.0
                 return [message for message in super().wait(timeout) if not lost(message)]
 
             def kill(self, run: int) -> None:
@@ -264,6 +286,37 @@ class TestMessages:
         assert event_kinds(tmp_path) == ["hung"]
         # an evaluation takes half a second, so the limit is its minimum, 600 s
         assert "its worker hung" in watcher.notes[0]
+
+    @pytest.mark.parametrize("alone", [False, True], ids=["with the driver", "alone"])
+    def test_a_worker_that_is_paused_has_not_fallen_silent(self, tmp_path: Path, alone: bool) -> None:
+        """It is paused for an hour, three times in one run, with the driver (Ctrl-Z, a closed laptop) or alone."""
+        clock = FakeClock()
+
+        class PausedPool(InlinePool):
+            """A pool whose second run is paused after its points at steps 2, 4 and 6."""
+
+            pauses, left, asleep = 0, 0, False
+
+            def wait(self, timeout: float) -> list[Message]:
+                clock.now += 3600.0 if self.asleep and not alone else 4.0
+                self.left, asleep, self.asleep = max(0, self.left - 1), self.asleep, False
+                if asleep or self.left:
+                    return []
+                messages = super().wait(timeout)
+                if any(isinstance(m, PointMessage) and m.run == 2 and m.point.step in (2, 4, 6) for m in messages):
+                    self.pauses, self.left, self.asleep = self.pauses + 1, 900 * alone, True
+                return messages
+
+            def stopped(self) -> dict[int, int]:
+                return {2: 4711} if self.left else {}
+
+        watcher, pool = Watcher(), PausedPool(["cpu"], work=fake_training.train)
+        summary = self.sweep_in(pool, tmp_path, observer=watcher, clock=clock)
+        assert pool.pauses == 3
+        assert summary.counts["complete"] == 4
+        assert event_kinds(tmp_path) == []
+        stopped = "dropout at its high, 0.4: its worker is stopped; `kill -CONT 4711` lets it go on"
+        assert watcher.notes == [stopped] * 3 * alone
 
     def test_messages_of_an_earlier_launch_are_ignored(self, tmp_path: Path, uninterrupted: Path) -> None:
         class EchoingPool(InlinePool):

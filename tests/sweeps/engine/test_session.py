@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ def test_the_plans_times_are_stored_with_a_new_study(monkeypatch: pytest.MonkeyP
     facts = session.estimate(small_sweep.study(workers={"devices": ["cpu"]}), data=small_sweep.FACTS, device="cpu")
     assert list(facts) == ["estimated at the start"]
     # per run, 640 trained tokens, and 21 x 2 x 2 + 62 evaluated windows of 16 tokens at a third of the cost,
-    # at 0.75 x 16 / 56 of 1e7 FLOP/s
+    # at 0.72 / (1 + (39 / 16)^1.5) of 1e7 FLOP/s
     n = 257 * 16 + 12 * 16**2 + 2 * 16 + 16
     flops = (6 * n + 12 * 16 * 16) * (640 + (84 + 62) * 16 / 3)
-    assert f", {flops / (0.75 * 16 / 56 * 1e7):.0f} s per run of the baseline" in facts["estimated at the start"]
+    assert (
+        f", {flops / (0.72 / (1 + (39 / 16) ** 1.5) * 1e7):.0f} s per run of the baseline"
+        in facts["estimated at the start"]
+    )
 
 
 def test_a_plan_that_a_pilot_may_lengthen_is_stored_with_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,3 +55,21 @@ def test_a_card_is_recognised_by_its_name_in_the_system(monkeypatch: pytest.Monk
     assert session.estimate(small_sweep.study(), data=small_sweep.FACTS, device="cuda:0")
     monkeypatch.setattr(provenance, "device_name", lambda _: "an unknown card")
     assert session.estimate(small_sweep.study(), data=small_sweep.FACTS, device="cuda:0") == {}
+
+
+@pytest.mark.parametrize(
+    ("asked", "here", "noted"),
+    [("auto", ("cpu", "cpu"), True), (["cpu", "cpu"], ("cpu", "cpu"), False), ("auto", ("cuda:0",), False)],
+)
+def test_a_card_that_is_not_used_is_noted_unless_the_cpu_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | list[str], here: tuple[str, ...], noted: bool
+) -> None:
+    monkeypatch.setattr(session, "devices_here", lambda _: here)
+    monkeypatch.setattr(session, "note_on_cpu", lambda: "Apple's GPU is not used")
+    monkeypatch.setattr(session, "ProcessPool", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr(session, "run_in", lambda *_, **__: None)
+    watcher = small_sweep.Watcher()
+    study = small_sweep.study(workers={"devices": asked})
+    nothing: Any = None
+    session.run(study, StudyPaths(tmp_path), nothing, nothing, observer=watcher)
+    assert watcher.notes == (["Apple's GPU is not used"] if noted else [])

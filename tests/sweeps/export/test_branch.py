@@ -174,6 +174,17 @@ def test_the_checkpoint_is_plain(tmp_path: Path) -> None:
     assert all(tensor.dtype is torch.float32 for tensor in form["model"].values())
 
 
+def test_the_checkpoint_holds_what_the_config_says(tmp_path: Path) -> None:
+    """Of the branch's changes, the config may take over some only."""
+    branch = branched(tmp_path, weight_decay=3.0, beta2=0.99)
+    config = export_run(branch.findings, branch.run, date="d", checkpoint=tmp_path / "out")
+    fewer = dataclasses.replace(config, settings={**config.settings, "weight_decay": 0.1})
+    write_checkpoint(branch.findings.study, branch.run, branch.paths, fewer, tmp_path / "out", trained=False)
+    resumed = Resumed(dict(nanogpt_configurator(config.text)))
+    assert resumed.optimizer.param_groups[0]["weight_decay"] == 0.1
+    assert resumed.optimizer.param_groups[0]["betas"] == (0.9, 0.99)
+
+
 def test_the_end_of_the_branch(tmp_path: Path) -> None:
     branch = branched(tmp_path, dropout=0.0)
     settings = branch.export(tmp_path / "out", trained=True)
@@ -276,7 +287,7 @@ class TestTheConfig:
         assert {key: exported[key] for key in (*kept, *logged)} == {key: OWN[key] for key in (*kept, *logged)}
         assert not exported.keys() & {"wandb_run_name", "backend", "eval_only"}
         assert exported["out_dir"] == "out-own-plateau-7"  # out-own holds the user's own ckpt.pt
-        assert (exported["batch_size"], exported["dataset"]) == (8, "/data/prepared")
+        assert (exported["batch_size"], exported["dataset"]) == (8, "own")
         assert nanogpt_configurator(export_run(Findings(branch_results(branch, own=OWN)), branch, date="d").text)
 
     def test_an_interval_that_misses_the_end_is_not_kept(self) -> None:
@@ -318,7 +329,7 @@ class TestTheConfig:
             "origin: /origin/ckpt.pt (sha256 aaaaaaaaaaaa), iteration 4000, learning rate 3e-4, 3.6000 nats per token "
             "on the branches' windows; its curve: a plateau since iteration 2500",
             "the origin going on under its own schedule: falls by 0.0200 nats",
-            "gain over the control, the branch with nothing changed: +0.095 nats (95 % interval +0.031 to +0.159, 2 "
+            "gain over the control, the branch with nothing changed: +0.09 nats (95 % interval +0.03 to +0.16, 2 "
             "paired seeds); seeds 1337 and 1338",
             "control: 3.5100 +- 0.0100 nats per token (mean and standard deviation over 3 seeds)",
         ):

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sweeps.export.checkpoint import export_end
-from sweeps.export.nanogpt_config import ExportError, nanogpt_config
-from tests.helpers.exports import config, data
+from sweeps.export.nanogpt_config import ExportError
+from tests.helpers.exports import as_config, config, data
 from trainer import nanogpt
 from trainer.config import TrainConfig
 from trainer.errors import CheckpointError
@@ -52,7 +52,7 @@ def trained(tmp_path):
 
 def test_nanogpt_resumes_from_the_checkpoint(trained, tmp_path):
     source, mine, model = trained
-    exported = nanogpt_config(mine, data=data(vocab_size=11), iters=1200)
+    exported = as_config(mine, data=data(vocab_size=11), iters=1200)
     path = export_end(source, exported, tmp_path / "out")
     assert path == tmp_path / "out" / "ckpt.pt"
     assert [file.name for file in path.parent.iterdir()] == ["ckpt.pt"]
@@ -89,7 +89,7 @@ def test_nanogpt_resumes_from_the_checkpoint(trained, tmp_path):
 
 def test_a_checkpoint_is_not_written_over_another(trained, tmp_path):
     source, mine, _ = trained
-    exported = nanogpt_config(mine, data=data(vocab_size=11))
+    exported = as_config(mine, data=data(vocab_size=11))
     path = export_end(source, exported, tmp_path / "out")
     before = path.read_bytes()
     with pytest.raises(ExportError, match=r"ckpt\.pt: already exists; choose another folder with --checkpoint"):
@@ -100,7 +100,7 @@ def test_a_checkpoint_is_not_written_over_another(trained, tmp_path):
 
 
 def test_a_run_whose_checkpoint_is_gone(tmp_path):
-    exported = nanogpt_config(config(), data=data())
+    exported = as_config(config(), data=data())
     with pytest.raises(
         CheckpointError, match=r"holds no checkpoint .*those of the best trial and of the baseline are kept"
     ):
@@ -112,4 +112,4 @@ def test_a_folder_that_cannot_hold_the_checkpoint(trained, tmp_path):
     source, mine, _ = trained
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="cannot be written"):
-        export_end(source, nanogpt_config(mine, data=data(vocab_size=11)), tmp_path / "file" / "out")
+        export_end(source, as_config(mine, data=data(vocab_size=11)), tmp_path / "file" / "out")

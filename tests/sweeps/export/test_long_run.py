@@ -6,12 +6,11 @@ import re
 
 import pytest
 
-from sweeps.export.nanogpt_config import nanogpt_config
-from tests.helpers.exports import comments, config, data, nanogpt_configurator
+from tests.helpers.exports import as_config, comments, config, data, nanogpt_configurator
 
 
 def test_a_longer_run_keeps_the_shape_of_its_schedule():
-    exported = nanogpt_config(config(warmup_iters=15, lr_decay_iters=540), data=data(), iters=20_000)
+    exported = as_config(config(warmup_iters=15, lr_decay_iters=540), data=data(), iters=20_000)
     wanted = {"max_iters": 20_000, "warmup_iters": 500, "lr_decay_iters": 18_000}
     assert {key: exported.settings[key] for key in wanted} == wanted
     assert (exported.settings["learning_rate"], exported.settings["min_lr"]) == (1e-3, 1e-4)
@@ -19,7 +18,7 @@ def test_a_longer_run_keeps_the_shape_of_its_schedule():
 
 
 def test_the_runs_own_length_needs_no_advice():
-    exported = nanogpt_config(config(sampling="nanogpt"), data=data(), iters=600)
+    exported = as_config(config(sampling="nanogpt"), data=data(), iters=600)
     assert exported.notes == ()
 
 
@@ -27,13 +26,13 @@ def test_the_runs_own_length_needs_no_advice():
     ("iters", "warned"), [(300, False), (1200, False), (2400, False), (2401, True), (60_000, True)]
 )
 def test_a_rate_found_on_a_quarter_of_the_run_or_less_is_called_a_guess(iters, warned):
-    notes = nanogpt_config(config(), data=data(), iters=iters).notes
+    notes = as_config(config(), data=data(), iters=iters).notes
     assert any(note.startswith("WARNING") and "Run a ladder" in note for note in notes) is warned
     assert any("disputed" in note for note in notes)
 
 
 def test_both_answers_on_the_learning_rate_are_given_as_commands():
-    exported = nanogpt_config(config(), data=data(), iters=6000)
+    exported = as_config(config(), data=data(), iters=6000)
     (tries,) = (note for note in exported.notes if note.startswith("Rates to try"))
     # 10 times the tokens: 1e-3 * 10^-0.32 and 1e-3 * 10^0.307, min_lr a tenth of each
     assert re.findall(r"--\S+", tries.partition(": ")[2]) == [
@@ -57,29 +56,29 @@ def test_both_answers_on_the_learning_rate_are_given_as_commands():
     ],
 )
 def test_dropout_belongs_to_a_number_of_epochs(tokens, expected):
-    exported = nanogpt_config(config(dropout=0.1), data=data(train_tokens=tokens), iters=6000)
+    exported = as_config(config(dropout=0.1), data=data(train_tokens=tokens), iters=6000)
     assert sum(expected in note and "dropout=0.1" in note for note in exported.notes) == 1
 
 
 def test_a_trial_on_part_of_the_data_made_more_epochs_than_the_run_will():
-    exported = nanogpt_config(config(dropout=0.1, data_fraction=0.5), data=data(train_tokens=10_000), iters=600)
+    exported = as_config(config(dropout=0.1, data_fraction=0.5), data=data(train_tokens=10_000), iters=600)
     assert sum("of its data, this run makes" in note for note in exported.notes) == 0  # the run's own length
-    exported = nanogpt_config(config(dropout=0.1, data_fraction=0.5), data=data(train_tokens=10_000), iters=1200)
+    exported = as_config(config(dropout=0.1, data_fraction=0.5), data=data(train_tokens=10_000), iters=1200)
     assert sum("the trial made 7.68 epochs of its data, this run makes 7.68" in note for note in exported.notes) == 1
     assert "data_fraction" not in exported.settings
 
 
 def test_weight_decay_has_two_candidates():
-    exported = nanogpt_config(config(weight_decay=0.1), data=data(), iters=6000)
+    exported = as_config(config(weight_decay=0.1), data=data(), iters=6000)
     (note,) = (note for note in exported.notes if note.startswith("weight_decay"))
     assert "= 1e+04 iterations" in note
     assert "weight_decay stays 0.1" in note
     assert "--weight_decay=0.01" in note
     assert not any(
-        "weight_decay" in note for note in nanogpt_config(config(weight_decay=0.0), data=data(), iters=6000).notes
+        "weight_decay" in note for note in as_config(config(weight_decay=0.0), data=data(), iters=6000).notes
     )
 
 
 def test_a_weight_decay_too_small_to_act_has_no_candidates():
-    exported = nanogpt_config(config(weight_decay=5e-324, learning_rate=0.5), data=data(), iters=6000)
+    exported = as_config(config(weight_decay=5e-324, learning_rate=0.5), data=data(), iters=6000)
     assert not [note for note in exported.notes if note.startswith("weight_decay")]

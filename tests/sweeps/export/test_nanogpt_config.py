@@ -10,17 +10,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweeps.export import nanogpt_config as nanogpt_config_module
-from sweeps.export.nanogpt_config import ExportError, nanogpt_config, write_config
+from sweeps.export import config_text
+from sweeps.export.nanogpt_config import ExportError, write_config
 from sweeps.study import horizon
-from tests.helpers.exports import SMALL, config, data, nanogpt_configurator, read
+from tests.helpers.exports import SMALL, as_config, config, data, nanogpt_configurator, read
 from trainer import nanogpt
 from trainer.config import TrainConfig
 from trainer.errors import ConfigError
 
 
 def test_nanogpt_takes_the_file_as_its_settings(tmp_path):
-    exported = nanogpt_config(config(dropout=0.0), data=data(), evidence=["a fact"], out_dir="out-x")
+    exported = as_config(config(dropout=0.0), data=data(), evidence=["a fact"], out_dir="out-x")
     expected = {
         **{key: SMALL[key] for key in SMALL},
         "dropout": 0.0,
@@ -92,7 +92,7 @@ def configs(draw: st.DrawFn) -> TrainConfig:
 )
 def test_every_config_comes_back_with_values_and_types(tmp_path, config, iters, facts, path, cuda):
     try:
-        exported = nanogpt_config(config, data=data(f"/{path}"), evidence=facts, iters=iters, cuda=cuda)
+        exported = as_config(config, data=data(f"/{path}"), evidence=facts, iters=iters, cuda=cuda)
     except ConfigError:
         assert iters is not None
         return
@@ -119,11 +119,11 @@ def test_every_config_comes_back_with_values_and_types(tmp_path, config, iters, 
 
 
 def test_numpy_scalars_become_plain_numbers():
-    exported = nanogpt_config(config(), data=data())
+    exported = as_config(config(), data=data())
     odd = dataclasses.replace(config())
     object.__setattr__(odd, "learning_rate", np.float64(1e-3))
     object.__setattr__(odd, "n_embd", np.int64(16))
-    assert nanogpt_config(odd, data=data()).text == exported.text
+    assert as_config(odd, data=data()).text == exported.text
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_numpy_scalars_become_plain_numbers():
     ],
 )
 def test_what_nanogpt_cannot_express_is_said(changes, facts, expected):
-    exported = nanogpt_config(config(**changes), data=data(**facts))
+    exported = as_config(config(**changes), data=data(**facts))
     if expected is None:
         assert exported.notes == ()
     else:
@@ -163,8 +163,8 @@ def test_what_nanogpt_cannot_express_is_said(changes, facts, expected):
 def test_a_folder_that_says_its_vocabulary_needs_no_note(tmp_path):
     (tmp_path / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": 257}))
     mine = data(tmp_path, vocab_size=257)
-    assert nanogpt_config(config(sampling="nanogpt"), data=mine).notes == ()
-    (note,) = nanogpt_config(config(sampling="nanogpt", vocab_size=320), data=mine).notes
+    assert as_config(config(sampling="nanogpt"), data=mine).notes == ()
+    (note,) = as_config(config(sampling="nanogpt", vocab_size=320), data=mine).notes
     assert "vocab_size=320 was set by hand; nanoGPT takes the data folder's, 257" in note
 
 
@@ -183,36 +183,36 @@ def test_evaluations_of_a_run(iters):
     ("iters", "interval"), [(20_000, 625), (30_000, 1000), (600, 20), (10_007, 333), (7, 1), (22, 1)]
 )
 def test_evaluations_divide_the_run_where_they_can(iters, interval):
-    assert nanogpt_config(config(), data=data(), iters=iters).settings["eval_interval"] == interval
+    assert as_config(config(), data=data(), iters=iters).settings["eval_interval"] == interval
 
 
 @pytest.mark.parametrize(("accumulation", "iters", "got"), [(2, 600, 20), (8, 600, 48), (2, 20_000, 200)])
 def test_evaluations_cost_a_fifth_of_the_training_at_most(accumulation, iters, got):
-    exported = nanogpt_config(config(gradient_accumulation_steps=accumulation), data=data(), iters=iters)
+    exported = as_config(config(gradient_accumulation_steps=accumulation), data=data(), iters=iters)
     assert exported.settings["eval_iters"] == got
 
 
 @pytest.mark.parametrize("iters", [0, -5])
 def test_a_run_has_iterations(iters):
     with pytest.raises(ExportError, match=f"--iters {iters}: a run has at least 1 iteration"):
-        nanogpt_config(config(), data=data(), iters=iters)
+        as_config(config(), data=data(), iters=iters)
 
 
 def test_a_config_is_written_once(tmp_path):
-    exported = nanogpt_config(config(), data=data())
+    exported = as_config(config(), data=data())
     path = tmp_path / "new" / "best.py"
     assert write_config(exported, path) == path
     assert path.read_text(encoding="ascii") == exported.text
     assert [file.name for file in path.parent.iterdir()] == ["best.py"]
     write_config(exported, path)  # the same text may be written again
-    other = nanogpt_config(config(n_layer=3), data=data())
+    other = as_config(config(n_layer=3), data=data())
     with pytest.raises(ExportError, match=r"best\.py: already exists with other content; choose another name"):
         write_config(other, path)
     assert path.read_text(encoding="ascii") == exported.text
 
 
 def test_where_a_config_cannot_be_written(tmp_path):
-    exported = nanogpt_config(config(), data=data())
+    exported = as_config(config(), data=data())
     with pytest.raises(ExportError, match="reads an argument with '=' as a setting"):
         write_config(exported, tmp_path / "lr=3.py")
     with pytest.raises(ExportError, match="already exists"):
@@ -223,4 +223,4 @@ def test_where_a_config_cannot_be_written(tmp_path):
 
 
 def test_every_section_key_is_nanogpts():
-    assert {key for keys in nanogpt_config_module._SECTIONS.values() for key in keys} <= set(nanogpt.DEFAULTS)
+    assert {key for keys in config_text.SECTIONS.values() for key in keys} <= set(nanogpt.DEFAULTS)

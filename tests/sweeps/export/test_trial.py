@@ -103,4 +103,5 @@ def test_noise_is_not_called_best() -> None:
     assert Findings(found).attribution is not None
     with pytest.raises(ExportError, match="--force"):
         check_best(Findings(found))
-    check_best(Findings(confirming.searched(confirming.flat, trials=12)))  # only screened, nothing confirmed
+    with pytest.raises(ExportError, match=r"nothing was run on fresh seeds yet.*`sweep confirm plateau` runs it"):
+        check_best(Findings(confirming.searched(confirming.slow, trials=12)))  # only screened

@@ -8,7 +8,8 @@ import pytest
 
 from sweeps.analysis.findings import Findings
 from sweeps.report.dashboard import compared_with, confirm_note, titled_figures, trial_note
-from sweeps.report.publish import branch_pictures
+from sweeps.report.figures.fork import fork_picture
+from sweeps.report.figures.stopped import stopped_picture
 from sweeps.store.records import Outcome
 from tests.helpers import branches, synthetic
 
@@ -49,10 +50,12 @@ def test_the_confirm_study_of_branches_holds_the_groundwork_too() -> None:
     assert "races" not in confirm_note(synthetic.full())
 
 
-def test_both_panels_of_the_fork_are_figures_with_a_title() -> None:
-    figures = titled_figures(branch_pictures(Findings(branches.forked())))
-    assert {key: figure.layout.title.text for key, figure in figures.items()} == {
+def test_pictures_are_figures_with_a_title_and_several_panels_are_numbered() -> None:
+    findings = Findings(branches.forked())
+    pictures = [fork_picture(findings), stopped_picture(findings.results)]
+    two = dataclasses.replace(pictures[1], figures=pictures[1].figures[:1] * 2)
+    assert {key: figure.layout.title.text for key, figure in titled_figures([pictures[0], two]).items()} == {
         "fork-0": "The origin and its branches",
-        "fork-1": "The origin and its branches (2)",
-        "races-0": "Races from scratch against the origin's curve",
+        "stopped-curves-0": "Plateaus at the end of curves, and predictions for stopped trials",
+        "stopped-curves-1": "Plateaus at the end of curves, and predictions for stopped trials (2)",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeps.report.markup import breakable, cell, items, number, prose, row
+from sweeps.report.markup import breakable, cell, command, items, number, prose, row
 
 
 @pytest.mark.parametrize(
@@ -40,8 +40,16 @@ def test_cells_sort_by_their_full_value() -> None:
     assert number("3.14", value=3.14159) == '<td class="number " data-value="3.14159">3.14</td>'
     assert number("–") == '<td class="number " data-value="">–</td>'
     assert cell('"x"', "words") == '<td class="words" data-value="&quot;x&quot;">&quot;x&quot;</td>'
-    assert row([cell("a")], changed=True) == '<tr class="changed"><td class="" data-value="a">a</td></tr>'
+    assert row([cell("a")], kind="changed") == '<tr class="changed"><td class="" data-value="a">a</td></tr>'
 
 
 def test_a_long_name_may_be_broken_at_its_underscores() -> None:
     assert breakable("n_head<") == "n_<wbr>head&lt;"
+
+
+def test_a_command_is_escaped_and_breaks_between_its_words_only() -> None:
+    assert command("sweep export x --out 'a<b'") == (
+        '<div class="command"><code data-copy><span class="whole">sweep</span> <span class="whole">export</span> '
+        '<span class="whole">x</span> <span class="whole">--out</span> <span class="whole">&#x27;a&lt;b&#x27;</span>'
+        "</code></div>"
+    )

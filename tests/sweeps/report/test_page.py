@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 
 import pytest
 
 from sweeps.analysis.findings import Findings
-from sweeps.report.publish import all_pictures, page_of
+from sweeps.report.album import album_of
+from sweeps.report.publish import page_of
 from sweeps.store.records import Outcome, Run
 from sweeps.study.start import CheckpointStart
+from sweeps.verdict.glance import answer_of
 from sweeps.verdict.verdict import verdict
 from tests.helpers import attributions, branches, synthetic
 from tests.helpers.report_page import Page, confirmed_html, forked_html, searched_html
@@ -47,15 +50,9 @@ def test_structure(either: str) -> None:
     assert headings[0] == 1
     assert headings.count(1) == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(headings))
-    assert headings.count(2) == len(page.named("section")) == 5
-    assert [section["id"] for section in page.named("section")] == [
-        "verdict",
-        "next",
-        "evidence",
-        "trials",
-        "provenance",
-    ]
-    assert [len(page.named(tag)) for tag in ("header", "nav", "main")] == [1, 1, 1]
+    assert headings.count(2) == len(page.named("section")) == 3
+    assert [section["id"] for section in page.named("section")] == ["answer", "next", "details"]
+    assert [len(page.named(tag)) for tag in ("header", "main")] == [1, 1]
     inner = {(link["href"] or "").removeprefix("#") for link in page.named("a")}
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -69,69 +66,91 @@ def test_structure(either: str) -> None:
 def test_every_figure_is_json_with_a_place_and_a_description() -> None:
     page = Page(searched_html())
     plots = {a["id"]: a for a in page.named("div") if a.get("class") == "plot"}
-    scripts = [a for a in page.named("script") if a.get("type") == "application/json"]
-    pictures = all_pictures(Findings(synthetic.full()))
+    scripts = [a for a in page.named("script") if "data-plot" in a]
+    pictures = album_of(Findings(synthetic.full())).pictures
     assert len(plots) == len(scripts) == sum(len(picture.figures) for picture in pictures)
     for attributes, text in zip(page.named("script"), page.scripts, strict=True):
-        if attributes.get("type") == "application/json":
+        if "data-plot" in attributes:
             assert plots[attributes["data-plot"]]["aria-label"]
             assert plots[attributes["data-plot"]]["role"] == "img"
             assert set(json.loads(text)) == {"data", "layout"}
 
 
+STUDIES = {"full": synthetic.full, "swept": attributions.swept, "forked": branches.forked}
+
+
 def test_every_sentence_of_the_verdict_is_there_to_read(either: str, request: pytest.FixtureRequest) -> None:
-    studies = {"full": synthetic.full, "swept": attributions.swept, "forked": branches.forked}
-    (results,) = (study() for name, study in studies.items() if name in request.node.name)
+    (results,) = (study() for name, study in STUDIES.items() if name in request.node.name)
     text = Page(either).text
     for line in verdict(Findings(results)).lines:
         assert " ".join(line.replace("`", "").split()) in text
 
 
-def test_the_verdict_comes_first_then_what_to_train_next() -> None:
-    text = Page(confirmed_html()).text
-    order = ["Learning rate and width each break the plateau alone", "sweep export plateau --iters 600 -o"]
-    order += ["As nanoGPT settings", "Evidence", "Effect of each knob", "Every run", "Commands to repeat the study"]
-    places = [text.index(heading, text.index("Verdict Learning")) for heading in order]
+def test_the_answer_comes_first_then_what_to_do_and_the_rest_is_folded(
+    either: str, request: pytest.FixtureRequest
+) -> None:
+    (results,) = (study() for name, study in STUDIES.items() if name in request.node.name)
+    answer, page = answer_of(Findings(results)), Page(either)
+    text = page.text
+    order = [
+        answer.sentence,
+        *(piece.text.replace("`", "") for piece in answer.advice),
+        "Details",
+        "The verdict in full",
+    ]
+    places = [text.index(part) for part in order]
     assert places == sorted(places)
-    assert text.count("writes it as a nanoGPT config") == 1
-
-
-def test_the_fork_stands_right_under_the_headline_and_the_races_lead_the_evidence() -> None:
-    page = Page(forked_html())
-    articles = [article["id"] for article in page.named("article")]
-    assert articles[:3] == ["fork", "races", "confirmed-effects"]
-    assert "best-curve" not in articles
+    folds = [a for a in page.named("details") if a.get("class") == "fold"]
+    assert all("open" not in fold for fold in folds)
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
-    assert ids.index("verdict") < ids.index("fork") < ids.index("next") < ids.index("evidence") < ids.index("races")
-    headline = verdict(Findings(branches.forked())).headline
-    text = page.text.partition("Verdict")[2]
-    assert text.index(headline) < text.index("The origin and its branches") < text.index("What it rests on")
-    assert [a["class"] for a in page.named("div") if "beside" in (a.get("class") or "")] == ["panels beside"]
+    first_fold = ids.index(folds[0]["id"])
+    for picture in album_of(Findings(results)).pictures[1:]:
+        assert ids.index(picture.key) > first_fold
+    assert ids.index("trials") > first_fold
 
 
-def test_tables_are_named(either: str) -> None:
+def test_the_fork_leads_and_the_races_are_among_the_curves() -> None:
+    page = Page(forked_html())
+    assert [figure["id"] for figure in page.named("figure")] == ["fork"]
+    articles = [article["id"] for article in page.named("article")]
+    assert articles[:5] == ["confirmed-effects", "ablation-path", "every-seed", "origin", "races"]
+    assert "best-curve" not in articles
+    assert [figure["id"] for figure in Page(confirmed_html()).named("figure")] == ["head-to-head"]
+
+
+def test_commands_can_be_copied(either: str, request: pytest.FixtureRequest) -> None:
+    (results,) = (study() for name, study in STUDIES.items() if name in request.node.name)
     page = Page(either)
-    assert len(page.named("table")) == len(page.named("caption")) == 2
+    commands = [piece.command for piece in answer_of(Findings(results)).advice if piece.command]
+    assert commands
+    assert sum("data-copy" in attributes for attributes in page.named("code")) >= len(commands)
+    assert all(command in page.text for command in commands)
+
+
+def test_tables_are_named_and_sort_by_every_column(either: str) -> None:
+    page = Page(either)
     boxes = [a for a in page.named("div") if a.get("class") == "box"]
-    assert [(a["role"], a["tabindex"]) for a in boxes] == [("region", "0")] * 2
+    assert len(page.named("table")) == len(page.named("caption")) == len(boxes) >= 3
+    assert {(a["role"], a["tabindex"]) for a in boxes} == {("region", "0")}
     assert all(a["aria-label"] for a in boxes)
-    buttons = [a for tag, a in page.elements if tag == "button"]
-    assert all(a["type"] == "button" for a in buttons)
-    knobs = len(synthetic.KNOBS) - (either is forked_html())  # whose width races instead
-    assert len(buttons) == 11 + knobs
+    buttons = page.named("button")
+    assert {a["type"] for a in buttons} == {"button"}
+    assert len(buttons) == len([a for a in page.named("th") if a["scope"] == "col"])
+    cells = [a for tag in ("td", "th") for a in page.named(tag) if a.get("scope") != "col"]
+    assert sum("data-value" not in a for a in cells) == 4 * len(page.named("tfoot"))  # the scale, which stays below
 
 
 def test_each_changed_setting_has_its_verdict() -> None:
     cells = [cell.get("data-value") for cell in Page(confirmed_html()).named("td")]
-    assert any((cell or "").startswith("breaks the plateau alone; alone +0.086 nats (95") for cell in cells)
-    assert any((cell or "").startswith("no effect shown; alone ") for cell in cells)
+    assert any((cell or "").startswith("breaks the plateau alone; alone it gains 0.086 nats (95") for cell in cells)
+    assert any((cell or "").startswith("no effect shown; alone it ") for cell in cells)
     assert cells.count("follows from the knobs") == 2  # n_head with the width, min_lr with the rate
 
 
 def test_a_best_config_is_not_offered_as_one_before_it_is_shown_to_be() -> None:
     caveat = "not shown to be better than the baseline; changes from the baseline"
     one_seed = Page(page_of(Findings(attributions.swept(seeds=1)))).text
-    assert "Not enough evidence" in one_seed
+    assert "No config is shown to be better than the baseline" in one_seed
     assert caveat in one_seed
     assert caveat in Page(searched_html()).text
     assert caveat not in Page(confirmed_html()).text
@@ -182,8 +201,15 @@ def test_whatever_is_known_of_an_origin_is_only_text() -> None:
 )
 def test_tiny_results_have_a_report_too(runs: list[Run]) -> None:
     page = Page(page_of(Findings(synthetic.results(runs))))
-    assert any(attributes.get("id") == "verdict" for _, attributes in page.elements)
+    assert page.text.count(answer_of(Findings(synthetic.results(runs))).sentence) >= 1
     assert len(page.named("tr")) >= len(runs)
+
+
+def test_figures_have_no_more_digits_than_can_be_seen() -> None:
+    figures = "".join(text for text in Page(searched_html()).scripts if text.startswith('{"data"'))
+    numbers = re.findall(r"[:,\[](-?\d+\.\d+(?:e-?\d+)?)(?=[,\]}])", figures)
+    assert len(numbers) > 1000
+    assert all(float(f"{float(number):.7g}") == float(number) for number in numbers)
 
 
 def test_the_same_results_give_the_same_page() -> None:

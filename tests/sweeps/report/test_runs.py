@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from sweeps.analysis.findings import Findings
-from sweeps.report.page import render
 from sweeps.report.publish import page_of
 from tests.helpers import attributions, branches, synthetic
 from tests.helpers.report_page import Page, confirmed_html, forked_html, searched_html
@@ -35,10 +34,10 @@ def test_commands_to_repeat_it(command: str, shown: str) -> None:
 
 def test_what_it_took_stands_beside_what_was_estimated() -> None:
     runs = [synthetic.run(0, "baseline", seconds=90.0), synthetic.run(1, "baseline", seconds=96.0, seed=1338)]
-    plain = Page(render(Findings(synthetic.results(runs)), [])).text
+    plain = Page(page_of(Findings(synthetic.results(runs)))).text
     assert "time70 min, 93 s per run of the baseline" in plain
     estimate = {"estimated at the start": "2 h 05 min, 80 s per run of the baseline"}
-    text = Page(render(Findings(synthetic.results(runs, provenance=estimate)), [])).text
+    text = Page(page_of(Findings(synthetic.results(runs, provenance=estimate)))).text
     sentence = (
         "estimated at the start: 2 h 05 min, 80 s per run of the baseline; took: 70 min, 93 s per run of the baseline"
     )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sqlite3
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import optuna
 import pytest
 
 from sweeps.errors import StoreBusy, StoreError
 from sweeps.store import sqlite
-from sweeps.store.sqlite import as_store_errors
+from sweeps.store.sqlite import as_store_errors, url_of
 from sweeps.store.store import Reader, Store
+from tests.helpers import small_sweep
 
 
 def test_a_writer_uses_wal_and_synchronous_normal(url: str) -> None:
@@ -106,16 +109,39 @@ class TestLock:
     def test_the_lock_of_a_killed_driver_is_free(self, tmp_path: Path) -> None:
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe()
-        path = tmp_path / "lock"
+        database = tmp_path / "study.db"
+        path = sqlite.lock_of(database, "small")
         process = context.Process(target=_hold, args=(path, sender))
         process.start()
         assert receiver.recv() == "held"
         with pytest.raises(StoreBusy, match=rf"study 'small' is being run by process {process.pid} "):
             sqlite.hold(path, what="study 'small'").__enter__()
+        assert sqlite.is_running(f"sqlite:///{database}", "small")
+        assert not sqlite.is_running(f"sqlite:///{database}", "other")
         process.kill()
         process.join()
+        assert not sqlite.is_running(f"sqlite:///{database}", "small")
         with sqlite.hold(path, what="study 'small'"):
             pass
         receiver.close()
         sender.close()
         process.close()
+
+
+ODD_FOLDERS = ["with space", "50% done", "50%25", "C#notes", "quote'd", "größe", "a;b", "a:b@c", "what?", "what?again",
+               "x?mode=ro", "{SCHEMA_VERSION}", "[ab]", "sqlite:", "-"]  # fmt: skip
+
+
+def test_a_folder_may_have_any_name_and_nothing_is_written_outside_of_it(tmp_path: Path) -> None:
+    for folder in ODD_FOLDERS:
+        with Store(url_of(tmp_path / folder / "study.db")) as store:
+            store.add_study(small_sweep.study(name=f"s{len(folder)}"), data=small_sweep.FACTS, provenance={})
+            store.storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], study_name=folder)
+    assert sorted(file.relative_to(tmp_path) for file in tmp_path.rglob("*") if file.is_file()) == sorted(
+        Path(folder, "study.db") for folder in ODD_FOLDERS
+    )
+    for folder in ODD_FOLDERS:
+        with Reader(url_of(tmp_path / folder / "study.db")) as reader:
+            assert reader.names() == [f"s{len(folder)}"]  # of its own folder, not of another that shares the file
+        with contextlib.closing(sqlite3.connect(tmp_path / folder / "study.db")) as connection:
+            assert connection.execute("select study_name from studies").fetchall() == [(folder,)]

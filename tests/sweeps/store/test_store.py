@@ -67,6 +67,13 @@ def ended(store: Store, run: Run, **changes: object) -> None:
     store.ended(run.id, **{**fields, **changes})
 
 
+def test_provenance_grows_by_sentences_that_are_new(store: Store) -> None:
+    for text in ("a; b", "c", "a; b", "c"):
+        store.add_provenance("small", "fallbacks", text)
+    with Reader(store.url) as reader:
+        assert reader.results("small").provenance == {"torch": "2.13", "fallbacks": "a; b; c"}
+
+
 class TestRoundTrip:
     def test_everything_is_read_back(self, store: Store) -> None:
         run = started(store)

@@ -17,7 +17,7 @@ def test_the_study_loads(tmp_path: Path, cuda: bool) -> None:
     study = load.load(path, devices_have_cuda=cuda)
     assert path == tmp_path / "my-run.2.yaml"
     assert study.name == "my-run.2"
-    assert len(study.knobs) == 6
+    assert len(study.knobs) == 7
     assert "sweep run my-run.2.yaml" in path.read_text()
 
 

@@ -84,6 +84,17 @@ def test_the_shipped_study_needs_only_a_checkpoint(tmp_path: Path) -> None:
     assert study.knobs["dropout"].contains(0.2)
 
 
+@pytest.mark.parametrize(("size", "sizes"), [(12, (6, 12, 24)), (8, (4, 8, 16)), (5, (2, 5, 10)), (1, (1, 2))])
+def test_batch_sizes_lie_on_both_sides_of_the_checkpoints(tmp_path: Path, size: int, sizes: tuple[int, ...]) -> None:
+    """Loading checks that each of them can see equal tokens in whole iterations."""
+    path = nanogpt_folder(tmp_path, batch_size=size)
+    for study in (
+        load(RESUME, start=str(path), devices_have_cuda=False),
+        load(write_study("mine", tmp_path, checkpoint=str(path)), devices_have_cuda=False),
+    ):
+        assert study.knobs["batch_size"].words() == "one of " + ", ".join(map(str, sizes))
+
+
 def test_the_file_may_name_it_and_correct_its_settings(tmp_path: Path) -> None:
     path = nanogpt_folder(tmp_path)
     text = f"{TEXT}start: {{checkpoint: {path}}}\nbaseline: {{dropout: 0.1}}\n"
@@ -141,3 +152,17 @@ def test_a_rate_that_is_pinned_at_min_lr_is_said(tmp_path: Path) -> None:
     path = nanogpt_folder(tmp_path, iter_num=2500, max_iters=3000)
     study = loaded(tmp_path, start=str(path))
     assert any("min_lr" in note for note in study.notes)
+
+
+def test_a_config_beside_a_checkpoint_hides_no_mistake(tmp_path: Path) -> None:
+    path = nanogpt_folder(tmp_path)
+    mine = tmp_path / "mine.py"
+    mine.write_text("dropuot = 0.3\nweight_decay = f()\nlearning_rate = 2e-3\n")
+    with pytest.raises(SpecError) as caught:
+        loaded(tmp_path, start=str(path), baseline=mine)
+    assert [line.split(": ")[0] for line in str(caught.value).splitlines()] == [f"{mine}:1", f"{mine}:2"]
+    mine.write_text("learning_rate = 2e-3\n")
+    study = loaded(tmp_path, start=str(path), baseline=mine)
+    assert (study.baseline["learning_rate"], study.baseline["n_embd"]) == (2e-3, 8)
+    assert study.own is not None
+    assert study.data.model_dump() == {"bin": str(tmp_path / "data" / "tiny")}  # the checkpoint's

@@ -19,7 +19,7 @@ from sweeps.pruning import pruner
 from sweeps.pruning.rule import Rule
 from sweeps.study.authoring import json_schema
 from sweeps.study.baseline import DEFAULTS
-from sweeps.study.load import load
+from sweeps.study.load import check_card, load
 from sweeps.study.sections import SCRATCH_MARGIN, BinData, Fit, MinuteHorizon, ParquetData, PlateauPruning
 from sweeps.study.study import Study
 from tests.helpers import study_files
@@ -32,6 +32,27 @@ TEMPLATE = ROOT / "sweeps" / "study" / "templates" / "study.yaml"
 SHIPPED = [TEMPLATE, *sorted((ROOT / "studies").glob("*.yaml"))]
 COMPLETE = [path for path in SHIPPED if path.name != "resume.yaml"]
 """without the one that a checkpoint completes (test_checkpoint.py)"""
+
+
+@pytest.mark.parametrize(
+    ("profile", "cards", "sets", "refused"),
+    [
+        ("cuda", 0, (), True),
+        ("cuda", 1, (), False),
+        ("cpu", 0, (), False),
+        (None, 0, (), False),
+        ("cuda", 0, ("workers.devices=[cpu]",), False),
+    ],
+)
+def test_the_profile_of_a_card_needs_a_card(
+    profile: str | None, cards: int, sets: tuple[str, ...], refused: bool
+) -> None:
+    study = load(TEMPLATE, profile=profile, overrides=sets, devices_have_cuda=False)
+    if not refused:
+        check_card(study, "my.yaml", profile=profile, cards=cards)
+        return
+    with pytest.raises(SpecError, match=r"no CUDA device here.*sweep plan my.yaml --profile cuda --device"):
+        check_card(study, "my.yaml", profile=profile, cards=cards)
 
 
 def test_missing_keys_have_their_defaults(tmp_path: Path) -> None:
@@ -164,7 +185,7 @@ def test_changes_of_a_study_that_has_begun(tmp_path: Path, change: str, words: l
 
 def test_every_other_key_is_watched(tmp_path: Path) -> None:
     """A new key of Study must be added to one of these two sets."""
-    free = {"trials", "baseline_seeds", "hours", "workers", "store", "notes", "origin", "race", "chosen"}
+    free = {"trials", "baseline_seeds", "hours", "workers", "store", "notes", "origin", "own", "race", "chosen"}
     no_width = "knobs.n_embd=null"  # a checkpoint can't shrink
     assert changes(small(tmp_path, no_width), small(tmp_path, no_width, "start={train: {max_iters: 3000}}"))
     watched = {
@@ -210,7 +231,7 @@ def test_the_template_is_the_story(tmp_path: Path) -> None:
     )
     assert (cpu.baseline["n_layer"], cpu.baseline["n_embd"], cpu.sequences_per_iter, cpu.iters) == (3, 64, 16, 400)
     assert cpu.tokenizer.type == "bpe"
-    assert len(cuda.knobs) == len(cpu.knobs) == 6
+    assert len(cuda.knobs) == len(cpu.knobs) == 7
 
 
 def test_a_horizon_in_minutes_is_compared_by_what_was_written(tmp_path: Path) -> None:
@@ -386,3 +407,11 @@ def test_study_files_are_not_touched(tmp_path: Path) -> None:
     path = study_files.write(tmp_path)
     load(path, overrides=["trials=3"], devices_have_cuda=False)
     assert path.read_text(encoding="utf-8") == TEXT
+
+
+def test_candidates_without_knobs_are_a_study(tmp_path: Path) -> None:
+    text = re.sub(r"knobs:\n(  .*\n)*", "trials: 30\n", TEXT)
+    study = small(tmp_path, text=text)
+    assert (study.knobs, study.trials, len(study.candidates)) == ({}, 2, 2)
+    with pytest.raises(SpecError, match=r"nothing to sweep; add a knob .* or candidates to test"):
+        small(tmp_path, "candidates=[]", text=text)

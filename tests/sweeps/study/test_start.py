@@ -82,7 +82,7 @@ def test_knobs_are_widened_to_the_control(tmp_path: Path) -> None:
     study = branch_study(tmp_path, rate=1e-4)
     assert study.knobs["min_lr"].contains(1.0)
     assert study.knobs["warmup_iters"].contains(0.0)
-    assert sum("the control's value" in note for note in study.notes) == 2
+    assert sum("to reach beyond the control's" in note for note in study.notes) == 3
 
 
 def test_advice_is_scaled_to_the_branch(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_nothing_is_said_before_anything_is_confirmed() -> None:
 
 def test_a_whole_study() -> None:
     results = attributions.swept()
-    summary = summarize(Findings(results), seconds=1.0, store=Path("study.db"), report=Path("report.html"))
+    summary = summarize(Findings(results), store=Path("study.db"), report=Path("report.html"))
     result = summary["verdict"]
     assert result == verdict_of(Findings(results))
     assert [(each["name"], each["verdict"]) for each in result["knobs"]] == [

@@ -55,6 +55,7 @@ def race(
         "trend": None if trend is None else contrast(trend, se=0.001, n=5),
         "params": 3.1,
         "seconds": 1.5,
+        "memory": 2.4,
         "at_equal_time": 0.12,
         "diverged": 0,
     }
@@ -69,8 +70,7 @@ def test_a_study_from_scratch_has_none_of_these_groups() -> None:
 
 def test_the_whole() -> None:
     words = words_of(branching.results(races=AHEAD))
-    assert words.headline.startswith("Dropout breaks the plateau alone, by 0.030 nats")
-    assert words.headline.endswith(" From scratch, n_embd 768 is ahead of the origin at equal tokens.")
+    assert words.headline.startswith("Dropout 0.1 → 0 breaks the plateau alone, by 0.0303 nats (95 % interval 0.0")
     assert list(words.groups)[:5] == [
         "Where it starts",
         "From your checkpoint",
@@ -80,13 +80,13 @@ def test_the_whole() -> None:
     ]
     dropout, best = words.branches
     assert dropout.startswith(
-        "dropout 0.1 → 0: breaks the plateau alone, and is necessary; alone it gains +0.030 nats ("
+        "dropout 0.1 → 0: breaks the plateau alone, and is necessary; alone it gains 0.0303 nats ("
     )
     assert dropout.endswith(
         "; its loss falls 2.5 times as fast as the control's; its lead still grows at the end: +0.0151 nats per 100 "
         "iterations (95 % interval +0.0144 to +0.0159, 3 seeds)."
     )
-    assert best.startswith("Trial 1, all changes together: it gains +0.030 nats (")
+    assert best.startswith("Trial 1, all changes together: it gains 0.0303 nats (")
     assert [sentence.split(":")[0] for sentence in words.races] == [
         "n_embd 768, raced from scratch for 200 iterations",
         "dropout 0.2, raced from scratch for 200 iterations",
@@ -94,12 +94,10 @@ def test_the_whole() -> None:
     assert words.nothing == ("From your checkpoint, within ± 0.0018 nats: weight_decay 0.1 → 0.2.",)
     assert words.proof[0] == "The origin's curve is on a plateau since step 400, so the word is “breaks”."
     assert words.next[0] == (
-        "Go on from the checkpoint with dropout and weight_decay changed: `sweep export plateau --checkpoint "
-        "out-plateau -o plateau-best.py` writes the config and the checkpoint that nanoGPT resumes from."
+        "Do: go on from the checkpoint with both changes: `sweep export plateau --checkpoint out-plateau -o "
+        "plateau-best.py`."
     )
-    assert words.next[-1] == (
-        "If you retrain from scratch, take n_embd 768: `sweep export plateau --race n_embd=768` writes the config."
-    )
+    assert "Do: if you retrain from scratch, take n_embd 768: `sweep export plateau --race n_embd=768`." in words.next
 
 
 @pytest.mark.parametrize(
@@ -194,9 +192,9 @@ def test_advice_that_is_right_is_said_without_a_command_of_trials_from_scratch()
     judged = attributions.undecided()
     right = attributions.candidate(2, CandidateWord.RIGHT, gain(0.25))
     words = judged_words(dataclasses.replace(judged, candidates=(right,)))
-    assert "However, the advice learning_rate 0.002 is shown to be right." in words.next
+    assert "Do: follow the advice learning_rate 0.002, which is shown to be right." in words.next
     assert not any("--iters" in line for line in words.next)
-    assert not any("However" in line for line in judged_words(CASES["broken"]()).next)
+    assert not any("follow the advice" in line for line in judged_words(CASES["broken"]()).next if "Do:" in line)
 
 
 # the parts of a branch's sentence
@@ -277,11 +275,11 @@ def test_growth_is_said_by_its_trend_alone(trend: Contrast, group: str, says: st
 @pytest.mark.parametrize(
     ("run", "says"),
     [
-        (race(), "it is ahead of the origin by 0.300 nats (95 % interval 0.173 to 0.427, 2 paired seeds)"),
+        (race(), "it is ahead of the origin by 0.30 nats (95 % interval 0.17 to 0.43, 2 paired seeds)"),
         (race(), "the gap grows: +0.0300 nats per 100 iterations"),
         (race(trend=-0.03), "the gap closes: −0.0300"),
         (race(trend=0.0), "the gap is shown neither to grow nor to close"),
-        (race(-0.3), "it is behind the origin by 0.300 nats (95 % interval 0.173 to 0.427, 2 paired seeds)"),
+        (race(-0.3), "it is behind the origin by 0.30 nats (95 % interval 0.17 to 0.43, 2 paired seeds)"),
         (race(-0.3), "it catches up: +0.0300"),
         (race(-0.3, trend=-0.03), "it falls further behind: −0.0300"),
         (race(n=1), "its gap to the origin is +0.300 nats (1 paired seed, noise unknown), which shows nothing yet"),
@@ -309,18 +307,28 @@ def test_only_a_gap_that_is_shown_counts_as_ahead(mean: float, n: int, ahead: bo
     """Of two seeds with a standard error of 0.01, the interval is the mean ± 0.127."""
     run = race(mean, n=n)
     assert bool(list(from_plateau.if_you_retrain([run]))) == listed
-    assert bool(list(from_plateau.retraining("plateau", [run]))) == ahead
-    assert ("From scratch" in from_plateau.headline("Nothing.", [run])) == ahead
-    words = judged_words(attributions.attribution(knobs=()), races=[run])
+    words = judged_words(attributions.undecided(), races=[run])
+    assert any("if you retrain" in line for line in words.next) == ahead
+    assert ("From scratch, n_embd 768 is ahead of the origin by 0.30 nats" in words.headline) == ahead
     quiet = [line for line in words.nothing if line.startswith("n_embd 768, raced from scratch for 800")]
     assert bool(quiet) == (not listed)
 
 
 def test_several_races_are_never_ranked_with_branches() -> None:
     words = words_of(branching.results(races={**AHEAD, "dropout=0.2": lambda step: 4.9 - step / 400}))
-    assert words.headline.endswith("From scratch, n_embd 768 and dropout 0.2 are ahead of the origin at equal tokens.")
+    assert "From scratch" not in words.headline
     assert not any("raced" in line for line in words.branches)
-    assert words.next[-1].startswith("If you retrain from scratch, take n_embd 768 or dropout 0.2:")
+    retrain = [line.partition(":")[2].partition(":")[0] for line in words.next if "retrain from scratch" in line]
+    assert retrain == [f" if you retrain from scratch, take {change}" for change in ("n_embd 768", "dropout 0.2")]
+
+
+def test_the_command_of_a_race_has_the_value_that_was_raced() -> None:
+    raced = race(0.3, knob="weight_decay", value=0.00012345, n=5, at_equal_time=None, seconds=None, params=1.0)
+    words = judged_words(attributions.attribution(), races=[raced])
+    assert (
+        "Do: if you retrain from scratch, take weight_decay 1.2e-4: `sweep export plateau --race "
+        "weight_decay=0.00012345`." in words.next
+    )
 
 
 # before the confirm phase

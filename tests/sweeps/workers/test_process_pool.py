@@ -262,6 +262,21 @@ class TestProcessPool(PoolContract):
         facts = self.described(make(["cuda:0"], fake_training.describe_process), job(tmp_path, device="cuda:0"))
         assert (facts["warm"], facts["MALLOC_MMAP_MAX_"]) == (False, None)
 
+    @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+    def test_a_script_without_a_guard_is_run_once(self, tmp_path: Path, device: str) -> None:
+        """Neither a forked nor a started worker imports the program's main module again."""
+        script = tmp_path / "script.py"
+        script.write_text(
+            "from pathlib import Path; print('begun', flush=True)\n"
+            "from sweeps.workers.process_pool import ProcessPool\n"
+            "from tests.helpers import fake_training; from tests.sweeps.workers.test_process_pool import job, talk\n"
+            f"folder, device = Path({str(tmp_path)!r}), {device!r}\n"
+            "pool = ProcessPool([device], logs=folder / 'logs', cores=1, work=fake_training.describe_process)\n"
+            "pool.start(job(folder, device=device)); print(type(talk(pool)[-1]).__name__); pool.close()\n"
+        )
+        done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+        assert (done.stdout.split(), done.stderr) == (["begun", "Finished"], "")
+
     def test_the_output_of_a_run_is_in_its_log(self, make: Make, tmp_path: Path) -> None:
         pool = make(["cpu"], fake_training.describe_process)
         for run in (1, 2):
@@ -288,6 +303,23 @@ class TestProcessPool(PoolContract):
         assert died.text == "the worker on cpu was killed by SIGKILL; the end of its log:\ntraining run 1, attempt 1"
         (successor,) = multiprocessing.active_children()
         assert successor.pid != pid
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+    def test_a_stopped_worker_is_known_until_it_goes_on(self, make: Make, tmp_path: Path) -> None:
+        pool = make(["cpu"], fake_training.train)
+        pool.start(job(tmp_path, run=7))
+        assert steps(pool.wait(60.0)) == [0]
+        assert pool.stopped() == {}
+        (worker,) = multiprocessing.active_children()
+        process = psutil.Process(worker.pid)
+        process.suspend()
+        while process.status() != psutil.STATUS_STOPPED:
+            pass
+        assert pool.stopped() == {7: worker.pid}
+        process.resume()
+        pool.answer(7, GO)
+        assert isinstance(talk(pool)[-1], Finished)
+        assert pool.stopped() == {}
 
     @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
     @pytest.mark.parametrize("sent", signals.ENDING)

@@ -202,9 +202,12 @@ def test_a_damaged_prepared_folder_is_refused(tmp_path: Path, damage: Callable[[
         ({"train": [1], "val": []}, r"val\.bin: is empty"),
         (
             {"train": [1, 50304], "val": [1]},
-            r"train\.bin: holds the token id 50304, but vocab_size=50304 \(nanoGPT's default\)",
+            r"train\.bin: holds the uint16 token id 50304, but vocab_size=50304 \(nanoGPT's default without a meta",
         ),
-        ({"train": [1], "val": [65], "meta": {"vocab_size": 65}}, r"val\.bin: holds the token id 65.*\(meta\.pkl\)"),
+        (
+            {"train": [1], "val": [65], "meta": {"vocab_size": 65}},
+            r"val\.bin: holds the uint16 token id 65.*\(meta\.pkl\)",
+        ),
         ({"train": [1], "val": [1], "meta": {"itos": {}}}, r"vocab_size=None must be a whole number"),
         ({"train": [1], "val": [1], "meta": {"vocab_size": True}}, r"vocab_size=True must be a whole number"),
         ({"train": [1], "val": [1], "meta": [1]}, r"holds a list, not a dict"),

@@ -104,6 +104,64 @@ def test_paths_globs_folders_and_home(tmp_path: Path, monkeypatch: pytest.Monkey
     assert ParquetDocuments([str(tmp_path / "web")]).files == (b, a)
 
 
+HIDDEN = ["._a.parquet", ".cache/huggingface/download/a.parquet", "_temporary/0/a.parquet", "deep/_b.parquet"]
+
+
+def test_a_folder_and_the_glob_of_its_files_find_the_same(tmp_path: Path) -> None:
+    taken = [write(tmp_path / name, [name]) for name in ("a.parquet", "b.c_d.parquet")]
+    deep = tmp_path / "deep" / "a.parquet"
+    for name in [*HIDDEN, "deep/a.parquet"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0\5\26\7Mac OS X")
+    write(deep, ["deep"])
+    (tmp_path / "notes.md").write_text("no parquet")
+    folder, glob = ParquetDocuments([str(tmp_path)]), ParquetDocuments([f"{tmp_path}/**/*.parquet"])
+    assert folder.files == glob.files == (*taken, str(deep))
+    assert folder.fingerprint == glob.fingerprint
+    assert read(f"{tmp_path}/*.parquet") == ["a.parquet", "b.c_d.parquet"]
+    assert read(f"{tmp_path}/*") == ["a.parquet", "b.c_d.parquet", "deep"]  # a matching folder is read as a folder
+    note = f"{tmp_path}: 3 parquet files; 4 left out, for a name that begins with . or _ is no data: "
+    assert folder.notes[0].startswith(note)
+    assert all(name in folder.notes[0] for name in HIDDEN[:2])
+    assert folder.notes[0].endswith(" and 1 more")
+    assert ParquetDocuments(taken).notes == ()
+
+
+def test_hidden_names_that_are_given_are_read(tmp_path: Path) -> None:
+    (tmp_path / "_part").mkdir()
+    path = write(tmp_path / "_part" / "_a.parquet", ["a"])
+    assert read(path) == read(f"{tmp_path}/_part/_a.parquet") == ["a"]
+    other = write(tmp_path / "_part" / "b.parquet", ["b"])
+    assert read(str(tmp_path / "_part")) == read(f"{tmp_path}/_part/*.parquet") == read(other) == ["b"]
+    other = write(tmp_path / "_part" / "test-00000.parquet", ["t"])
+    (note,) = ParquetDocuments([str(tmp_path / "_part")]).notes
+    assert note.endswith(f"1 of them named as held-out data: {other}")
+
+
+def test_hidden_names_of_other_file_systems(memory: MemoryFileSystem) -> None:
+    write("memory://corpus/a.parquet", ["a"])
+    write("memory://corpus/.cache/b.parquet", ["b"])
+    write("memory://corpus/_c.parquet", ["c"])
+    assert read("memory://corpus") == read("memory://corpus/*.parquet") == ["a"]
+    assert "1 parquet file; 2 left out" in ParquetDocuments(["memory://corpus"]).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("_a.parquet", r"contains no \*\.parquet; a name that begins with \. or _ is no data: .*_a\.parquet"),
+        ("books/train.bin", r"contains no \*\.parquet; a folder below it has tokens; name it as data\.bin: .*/books"),
+        ("part.jsonl", r"contains no \*\.parquet; a file of JSON lines can't be read; convert it"),
+        ("other", r"contains no \*\.parquet; give a path, a glob or a folder of parquet files"),
+    ],
+)
+def test_a_folder_without_data_says_what_it_has(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("x")
+    with pytest.raises(DataError, match=words):
+        ParquetDocuments([str(tmp_path)])
+
+
 def test_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", ["a"])
     assert read(path, str(tmp_path), str(tmp_path / "*.parquet")) == ["a"]

@@ -186,6 +186,6 @@ def test_evaluations_use_the_chosen_training_documents_and_all_of_validation(pre
 
 def test_a_fraction_shorter_than_the_context_is_reported(prepared: Dataset) -> None:
     with pytest.raises(
-        DataError, match=r"data_fraction=0\.001 of the train split holds \d tokens, but needs more than"
+        DataError, match=r"data_fraction=0\.001 of the training split holds \d tokens, but needs more than"
     ):
         StepFeed(CONFIG.replace(data_fraction=0.001), prepared, CPU, step=0)

@@ -64,6 +64,22 @@ def test_gpt2_encodes_as_tiktokens_encoding(text: str, gpt2: tokenizer.BytePairs
     assert gpt2.decode(gpt2.encode_to_numpy(text)) == text
 
 
+@pytest.mark.parametrize("blank", [" ", "\n", "\t ", "\r\n", "\u3000", "\x85", "\x1c"])
+@pytest.mark.parametrize("after", ["word", "1", "^", "'s", "", "\x1c"])
+@pytest.mark.parametrize("count", [9_999, 10_000, 10_001, 25_000])
+def test_long_runs_of_blanks_are_encoded_as_tiktoken_does(
+    gpt2: tokenizer.BytePairs, tiktokens: tiktoken.Encoding, blank: str, after: str, count: int
+) -> None:
+    text = f"before{blank * count}{after}{blank * 3}more {blank * count} {after}"
+    assert gpt2.encode_to_numpy(text).tolist() == tiktokens.encode_ordinary(text)
+
+
+def test_a_million_blanks_are_encoded(gpt2: tokenizer.BytePairs) -> None:
+    """tiktoken itself fails at them. Of spaces, GPT-2 has no longer token than one of 16."""
+    assert gpt2.decode(gpt2.encode_to_numpy("a" + " " * 10**6 + "b")) == "a" + " " * 10**6 + "b"
+    assert gpt2.encode_to_numpy(" " * 10**6 + "b").tolist()[-1] == gpt2.encode_to_numpy(" b")[0]
+
+
 @pytest.fixture(scope="module")
 def tiktokens(tmp_path_factory: pytest.TempPathFactory) -> tiktoken.Encoding:
     """GPT-2's encoding as tiktoken builds it, from its cache."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -106,6 +108,10 @@ def test_describe_a_card(cards):
     assert (card.kind, card.name, card.count, card.memory) == ("cuda", "NVIDIA GeForce RTX 4090", 2, 12 << 30)
     assert card.free == 11 << 30
     assert card.peak == pytest.approx(165.2e12)
+    assert (card.bfloat16, card.used("bfloat16")) == (True, "bfloat16")
+    cards(1, name="Tesla T4", capability=(7, 5))
+    card = device.describe("auto")
+    assert (card.bfloat16, card.used("bfloat16"), card.used("float32")) == (False, "float16", "float32")
 
 
 def test_describe_this_cpu():
@@ -127,8 +133,10 @@ def test_a_card_by_name():
     assert card.free == (12 << 30) - device.CUDA_CONTEXT
     assert card.peak == pytest.approx(58.3e12)
     assert device.named("A100 80GB").memory == 80 << 30
-    with pytest.raises(ConfigError, match=r"'GTX 1080'.*known cards: 3060.*4070 Super.*H100 PCIe"):
+    with pytest.raises(ConfigError, match=r"'GTX 1080': not in the table.*--memory 12GiB --peak 58"):
         device.named("GTX 1080")
+    with pytest.raises(ConfigError, match=r"RTX 4060 Ti has 8 or 16 GiB; write 12 GiB as --memory 12GiB"):
+        device.named("4060 Ti 12GB")
 
 
 def test_a_card_by_its_memory():
@@ -137,3 +145,45 @@ def test_a_card_by_its_memory():
     assert (unknown.memory, unknown.free) == (12 << 30, (12 << 30) - device.CUDA_CONTEXT)
     both = device.card_of("RTX 4090", "20 GB")
     assert (both.name, both.memory, both.peak) == ("RTX 4090", 20 << 30, pytest.approx(165.2e12))
+    assert device.card_of("4060 Ti 12GB", "12GiB").memory == 12 << 30, "the given memory counts"
+
+
+def test_a_card_that_the_table_lacks_needs_its_memory_and_its_peak() -> None:
+    card = device.card_of("GTX 1080", "8GiB", 8.9)
+    assert (card.name, card.memory, card.peak, card.float32_peak) == ("GTX 1080", 8 << 30, 8.9e12, None)
+    assert device.card_of("GTX 1080", "8GiB").peak is None
+    assert device.card_of("RTX 4070", None, 40.0).peak_in("bfloat16") == 40e12
+    assert device.card_of(None, "8GiB", 8.9).peak == 8.9e12
+    with pytest.raises(ConfigError, match="--memory 12GiB --peak 58"):
+        device.card_of("GTX 1080", None, 8.9)
+    with pytest.raises(ConfigError, match=r"--peak 8\.9 alone is no card: give its memory as well"):
+        device.card_of(None, None, 8.9)
+    with pytest.raises(ConfigError, match=r"peak=0 is not.*; memory='12' is not a size"):
+        device.card_of("RTX 4070", "12", 0.0)
+    assert "laptops with the most power" in device.named("3060 Laptop").note
+    assert device.named("3060").note == ""
+    for peak in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ConfigError, match="is not a card's dense peak; give TFLOP/s above 0"):
+            device.card_of("RTX 4070", None, peak)
+
+
+@pytest.mark.parametrize(
+    ("platform", "driver", "said"),
+    [
+        ("darwin", True, "Apple's GPU is not used"),
+        ("win32", True, "AMD cards work on Linux only"),
+        ("linux", True, "torch 2.13 finds no card.*install torch for CUDA .NVIDIA. or ROCm .AMD."),
+        ("linux", False, "^$"),
+    ],
+)
+def test_what_is_not_used_is_said(platform: str, driver: bool, said: str) -> None:
+    text = device.unused_here(platform=platform, driver=driver, torch="2.13")
+    assert re.search(said, text)
+    assert ("workers train on the CPU's cores" in text) is bool(text)
+
+
+def test_a_device_says_what_is_not_used_unless_the_cpu_was_asked_for(monkeypatch):
+    monkeypatch.setattr(device, "note_on_cpu", lambda: "a note")
+    monkeypatch.setattr(device, "cuda_devices", lambda: 0)
+    assert device.describe("auto").note == "a note"
+    assert device.describe("cpu").note == ""

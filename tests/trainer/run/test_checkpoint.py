@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -92,11 +94,46 @@ def before_the_bias_key(form: dict[str, Any]) -> None:
     del form["model_args"]["bias"]
 
 
-def distributed_and_compiled(form: dict[str, Any]) -> None:
-    form["model"] = {f"module._orig_mod.{name}": tensor for name, tensor in form["model"].items()}
+def prefixed(prefix: str) -> Callable[[dict[str, Any]], None]:
+    def dress(form: dict[str, Any]) -> None:
+        form["model"] = {f"{prefix}{name}": tensor for name, tensor in form["model"].items()}
+
+    return dress
 
 
-@pytest.mark.parametrize("dress", [masked, before_the_bias_key, distributed_and_compiled])
+def inside(wrapper: str) -> Callable[[dict[str, Any]], None]:
+    """Wrap every block, as torch.compile and FSDP may."""
+
+    def dress(form: dict[str, Any]) -> None:
+        form["model"] = {
+            name.replace("transformer.h.0.", f"transformer.h.0.{wrapper}."): tensor
+            for name, tensor in form["model"].items()
+        }
+
+    return dress
+
+
+def without_the_tied_copy(form: dict[str, Any]) -> None:
+    del form["model"]["lm_head.weight"]
+
+
+def all_at_once(form: dict[str, Any]) -> None:
+    for dress in (masked, before_the_bias_key, inside("_orig_mod"), prefixed("module.model.")):
+        dress(form)
+
+
+DRESSES = [
+    masked,
+    before_the_bias_key,
+    without_the_tied_copy,
+    all_at_once,
+    *map(inside, ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module._orig_mod")),
+]
+PREFIXES = ["_orig_mod.", "module.", "module._orig_mod.", "_orig_mod.module.", "module.module.", "model.", "net.model.",
+            "model._orig_mod.", "_forward_module.model."]  # fmt: skip
+
+
+@pytest.mark.parametrize("dress", [*DRESSES, *map(prefixed, PREFIXES)])
 def test_older_and_wrapped_checkpoints(tmp_path: Path, dress: Callable[[dict[str, Any]], None]) -> None:
     """Old versions of nanoGPT keep the attention mask as a buffer, and have no key `bias`."""
     model = save(tmp_path, 3)
@@ -109,6 +146,71 @@ def test_older_and_wrapped_checkpoints(tmp_path: Path, dress: Callable[[dict[str
     assert list(loaded.model) == list(model.state_dict())
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.model[name], tensor)
+
+
+def test_a_real_model_in_its_wrappers(tmp_path: Path) -> None:
+    """A wrapper of torch's, and a class that holds the model, give the names themselves."""
+    model = save(tmp_path, 3)
+    holder = torch.nn.Module()
+    holder.gpt = torch.nn.DataParallel(model)
+    form = torch.load(tmp_path / "ckpt.pt", weights_only=True)
+    form["model"] = holder.state_dict()
+    assert "gpt.module.transformer.wte.weight" in form["model"]
+    torch.save(form, tmp_path / "ckpt.pt")
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    assert list(loaded.model) == list(model.state_dict())
+
+
+def two_models(form: dict[str, Any]) -> None:
+    weights = form["model"]
+    form["model"] = {f"{holder}.{name}": weights[name] for holder in ("model", "ema") for name in weights}
+
+
+def untied(form: dict[str, Any]) -> None:
+    form["model"]["lm_head.weight"] = form["model"]["lm_head.weight"] + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (two_models, "holds two models: model.transformer.wte.weight and ema.transformer.wte.weight"),
+        (untied, "lm_head.weight differs from transformer.wte.weight"),
+        (lambda form: form.pop("optimizer"), "it lacks optimizer$"),
+        (lambda form: form["config"].update(learning_rate=np.float64(1e-3)), "such as numpy"),
+        (lambda form: form.update(config=argparse.Namespace(n_layer=1)), "such as argparse.Namespace"),
+    ],
+)
+def test_a_dress_that_hides_another_model_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], words: str
+) -> None:
+    save(tmp_path, 3)
+    form = torch.load(tmp_path / "ckpt.pt", weights_only=True)
+    change(form)
+    torch.save(form, tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError, match=words) as caught:
+        checkpoint.load(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}/ckpt.pt: ")
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ({"transformer.wte.weight": torch.ones(2, 2)}, "it holds weights only, as torch.save"),
+        ({"state_dict": {}, "global_step": 3, "optimizer_states": []}, "PyTorch Lightning's keys"),
+        ([1, 2], "it lacks model, .*; it holds a list"),
+    ],
+)
+def test_another_programs_file_is_named(tmp_path: Path, form: object, words: str) -> None:
+    torch.save(form, tmp_path / "ckpt.pt")
+    with pytest.raises(CheckpointError, match=words):
+        checkpoint.load(tmp_path)
+
+
+def test_an_lfs_pointer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ckpt.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(CheckpointError, match="is a Git LFS pointer"):
+        checkpoint.load(tmp_path)
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:

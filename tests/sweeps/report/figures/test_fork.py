@@ -10,7 +10,7 @@ import pytest
 
 from sweeps.analysis.findings import Findings
 from sweeps.report.figures.branch_lines import BEST, CONTROL, GOING_ON, KNOB, Branches, branches_of
-from sweeps.report.figures.fork import fork_picture
+from sweeps.report.figures.fork import fork_picture, origin_picture
 from sweeps.store.records import Outcome, Results
 from sweeps.study.proposals import baseline_proposals
 from sweeps.study.start import CheckpointStart
@@ -103,17 +103,18 @@ def test_before_the_confirm_phase_the_searchs_best_stands_alone() -> None:
     assert found.lines[-1].label == "best so far"
 
 
-def test_the_picture_shows_the_whole_curve_and_the_fork() -> None:
-    picture = fork_picture(Findings(branched.forked()))
-    assert (picture.key, picture.lead, picture.beside) == ("fork", True, True)
-    whole, fork = picture.figures
+def test_the_fork_shows_what_falls_and_the_origins_picture_where_it_is() -> None:
+    picture, (whole,) = fork_picture(Findings(branched.forked())), origin_picture(Findings(branched.forked())).figures
+    (fork,) = picture.figures
+    assert picture.key == "fork"
     assert trace_named(whole, "origin").x == tuple(range(0, 2401, 100))
     assert whole.layout.yaxis.range[1] < 5  # the fall from ln(2048) = 7.6 is not on the scale
     low, high = fork.layout.yaxis.range
     assert low < 3.81 < 3.9 < high < 3.95
-    assert fork.layout.xaxis.range == (2400 - 0.6 * 400, 2800)
-    bands = [shape for figure in picture.figures for shape in figure.layout.shapes if shape.fillcolor]
-    assert [(band.x0, band.x1) for band in bands] == [(1800, 2400), (2160, 2400)]
+    # the plateau is 600 iterations long, more than the 1.2 branches of 400 that are shown at most
+    assert fork.layout.xaxis.range == (2400 - 1.2 * 400, 2800)
+    bands = [shape for figure in (whole, fork) for shape in figure.layout.shapes if shape.fillcolor]
+    assert [(band.x0, band.x1) for band in bands] == [(1800, 2400), (2400 - 1.2 * 400, 2400)]
     box = whole.layout.shapes[-1]
     assert (box.x0, box.x1, box.y0, box.y1) == (*fork.layout.xaxis.range, low, high)
     assert trace_named(fork, "the origin going on").line.dash == "dash"
@@ -122,6 +123,22 @@ def test_the_picture_shows_the_whole_curve_and_the_fork() -> None:
     assert "From iteration 1,800 to the fork at 2,400, the origin is on a plateau." in picture.summary
     assert "ends 0.080 nats lower (3 seeds) and dropout 0.1 → 0 alone ends 0.060 nats lower" in picture.summary
     assert "the branches by +0.040 nats and the origin going on by −0.070 nats" in picture.reading
+
+
+@pytest.mark.parametrize(
+    ("since", "first"),
+    [
+        (2100, 2400 - 1.3 * 300),  # its bend is near enough to show
+        (2300, 2400 - 0.6 * 400),  # at least 0.6 of a branch
+        (1000, 2400 - 1.2 * 400),  # at most 1.2
+        (None, 2400 - 0.6 * 400),
+    ],
+)
+def test_the_fork_begins_before_the_plateau_where_that_is_near(since: int | None, first: float) -> None:
+    study = branched.forked_study(since=since, plateau="improving" if since is None else "plateau")
+    results = dataclasses.replace(branched.forked(), study=study)
+    (fork,) = fork_picture(Findings(results)).figures
+    assert fork.layout.xaxis.range == pytest.approx((first, 2800))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +164,7 @@ def test_a_checkpoint_without_a_curve_has_only_the_fork() -> None:
     (figure,) = picture.figures
     assert trace_named(figure, "the control").y[0] == pytest.approx(branched.LEVEL - branched.BRANCH_SHIFT)
     assert trace_named(figure, "the origin going on").y[0] == pytest.approx(branched.LEVEL - branched.BRANCH_SHIFT)
-    assert "First panel" not in picture.reading
+    assert origin_picture(Findings(dataclasses.replace(branched.forked(), study=study, runs=runs))).figures == ()
     assert "the branches by" not in picture.reading
 
 
@@ -165,15 +182,15 @@ def _states() -> dict[str, tuple[Results, int, str]]:
     worse = branched.forked_study(going_on=-0.004)
     return {
         "first evaluation": (synthetic.results([first], study=study), 1, "at iteration 0 of at most 3,000"),
-        "at the fork": (synthetic.results([origin, at_fork], study=known), 2, "No branch is complete yet."),
-        "rises": (dataclasses.replace(full, study=worse), 2, "Going on as before raises the loss by 0.004 nats"),
+        "at the fork": (synthetic.results([origin, at_fork], study=known), 1, "No branch is complete yet."),
+        "rises": (dataclasses.replace(full, study=worse), 1, "Going on as before raises the loss by 0.004 nats"),
         "nothing": (synthetic.results([], study=study), 0, "The origin has not been evaluated yet"),
         "training": (synthetic.results([running], study=study), 1, "at iteration 1,200 of at most 3,000"),
         "failed": (synthetic.results([failed], study=study), 1, "failed at iteration 1,200 (its worker <b>died</b>)"),
         "known": (synthetic.results([origin], study=known), 1, "No branch is complete yet."),
-        "going on": (synthetic.results([origin, begun], study=known), 2, "No branch is complete yet."),
-        "groundwork": (branched.forked(searched=False), 2, "No branch is complete yet."),
-        "control": (dataclasses.replace(full, runs=full.runs[:9]), 2, "The control has run on 2 seeds"),
+        "going on": (synthetic.results([origin, begun], study=known), 1, "No branch is complete yet."),
+        "groundwork": (branched.forked(searched=False), 1, "No branch is complete yet."),
+        "control": (dataclasses.replace(full, runs=full.runs[:9]), 1, "The control has run on 2 seeds"),
     }
 
 
@@ -187,6 +204,6 @@ def test_every_state_of_a_sweep_says_what_there_is(state: str) -> None:
 
 
 def test_a_few_thousandths_do_not_fill_the_figure() -> None:
-    _, fork = fork_picture(Findings(branched.forked(searched=False))).figures
+    (fork,) = fork_picture(Findings(branched.forked(searched=False))).figures
     low, high = fork.layout.yaxis.range
     assert high - low > 0.02

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
+
 import pytest
 
+from sweeps.analysis.findings import Findings
+from sweeps.report.album import album_of
 from sweeps.report.figures import style
+from sweeps.report.figures.dark import DARK
 from sweeps.report.figures.style import hover, literal, tukey_fence
-from tests.helpers import synthetic
+from sweeps.store.records import Results
+from tests.helpers import attributions, branches, synthetic
 
 
 @pytest.mark.parametrize(
@@ -31,10 +39,51 @@ def test_markup_in_names_is_shown_not_obeyed() -> None:
     assert "<i>" not in hover(synthetic.run(0, label="<i>x</i>"))
 
 
-@pytest.mark.parametrize("colour", [*style.KIND_COLOURS.values(), style.BLUE, style.PURPLE, style.VERMILION])
-def test_colours_are_legible_on_white(colour: str) -> None:
-    """WCAG 2.2, 1.4.11 asks for 3:1 in graphics, and defines the relative luminance."""
+def _luminance(colour: str) -> float:
+    """Return the relative luminance as WCAG 2.2 defines it."""
     channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    luminance = sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-    assert 1.05 / (luminance + 0.05) >= 3
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def _contrast(one: str, other: str) -> float:
+    brighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (brighter + 0.05) / (darker + 0.05)
+
+
+GRAPHICS = [*dict.fromkeys([*style.KIND_COLOURS.values(), style.BLUE, style.PURPLE, style.VERMILION])]
+
+
+@pytest.mark.parametrize("colour", GRAPHICS)
+def test_graphics_are_legible_in_light_and_dark(colour: str) -> None:
+    """WCAG 2.2, 1.4.11 asks for 3:1 in graphics."""
+    assert _contrast(colour, style.WHITE) >= 3
+    assert _contrast(DARK[colour], DARK[style.WHITE]) >= 3
+
+
+@pytest.mark.parametrize("colour", [*GRAPHICS, style.INK])
+def test_texts_are_legible_in_light_and_dark(colour: str) -> None:
+    """WCAG 2.2, 1.4.3 asks for 4.5:1 in texts."""
+    text = style.TEXT.get(colour, colour)
+    assert _contrast(text, style.WHITE) >= 4.5
+    assert _contrast(DARK[text], DARK[style.WHITE]) >= 4.5
+
+
+def _colours(node: object) -> set[str]:
+    """Return all that looks like a colour in a figure's JSON."""
+    if isinstance(node, dict | list):
+        parts = node.values() if isinstance(node, dict) else node
+        return set().union(*map(_colours, parts))
+    return (
+        {node} if isinstance(node, str) and re.fullmatch(r"#[0-9a-fA-F]{3,8}|rgba?\(.*\)|white|black", node) else set()
+    )
+
+
+@pytest.mark.parametrize("study", [synthetic.full, attributions.swept, branches.forked])
+def test_every_colour_of_every_figure_has_a_dark_counterpart(study: Callable[[], Results]) -> None:
+    for picture in album_of(Findings(study())).pictures:
+        for figure in picture.figures:
+            for colour in _colours(json.loads(figure.to_json())):
+                channels = re.fullmatch(r"rgba\((\d+),(\d+),(\d+),[\d.]+\)", colour)
+                solid = "#" + "".join(f"{int(part):02x}" for part in channels.groups()) if channels else colour
+                assert solid in {name.lower() for name in DARK} | set(DARK), (picture.key, colour)

@@ -1,4 +1,4 @@
-"""Pictures of a study: which are drawn, and the words of each, with few runs as with many."""
+"""Pictures of a study: which are drawn, in which groups, and the words of each, with few runs as with many."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from sweeps.analysis.findings import Findings
+from sweeps.report.album import Album, album_of, confirmed_pictures, pruning_pictures
 from sweeps.report.figures.ablation_path import path_picture
 from sweeps.report.figures.curves import loss_curves
 from sweeps.report.figures.forest import forest_picture
 from sweeps.report.figures.seeds import seeds_picture
 from sweeps.report.figures.stopped import judged_curves, stopped_picture
 from sweeps.report.figures.style import Picture
-from sweeps.report.publish import all_pictures, confirmed_pictures, pruning_pictures
 from sweeps.store.records import Outcome, Results
 from tests.helpers import attributions, branches, synthetic
 from tests.helpers.figures import confirmed_results, flat_run
@@ -26,8 +26,8 @@ NONE = synthetic.study(pruner={"type": "none"})
 
 
 def test_every_picture_of_a_whole_study_is_drawn_and_said() -> None:
-    pictures = all_pictures(Findings(FULL))
-    assert len({picture.key for picture in pictures}) == len(pictures) == 13
+    pictures = album_of(Findings(FULL)).pictures
+    assert len({picture.key for picture in pictures}) == len(pictures) == 14
     for picture in pictures:
         assert picture.figures, picture.key
         assert picture.summary.endswith(".")
@@ -55,25 +55,37 @@ def test_every_picture_of_a_whole_study_is_drawn_and_said() -> None:
     ids=["empty", "running", "one seed", "one pruned", "no curves", "no baseline", "all alike"],
 )
 def test_few_runs_get_a_sentence_instead_of_an_empty_chart(results: Results) -> None:
-    for picture in all_pictures(Findings(results)):
+    for picture in album_of(Findings(results)).pictures:
         assert picture.summary.endswith(".")
         assert all(any(trace.x is not None for trace in figure.data) for figure in picture.figures)
-    keys = {picture.key for picture in all_pictures(Findings(results)) if picture.figures}
+    keys = {picture.key for picture in album_of(Findings(results)).pictures if picture.figures}
     assert "importances" not in keys
     if not any(run.points for run in results.runs):
         assert not keys & {"loss-curves", "best-curve", "candidates"}
 
 
-def test_a_study_of_branches_begins_with_its_fork_and_its_races() -> None:
-    pictures = all_pictures(Findings(branches.forked()))
-    keys = [picture.key for picture in pictures]
-    assert keys[:3] == ["fork", "races", "confirmed-effects"]
-    assert "best-curve" not in keys
-    assert all(picture.figures for picture in pictures[:3])
-    assert [picture.key for picture in all_pictures(Findings(branches.forked(races=False)))][:2] == [
-        "fork",
-        "confirmed-effects",
-    ]
+def _groups(album: Album) -> dict[str, list[str]]:
+    return {group.title: [picture.key for picture in group.pictures] for group in album.groups}
+
+
+def test_a_study_of_branches_begins_with_its_fork_and_has_its_origin_and_its_races_among_the_curves() -> None:
+    album = album_of(Findings(branches.forked()))
+    assert album.lead.key == "fork"
+    assert all(picture.figures for picture in album.pictures[:6])
+    groups = _groups(album)
+    assert groups["Each knob on fresh seeds"] == ["confirmed-effects", "ablation-path", "every-seed"]
+    assert groups["Loss curves"] == ["origin", "races", "loss-curves", "stopped-curves", "perplexity"]
+    without = _groups(album_of(Findings(branches.forked(races=False))))
+    assert "races" not in without["Loss curves"]
+
+
+def test_a_study_from_scratch_begins_with_both_configs_curves() -> None:
+    album = album_of(Findings(attributions.swept()))
+    assert album.lead.key == "head-to-head"
+    assert _groups(album)["Loss curves"][0] == "best-curve"
+    assert "Each knob on fresh seeds" not in _groups(album_of(Findings(FULL)))
+    unpruned = dataclasses.replace(FULL, study=NONE)
+    assert "What stopping early saved and cost" not in _groups(album_of(Findings(unpruned)))
 
 
 def test_runs_before_the_trials_are_in_no_picture_of_trials() -> None:
@@ -93,7 +105,7 @@ def test_a_study_of_branches_has_its_pictures_while_it_runs(runs: int) -> None:
         last = dataclasses.replace(begun[-1], outcome=Outcome.RUNNING, val_loss=None, points=points)
         begun = (*begun[:-1], last)
     results = dataclasses.replace(whole, runs=begun, study=branches.study() if runs < 2 else whole.study)
-    for picture in all_pictures(Findings(results)):
+    for picture in album_of(Findings(results)).pictures:
         assert picture.summary.endswith(".")
         assert all(figure.to_json() for figure in picture.figures)
 

@@ -1,0 +1,151 @@
+"""Rows of a table of runs: CSV, TSV, JSON lines or parquet, each cell as the file has it. Nothing is interpreted here.
+
+A cell is None where the file leaves it empty. Text stays text: what a column means decides what its cells are.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainer.errors import UserError
+
+MAX_BYTES = 256 << 20
+"""a table of runs is small; a larger file is something else"""
+_DELIMITERS = {".tsv": "\t", ".tab": "\t"}
+_SHOWN = 4  # problems of one file that are listed
+
+Cell = str | int | float | bool | None
+
+
+class TableError(UserError):
+    """A table that can't be read or judged as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """The rows of a file."""
+
+    path: Path
+    columns: tuple[str, ...]
+    """in the file's order"""
+    rows: tuple[dict[str, Cell], ...]
+    """every row has every column"""
+
+
+def read_table(path: str | Path) -> Table:
+    """Read a table by the ending of its name: .csv, .tsv, .jsonl, .ndjson or .parquet. Raises TableError."""
+    file = Path(path).expanduser()
+    try:
+        size = file.stat().st_size
+        if file.is_dir():
+            raise TableError(f"{path}: is a folder; name the file with the runs")
+        if size > MAX_BYTES:
+            raise TableError(
+                f"{path}: has {size >> 20} MiB, more than {MAX_BYTES >> 20}; give a row a run, or fewer steps of each"
+            )
+        match file.suffix.lower():
+            case ".parquet" | ".pq":
+                columns, rows = _parquet(file)
+            case ".jsonl" | ".ndjson":
+                columns, rows = _json_lines(file)
+            case ".csv" | ".tsv" | ".tab" | ".txt":
+                columns, rows = _separated(file)
+            case ending:
+                kinds = ".csv, .tsv, .jsonl or .parquet"
+                raise TableError(f"{path}: a table's name ends in {kinds}, not in {ending or 'nothing'}; rename it")
+    except OSError as error:
+        raise TableError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    if not rows:
+        raise TableError(f"{path}: has no rows; give a row a run")
+    return Table(path=file, columns=tuple(columns), rows=tuple(rows))
+
+
+def _separated(file: Path) -> tuple[list[str], list[dict[str, Cell]]]:
+    text = file.read_text(encoding="utf-8-sig")
+    if "\0" in text:
+        raise TableError(f"{file}: is not a text file; give a table of runs")
+    head = text.partition("\n")[0]
+    delimiter = _DELIMITERS.get(file.suffix.lower()) or max(",\t;", key=head.count)
+    csv.field_size_limit(sys.maxsize)
+    try:
+        lines = [line for line in csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True) if line]
+    except csv.Error as error:
+        raise TableError(f"{file}: is no table: {error}") from error
+    if not lines:
+        raise TableError(f"{file}: is empty; give a row a run, below a line with the columns' names")
+    columns = _named(file, [name.strip() for name in lines[0]])
+    wrong = [number for number, line in enumerate(lines[1:], 2) if len(line) != len(columns)]
+    if wrong:
+        first = len(lines[wrong[0] - 1])
+        raise TableError(
+            f"{file}: row {_listed(wrong)}: {first} cells under {len(columns)} columns; every row needs as many cells "
+            "as the first line has names"
+        )
+    return columns, [dict(zip(columns, map(_text, line), strict=True)) for line in lines[1:]]
+
+
+def _json_lines(file: Path) -> tuple[list[str], list[dict[str, Cell]]]:
+    rows, wrong = [], []
+    columns: dict[str, None] = {}
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            wrong.append(number)
+            continue
+        rows.append(dict(_flat(row)))
+        columns.update(dict.fromkeys(rows[-1]))
+    if wrong:
+        raise TableError(f"{file}: line {_listed(wrong)} is no JSON object; give one object a line")
+    return _named(file, [*columns]), [{name: row.get(name) for name in columns} for row in rows]
+
+
+def _flat(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Cell]]:
+    """Yield the cells of an object; those of an object within it as `outer.inner`, a list as its JSON."""
+    for name, value in row.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", json.dumps(value) if isinstance(value, list) else value
+
+
+def _parquet(file: Path) -> tuple[list[str], list[dict[str, Cell]]]:
+    try:
+        table = pq.ParquetFile(file).read()
+        columns = _named(file, table.column_names)
+        return columns, [dict(_flat(row)) for row in table.to_pylist()]
+    except (pa.ArrowException, ValueError) as error:
+        if isinstance(error, TableError):
+            raise
+        raise TableError(f"{file}: is no parquet file, or is damaged: {str(error).splitlines()[0]}") from error
+
+
+def _named(file: Path, columns: list[str]) -> list[str]:
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        raise TableError(f"{file}: has more than one column named {', '.join(map(repr, twice))}; rename all but one")
+    return columns
+
+
+def _text(cell: str) -> str | None:
+    return cell.strip() or None
+
+
+def _listed(numbers: list[int]) -> str:
+    rest = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
+    return ", ".join(map(str, numbers[:_SHOWN])) + rest
