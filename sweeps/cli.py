@@ -443,6 +443,7 @@ def diagnose(
     from sweeps.diagnose.diagnosis import diagnosis_of
     from sweeps.diagnose.page import page
     from sweeps.errors import LogError
+    from sweeps.text import encodable
 
     names = source.checked(logs or (), checkpoint=ckpt)
     given = source.read_given(config=config, checkpoint=ckpt, data=data, tokens=tokens, card=device)
@@ -453,8 +454,8 @@ def diagnose(
             return
         for runs in source.readings(names, given, checkpoint=ckpt):
             *earlier, last = diagnoses = [diagnosis_of(run, given) for run in runs]
-            print(json.dumps(several(diagnoses)) if as_json else "\n".join(page(last, width=width, earlier=earlier)))
-            sys.stdout.flush()  # a live log goes on
+            text = json.dumps(several(diagnoses)) if as_json else "\n".join(page(last, width=width, earlier=earlier))
+            print(encodable(text, sys.stdout.encoding or "ascii"), flush=True)  # a live log goes on
     except LogError as error:
         if not as_json:
             raise

@@ -7,7 +7,7 @@ import numpy as np
 from sweeps.diagnose.diagnosis import Diagnosis
 from sweeps.pruning.law import Floats
 
-_VALIDATION, _TRAINING, _SINCE, _FORECAST = "●", "·", "┊", "○"
+_VALIDATION, _TRAINING, _SINCE, _FORECAST = "●", "∙", "┊", "○"
 _SETTLED = 0.05
 """share of the run after which losses set the scale; the steep fall before it would hide all else"""
 _MARGIN = 9

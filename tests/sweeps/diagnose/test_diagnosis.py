@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -291,3 +292,14 @@ def test_a_table_of_keeps_is_judged_as_by_the_command_for_tables(tmp_path: Path)
     judged = CliRunner().invoke(app, ["judge", str(table), "--json"])
     assert (diagnosed.exit_code, diagnosed.stdout) == (judged.exit_code, judged.stdout)
     assert json.loads(diagnosed.stdout)["keeps"] is not None
+
+
+def test_a_page_in_ascii_has_nothing_that_is_lost(tmp_path: Path) -> None:
+    log = tmp_path / "t.log"
+    log.write_text(text_of(Simulated(train=lambda step: flat(step) + 0.05, val=flat).lines()), encoding="utf-8")
+    command = [sys.executable, "-m", "sweeps", "diagnose", str(log)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.isascii()
+    assert "?  Whether" in done.stdout
+    assert not re.findall(r"\?(?!  )", done.stdout.replace("\n", "  "))
