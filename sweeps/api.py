@@ -160,17 +160,20 @@ def sweep(study: Study, paths: StudyPaths, *, console: Console | None = None) ->
     What happens meanwhile is shown on `console`; without one, nothing is. A signal pauses the study, and the summary
     names it.
     """
-    # import the plotting libraries while the workers import torch
-    threading.Thread(target=importlib.import_module, args=("sweeps.report.publish",), daemon=True).start()
     say = _say(console)
     for note in study.notes:
         say(f"note: {note}")
     with _preparing(console, say) as show:
         dataset = session.prepare_data(study, paths, progress=show)
     say(f"data: {dataset.path} ({dataset.train.tokens:,} training tokens, {dataset.val.tokens:,} validation tokens)")
+    # Imports the plotting libraries while the workers import torch. Two threads that import the same cycle of modules
+    # may see them half made, so it begins when this thread has its own, and is waited for.
+    plotting = threading.Thread(target=importlib.import_module, args=("sweeps.report.publish",), daemon=True)
     with Store(session.store_url(study, paths)) as store:
+        plotting.start()
         with _watching(console, say) as observer:
             summary = session.run(study, paths, store, dataset, observer=observer)
+        plotting.join()
         from sweeps.report.publish import close
 
         findings = Findings(store.results(study.name))
