@@ -163,8 +163,6 @@ def sweep(
     `stored` are the results of a study that goes on, on its own data. What happens meanwhile is shown on `console`;
     without one, nothing is. A signal pauses the study, and the summary names it.
     """
-    # import the plotting libraries while the workers import torch
-    threading.Thread(target=importlib.import_module, args=("sweeps.report.publish",), daemon=True).start()
     say, busy = _say(console), busy_processes()
     for note in study.notes:
         say(f"note: {note}")
@@ -176,9 +174,14 @@ def sweep(
     say(f"data: {dataset.path} ({dataset.train.tokens:,} training tokens, {dataset.val.tokens:,} validation tokens)")
     for remark in (*(f"note: {note}" for note in dataset.notes), *(f"warning: {text}" for text in dataset.warnings)):
         say(remark)
+    # Imports the plotting libraries while the workers import torch. Two threads that import the same cycle of modules
+    # may see them half made, so it begins when this thread has its own, and is waited for.
+    plotting = threading.Thread(target=importlib.import_module, args=("sweeps.report.publish",), daemon=True)
     with Store(session.store_url(study, paths)) as store:
+        plotting.start()
         with _watching(console, say) as observer:
             summary = session.run(study, paths, store, dataset, observer=observer, busy=busy)
+        plotting.join()
         from sweeps.report.publish import close
 
         findings = Findings(store.results(study.name))
