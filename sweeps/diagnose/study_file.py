@@ -2,7 +2,8 @@
 
 Trials start from the run's checkpoint where there is one, because differences of thousandths of a nat show there, and
 shapes race from scratch. Without one they are short runs from scratch. A trial takes five
-minutes at the speed of the log, and at most a fifth of the run.
+minutes at the speed of the log, and at most a fifth of the run. Where no CPU could train it, the study has a profile
+for machines without a card.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from sweeps.study.baseline import NAMES
 from sweeps.study.study import problem_with_name
 from sweeps.text import short
 from trainer.atomic import write_text
+from trainer.data.bins import GPT2_PADDED
+from trainer.model.size import flops_per_token
 from trainer.nanogpt import Value
 
 _HOURS = 8
@@ -33,6 +36,17 @@ _SHARE_OF_RUN = 5
 """the run's length over that of a trial, at least"""
 _SHORTEST = 200
 """iterations of a trial at least"""
+_CORE, _PATIENCE = 5e10, 1800
+"""FLOP per second of a CPU core, about, and seconds that a trial may take there"""
+_MINIATURE = {
+    "n_layer": 3,
+    "n_embd": 64,
+    "head_size": 16,
+    "block_size": 64,
+    "batch_size": 16,
+    "gradient_accumulation_steps": 1,
+}
+"""the shape and batch of the flagship's cpu profile"""
 _WIDE = 5
 """factor between the rate and either end of its range"""
 _HOPELESS = (RunState.NAN, RunState.BROKEN_DATA, RunState.UNREADABLE)
@@ -107,7 +121,29 @@ def study_text(diagnosis: Diagnosis, *, name: str, place: Place) -> str:
     lines += ["", *_candidates(diagnosis, branch=branch)]
     trials = max(12, 6 * len(knobs))
     lines += ["baseline_seeds: 3", f"trials: {trials}", f"confirm: {{seeds: 3, max_trials: {2 * trials}}}"]
+    if not branch and _too_large_for_a_cpu(m):
+        lines += ["", *_miniature(knobs)]
     return "\n".join(lines) + "\n"
+
+
+def _too_large_for_a_cpu(m: Measured) -> bool:
+    """Return whether the shortest trial would take a CPU core much longer than a trial should."""
+    if m.config is None:
+        return False
+    flops = flops_per_token(m.config, m.vocab_size or GPT2_PADDED) * m.config.tokens_per_iter
+    return flops * _SHORTEST / _CORE > _PATIENCE
+
+
+def _miniature(knobs: Mapping[str, str]) -> Iterator[str]:
+    """Yield the profile of a machine without a card, where only a miniature of the run can be trained."""
+    width = _MINIATURE["n_embd"]
+    yield "# Without a card, a miniature: what it shows holds for the run only as far as sizes don't matter."
+    yield "profiles:"
+    yield "  cpu:"
+    yield f"    horizon: {{iters: {2 * _SHORTEST}}}"
+    yield f"    baseline: {{{', '.join(f'{key}: {value}' for key, value in _MINIATURE.items())}}}"
+    if _SHAPE in knobs:
+        yield f"    knobs: {{{_SHAPE}: {{low: {width}, high: {2 * width}, step: {width}}}}}"
 
 
 def _iters(m: Measured) -> int:

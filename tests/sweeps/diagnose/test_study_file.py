@@ -126,3 +126,16 @@ def test_the_command_reads_a_checkpoint_and_plans_the_study_of_its_run(trained: 
     assert page.exists()
     study = load(path, devices_have_cuda=False)
     assert set(study.knobs) == {"batch_size", "warmup_iters"}  # 16 tokens per update; a third of the run is warm-up
+
+
+def test_a_run_too_large_for_a_cpu_has_a_miniature_there(tmp_path: Path, data: Path) -> None:
+    large = {"n_layer": 12, "n_head": 12, "n_embd": 384, "block_size": 1024, "gradient_accumulation_steps": 32}
+    run = Simulated(train=above, val=flat, settings={**large, "dropout": 0.1}, vocab_size=50304)
+    path = tmp_path / "next.yaml"
+    write_study_of(run.diagnosis(), path, Place(checkpoint=None, log=None, data=data))
+    here, on_a_card = load(path, devices_have_cuda=False), load(path, devices_have_cuda=True)
+    assert (here.baseline["n_embd"], on_a_card.baseline["n_embd"]) == (64, 384)
+    assert {"n_embd", "dropout"} <= set(here.knobs)
+    small = Simulated(train=above, val=flat)
+    (tmp_path / "small").mkdir()
+    assert written(small, tmp_path / "small", data).baseline["n_embd"] == 128
