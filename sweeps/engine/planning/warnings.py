@@ -92,10 +92,10 @@ def of_time(study: Study, work: Workload, speed: Speed, *, seconds: float | None
         return
     if study.hours is None and seconds > LONG:
         where = "a card (`--device NAME` plans for one)" if speed.device.kind == "cpu" else "a faster card"
+        smaller = ("n_layer=4", "n_head=4", "n_embd=64", "block_size=64", "batch_size=12")
         yield (
-            f"the sweep needs about {duration(seconds)} here: run it on {where}, give it a deadline (hours: 12), or try "
-            "it first on a smaller model of the same kind (--set baseline.n_layer=4 --set baseline.n_embd=64 --set "
-            "baseline.block_size=64 --set baseline.batch_size=12)"
+            f"the sweep needs about {duration(seconds)} here: run it on {where}, give it a deadline (hours: 12), or "
+            f"try a smaller model of the kind first ({' '.join(f'--set baseline.{change}' for change in smaller)})"
         )
     if study.hours is None or seconds <= study.hours * 3600:
         return
