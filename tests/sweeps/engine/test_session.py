@@ -71,5 +71,5 @@ def test_a_card_that_is_not_used_is_noted_unless_the_cpu_was_asked_for(
     watcher = small_sweep.Watcher()
     study = small_sweep.study(workers={"devices": asked})
     nothing: Any = None
-    session.run(study, StudyPaths(tmp_path), nothing, nothing, observer=watcher)
+    session.run(study, StudyPaths(tmp_path), nothing, small_sweep.dataset(), observer=watcher)
     assert watcher.notes == (["Apple's GPU is not used"] if noted else [])

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from sweeps import cli
 from sweeps.analysis.findings import Findings
+from sweeps.commands import export as commands_export
 from sweeps.engine.origin import known
 from sweeps.export.branch import gain
 from sweeps.export.checkpoint import write_checkpoint
@@ -245,7 +246,7 @@ def test_the_study_keeps_the_users_own_config(tmp_path: Path) -> None:
 def test_the_command_writes_the_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     branch = branched(tmp_path)
     located = SimpleNamespace(paths=branch.paths)
-    monkeypatch.setattr(cli, "_findings", lambda *_: (located, branch.findings))
+    monkeypatch.setattr(commands_export, "findings_of", lambda *_: (located, branch.findings))
     pair = ["--checkpoint", str(tmp_path / "out"), "-o", str(tmp_path / "branch.py")]
     said = CliRunner().invoke(cli.app, ["export", "plateau", "--trial", "7", *pair])
     assert said.exit_code == 0

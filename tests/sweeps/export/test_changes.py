@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from sweeps import cli
 from sweeps.analysis.attribution import KnobWord
 from sweeps.analysis.findings import Findings
+from sweeps.commands import export as commands_export
 from sweeps.export.changes import Change, change_of, own_length, rounded
 from sweeps.export.nanogpt_config import ExportError, NanogptConfig
 from sweeps.export.trial import check_best, export_run, trial_of
@@ -180,7 +181,7 @@ class TestOnlyWhatIsShown:
 
     def test_the_command_says_what_changed_and_why(self, monkeypatch: pytest.MonkeyPatch) -> None:
         found = Findings(self.results())
-        monkeypatch.setattr(cli, "_findings", lambda *_: (SimpleNamespace(paths=None), found))
+        monkeypatch.setattr(commands_export, "findings_of", lambda *_: (SimpleNamespace(paths=None), found))
         said = json.loads(CliRunner().invoke(cli.app, ["export", "plateau", "--json"]).stdout)
         rate = found.study.baseline["learning_rate"]
         assert said["changed"]["learning_rate"] == [rate, said["config"]["learning_rate"]]

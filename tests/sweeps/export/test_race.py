@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from sweeps import cli
 from sweeps.analysis.findings import Findings
+from sweeps.commands import export as commands_export
 from sweeps.errors import NotFound
 from sweeps.export.race import export_race, finding_of, names, race_of
 from sweeps.store.records import Results, Run
@@ -105,7 +106,7 @@ def test_an_unknown_race_is_refused_with_those_that_are_known() -> None:
 
 
 def test_the_command_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_findings", lambda *_: (SimpleNamespace(paths=None), Findings(raced())))
+    monkeypatch.setattr(commands_export, "findings_of", lambda *_: (SimpleNamespace(paths=None), Findings(raced())))
     said = json.loads(CliRunner().invoke(cli.app, ["export", "plateau", "--race", "n_embd=32", "--json"]).stdout)
     assert (said["race"], said["trial"], said["checkpoint"]) == ("n_embd=32", None, None)
     assert nanogpt_configurator(said["text"])["n_embd"] == 32

@@ -87,7 +87,7 @@ def test_candidates() -> None:
     ]
     candidates = designed(study, vocab_size=0).candidates
     assert [trial.config for trial in candidates] == [baseline.replace(**changes) for changes in expected]
-    assert candidates[0].label == "candidate: learning_rate 0.0005, min_lr 5e-05"
+    assert candidates[0].label == "candidate: learning_rate 5e-4, min_lr 5e-5"
     assert candidates[3].params is not None
     assert candidates[3].params["min_lr_ratio"] == 0.2
     # 5e-5 is outside of the learning rate's range

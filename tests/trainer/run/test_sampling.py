@@ -77,5 +77,5 @@ def test_targets_are_the_next_tokens(tmp_path: Path) -> None:
 
 def test_a_split_shorter_than_the_context(tmp_path: Path) -> None:
     data = random_walk_folder(tmp_path, tokens=100)
-    with pytest.raises(DataError, match=r"the val split holds 25 tokens.*lower block_size or use more text"):
+    with pytest.raises(DataError, match=r"the validation split holds 25 tokens.*lower block_size or use more text"):
         StepFeed(TrainConfig(block_size=64), data, CPU, step=0)
