@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from threading import Event
 
 import pytest
@@ -75,6 +76,15 @@ def test_a_document_of_a_million_accents_is_compared_as_it_stands() -> None:
     assert normalise("e\u0301") == "é"
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt, also in a shell's background job, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 def test_ctrl_c_ends_a_call_that_does_not_listen_to_it() -> None:
     def endless() -> None:
         os.kill(os.getpid(), signal.SIGINT)
