@@ -105,6 +105,8 @@ def si(number: float, unit: str = "") -> str:
     """Format with three digits and an SI prefix: 39.3M, 58.3 TFLOP/s."""
     space = " " if unit else ""
     for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= 1000 * size:
+            return f"{number / size:,.0f}{space}{prefix}{unit}"
         if number >= size:
             return f"{number / size:.3g}{space}{prefix}{unit}"
     return f"{number:.3g}{space}{unit}"

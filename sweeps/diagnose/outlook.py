@@ -90,7 +90,7 @@ def _why_no_law(m: Measured) -> str:
 def _forecast(m: Measured, judgement: Judgement) -> tuple[Expected | None, Expected | None, str]:
     """Return the forecasts at the end and at twice that, and why there are none."""
     if judgement.state not in _FORESEEN:
-        return None, None, f"a run that is {judgement.state} has no forecast"
+        return None, None, f"a run whose verdict is {str(judgement.state).replace('_', ' ')} has no forecast"
     if m.config is None:
         length = None
         ends = [2 * m.step]

@@ -38,9 +38,10 @@ def locate(study: str, *, out: Path | None = None) -> Located:
         paths = paths_of(name, out=out)
         url = store or url_of(paths.store)
         return Located(name=_name_in_store(url, name), url=url, paths=paths)
-    if (given / "study.db").exists():
+    named = out is not None and not given.is_absolute() and len(given.parts) == 1  # a name: --out says where it is
+    if (given / "study.db").exists() and not named:
         database = given / "study.db"
-    elif given.suffix == ".db" or given.is_file():
+    elif not named and (given.suffix == ".db" or given.is_file()):
         database = given
     else:
         paths = paths_of(study, out=out)

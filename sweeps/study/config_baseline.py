@@ -93,7 +93,8 @@ def lay_dataset(resolved: Resolved, *, data_given: bool) -> None:
         return
     found = next((folder for folder in folders if kind_of(folder)), None)
     if found is None:
-        raise resolved.error(("data",), f"{says}{_nowhere(folders)}")
+        resolved.mistakes["data",] = str(resolved.error(("data",), f"{says}{_nowhere(folders)}"))
+        return
     if not isinstance(data, dict):
         resolved.put(("data",), {}, own.file)
     resolved.put(("data", str(kind_of(found))), str(found), own.file)

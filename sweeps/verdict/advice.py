@@ -8,11 +8,12 @@ from sweeps.analysis.attribution import Attribution, CandidateWord
 from sweeps.analysis.findings import Findings
 from sweeps.study.model import as_yaml
 from sweeps.study.sections import MAX_CONFIRM_SEEDS
-from sweeps.text import all_of, joined, nats
+from sweeps.study.study import OF_THE_CONTROL
+from sweeps.text import all_of, joined, nats, rounded
 from sweeps.verdict.answer import Advice, Row
 from sweeps.verdict.confirmed import SMALL_BATCH, has_smaller_batch
 from sweeps.verdict.open_questions import OpenQuestion, open_questions
-from sweeps.verdict.rows import AHEAD, WIDEN, fewer
+from sweeps.verdict.rows import AHEAD, UNITS, WIDEN, fewer
 
 _NAMED = 3
 """open questions that a line names"""
@@ -33,6 +34,7 @@ def advice_of(findings: Findings, rows: Sequence[Row]) -> Iterator[Advice]:
         yield from _dont(attribution, rows)
         yield from _unknown(findings, attribution)
         yield from _batches(attribution)
+    yield from _fork(findings, rows)
     yield from (each for each in edges if each.kind != "do")
     yield from _costs(findings, rows)
 
@@ -56,12 +58,14 @@ def _do(findings: Findings, attribution: Attribution) -> Iterator[Advice]:
         elif attribution.fewer:
             changes = f"{fewer(attribution)} changed"
         best = f"-o {study.name}-best.py"
+        if len(attribution.change) > 1 and not attribution.fewer:
+            best = f"--all {best}"  # the whole was shown, not its credited knobs without the rest
         if findings.branches is not None:
             command = _sweep(findings, "export", f"--checkpoint out-{study.name} {best}")
             yield Advice("do", f"go on from the checkpoint with {changes}", command)
         else:
-            command = _sweep(findings, "export", f"--iters {iters} {best}")
-            yield Advice("do", f"train {iters:,} iterations with {changes}", command)
+            length = "as many tokens" if "batch_size" in attribution.change else f"{iters:,} iterations"
+            yield Advice("do", f"train {length} with {changes}", _sweep(findings, "export", best))
         return
     right = [candidate for candidate in attribution.candidates if candidate.word is CandidateWord.RIGHT]
     for candidate in right:
@@ -176,9 +180,23 @@ def _edges(rows: Sequence[Row]) -> Iterator[Advice]:
         yield Advice("do", f"widen {joined(telling)} (the best lies at that end)")
     if quiet:
         yield Advice("note", f"at an end of the range, too, with nothing shown: {joined(quiet)}")
-    natural = [f"{row.knob} {row.after}" for row in rows if row.edge and WIDEN not in row.edge]
+    natural = [
+        f"{row.knob} {row.after}"
+        for row in rows
+        if row.edge and WIDEN not in row.edge and row.knob not in UNITS  # whose limit is another setting
+    ]
     if natural:
         yield Advice("note", f"at a natural limit: {joined(natural)}")
+
+
+def _fork(findings: Findings, rows: Iterable[Row]) -> Iterator[Advice]:
+    """Say which values are those of the control, which the fork sets, and not the config's own."""
+    study = findings.study
+    named = [row.knob for row in rows if row.protocol == "branch" and row.knob in OF_THE_CONTROL]
+    moved = [name for name in named if name is not None and study.control[name] != study.baseline[name]]
+    if study.origin is not None and moved:
+        here, own = (joined(f"{name} {rounded(of[name])}" for name in moved) for of in (study.control, study.baseline))
+        yield Advice("note", f"at the fork: {here}; in your config: {own}")
 
 
 def _batches(attribution: Attribution) -> Iterator[Advice]:

@@ -285,7 +285,7 @@ def _race_does(race: RaceFinding) -> str:
     if race.gap is None or race.gap.low is None:
         return "not enough evidence"
     slower = race.at_equal_time is not None and race.at_equal_time <= 0
-    return {1: "ahead, but slower" if slower else AHEAD, -1: "behind", 0: "within the noise"}[_side(race)]
+    return {1: "behind at equal time" if slower else AHEAD, -1: "behind", 0: "within the noise"}[_side(race)]
 
 
 # numbers, costs and edges

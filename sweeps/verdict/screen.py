@@ -41,7 +41,11 @@ def screen(answer: Answer, *, width: int, files: Mapping[str, str], encoding: st
         body = table(rows, width=width, arrow=encodable("→", encoding)) if rows else []
         left = len(answer.rows) - len(rows) - len(quiet)
         body += [f"{count(left, 'more row')} with --full"] if left else []
-        body += _wrapped(f"nothing shown: {joined(f'{row.knob} {row.after}' for row in quiet)}", width) if quiet else []
+        body += (
+            _wrapped(f"nothing shown of these alone: {joined(f'{row.knob} {row.after}' for row in quiet)}", width)
+            if quiet
+            else []
+        )
         blocks = [head, body, [line for each in advice for line in _advised(each, width)], tail]
         lines = [
             line for index, block in enumerate(blocks) for line in ([""] * (index in gaps and bool(block)) + block)

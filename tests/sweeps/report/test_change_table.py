@@ -12,7 +12,7 @@ from sweeps.verdict.answer import Cost, Row
 from tests.helpers.report_page import Page
 
 DROPOUT = Row("branch", "dropout", "0.1", "0", "breaks it alone", 0.10, 0.06, 0.14, 3, True)
-WIDTH = Row("race", "n_embd", "8", "64", "ahead, but slower", 2.0, 1.5, 2.5, 5, True)
+WIDTH = Row("race", "n_embd", "8", "64", "behind at equal time", 2.0, 1.5, 2.5, 5, True)
 
 
 def columns(html: str) -> list[str]:

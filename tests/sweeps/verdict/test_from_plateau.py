@@ -94,7 +94,7 @@ def test_the_whole() -> None:
     assert words.nothing == ("From your checkpoint, within ± 0.0018 nats: weight_decay 0.1 → 0.2.",)
     assert words.proof[0] == "The origin's curve is on a plateau since step 400, so the word is “breaks”."
     assert words.next[0] == (
-        "Do: go on from the checkpoint with both changes: `sweep export plateau --checkpoint out-plateau -o "
+        "Do: go on from the checkpoint with both changes: `sweep export plateau --checkpoint out-plateau --all -o "
         "plateau-best.py`."
     )
     assert "Do: if you retrain from scratch, take n_embd 768: `sweep export plateau --race n_embd=768`." in words.next

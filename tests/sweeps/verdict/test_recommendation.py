@@ -76,14 +76,14 @@ def test_means_are_over_the_seeds_that_the_effect_is_over(method: str, baseline:
 @pytest.mark.parametrize(
     ("judged", "commands"),
     [
-        (attribution(), ["sweep export plateau --iters 600 -o plateau-best.py", "sweep confirm plateau --seeds 6"]),
-        (attribution(candidates=()), ["sweep export plateau --iters 600 -o plateau-best.py"]),
+        (attribution(), ["sweep export plateau --all -o plateau-best.py", "sweep confirm plateau --seeds 6"]),
+        (attribution(candidates=()), ["sweep export plateau --all -o plateau-best.py"]),
         (CASES["nothing"](), ["sweep confirm plateau --seeds 6"]),  # the advice is open, the knobs are decided
         (CASES["undecided"](), ["sweep confirm plateau --seeds 12"]),  # knobs have 3 seeds and need 9 more
         (CASES["unchanged"](), []),
         (
             attribution(knobs=(KNOBS[0], knob("n_embd", KnobWord.UNKNOWN, None)), candidates=()),
-            ["sweep export plateau --iters 600 -o plateau-best.py", "sweep confirm plateau"],
+            ["sweep export plateau --all -o plateau-best.py", "sweep confirm plateau"],
         ),
     ],
 )

@@ -53,7 +53,7 @@ def test_quiet_rows_then_notes_then_unknowns_then_blank_lines_give_way() -> None
     shown = tuple(row(f"strong_{index}") for index in range(9))
     everything = answer((*shown, *QUIET), (DO, *UNKNOWN, *NOTES))
     text = "\n".join(screen(everything, width=80, files=FILES))
-    assert "nothing shown: knob_0 0, knob_1 0, " in text
+    assert "nothing shown of these alone: knob_0 0, knob_1 0, " in text
     assert "strong_8" in text
     assert "note 0" not in text
     assert "question 0" in text
