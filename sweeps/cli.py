@@ -287,14 +287,14 @@ def prepare(
 def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     """Show the progress of a study, also while it runs."""
     from sweeps.engine.progress import planned_runs
-    from sweeps.store.sqlite import is_running, path_of
+    from sweeps.store.database import database_of, is_running
     from sweeps.terminal import status_lines
     from sweeps.verdict.as_json import summarize
 
     located, findings = _findings(study, out)
     results, planned = findings.results, planned_runs(findings)
     if as_json:
-        store, report_file = path_of(located.url), located.paths.report
+        store, report_file = database_of(located.url).name, located.paths.report
         summary = summarize(findings, store=store, report=report_file)
         state: StatusJson = {**summary, "planned": planned}
         print(json.dumps(state))
@@ -306,14 +306,14 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
 @app.command()
 def verdict(study: StudyName, out: Out = None, full: Full = False, as_json: AsJson = False) -> None:
     """Say which knob breaks the plateau, and how surely. The verdict rests on the runs so far."""
-    from sweeps.store.sqlite import path_of
+    from sweeps.store.database import database_of
     from sweeps.verdict.as_json import found
 
     located, findings = _findings(study, out)
     if as_json:
         print(json.dumps(found(findings)))
     else:
-        _print(findings, full=full, report=located.paths.report, store=path_of(located.url))
+        _print(findings, full=full, report=located.paths.report, store=database_of(located.url).name)
 
 
 @app.command()
@@ -576,14 +576,14 @@ def _wrapped(lines: Iterable[str]) -> Iterator[str]:
         yield from textwrap.wrap(line, width, subsequent_indent="  ", drop_whitespace=False) or [""]
 
 
-def _print(findings: Findings, *, full: bool, report: Path, store: Path) -> None:
+def _print(findings: Findings, *, full: bool, report: Path, store: str) -> None:
     """Print the answer, or the whole verdict, and where report and store are."""
     from sweeps.text import encodable
     from sweeps.verdict.screen import last_screen
     from sweeps.verdict.verdict import verdict
 
     width, encoding = shutil.get_terminal_size((80, 24)).columns, sys.stdout.encoding or "ascii"
-    files = {"report": str(report) if report.exists() else findings.results.command("report"), "store": str(store)}
+    files = {"report": str(report) if report.exists() else findings.results.command("report"), "store": store}
     if full:
         text = "\n\n".join([verdict(findings).text(width=min(120, width)), *map(": ".join, files.items())])
     else:
