@@ -291,7 +291,7 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     from sweeps.terminal import status_lines
     from sweeps.verdict.as_json import summarize
 
-    located, findings = _findings(study, out)
+    located, findings = _findings(study, out, sampled_curves=as_json)
     results, planned = findings.results, planned_runs(findings)
     if as_json:
         store, report_file = database_of(located.url).name, located.paths.report
@@ -535,16 +535,16 @@ def _load(
     return loaded
 
 
-def _results(study: str, out: Path | None) -> tuple[Located, Results]:
+def _results(study: str, out: Path | None, *, sampled_curves: bool = True) -> tuple[Located, Results]:
     from sweeps.store.locate import read
 
-    return read(study, out=out)
+    return read(study, out=out, sampled_curves=sampled_curves)
 
 
-def _findings(study: str, out: Path | None) -> tuple[Located, Findings]:
+def _findings(study: str, out: Path | None, *, sampled_curves: bool = True) -> tuple[Located, Findings]:
     from sweeps.analysis.findings import Findings
 
-    located, results = _results(study, out)
+    located, results = _results(study, out, sampled_curves=sampled_curves)
     return located, Findings(results)
 
 

@@ -64,11 +64,11 @@ def locate(study: str, *, out: Path | None = None) -> Located:
     return Located(name=_name_in_store(url, None), url=url, paths=StudyPaths(database.parent))
 
 
-def read(study: str, *, out: Path | None = None) -> tuple[Located, Results]:
-    """Find the results of `study` as `locate` does, and read them."""
+def read(study: str, *, out: Path | None = None, sampled_curves: bool = True) -> tuple[Located, Results]:
+    """Find the results of `study` as `locate` does, and read them as `Reader.results` does."""
     located = locate(study, out=out)
     with Reader(located.url, pointer=located.paths.pointer) as reader:
-        return located, reader.results(located.name)
+        return located, reader.results(located.name, sampled_curves=sampled_curves)
 
 
 def _on_a_server(address: str, *, out: Path | None = None) -> Located:

@@ -25,7 +25,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sweeps.errors import NotFound, StoreError
 from sweeps.store import tables
 from sweeps.store.database import database_of
-from sweeps.store.records import DataFacts, Outcome, Pruning, Results, Run
+from sweeps.store.records import UNFINISHED, DataFacts, Outcome, Pruning, Results, Run
 from sweeps.study.proposals import present_name
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
@@ -100,16 +100,21 @@ class Reader:
         with self._read() as connection:
             return list(connection.scalars(sa.select(tables.study.c.name).order_by(tables.study.c.id)))
 
-    def results(self, name: str) -> Results:
-        """Read everything recorded of the study `name`. Raises NotFound."""
+    def results(self, name: str, *, sampled_curves: bool = True) -> Results:
+        """Read everything recorded of the study `name`. Raises NotFound.
+
+        Without `sampled_curves`, ended trials of the sampler come without their points, which are most of a large store.
+        """
         with self._read() as connection:
             study = self._study(connection, name)
             points: dict[int, list[Point]] = {}
-            of_study = sa.select(tables.run.c.id).where(tables.run.c.study_id == study.id)
-            columns = [column for column in tables.point.c if column.name != "run_id"]
-            query = sa.select(tables.point.c.run_id, *columns).where(tables.point.c.run_id.in_(of_study))
-            for run_id, *values in connection.execute(query.order_by(tables.point.c.step)):
-                points.setdefault(run_id, []).append(_point(values))
+            wanted = sa.select(tables.run.c.id).where(tables.run.c.study_id == study.id)
+            if not sampled_curves:
+                wanted = wanted.where((tables.run.c.origin != "sampler") | tables.run.c.outcome.in_(UNFINISHED))
+            columns = (tables.point.c[column] for column in _POINT)
+            query = sa.select(tables.point.c.run_id, *columns).where(tables.point.c.run_id.in_(wanted))
+            for run_id, *values in connection.execute(query.order_by(tables.point.c.run_id, tables.point.c.step)).all():
+                points.setdefault(run_id, []).append(_point(*values))
             rows = connection.execute(
                 sa.select(tables.run).where(tables.run.c.study_id == study.id).order_by(tables.run.c.id)
             )
@@ -344,11 +349,8 @@ class Store(Reader):
 
     def _add_event(self, connection: sa.Connection, name: str, kind: str, detail: str, *, run: int | None) -> None:
         study = self._study(connection, name)
-        connection.execute(
-            tables.event.insert().values(
-                study_id=study.id, run_id=run, time=_now(), kind=kind, detail=_storable(detail)
-            )
-        )
+        told = {"time": _now(), "kind": kind, "detail": _storable(detail)}
+        connection.execute(tables.event.insert().values(study_id=study.id, run_id=run, **told))
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[sa.Connection]:
@@ -395,15 +397,31 @@ def _json(pruning: Pruning | None) -> str | None:
     return json.dumps(dataclasses.asdict(pruning)) if pruning else None
 
 
-_LOSSES = ("train_loss", "train_se", "val_loss", "val_se", "lr")
-
-
-def _point(values: Sequence[Any]) -> Point:
-    named = dict(zip([column.name for column in tables.point.c if column.name != "run_id"], values, strict=True))
-    for name in _LOSSES:
-        if named[name] is None:
-            named[name] = math.nan
-    return Point(**{name: named[name] for name in _POINT})
+def _point(
+    step: int,
+    tokens: int,
+    train_loss: float | None,
+    train_se: float | None,
+    val_loss: float | None,
+    val_se: float | None,
+    lr: float | None,
+    grad_norm: float | None,
+    tokens_per_s: float | None,
+    seconds: float,
+) -> Point:
+    """Return the point of a row, whose values are in the order of Point's fields. SQLite keeps NaN as NULL."""
+    return Point(
+        step=step,
+        tokens=tokens,
+        train_loss=math.nan if train_loss is None else train_loss,
+        train_se=math.nan if train_se is None else train_se,
+        val_loss=math.nan if val_loss is None else val_loss,
+        val_se=math.nan if val_se is None else val_se,
+        lr=math.nan if lr is None else lr,
+        grad_norm=grad_norm,
+        tokens_per_s=tokens_per_s,
+        seconds=seconds,
+    )
 
 
 def _storable(text: str) -> str:

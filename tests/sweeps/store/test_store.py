@@ -188,10 +188,12 @@ class TestStudies:
 class TestReader:
     def test_it_reads_during_a_write_and_holds_no_writer_up(self, store: Store) -> None:
         run = started(store)
-        with sa.create_engine(store.url).begin() as writing:
+        engine = sa.create_engine(store.url)
+        with engine.begin() as writing:
             writing.exec_driver_sql("UPDATE run SET reason = 'half done'")
             with Reader(store.url) as reader:
                 assert reader.results("small").runs[0].reason == ""
+        engine.dispose()
         assert store.results("small").runs[0].reason == "half done"
         store.launched(run.id, device="cpu", attempt=1)
 
