@@ -25,8 +25,8 @@ FANOVA_TRIALS, PED_ANOVA_TRIALS = 20, 50
 """Trials that each method needs. fANOVA counts complete trials: with fewer, its forest is unreliable. PED-ANOVA counts
 stopped trials as well: with fewer, the best tenth, which is all that it looks at, has under five trials."""
 MOST_MEASURED = 300
-"""trials that the importances are measured on at most, drawn at random from more; fANOVA's time grows with the square of
-their number, and the intervals show what so many can tell"""
+"""trials that the importances are measured on at most, drawn at random from more: fANOVA's time grows with the square
+of their number, and the intervals show what so many can tell"""
 _INTERVAL = 0.9
 """probability of the intervals"""
 _RESAMPLES, _TREES = 30, 4

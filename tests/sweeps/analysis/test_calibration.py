@@ -93,7 +93,7 @@ def test_trials_count_equally_however_often_they_were_predicted() -> None:
 @given(st.integers(1, 200), st.floats(0.001, 0.999))
 def test_the_band_holds_95_per_cent_of_right_predictions(n: int, probability: float) -> None:
     replayed = Calibration(
-        stages=(), complete=n, trials=n, needed=6, promised=0.98, kept=1.0, interval=exact_interval(n, n)
+        stages=(), complete=n, among=n, trials=n, needed=6, promised=0.98, kept=1.0, interval=exact_interval(n, n)
     )
     low, high = (float(shares[0]) for shares in replayed.band(np.array([probability])))
     assert binom.cdf(round(high * n), n, probability) - binom.cdf(round(low * n) - 1, n, probability) >= 0.95

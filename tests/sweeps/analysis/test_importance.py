@@ -152,7 +152,8 @@ def _drawn(monkeypatch: pytest.MonkeyPatch, shares: Mapping[str, tuple[float, fl
         zero_line=0.2,
     )
     findings = Findings(synthetic.results([]))
-    vars(findings)["importances"] = Importances(methods=(fanova,), complete=30, imputed=4, diverged=1, left_out=2, measured_on=35)
+    counts = {"complete": 30, "imputed": 4, "diverged": 1, "left_out": 2, "measured_on": 35}
+    vars(findings)["importances"] = Importances(methods=(fanova,), **counts)
     return importance_picture(findings)
 
 

@@ -38,9 +38,7 @@ def query(url: str, text: str) -> list[tuple[object, ...]]:
 
 
 class TestTables:
-    def test_they_are_of_the_newest_version_with_sqlites_columns(
-        self, postgresql_url: str, tmp_path: Path
-    ) -> None:
+    def test_they_are_of_the_newest_version_with_sqlites_columns(self, postgresql_url: str, tmp_path: Path) -> None:
         file = f"sqlite:///{tmp_path / 'study.db'}"
         for url in (file, postgresql_url):
             Store(url).close()
