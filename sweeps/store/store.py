@@ -103,7 +103,7 @@ class Reader:
     def results(self, name: str, *, sampled_curves: bool = True) -> Results:
         """Read everything recorded of the study `name`. Raises NotFound.
 
-        Without `sampled_curves`, ended trials of the sampler come without their points, which are most of a large store.
+        Without `sampled_curves`, ended trials of the sampler come without their points, most of a large store.
         """
         with self._read() as connection:
             study = self._study(connection, name)
