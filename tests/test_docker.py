@@ -260,7 +260,7 @@ class TestCompose:
         server = services["postgres"]
         (volume,) = server["volumes"]
         assert (volume["type"], volume["source"]) == ("volume", "postgres")
-        assert server["environment"]["POSTGRES_PASSWORD_FILE"] == "/run/secrets/postgres-password"
+        assert server["environment"].items() >= {("POSTGRES_PASSWORD_FILE", "/run/secrets/postgres-password")}
         assert "POSTGRES_PASSWORD" not in server["environment"]
         assert server["healthcheck"]["test"][1] == "pg_isready"
         assert [port["host_ip"] for port in server["ports"]] == ["127.0.0.1"]

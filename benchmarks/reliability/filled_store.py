@@ -29,7 +29,7 @@ PRUNED_AT, PRUNED_SHARE = 0.5, 0.3
 """share of the run at which a trial is pruned, and share of the sampled trials that are"""
 
 
-def study_of(name: str, *, trials: int, url: str) -> Study:
+def study_of(name: str, *, trials: int, url: str | None) -> Study:
     """Return the study on squeezed trials from scratch, with 20 evaluations per trial and no confirm phase."""
     settings = [f"trials={trials}", "horizon.iters=1000", f"evaluations={EVALUATIONS}", "confirm.max_trials=0"]
     study = load(

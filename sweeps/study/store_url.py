@@ -47,5 +47,5 @@ def _problem_with_server(url: str) -> str | None:
     if not re.fullmatch(r"/[^/]+", parts.path):
         return f"the PostgreSQL URL names no database; write {EXAMPLE}"
     if parts.fragment:
-        return f"the PostgreSQL URL ends with #{parts.fragment}; a study is named by its name: key, so leave it out"
+        return "the PostgreSQL URL has a #, but a study is named by its own key, name; leave out the # and what follows"
     return None

@@ -145,6 +145,22 @@ class TestRoundTrip:
         assert store.results("small").runs[0].seconds == 4.0
 
 
+class TestWithoutSampledCurves:
+    def test_ended_trials_of_the_sampler_lack_their_points_and_nothing_else(self, store: Store) -> None:
+        ids = {}
+        for number, (origin, ends) in enumerate((("sampler", True), ("sampler", False), ("one-at-a-time", True))):
+            run = started(store, trial=number, origin=origin, key=f"k{number}")
+            store.add_points([(run.id, point_at(run.config, step)) for step in (0, 1)], name="small", seconds=1.0)
+            if ends:
+                ended(store, run)
+            ids[run.id] = 0 if origin == "sampler" and ends else 2
+        whole, lean = store.results("small"), store.results("small", sampled_curves=False)
+        assert {run.id: len(run.points) for run in lean.runs} == ids
+        assert [dataclasses.replace(run, points=()) for run in whole.runs] == [
+            dataclasses.replace(run, points=()) for run in lean.runs
+        ]
+
+
 class TestSentinel:
     def test_it_is_stored_with_its_event_and_stays_one_when_it_ends(self, store: Store) -> None:
         run = started(store)
