@@ -164,6 +164,19 @@ def test_the_number_of_predictions_is_bounded(monkeypatch: pytest.MonkeyPatch, n
         assert replayed.trials >= min(n, 100)
 
 
+def test_of_very_many_trials_some_at_even_distances_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_COMPLETE", 12)
+    oracle = Oracle(0.1)
+    monkeypatch.setattr(module, "forecast", oracle)
+    few, many = (
+        calibration(synthetic.results([flat(index, 4.0 + index / 100) for index in range(n)]), RULE) for n in (12, 48)
+    )
+    assert (few.complete, few.among, many.complete, many.among) == (12, 12, 48, 12)
+    assert {len(others) for _, others, _ in oracle.asked} == {11}
+    assert "take part" not in calibration_picture(few).reading
+    assert calibration_picture(many).reading.endswith("Of 48 complete trials, 12 at even distances take part.")
+
+
 def test_levels_are_those_of_the_rules_own_forecast() -> None:
     runs = []
     for index in range(9):

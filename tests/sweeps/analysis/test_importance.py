@@ -82,6 +82,7 @@ def test_of_too_many_trials_a_random_part_is_measured() -> None:
     assert said.endswith(f"complete trials. Measured on {MOST_MEASURED} of them, drawn at random.")
 
 
+@pytest.mark.filterwarnings("ignore:Target and region quantiles")  # all but a few trials have the same loss
 def test_a_part_of_trials_that_nearly_all_diverged_has_what_fanova_needs() -> None:
     good = _trials(FANOVA_TRIALS, lambda place: 3.5 + place["dropout"])
     bad = [

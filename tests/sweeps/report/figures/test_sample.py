@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,7 +50,7 @@ def test_of_many_it_draws_the_others_the_lowest_and_an_even_part() -> None:
     assert set(range(10_005 - LOWEST, 10_005)) <= set(drawn)
     spread = drawn[5:-LOWEST]
     assert len(spread) == MOST_DRAWN - LOWEST - 5
-    steps = {later - earlier for earlier, later in zip(spread, spread[1:], strict=False)}
+    steps = {later - earlier for earlier, later in itertools.pairwise(spread)}
     assert max(steps) - min(steps) <= 1
 
 
