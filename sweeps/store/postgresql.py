@@ -111,31 +111,31 @@ class ServerDatabase:
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:
-        psycopg = _driver()
+        driver = _driver()
         try:
             yield
-        except (psycopg.Error, sa.exc.DBAPIError, optuna.exceptions.StorageInternalError) as error:
+        except (driver.Error, sa.exc.DBAPIError, optuna.exceptions.StorageInternalError) as error:
             cause = _cause(error)
             text = " ".join(str(cause).split())
             remedy = remedy_for(getattr(cause, "sqlstate", None), text)
-            if remedy is None and not isinstance(cause, psycopg.OperationalError):
+            if remedy is None and not isinstance(cause, driver.OperationalError):
                 raise
             remedy = remedy or "the server can't be used now; the study goes on when it is run again"
             raise StoreError(f"{self.name}: {remedy} ({text})") from error
 
     def _connect(self, *, snapshot: bool = False) -> psycopg.Connection[Any]:
         """Connect for Optuna, or with `snapshot` to read only. libpq looks for the password."""
-        psycopg = _driver()
+        driver = _driver()
         url = sa.make_url(self.url)
         named = {"host": url.host, "port": url.port, "user": url.username, "dbname": url.database}
         options = {name: value for name, value in named.items() if value is not None}
-        connection = psycopg.connect(
+        connection: psycopg.Connection[Any] = driver.connect(
             **{"connect_timeout": _CONNECT_SECONDS, "keepalives_idle": 30, **options, **_password(), **url.query},
             application_name=f"plateau-sweep {os.getpid()} {socket.gethostname()}"[:63],
             client_encoding="utf8",
         )
         if snapshot:
-            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.isolation_level = driver.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
         return connection
 
@@ -187,7 +187,7 @@ _REMEDIES = (
         "nobody else may read (chmod 600)",
     ),
     (("no pg_hba.conf entry",), "the server lets this user in from here by no line of its pg_hba.conf; add one"),
-    (('" does not exist',), "the server has no such user or database; make them: createuser, createdb --owner"),
+    (('" does not exist',), "the server has no such user or database; make them with createuser and createdb"),
     (
         ("refused", "timeout", "timed out", "No route", "translate host name", "resolve host", "No such file"),
         "no PostgreSQL server answers there; start it, or correct host and port in the study's store",
