@@ -113,7 +113,7 @@ def growth(measured: Sequence[Timing]) -> dict[str, dict[str, float]]:
 def feeding(folder: Path, *, stored: int, more: int) -> dict[str, float]:
     """Return how many workers with trials of 20 seconds a driver feeds that has `stored` trials already."""
     study = study_of("feeding", trials=stored, url=None)
-    unpruned = study.model_copy(update={"pruner": NoPruning(type="none")})
+    unpruned = study.model_copy(update={"pruner": NoPruning(type="none"), "baseline_seeds": 1, "candidates": ()})
     load = driver_load.measure(
         unpruned, folder, losses, stored=stored, trials=more, workers=8, seconds=TRIAL_SECONDS / EVALUATIONS
     )
