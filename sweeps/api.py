@@ -21,7 +21,8 @@ from sweeps.engine import session
 from sweeps.engine.progress import Observer, Silent, Summary
 from sweeps.errors import SpecError
 from sweeps.paths import StudyPaths, paths_of
-from sweeps.store import locate, sqlite
+from sweeps.store import locate
+from sweeps.store.database import database_of
 from sweeps.store.records import DataFacts, Results, Run
 from sweeps.store.store import Store
 from sweeps.study import load as loading
@@ -46,8 +47,8 @@ class Sweep:
 
     findings: Findings
     """everything that the analysis says of the runs"""
-    store: Path
-    """SQLite file with all results"""
+    store: str
+    """SQLite file with all results, or the URL of a server's database"""
     report: Path
     """the HTML report, which `run` writes at its end"""
 
@@ -152,7 +153,7 @@ def open_results(study: str | Path, *, out: str | Path | None = None) -> Sweep:
     `out` is the folder given to `run`. Raises UserError where there is no such study.
     """
     located, results = locate.read(str(study), out=None if out is None else Path(out))
-    return Sweep(findings=Findings(results), store=sqlite.path_of(located.url), report=located.paths.report)
+    return Sweep(findings=Findings(results), store=database_of(located.url).name, report=located.paths.report)
 
 
 def sweep(
@@ -177,7 +178,7 @@ def sweep(
     # Imports the plotting libraries while the workers import torch. Two threads that import the same cycle of modules
     # may see them half made, so it begins when this thread has its own, and is waited for.
     plotting = threading.Thread(target=importlib.import_module, args=("sweeps.report.publish",), daemon=True)
-    with Store(session.store_url(study, paths)) as store:
+    with Store(session.store_url(study, paths), pointer=paths.pointer) as store:
         plotting.start()
         with _watching(console, say) as observer:
             summary = session.run(study, paths, store, dataset, observer=observer, busy=busy)

@@ -26,6 +26,11 @@ class StudyPaths:
         return self.root / "study.db"
 
     @property
+    def pointer(self) -> Path:
+        """The file that names the store of a study on a server: its URL, # and the study."""
+        return self.root / "store.url"
+
+    @property
     def report(self) -> Path:
         """The HTML report."""
         return self.root / "report.html"
@@ -79,12 +84,13 @@ def paths_of(study: str, *, out: Path | None) -> StudyPaths:
 def command(verb: str, study: str, *options: str, store: Path | None) -> str:
     """Return the command `sweep VERB` for a study as one types it in this folder, with `--out` where it needs it.
 
-    `store` is the study's file; None: it is where a study without `--out` has it.
+    `store` is the study's file, or the one in its folder that names a server; None: it is where a study without `--out`
+    has it.
     """
-    usual = paths_of(study, out=None).store
-    if store is None or store == usual:
+    usual = paths_of(study, out=None)
+    if store is None or store in (usual.store, usual.pointer):
         where = [study]
-    elif store.name == usual.name:
+    elif store.name in (usual.store.name, usual.pointer.name):
         where = [study, "--out", _from_here(store.parent)]
     else:  # the study's own `store` names it
         where = [_from_here(store)]

@@ -4,11 +4,33 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
+
+from tests.helpers import postgresql_server
 
 os.environ.setdefault("PLATEAU_SWEEP_CACHE", tempfile.mkdtemp(prefix="plateau-sweep-tests-"))
 
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[postgresql_server.Server]:
+    """Yield a PostgreSQL server of the tests' own. Skips where there is none, which is a failure in CI."""
+    if missing := postgresql_server.why_missing():
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with postgresql_server.server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgresql: postgresql_server.Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the URL of a new database, and set the password in PGPASSWORD."""
+    monkeypatch.setenv("PGPASSWORD", postgresql.password)
+    return postgresql.new_database()

@@ -103,6 +103,9 @@ class TestDockerfile:
         assert "PIP_CONSTRAINT=/src/constraints.txt" in " ".join(instructions("ENV"))
         assert '*project["optional-dependencies"]["offline"]' in DOCKERFILE
 
+    def test_packages_hold_the_driver_of_postgresql(self) -> None:
+        assert '*project["optional-dependencies"]["postgres"]' in DOCKERFILE
+
     def test_it_runs_the_command_without_rights(self) -> None:
         assert instructions("USER") == ["10001:10001"]
         assert instructions("ENTRYPOINT") == ['["sweep"]']
@@ -249,6 +252,24 @@ class TestCompose:
             assert set(service["build"]["args"]) == {"BASE_IMAGE", "TORCH_INDEX_URL"} <= arguments
             assert service["build"]["context"] == str(ROOT)
             assert service["image"] != gpu["sweep"]["image"]
+
+    def test_postgresql_is_there_with_its_profile_alone(self, tmp_path: Path) -> None:
+        secret = tmp_path / "password"
+        services = self.services(CPU, COMPOSE_PROFILES="postgres", SWEEP_PASSWORD=str(secret))
+        assert set(services) == {"sweep", "dashboard", "postgres"}
+        server = services["postgres"]
+        (volume,) = server["volumes"]
+        assert (volume["type"], volume["source"]) == ("volume", "postgres")
+        assert server["environment"].items() >= {("POSTGRES_PASSWORD_FILE", "/run/secrets/postgres-password")}
+        assert "POSTGRES_PASSWORD" not in server["environment"]
+        assert server["healthcheck"]["test"][1] == "pg_isready"
+        assert [port["host_ip"] for port in server["ports"]] == ["127.0.0.1"]
+        for name in ("sweep", "dashboard"):
+            assert services[name]["depends_on"]["postgres"] == {"condition": "service_healthy", "required": False}
+            assert services[name]["environment"]["PGPASSWORD_FILE"] == "/run/secrets/postgres-password"
+        assert all(service["secrets"][0]["source"] == "postgres-password" for service in services.values())
+        whole = self.config([DOCKER / "compose.yaml"], "--format", "json", **USER, SWEEP_PASSWORD=str(secret)).stdout
+        assert json.loads(whole)["secrets"]["postgres-password"]["file"] == str(secret)
 
     def test_the_study_and_the_data_are_the_users(self) -> None:
         services = self.services(GPU, SWEEP_STUDY="studies/mine.yaml", SWEEP_DATA="/big/fineweb")

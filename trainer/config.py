@@ -115,7 +115,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
-            object.__setattr__(self, spec.name, _checked(spec, getattr(self, spec.name)))
+            given = getattr(self, spec.name)
+            if (value := _checked(spec, given)) is not given:
+                object.__setattr__(self, spec.name, value)
         if conflicts := list(_conflicts(self)):
             raise ConfigError("\n".join(conflicts))
 
@@ -136,7 +138,7 @@ class TrainConfig:
     @classmethod
     def from_mapping(cls, settings: dict[str, Any]) -> TrainConfig:
         """Create a config from names and values. Raises ConfigError; for an unknown name it suggests the nearest."""
-        known = [spec.name for spec in dataclasses.fields(cls)]
+        known = cls.__dataclass_fields__
         for name in settings:
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, n=1)
@@ -179,7 +181,7 @@ EXPORTABLE = tuple(spec.name for spec in dataclasses.fields(TrainConfig) if spec
 def _checked(spec: dataclasses.Field[Any], given: Any) -> Any:
     """Return `given` in the field's type. Raises ConfigError for another type or a value outside the limits."""
     name, limits = spec.name, spec.metadata
-    expected: type = {"int": int, "float": float, "bool": bool, "str": str}[str(spec.type)]
+    expected = _TYPES[str(spec.type)]
     value: Any = float(given) if expected is float and type(given) is int else given
     if type(value) is not expected:
         whole = expected is int and isinstance(value, float) and value.is_integer()
@@ -194,13 +196,14 @@ def _checked(spec: dataclasses.Field[Any], given: Any) -> Any:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"{name}={value!r} is none of {', '.join(limits['choices'])}{hint}")
     number: Any = value
-    for limit, holds in _LIMITS.items():
-        if limit in limits and not holds(number, limits[limit]):
+    for limit in limits:
+        if limit in _LIMITS and not _LIMITS[limit](number, limits[limit]):
             words = {"low": "at least", "high": "at most"}.get(limit, limit)
             raise ConfigError(f"{name}={value!r} must be {words} {limits[limit]:g} ({limits['doc']})")
     return value
 
 
+_TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
 _LIMITS: dict[str, Callable[[float, float], bool]] = {
     "low": operator.ge,
     "high": operator.le,

@@ -31,6 +31,8 @@ STAGES = ("early", "middle", "late")
 """thirds of the looks"""
 _LOOKS = 4
 """evaluations replayed per third, at most; neighbours tell the same"""
+_MOST_COMPLETE = 1000
+"""complete trials that are predicted and predicted from, at most, at even distances among more"""
 _REPLAYS = 300
 """about how many predictions are computed in all, at 2 to 8 ms per prediction"""
 
@@ -61,6 +63,8 @@ class Calibration:
     """empty: too few trials are complete to predict any"""
     complete: int
     """complete trials of the search"""
+    among: int
+    """complete trials that the predictions rest on: all, or _MOST_COMPLETE of more"""
     trials: int
     """complete trials that were predicted"""
     needed: int
@@ -84,7 +88,8 @@ class Calibration:
 def calibration(results: Results, rule: Rule) -> Calibration:
     """Predict the search's complete trials from each other, as `rule` does at its looks."""
     runs = [run for run in results.search_runs if run.val_loss is not None and run.points]
-    curves = histories(runs, results.study)
+    spread = [runs[place * len(runs) // _MOST_COMPLETE] for place in range(_MOST_COMPLETE)] if runs else []
+    curves = histories(spread if len(runs) > _MOST_COMPLETE else runs, results.study)
     per_stage = _REPLAYS // len(STAGES)
     tested = np.linspace(0, len(curves) - 1, min(len(curves), per_stage)).round().astype(int).tolist()
     looks = min(_LOOKS, per_stage // max(1, len(tested)))
@@ -98,6 +103,7 @@ def calibration(results: Results, rule: Rule) -> Calibration:
     return Calibration(
         stages=tuple(_stage(word, of_trials) for word, of_trials in by_stage if any(of_trials)),
         complete=len(runs),
+        among=len(curves),
         trials=len(trials),
         needed=rule.min_completed + 1,
         promised=1 - rule.epsilon,

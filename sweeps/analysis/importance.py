@@ -24,6 +24,9 @@ FANOVA, PED_ANOVA = "fANOVA", "PED-ANOVA"
 FANOVA_TRIALS, PED_ANOVA_TRIALS = 20, 50
 """Trials that each method needs. fANOVA counts complete trials: with fewer, its forest is unreliable. PED-ANOVA counts
 stopped trials as well: with fewer, the best tenth, which is all that it looks at, has under five trials."""
+MOST_MEASURED = 300
+"""trials that the importances are measured on at most, drawn at random from more: fANOVA's time grows with the square
+of their number, and the intervals show what so many can tell"""
 _INTERVAL = 0.9
 """probability of the intervals"""
 _RESAMPLES, _TREES = 30, 4
@@ -75,6 +78,8 @@ class Importances:
     """trials that diverged and count with the worst loss of the others"""
     left_out: int
     """trials that ended without a final loss or a prediction"""
+    measured_on: int
+    """trials that were drawn from them for measuring: all, or MOST_MEASURED of more"""
 
     @property
     def trials(self) -> int:
@@ -94,14 +99,31 @@ def importances(results: Results, finals: Sequence[Final]) -> Importances:
     known = [final for final in finals if ranges.keys() <= final.run.params.keys()]
     imputed, diverged = sum(final.imputed for final in known), sum(final.diverged for final in known)
     complete = len(known) - imputed - diverged
-    methods = _methods(known, complete)
+    methods, measured = _methods(known, complete), _some(known)
     return Importances(
-        methods=_measured(methods, known, ranges) if methods else (),
+        methods=_measured(methods, measured, ranges) if methods else (),
         complete=complete,
         imputed=imputed,
         diverged=diverged,
         left_out=len(finals) - len(known) + len(without_final(results, finals)),
+        measured_on=len(measured),
     )
+
+
+def _some(known: Sequence[Final]) -> Sequence[Final]:
+    """Return all trials, or of too many a random sample in their order, the same each time.
+
+    Where few of very many are complete, the sample holds as many of them as fANOVA needs.
+    """
+    if len(known) <= MOST_MEASURED:
+        return known
+    shuffled: list[int] = np.random.default_rng(0).permutation(len(known)).tolist()
+    complete = [index for index in shuffled if not known[index].imputed and not known[index].diverged]
+    needed = complete[:FANOVA_TRIALS]
+    sample = shuffled[:MOST_MEASURED]
+    if len(needed) > len(set(complete) & set(sample)):
+        sample = [*needed, *(index for index in shuffled if index not in needed)][:MOST_MEASURED]
+    return [known[index] for index in sorted(sample)]
 
 
 def _methods(known: Sequence[Final], complete: int) -> list[str]:

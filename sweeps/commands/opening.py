@@ -41,14 +41,14 @@ def load_study(
     return loaded
 
 
-def results_of(study: str, out: Path | None) -> tuple[Located, Results]:
+def results_of(study: str, out: Path | None, *, sampled_curves: bool = True) -> tuple[Located, Results]:
     from sweeps.store.locate import read
 
-    return read(study, out=out)
+    return read(study, out=out, sampled_curves=sampled_curves)
 
 
-def findings_of(study: str, out: Path | None) -> tuple[Located, Findings]:
+def findings_of(study: str, out: Path | None, *, sampled_curves: bool = True) -> tuple[Located, Findings]:
     from sweeps.analysis.findings import Findings
 
-    located, results = results_of(study, out)
+    located, results = results_of(study, out, sampled_curves=sampled_curves)
     return located, Findings(results)

@@ -37,14 +37,14 @@ def wrapped(lines: Iterable[str]) -> Iterator[str]:
         yield from textwrap.wrap(line, width, subsequent_indent="  ", drop_whitespace=False) or [""]
 
 
-def print_answer(findings: Findings, *, full: bool, report: Path, store: Path) -> None:
+def print_answer(findings: Findings, *, full: bool, report: Path, store: str) -> None:
     """Print the answer, or the whole verdict, and where report and store are."""
     from sweeps.text import encodable
     from sweeps.verdict.screen import last_screen
     from sweeps.verdict.verdict import verdict
 
     width, encoding = shutil.get_terminal_size((80, 24)).columns, sys.stdout.encoding or "ascii"
-    files = {"report": str(report) if report.exists() else findings.results.command("report"), "store": str(store)}
+    files = {"report": str(report) if report.exists() else findings.results.command("report"), "store": store}
     if full:
         text = "\n\n".join([verdict(findings).text(width=min(120, width)), *map(": ".join, files.items())])
     else:

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
     """Show the progress of a study, also while it runs."""
     from sweeps.engine.progress import planned_runs
-    from sweeps.store.sqlite import is_running, path_of
+    from sweeps.store.database import database_of, is_running
     from sweeps.terminal import status_lines
     from sweeps.verdict.as_json import summarize
 
-    located, findings = findings_of(study, out)
+    located, findings = findings_of(study, out, sampled_curves=as_json)
     results, planned = findings.results, planned_runs(findings)
     if as_json:
-        store, report_file = path_of(located.url), located.paths.report
+        store, report_file = database_of(located.url).name, located.paths.report
         summary = summarize(findings, store=store, report=report_file)
         state: StatusJson = {**summary, "planned": planned}
         print(json.dumps(state))
@@ -37,14 +37,14 @@ def status(study: StudyName, out: Out = None, as_json: AsJson = False) -> None:
 
 def verdict(study: StudyName, out: Out = None, full: Full = False, as_json: AsJson = False) -> None:
     """Say which knob breaks the plateau, and how surely. The verdict rests on the runs so far."""
-    from sweeps.store.sqlite import path_of
+    from sweeps.store.database import database_of
     from sweeps.verdict.as_json import found
 
     located, findings = findings_of(study, out)
     if as_json:
         print(json.dumps(found(findings)))
     else:
-        print_answer(findings, full=full, report=located.paths.report, store=path_of(located.url))
+        print_answer(findings, full=full, report=located.paths.report, store=database_of(located.url).name)
 
 
 def report(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import platform
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from importlib import metadata
 
 from trainer.machine.cpu import processor
 
+_PASSWORD = re.compile(r"(://[^/\s:@]*:|[?&](?:ssl)?password=)[^@&\s'\"]+")
 _PACKAGES = ("plateau-sweep", "torch", "optuna", "numpy")
 
 
@@ -30,9 +33,14 @@ def provenance_of(devices: Sequence[str]) -> dict[str, str]:
     """Describe where a study runs: versions, platform, devices by name, commit, command."""
     counts = {name: devices.count(name) for name in dict.fromkeys(devices)}
     names = [f"{count} x {device_name(name)}" if count > 1 else device_name(name) for name, count in counts.items()]
-    facts = {**versions(), "platform": platform.platform(), "devices": ", ".join(names), "command": " ".join(sys.argv)}
+    facts = {**versions(), "platform": platform.platform(), "devices": ", ".join(names), "command": command_line()}
     revision = commit()
     return facts if revision is None else {**facts, "commit": revision}
+
+
+def command_line() -> str:
+    """Return the command as one types it, with *** for passwords in URLs."""
+    return _PASSWORD.sub(r"\1***", shlex.join(sys.argv))
 
 
 def device_name(device: str) -> str:

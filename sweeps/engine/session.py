@@ -24,8 +24,10 @@ from sweeps.engine.runner import Clock, Runner
 from sweeps.errors import NotFound
 from sweeps.paths import StudyPaths
 from sweeps.store import records
+from sweeps.store.database import database_of
+from sweeps.store.locate import address_of
 from sweeps.store.records import DataFacts, Results
-from sweeps.store.sqlite import path_of, url_of
+from sweeps.store.sqlite import url_of
 from sweeps.store.store import Reader, Store
 from sweeps.study.pilot import Chosen
 from sweeps.study.proposals import baseline_config
@@ -35,6 +37,7 @@ from sweeps.text import duration
 from sweeps.workers.launch import devices_here
 from sweeps.workers.pool import Pool
 from sweeps.workers.process_pool import ProcessPool
+from trainer.atomic import write_text
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.encode import PrepareProgress
 from trainer.data.frequencies import unigram_loss
@@ -118,6 +121,10 @@ def run_in(
     """
     data = DataFacts.of(dataset)
     with store.lock(study.name):
+        if store.database.file is None:
+            write_text(paths.pointer, address_of(store.url, study.name))
+        else:
+            paths.pointer.unlink(missing_ok=True)
         began = clock()
         stored = stored_study(study, store, data=data)
         if stored is None:
@@ -222,7 +229,7 @@ def _is_laid(groundwork: Groundwork, stored: Results) -> bool:
 def seen_speeds(study: Study, paths: StudyPaths, kind: str) -> dict[Shape, float]:
     """Return the tokens/s by shape of the study's earlier runs on this kind of device; empty without a store."""
     url = store_url(study, paths)
-    if not path_of(url).is_file():
+    if not database_of(url).exists():
         return {}
     with Reader(url) as reader:
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
-import functools
 import io
 import ipaddress
 import tempfile
@@ -32,8 +31,8 @@ from sweeps.errors import StoreError
 from sweeps.export.trial import export_run
 from sweeps.paths import StudyPaths, log_of
 from sweeps.report.figures.style import Picture
+from sweeps.store.database import database_of
 from sweeps.store.records import Outcome, Results, Run
-from sweeps.store.sqlite import connect_to_write, optuna_storage, path_of
 from sweeps.store.store import Reader, optuna_trial
 from sweeps.study.origin_runs import ORIGIN, RACE
 from sweeps.study.study import CONFIRM
@@ -87,10 +86,12 @@ def server(url: str, *, host: str = HOST, port: int = 0, artifacts: Path | None 
     with Reader(url):  # raises a clear error without a store; Optuna would create an empty one
         pass
     try:
-        storage = optuna_storage(functools.partial(connect_to_write, path_of(url)))
+        with database_of(url).errors():
+            storage = database_of(url).optuna_storage()
     except RuntimeError as error:
         raise StoreError(
-            f"{path_of(url)}: its tables are not those of Optuna {optuna.__version__}; use the version that wrote it"
+            f"{database_of(url).name}: its tables are not those of Optuna {optuna.__version__}; use the version that "
+            "wrote it"
         ) from error
     try:
         has_artifacts = artifacts is not None and artifacts.is_dir()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 import filelock
 import optuna
@@ -61,9 +64,8 @@ def lock_of(database: Path, study: str) -> Path:
     return database.with_name(f"{database.name}.{study}.lock")
 
 
-def is_running(url: str, study: str) -> bool:
-    """Whether a process is running the study of this name now."""
-    path = lock_of(path_of(url), study)
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock file `path` now."""
     if not _holder_of(path).exists():
         return False
     lock = filelock.FileLock(path)  # a process that was killed leaves its name behind, but not the lock
@@ -87,7 +89,7 @@ def url_of(path: Path) -> str:
 
 
 def path_of(url: str) -> Path:
-    """Return the file of a sqlite:/// URL. Raises StoreError for every other URL.
+    """Return the file of a sqlite:/// URL. Raises StoreError for a URL that names no file.
 
     What follows the three slashes is the path as it stands. A folder may be named `what?` or `50% done`, which a parser
     of URLs takes for something else.
@@ -95,15 +97,8 @@ def path_of(url: str) -> Path:
     path = url.removeprefix(_SCHEME)
     if path != url and path not in ("", ":memory:"):
         return Path(path).absolute()
-    try:
-        parsed = sa.make_url(url)
-    except sa.exc.ArgumentError as error:
-        raise StoreError(f"store: {url!r} is not a URL; write sqlite:///path/to/study.db") from error
-    if parsed.drivername != "sqlite":
-        raise StoreError(
-            f"store: {parsed.render_as_string(hide_password=True)} is a {parsed.drivername} URL; this version keeps "
-            "studies in SQLite only: write sqlite:///path/to/study.db"
-        )
+    if "://" not in url:
+        raise StoreError(f"store: {url!r} is not a URL; write sqlite:///path/to/study.db")
     raise StoreError(
         f"store: {url!r} names no file; write sqlite:///path/to/study.db (three slashes), or "
         "sqlite:////absolute/path/study.db (four)"
@@ -166,3 +161,49 @@ def as_store_errors(path: Path) -> Iterator[None]:
         else:
             raise
         raise StoreError(f"{path}: {remedy} ({text})") from error
+
+
+@dataclass(frozen=True)
+class SqliteFile:
+    """A SQLite file as a store's database."""
+
+    file: Path
+
+    @classmethod
+    def of(cls, url: str) -> Self:
+        """Return the file of a URL. Raises StoreError for a URL that names none, and for a folder."""
+        path = path_of(url)
+        check_file(path)
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        return str(self.file)
+
+    def exists(self) -> bool:
+        return self.file.exists()
+
+    def make(self) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        connect_to_write(self.file).close()  # fails for a file that is no database, before Optuna opens it
+
+    def engine(self, *, write: bool) -> sa.Engine:
+        connect = functools.partial(connect_to_write if write else connect_to_read, self.file)
+        return sa.create_engine(
+            "sqlite://", creator=connect, poolclass=sa.pool.StaticPool if write else sa.pool.NullPool
+        )
+
+    def optuna_storage(self) -> optuna.storages.RDBStorage:
+        return optuna_storage(functools.partial(connect_to_write, self.file))
+
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()  # the transactions that make tables begin with the file's lock
+
+    def hold(self, study: str, *, writing: sa.Engine) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
+        return hold(lock_of(self.file, study), what=f"study {study!r}")
+
+    def is_held(self, study: str) -> bool:
+        return is_held(lock_of(self.file, study))
+
+    def errors(self) -> contextlib.AbstractContextManager[None]:
+        return as_store_errors(self.file)

@@ -1,4 +1,4 @@
-"""The store: Optuna's trials and our runs, points and events in one SQLite file.
+"""The store: Optuna's trials and our runs, points and events in one database, a SQLite file or a server's.
 
 `Store` is for the driver, `Reader` for everything else: `sweep status`, the report and optuna-dashboard read while a
 sweep writes. Only one process writes (see `Store.lock`), so nobody waits for locks.
@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import optuna
 import pydantic
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from sweeps.errors import NotFound, StoreError
-from sweeps.store import sqlite, tables
-from sweeps.store.records import DataFacts, Outcome, Pruning, Results, Run
-from sweeps.store.sqlite import as_store_errors, check_file, connect_to_read, connect_to_write, path_of
+from sweeps.store import tables
+from sweeps.store.database import database_of
+from sweeps.store.records import UNFINISHED, DataFacts, Outcome, Pruning, Results, Run
 from sweeps.study.proposals import present_name
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
@@ -56,23 +57,22 @@ class Launch:
 class Reader:
     """A store opened for reading, which never keeps its writer waiting.
 
-    Raises StoreError for a URL that isn't sqlite:///, and for a file that doesn't exist, isn't a store, or is newer
-    than this code.
+    `pointer` is the file in the study's folder that names a store on a server. Raises StoreError for a URL that names
+    no store, and for a database that doesn't exist, holds no store, or is newer than this code.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.path = path_of(url)
-        check_file(self.path)
+    def __init__(self, url: str, *, pointer: Path | None = None) -> None:
+        self.url, self._pointer = url, pointer
+        self.database = database_of(url)
+        self.path = self.database.name
         self._engine = self._open()
 
     def _open(self) -> sa.Engine:
-        if not self.path.exists():
-            raise StoreError(f"{self.path}: there is no store here; `sweep run` creates one, --out names another")
-        engine = sa.create_engine(
-            "sqlite://", creator=functools.partial(connect_to_read, self.path), poolclass=sa.pool.NullPool
-        )
-        with as_store_errors(self.path), engine.connect() as connection:
+        if not self.database.exists():
+            elsewhere = ", --out names another" if self.database.file else ""
+            raise StoreError(f"{self.path}: there is no store here; `sweep run` creates one{elsewhere}")
+        engine = self.database.engine(write=False)
+        with self.database.errors(), engine.connect() as connection:
             version = tables.version_of(connection)
             if version == 0:
                 raise StoreError(f"{self.path}: holds no sweep of plateau-sweep; `sweep run` starts one")
@@ -100,16 +100,21 @@ class Reader:
         with self._read() as connection:
             return list(connection.scalars(sa.select(tables.study.c.name).order_by(tables.study.c.id)))
 
-    def results(self, name: str) -> Results:
-        """Read everything recorded of the study `name`. Raises NotFound."""
+    def results(self, name: str, *, sampled_curves: bool = True) -> Results:
+        """Read everything recorded of the study `name`. Raises NotFound.
+
+        Without `sampled_curves`, ended trials of the sampler come without their points, most of a large store.
+        """
         with self._read() as connection:
             study = self._study(connection, name)
             points: dict[int, list[Point]] = {}
-            of_study = sa.select(tables.run.c.id).where(tables.run.c.study_id == study.id)
-            columns = [column for column in tables.point.c if column.name != "run_id"]
-            query = sa.select(tables.point.c.run_id, *columns).where(tables.point.c.run_id.in_(of_study))
-            for run_id, *values in connection.execute(query.order_by(tables.point.c.step)):
-                points.setdefault(run_id, []).append(_point(values))
+            wanted = sa.select(tables.run.c.id).where(tables.run.c.study_id == study.id)
+            if not sampled_curves:
+                wanted = wanted.where((tables.run.c.origin != "sampler") | tables.run.c.outcome.in_(UNFINISHED))
+            columns = (tables.point.c[column] for column in _POINT)
+            query = sa.select(tables.point.c.run_id, *columns).where(tables.point.c.run_id.in_(wanted))
+            for run_id, *values in connection.execute(query.order_by(tables.point.c.run_id, tables.point.c.step)).all():
+                points.setdefault(run_id, []).append(_point(*values))
             rows = connection.execute(
                 sa.select(tables.run).where(tables.run.c.study_id == study.id).order_by(tables.run.c.id)
             )
@@ -120,7 +125,7 @@ class Reader:
             runs=runs,
             provenance=json.loads(study.provenance),
             seconds=study.active_seconds,
-            store=self.path,
+            store=self.database.file or self._pointer,
         )
 
     def events(self, name: str) -> list[Event]:
@@ -133,7 +138,7 @@ class Reader:
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[sa.Connection]:
-        with as_store_errors(self.path), self._engine.connect() as connection:
+        with self.database.errors(), self._engine.connect() as connection:
             yield connection
 
     def _study(self, connection: sa.Connection, name: str) -> sa.Row[Any]:
@@ -154,28 +159,29 @@ class Reader:
 
 
 class Store(Reader):
-    """A store opened for writing, with Optuna's storage in it. Creates the file if needed, and migrates it."""
+    """A store opened for writing, with Optuna's storage in it. Makes what is missing, and migrates its tables."""
 
     storage: optuna.storages.RDBStorage
 
     def _open(self) -> sa.Engine:
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # our events say what Optuna's log would
-        connect = functools.partial(connect_to_write, self.path)
-        with as_store_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            connect().close()  # fails for a file that is no database, before Optuna opens it
-            try:
-                self.storage = sqlite.optuna_storage(connect)
-            except RuntimeError as error:  # Optuna's error for tables of another Optuna version
-                raise StoreError(
-                    f"{self.path}: its Optuna tables are not those of Optuna {optuna.__version__}; "
-                    f"`optuna storage upgrade --storage {self.url}` brings older ones up to date"
-                ) from error
-        # alembic, which Optuna uses to read the version of its tables, sets up logging of its own
-        logging.getLogger("alembic").setLevel(logging.ERROR)
-        engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.StaticPool)
+        with self.database.errors():
+            self.database.make()
+            with self.database.alone():
+                try:
+                    self.storage = self.database.optuna_storage()
+                except RuntimeError as error:  # Optuna's error for tables of another Optuna version
+                    raise StoreError(
+                        f"{self.path}: its Optuna tables are not those of Optuna {optuna.__version__}; "
+                        f"`optuna storage upgrade --storage {self.url}` brings older ones up to date"
+                    ) from error
+                # alembic, which Optuna uses to read the version of its tables, sets up logging of its own
+                logging.getLogger("alembic").setLevel(logging.ERROR)
+                return self._migrated(self.database.engine(write=True))
+
+    def _migrated(self, engine: sa.Engine) -> sa.Engine:
         try:
-            with as_store_errors(self.path), engine.begin() as connection:
+            with self.database.errors(), engine.begin() as connection:
                 tables.migrate(connection)
         except StoreError:
             engine.dispose()
@@ -193,7 +199,7 @@ class Store(Reader):
 
     def lock(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Return a context with this process as the only driver of study `name`. Entering it may raise StoreBusy."""
-        return sqlite.hold(sqlite.lock_of(self.path, name), what=f"study {name!r}")
+        return self.database.hold(name, writing=self._engine)
 
     def add_study(self, study: Study, *, data: DataFacts, provenance: Mapping[str, str]) -> None:
         """Write a new study. Raises StoreError if the name is that of a foreign Optuna study."""
@@ -288,7 +294,7 @@ class Store(Reader):
         self._update_run(
             run,
             outcome=outcome,
-            reason=reason,
+            reason=_storable(reason),
             step=step,
             seconds=seconds,
             val_loss=val_loss,
@@ -333,7 +339,7 @@ class Store(Reader):
         rows = [{"run_id": run, **vars(point)} for run, point in points]
         with self._write() as connection:
             if rows:
-                connection.execute(tables.point.insert().prefix_with("OR IGNORE"), rows)
+                connection.execute(_INSERT[connection.dialect.name](tables.point).on_conflict_do_nothing(), rows)
             connection.execute(tables.study.update().where(tables.study.c.name == name).values(active_seconds=seconds))
 
     def add_event(self, name: str, kind: str, detail: str, *, run: int | None = None) -> None:
@@ -343,16 +349,16 @@ class Store(Reader):
 
     def _add_event(self, connection: sa.Connection, name: str, kind: str, detail: str, *, run: int | None) -> None:
         study = self._study(connection, name)
-        connection.execute(
-            tables.event.insert().values(study_id=study.id, run_id=run, time=_now(), kind=kind, detail=detail)
-        )
+        told = {"time": _now(), "kind": kind, "detail": _storable(detail)}
+        connection.execute(tables.event.insert().values(study_id=study.id, run_id=run, **told))
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[sa.Connection]:
-        with as_store_errors(self.path), self._engine.begin() as connection:
+        with self.database.errors(), self._engine.begin() as connection:
             yield connection
 
 
+_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _POINT = [field.name for field in dataclasses.fields(Point)]
 
 
@@ -391,15 +397,36 @@ def _json(pruning: Pruning | None) -> str | None:
     return json.dumps(dataclasses.asdict(pruning)) if pruning else None
 
 
-_LOSSES = ("train_loss", "train_se", "val_loss", "val_se", "lr")
+def _point(
+    step: int,
+    tokens: int,
+    train_loss: float | None,
+    train_se: float | None,
+    val_loss: float | None,
+    val_se: float | None,
+    lr: float | None,
+    grad_norm: float | None,
+    tokens_per_s: float | None,
+    seconds: float,
+) -> Point:
+    """Return the point of a row, whose values are in the order of Point's fields. SQLite keeps NaN as NULL."""
+    return Point(
+        step=step,
+        tokens=tokens,
+        train_loss=math.nan if train_loss is None else train_loss,
+        train_se=math.nan if train_se is None else train_se,
+        val_loss=math.nan if val_loss is None else val_loss,
+        val_se=math.nan if val_se is None else val_se,
+        lr=math.nan if lr is None else lr,
+        grad_norm=grad_norm,
+        tokens_per_s=tokens_per_s,
+        seconds=seconds,
+    )
 
 
-def _point(values: Sequence[Any]) -> Point:
-    named = dict(zip([column.name for column in tables.point.c if column.name != "run_id"], values, strict=True))
-    for name in _LOSSES:
-        if named[name] is None:
-            named[name] = math.nan
-    return Point(**{name: named[name] for name in _POINT})
+def _storable(text: str) -> str:
+    """Return a text without the one character that PostgreSQL can't store; what a worker printed may have any."""
+    return text.replace("\0", "\\x00")
 
 
 def _now() -> str:

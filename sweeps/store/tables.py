@@ -1,13 +1,15 @@
-"""Our tables beside Optuna's in the same file, and the migrations from every file ever released.
+"""Our tables beside Optuna's in the same database, and the migrations from every file ever released.
 
 `MIGRATIONS[n]` turns version n into n + 1. A file without our tables is version 0. A released migration is never
 edited: to change a table, append a migration and change the table below, which describes the newest version. A test
-holds the two together.
+holds the two together. The statements of versions 1 and 2 are SQLite's alone: stores on PostgreSQL begin at version 2,
+with the tables as they are below.
 """
 
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Connection,
     Float,
@@ -24,6 +26,8 @@ from sqlalchemy import (
 from sweeps.errors import StoreError
 
 TABLES = MetaData()
+_WHOLE = Integer().with_variant(BigInteger, "postgresql")
+"""whole numbers: SQLite's have 64 bits, PostgreSQL's INTEGER has 32, and a run may see more tokens than that"""
 
 schema_version = Table("schema_version", TABLES, Column("version", Integer, nullable=False))
 
@@ -45,9 +49,9 @@ run = Table(
     Column("id", Integer, primary_key=True),
     Column("study_id", Integer, ForeignKey("study.id"), nullable=False),
     Column("optuna_study", Text, nullable=False),
-    Column("trial", Integer, nullable=False),
+    Column("trial", _WHOLE, nullable=False),
     Column("key", Text, nullable=False),
-    Column("seed", Integer, nullable=False),
+    Column("seed", _WHOLE, nullable=False),
     Column("phase", Text, nullable=False),
     Column("origin", Text, nullable=False),
     Column("label", Text, nullable=False),
@@ -62,9 +66,9 @@ run = Table(
     Column("reason", Text, nullable=False),
     Column("val_loss", Float),
     Column("val_se", Float),
-    Column("step", Integer, nullable=False),
+    Column("step", _WHOLE, nullable=False),
     Column("seconds", Float, nullable=False),
-    Column("attempt", Integer, nullable=False),
+    Column("attempt", _WHOLE, nullable=False),
     Column("started", Text, nullable=False),
     Column("finished", Text),
     Column("pruning", Text),  # JSON of records.Pruning; NULL: the pruner has not decided against it
@@ -75,8 +79,8 @@ point = Table(
     "point",
     TABLES,
     Column("run_id", Integer, ForeignKey("run.id"), primary_key=True),
-    Column("step", Integer, primary_key=True),
-    Column("tokens", Integer, nullable=False),
+    Column("step", _WHOLE, primary_key=True),
+    Column("tokens", _WHOLE, nullable=False),
     # SQLite keeps NaN as NULL, so a loss may be NULL
     Column("train_loss", Float),
     Column("train_se", Float),
@@ -145,11 +149,16 @@ def check_readable(version: int) -> None:
 
 def migrate(connection: Connection) -> None:
     """Bring the file to `VERSION`, all or nothing, in the caller's transaction. Raises StoreError for a newer one."""
-    # Python's sqlite3 opens no transaction before a CREATE, and a second process may be migrating too
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    if connection.dialect.name == "sqlite":
+        # Python's sqlite3 opens no transaction before a CREATE, and a second process may be migrating too
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
     version = version_of(connection)
     check_readable(version)
     if version == VERSION:
+        return
+    if version == 0 and connection.dialect.name != "sqlite":
+        TABLES.create_all(connection)
+        connection.execute(schema_version.insert().values(version=VERSION))
         return
     if version == 0:
         connection.execute(text("CREATE TABLE schema_version (version INTEGER NOT NULL)"))

@@ -36,6 +36,7 @@ from sweeps.study.sections import (
     Workers,
 )
 from sweeps.study.start import GROWN, LEAST_EFFECT, SHAPE, Origin, Race, Start, TrainStart, control_of
+from sweeps.study.store_url import problem_with
 from trainer.config import TrainConfig
 from trainer.errors import ConfigError
 
@@ -95,7 +96,8 @@ class Study(Model):
     confirm: Confirm = Confirm()
     """runs on fresh seeds that confirm or refute the result of the search"""
     store: str | None = None
-    """sqlite:/// URL of the file with all results; null: study.db in the study's folder"""
+    """where all results are: sqlite:///PATH, or postgresql+psycopg://USER@HOST/DATABASE; null: study.db in the study's
+    folder"""
     workers: Workers = Workers()
     """where trials train"""
     notes: tuple[str, ...] = Field((), strict=False)
@@ -139,8 +141,8 @@ class Study(Model):
     @field_validator("store")
     @classmethod
     def _check_store(cls, store: str | None) -> str | None:
-        if store is not None and not re.fullmatch(r"sqlite:///(?:.*/)?[^/?]+", store):  # no options after the file
-            raise mistake(f"{store!r} is not a SQLite URL such as sqlite:///runs/plateau/study.db")
+        if store is not None and (problem := problem_with(store)):
+            raise mistake(problem)
         return store
 
     @model_validator(mode="after")

@@ -40,7 +40,7 @@ _KNOB_WORDS = {
 }
 
 
-def summarize(findings: Findings, *, store: Path, report: Path) -> StudyJson:
+def summarize(findings: Findings, *, store: Path | str, report: Path) -> StudyJson:
     """Return the study as one JSON object, with losses in nats per token and absolute paths.
 
     `trials` counts every run that has ended, the baseline's seeds included. `best` is the search's best complete trial,
@@ -50,7 +50,7 @@ def summarize(findings: Findings, *, store: Path, report: Path) -> StudyJson:
     results, noise = findings.results, findings.screening.baseline
     return {
         **found(findings),
-        "store": str(store.absolute()),
+        "store": str(store.absolute()) if isinstance(store, Path) else store,
         "report": str(report.absolute()),
         "seconds": round(results.seconds, 3),
         "trials": records.counts(results.runs),

@@ -37,9 +37,16 @@ def calibration_picture(calibration: Calibration) -> Picture:
         "exactly right, the lines would follow the diagonal. Outside the grey band (95 %, at one place) they are off "
         "by more than luck. Steep in the middle: the rule doubts more than it needs to. Flat in the middle: it is too "
         "sure. All trials count equally. Stopped trials are left out, because nobody knows where they would have "
-        "ended.",
+        "ended." + _of_many(calibration),
         figures=(_figure(calibration),),
     )
+
+
+def _of_many(calibration: Calibration) -> str:
+    """Return the sentence, with a space before it, that says how many of very many trials take part."""
+    if calibration.among == calibration.complete:
+        return ""
+    return f" Of {calibration.complete:,} complete trials, {calibration.among:,} at even distances take part."
 
 
 def _summary(calibration: Calibration) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from sweeps.report.figures.sample import note_on, sample
 from sweeps.report.figures.style import (
     BAND,
     BLUE,
@@ -144,7 +145,7 @@ def curves_picture(results: Results) -> Picture:
         title=title,
         summary=f"{complete} of {count(len(curves), 'curve')} reached their horizon{lowest}.",
         reading="Evaluations are on fixed validation windows, the same for all runs. Dotted lines ended early, at "
-        "the cross. The figure opens after the first tenth; a double click shows everything.",
+        "the cross. The figure opens after the first tenth; a double click shows everything." + note_on(len(curves)),
         figures=(_figure(curves),),
     )
 
@@ -152,11 +153,12 @@ def curves_picture(results: Results) -> Picture:
 def _figure(curves: Sequence[LossCurve]) -> go.Figure:
     figure = new_figure(TOKENS, LOSS, height=480)
     named: set[str] = set()
-    for curve in curves:
+    drawn = sample(curves, lambda curve: curve.run)
+    for curve in drawn:
         figure.add_trace(curve_trace(curve, named=curve.kind not in named))
         named.add(curve.kind)
     for name, symbol in (("stopped early", "x"), ("diverged", "triangle-up")):
-        ends = [curve for curve in curves if _END_SYMBOLS.get(curve.run.outcome) == symbol]
+        ends = [curve for curve in drawn if _END_SYMBOLS.get(curve.run.outcome) == symbol]
         if ends:
             figure.add_trace(
                 go.Scatter(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
+from sweeps.report.figures.sample import sample
 from sweeps.report.figures.style import (
     BLACK,
     GREY,
@@ -126,8 +127,9 @@ def expectations_figure(expected: Sequence[Expectation]) -> go.Figure:
             hovertemplate="best so far %{y:.4f}<extra></extra>",
         )
     )
-    stopped = [expectation for expectation in expected if not expectation.pruning.sentinel]
-    sentinels = [expectation for expectation in expected if expectation.pruning.sentinel]
+    drawn = sample(expected, lambda expectation: expectation.run)
+    stopped = [expectation for expectation in drawn if not expectation.pruning.sentinel]
+    sentinels = [expectation for expectation in drawn if expectation.pruning.sentinel]
     if stopped:
         figure.add_trace(_intervals(stopped, name="expected, stopped", colour=GREY, symbol="circle"))
     if sentinels:

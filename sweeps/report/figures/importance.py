@@ -60,7 +60,10 @@ def _trials(importances: Importances) -> str:
     kinds = ((importances.imputed, "stopped early"), (importances.diverged, "diverged"))
     parts += [f"{number} {kind}" for number, kind in kinds if number]
     left_out = f"; {importances.left_out} without a loss left out" if importances.left_out else ""
-    return f"Trials: {joined(parts)}{left_out}."
+    measured = ""
+    if importances.measured_on < importances.trials:
+        measured = f" Measured on {importances.measured_on} of them, drawn at random."
+    return f"Trials: {joined(parts)}{left_out}.{measured}"
 
 
 def _sentence(method: Importance) -> str:

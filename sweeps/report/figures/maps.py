@@ -18,6 +18,7 @@ import plotly.graph_objects as go
 
 from sweeps.analysis.finals import Final, without_final
 from sweeps.analysis.findings import Findings
+from sweeps.report.figures.sample import note_on, sample
 from sweeps.report.figures.style import (
     BLACK,
     GREY,
@@ -126,6 +127,7 @@ def _map_picture(key: str, losses: LossMap) -> Picture:
         summary += f", where AdamW's weights average over τ = {tau:,.0f} iterations, "
         summary += f"{lengths} times the length of its run"
         reading += " Grey lines: pairs with the same τ = 1 ÷ (learning_rate × weight_decay), in iterations."
+    reading += note_on(len(losses.finals))
     return Picture(key=key, title=title, summary=f"{summary}.", reading=reading, figures=(_map_figure(losses),))
 
 
@@ -165,8 +167,9 @@ def _loss_traces(losses: LossMap) -> Iterator[go.Scatter]:
     stopped = [final for final in finite if final.imputed]
     complete = [final for final in finite if not final.imputed]
     for finals, name, marker in ((stopped, "stopped early", ring), (complete, "complete", disc)):
-        coloured = {**scale, **marker, "color": [final.loss for final in finals]}
-        yield _marks(losses.y, [(final.run, final_hover(final)) for final in finals], "", coloured)
+        drawn = sample(finals, lambda final: final.run)
+        coloured = {**scale, **marker, "color": [final.loss for final in drawn]}
+        yield _marks(losses.y, [(final.run, final_hover(final)) for final in drawn], "", coloured)
         if finals:  # the legend shows the symbol without a loss's colour
             grey = {"symbol": marker["symbol"], "size": 10, "color": GREY}
             yield go.Scatter(x=[None], y=[None], mode="markers", marker=grey, name=name)
@@ -175,10 +178,10 @@ def _loss_traces(losses: LossMap) -> Iterator[go.Scatter]:
 def _other_traces(losses: LossMap) -> Iterator[go.Scatter]:
     """Yield trials without a loss, the baseline and the best."""
     cross = {"symbol": "x-thin", "size": 8, "line": {"width": 1.5, "color": GREY}}
-    diverged = [(final.run, final_hover(final)) for final in losses.finals if final.diverged]
-    yield _marks(losses.y, diverged, "diverged", cross)
+    diverged = sample([final for final in losses.finals if final.diverged], lambda final: final.run)
+    yield _marks(losses.y, [(final.run, final_hover(final)) for final in diverged], "diverged", cross)
     triangle = {"symbol": "triangle-down-open", "size": 8, "color": GREY}
-    yield _marks(losses.y, [(run, hover(run)) for run in losses.without], "no loss", triangle)
+    yield _marks(losses.y, [(run, hover(run)) for run in sample(losses.without, lambda run: run)], "no loss", triangle)
     square = {"symbol": "square-open", "size": 18, "color": BLACK, "line": {"width": 2}}
     x, y = losses.baseline
     yield go.Scatter(x=[x], y=[y], mode="markers", marker=square, name="baseline", hoverinfo="skip")

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 
 from sweeps.analysis.finals import Final
 from sweeps.analysis.findings import Findings
+from sweeps.report.figures.sample import note_on, sample
 from sweeps.report.figures.style import (
     GREY,
     INK,
@@ -82,7 +83,7 @@ def parallel_picture(findings: Findings) -> Picture:
         reading="Each line is a trial. Each row is a knob, from the lowest value tried on the left to the highest on "
         "the right. Strong lines ended low, pale lines high. Dotted grey lines were stopped early and lead to their "
         "predicted loss. Where strong lines bundle, good trials agree. Trials that diverged or never ran "
-        "are not shown.",
+        "are not shown." + note_on(len(trials)),
         figures=(_figure(parallel_axes(findings.results, trials), trials, best),),
     )
 
@@ -93,7 +94,8 @@ def _figure(axes: Sequence[ParallelAxis], trials: Sequence[Final], best: Run | N
     ranks = np.argsort(np.argsort(losses)) / (len(trials) - 1)
     colours = [SHADES[int(rank * (len(SHADES) - 1))] for rank in ranks]
     # stopped trials at the back, the lowest loss in front
-    for index in sorted(range(len(trials)), key=lambda index: (not trials[index].imputed, -losses[index])):
+    drawn = sample(range(len(trials)), lambda index: trials[index].run)
+    for index in sorted(drawn, key=lambda index: (not trials[index].imputed, -losses[index])):
         trial = trials[index]
         chosen, imputed = trial.run is best, trial.imputed
         colour = VERMILION if chosen else GREY if imputed else colours[index]

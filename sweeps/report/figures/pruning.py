@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from sweeps.analysis.findings import Findings
 from sweeps.analysis.pruning import Balance, Sentinel, trained
 from sweeps.pruning.rule import Rule
+from sweeps.report.figures.sample import note_on, sample
 from sweeps.report.figures.style import (
     BLACK,
     BLUE,
@@ -68,7 +69,7 @@ def _panels(findings: Findings) -> Iterator[tuple[go.Figure, str]]:
         yield (
             _sentinels_figure(predicted, best=best),
             "Sentinels on the diagonal ended as expected, those below it lower. "
-            "Dashed, horizontal: the best final loss.",
+            "Dashed, horizontal: the best final loss." + note_on(len(predicted)),
         )
 
 
@@ -168,8 +169,9 @@ def _sentinels_figure(predicted: Sequence[tuple[Sentinel, float]], *, best: floa
             showlegend=False,
         )
     )
-    others = [pair for pair in predicted if not pair[0].among_best]
-    among_best = [pair for pair in predicted if pair[0].among_best]
+    drawn = sample(predicted, lambda pair: pair[0].run)
+    others = [pair for pair in drawn if not pair[0].among_best]
+    among_best = [pair for pair in drawn if pair[0].among_best]
     if others:
         figure.add_trace(_sentinels_trace(others, name="not among the best", colour=BLUE, symbol="diamond-open"))
     if among_best:

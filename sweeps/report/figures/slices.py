@@ -17,6 +17,7 @@ from sweeps.analysis.finals import Final, without_final
 from sweeps.analysis.findings import Findings
 from sweeps.analysis.noise import Noise
 from sweeps.pruning.law import Floats
+from sweeps.report.figures.sample import note_on, sample
 from sweeps.report.figures.style import (
     BAND,
     BLACK,
@@ -154,7 +155,7 @@ def slices_picture(findings: Findings) -> Picture:
         "loss than few. Open marks were stopped early and stand at their predicted loss. Crosses diverged, triangles "
         "did not fit or failed; losses far above the rest are drawn at the top edge too. Star: the best. Dashed, on "
         f"grey: the baseline's mean and the range of its {count(len(results.baseline_runs), 'seed')}. Dotted: the "
-        "baseline's value of the knob.",
+        "baseline's value of the knob." + note_on(len(slices[0].finals)),
         figures=tuple(_panel(data, results, findings.screening.baseline) for data in slices),
     )
 
@@ -180,7 +181,8 @@ def _panel(data: Slice, results: Results, noise: Noise | None) -> go.Figure:
     figure.add_vline(x=baseline, line={"color": GREY, "width": 1, "dash": "dot"})
 
     def places(finals: Iterable[Final]) -> list[tuple[float, float, str]]:
-        return [(data.at(final.run), min(final.loss, top), final_hover(final)) for final in finals]
+        drawn = sample(list(finals), lambda final: final.run)
+        return [(data.at(final.run), min(final.loss, top), final_hover(final)) for final in drawn]
 
     complete = [final for final in finite if not final.imputed]
     imputed = [final for final in finite if final.imputed]
@@ -193,7 +195,10 @@ def _panel(data: Slice, results: Results, noise: Noise | None) -> go.Figure:
             _marks(places(complete), opacity=0.5),
             _marks(places(imputed), **opened),
             _marks(places(diverged), **cross),
-            _marks([(data.at(run), top, hover(run)) for run in data.without], symbol="triangle-down-open"),
+            _marks(
+                [(data.at(run), top, hover(run)) for run in sample(data.without, lambda run: run)],
+                symbol="triangle-down-open",
+            ),
             _best_bars(data.buckets, top=top),
             _marks(places(best for best in bests if not best.imputed), color=BLUE),
             _marks(places(best for best in bests if best.imputed), color=BLUE, **opened),

@@ -25,6 +25,7 @@ from sweeps.report.figures.expectations import (
     fan_traces,
     sentinels_trace,
 )
+from sweeps.report.figures.sample import note_on, sample
 from sweeps.report.figures.style import BLACK, BLUE, GREY, VERMILION, Picture, hover, new_figure, no_picture
 from sweeps.store.records import Outcome, Results
 from sweeps.text import count, joined, signed
@@ -82,14 +83,14 @@ def stopped_picture(results: Results) -> Picture:
     curves, expected = judged_curves(results), expectations(results)
     if not curves:
         return no_picture(key, title, "No run has been evaluated yet.")
-    figure = _figure(curves, expected)
+    figure = _figure(curves, expected, drawn=sample(curves, lambda judged: judged.curve.run))
     if results.best is not None:
         figure.add_hline(y=results.best.val_loss, line={"color": BLACK, "width": 1, "dash": "dash"})
     return Picture(
         key=key,
         title=title,
         summary=_summary(curves, expected),
-        reading=_READING + (_READING_OF_EXPECTATIONS if expected else ""),
+        reading=_READING + (_READING_OF_EXPECTATIONS if expected else "") + note_on(len(curves)),
         figures=(figure, expectations_figure(expected)) if expected else (figure,),
     )
 
@@ -115,16 +116,18 @@ def _state_counts(curves: Sequence[JudgedCurve]) -> str:
     return f"all {names[0][1]}" if len(names) == 1 else joined(f"{number} {name}" for number, name in names)
 
 
-def _figure(curves: Sequence[JudgedCurve], expected: Sequence[Expectation]) -> go.Figure:
+def _figure(
+    curves: Sequence[JudgedCurve], expected: Sequence[Expectation], *, drawn: Sequence[JudgedCurve]
+) -> go.Figure:
     figure = new_figure(TOKENS, LOSS, height=480)
     for state in reversed(_STATES):
-        figure.add_traces(list(_state_traces(state, [curve for curve in curves if curve.verdict.word is state])))
+        figure.add_traces(list(_state_traces(state, [curve for curve in drawn if curve.verdict.word is state])))
     fans = closest(expected)
     for number, trial in enumerate(fans):
         figure.add_traces(fan_traces(trial, named=number == 0))
     sentinels = [expectation for expectation in expected if expectation.pruning.sentinel]
     if sentinels:
-        figure.add_trace(sentinels_trace(sentinels))
+        figure.add_trace(sentinels_trace(sample(sentinels, lambda sentinel: sentinel.run)))
     return figure.update_yaxes(range=_losses_range(curves, fans))
 
 

@@ -93,7 +93,7 @@ def test_trials_count_equally_however_often_they_were_predicted() -> None:
 @given(st.integers(1, 200), st.floats(0.001, 0.999))
 def test_the_band_holds_95_per_cent_of_right_predictions(n: int, probability: float) -> None:
     replayed = Calibration(
-        stages=(), complete=n, trials=n, needed=6, promised=0.98, kept=1.0, interval=exact_interval(n, n)
+        stages=(), complete=n, among=n, trials=n, needed=6, promised=0.98, kept=1.0, interval=exact_interval(n, n)
     )
     low, high = (float(shares[0]) for shares in replayed.band(np.array([probability])))
     assert binom.cdf(round(high * n), n, probability) - binom.cdf(round(low * n) - 1, n, probability) >= 0.95
@@ -162,6 +162,19 @@ def test_the_number_of_predictions_is_bounded(monkeypatch: pytest.MonkeyPatch, n
     assert bool(replayed.stages) == (n > 5)
     if n > 5:
         assert replayed.trials >= min(n, 100)
+
+
+def test_of_very_many_trials_some_at_even_distances_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_COMPLETE", 12)
+    oracle = Oracle(0.1)
+    monkeypatch.setattr(module, "forecast", oracle)
+    few, many = (
+        calibration(synthetic.results([flat(index, 4.0 + index / 100) for index in range(n)]), RULE) for n in (12, 48)
+    )
+    assert (few.complete, few.among, many.complete, many.among) == (12, 12, 48, 12)
+    assert {len(others) for _, others, _ in oracle.asked} == {11}
+    assert "take part" not in calibration_picture(few).reading
+    assert calibration_picture(many).reading.endswith("Of 48 complete trials, 12 at even distances take part.")
 
 
 def test_levels_are_those_of_the_rules_own_forecast() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,10 +11,10 @@ import numpy as np
 import pytest
 
 from sweeps.analysis.findings import Findings
-from sweeps.analysis.importance import Importance, Importances, Share
+from sweeps.analysis.importance import FANOVA_TRIALS, MOST_MEASURED, Importance, Importances, Share
 from sweeps.report.figures.importance import importance_picture, why_missing
 from sweeps.report.figures.style import BLUE, GREY
-from sweeps.store.records import Results, Run
+from sweeps.store.records import Outcome, Results, Run
 from tests.helpers import synthetic
 
 KNOBS = {name: synthetic.KNOBS[name] for name in ("dropout", "weight_decay", "n_embd")}
@@ -65,6 +66,32 @@ def test_both_methods_give_ordered_intervals_above_a_line_of_no_effect() -> None
         assert all(0 <= share.low <= share.middle <= share.high <= 1 for share in method.shares.values())
         assert 0 < method.zero_line < 1
         assert next(iter(method.shares)) == "dropout"
+
+
+def test_of_too_many_trials_a_random_part_is_measured() -> None:
+    """The part has the same shares, and is the same each time."""
+    runs = _trials(4 * MOST_MEASURED, lambda place: 3.5 + 0.4 * place["dropout"] + 0.2 * place["weight_decay"])
+    found = _importances(runs)
+    assert (found.complete, found.trials, found.measured_on) == (4 * MOST_MEASURED, 4 * MOST_MEASURED, MOST_MEASURED)
+    assert found == _importances(runs)
+    assert found.methods[0].shares["dropout"].middle == pytest.approx(0.8, abs=0.08)
+    assert found.methods[0].shares["weight_decay"].middle == pytest.approx(0.2, abs=0.08)
+    findings = Findings(synthetic.results([]))
+    vars(findings)["importances"] = found
+    said = importance_picture(findings).summary
+    assert said.endswith(f"complete trials. Measured on {MOST_MEASURED} of them, drawn at random.")
+
+
+@pytest.mark.filterwarnings("ignore:Target and region quantiles")  # all but a few trials have the same loss
+def test_a_part_of_trials_that_nearly_all_diverged_has_what_fanova_needs() -> None:
+    good = _trials(FANOVA_TRIALS, lambda place: 3.5 + place["dropout"])
+    bad = [
+        dataclasses.replace(run, id=100 + run.id, outcome=Outcome.DIVERGED, val_loss=None)
+        for run in _trials(20 * MOST_MEASURED, lambda _: 9.0)
+    ]
+    found = _importances([*good, *bad])
+    assert (found.complete, found.measured_on) == (FANOVA_TRIALS, MOST_MEASURED)
+    assert found.methods
 
 
 def test_no_knob_is_clear_if_none_matters() -> None:
@@ -152,7 +179,8 @@ def _drawn(monkeypatch: pytest.MonkeyPatch, shares: Mapping[str, tuple[float, fl
         zero_line=0.2,
     )
     findings = Findings(synthetic.results([]))
-    vars(findings)["importances"] = Importances(methods=(fanova,), complete=30, imputed=4, diverged=1, left_out=2)
+    counts = {"complete": 30, "imputed": 4, "diverged": 1, "left_out": 2, "measured_on": 35}
+    vars(findings)["importances"] = Importances(methods=(fanova,), **counts)
     return importance_picture(findings)
 
 

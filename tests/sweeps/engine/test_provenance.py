@@ -84,3 +84,20 @@ def test_outside_of_a_repository_there_is_no_commit(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert provenance.commit() is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["run", "study.yaml", "--set", "knobs.dropout={low: 0, high: 0.3}"],
+         "sweep run study.yaml --set 'knobs.dropout={low: 0, high: 0.3}'"),
+        (["run", "--data", "https://me:hunter2@host/x.parquet"], "sweep run --data https://me:***@host/x.parquet"),
+        (["run", "--data", "https://host/x?password=hunter2&y=1"], "sweep run --data 'https://host/x?password=***&y=1'"),
+        (["run", "--data", "https://host:8080/x"], "sweep run --data https://host:8080/x"),
+    ],
+)  # fmt: skip
+def test_the_command_is_quoted_and_passwords_are_masked(
+    arguments: list[str], command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["sweep", *arguments])
+    assert provenance.command_line() == command

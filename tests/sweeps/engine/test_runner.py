@@ -34,6 +34,8 @@ from tests.helpers.small_sweep import (
 from trainer.errors import DataError, UserError
 from trainer.points import Answer, Point, Result
 
+pytestmark = pytest.mark.usefixtures("each_database")
+
 MEDIAN = {"type": "median", "startup_trials": 1, "warmup": 0.0}
 
 
@@ -148,7 +150,7 @@ class TestInterrupt:
                 requests.append(len(interrupts))
 
         paths = StudyPaths(tmp_path)
-        with Store(f"sqlite:///{paths.store}") as store:
+        with Store(small_sweep.url_of(tmp_path)) as store:
             pool = Obedient(["cpu"], work=fake_training.train)
             summary = run_in(
                 pool, four_runs(), paths, store, small_sweep.dataset(), observer=Silent(), interrupts=interrupts

@@ -14,6 +14,7 @@ import pytest
 
 from sweeps.errors import StoreBusy, StoreError
 from sweeps.store import sqlite
+from sweeps.store.database import is_running
 from sweeps.store.sqlite import as_store_errors, url_of
 from sweeps.store.store import Reader, Store
 from tests.helpers import small_sweep
@@ -28,7 +29,7 @@ def test_a_writer_uses_wal_and_synchronous_normal(url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("postgresql+psycopg://user:secret@host/db", "write sqlite:///"),
+        ("mysql://user:secret@host/db", "write sqlite:///"),
         ("sqlite://", "names no file"),
         ("sqlite:///:memory:", "names no file"),
         ("sqlite:///", "names no file"),
@@ -116,11 +117,11 @@ class TestLock:
         assert receiver.recv() == "held"
         with pytest.raises(StoreBusy, match=rf"study 'small' is being run by process {process.pid} "):
             sqlite.hold(path, what="study 'small'").__enter__()
-        assert sqlite.is_running(f"sqlite:///{database}", "small")
-        assert not sqlite.is_running(f"sqlite:///{database}", "other")
+        assert is_running(f"sqlite:///{database}", "small")
+        assert not is_running(f"sqlite:///{database}", "other")
         process.kill()
         process.join()
-        assert not sqlite.is_running(f"sqlite:///{database}", "small")
+        assert not is_running(f"sqlite:///{database}", "small")
         with sqlite.hold(path, what="study 'small'"):
             pass
         receiver.close()
