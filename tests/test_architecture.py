@@ -35,6 +35,7 @@ TRAINER = (
     *(
         "errors",
         "atomic",
+        "input_file",
         "nanogpt",
         "expressions",
         "config_file",

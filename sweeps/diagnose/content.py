@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import errno
 from pathlib import Path
 
 from sweeps.errors import LogError
+from trainer.input_file import read_input
 
 _LARGEST = 2**30
 """bytes of a file that are read"""
@@ -29,11 +31,10 @@ def read_text(path: Path, *, expected: str) -> str:
     if path.is_dir():
         raise LogError(f"{path} is a folder; give the log's file, {expected}")
     try:
-        if (size := path.stat().st_size) > _LARGEST:
-            raise LogError(f"{path} has {size / 1e9:.1f} GB, more than a log of 1.1 GB; cut the run out of it")
-        data = path.read_bytes()
+        data = read_input(path, most=_LARGEST)
     except OSError as error:
-        raise LogError(f"{path} cannot be read: {error.strerror or error}; expected {expected}") from error
+        remedy = "cut the run out of it" if error.errno == errno.EFBIG else f"expected {expected}"
+        raise LogError(f"{path} cannot be read: {error.strerror or error}; {remedy}") from error
     if _TENSORBOARD in data[:64] or path.name.startswith("events.out.tfevents"):
         raise LogError(
             f"{path} is a TensorBoard event file, which isn't read; download the validation loss as CSV in TensorBoard "

@@ -22,6 +22,7 @@ from fsspec.core import url_to_fs
 from trainer.data.dataset import token_folders
 from trainer.data.other_formats import conversion
 from trainer.errors import DataError
+from trainer.input_file import check_input, open_input
 
 Stat = tuple[int | str, ...]
 """A file's size in bytes, and tags that change with its contents."""
@@ -55,7 +56,7 @@ class SourceFile:
 
     def open(self) -> Any:
         """Open the file for reading bytes; the caller closes it."""
-        return Path(self.path).open("rb") if self.fs is None else self.fs.open(self.path, "rb")
+        return open_input(Path(self.path)) if self.fs is None else self.fs.open(self.path, "rb")
 
     @contextmanager
     def reading(self, *, seen: Stat | None = None) -> Iterator[None]:
@@ -143,8 +144,11 @@ def short_name(entry: str) -> str:
 
 def _matching_path(entry: str) -> Matches:
     path = Path(entry).expanduser()
-    if path.is_file():
-        return Matches(files=[SourceFile(path=str(path), fs=None, where=entry)])
+    if path.exists() and not path.is_dir():
+        file = SourceFile(path=str(path), fs=None, where=entry)
+        with file.reading():
+            check_input(path)
+        return Matches(files=[file])
     if path.is_dir():
         below = [str(file) for file in sorted(path.rglob("*")) if file.is_file()]
         problem = "the folder contains no *.parquet"
@@ -210,7 +214,10 @@ def _reason(error: Exception, *, remote: bool) -> str | None:
         return f"cannot be read ({error.strerror or error}); change its permissions"
     if isinstance(error, pa.ArrowNotImplementedError):
         return f"is a kind of parquet that pyarrow cannot read: {first_line}"
-    if isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None):
+    if "encrypted" in first_line:
+        return f"is encrypted, and can't be read ({first_line}); write it without encryption"
+    # names that aren't UTF-8 are part of a damaged footer
+    if isinstance(error, pa.ArrowException | UnicodeDecodeError) or (type(error) is OSError and error.errno is None):
         return f"is not a parquet file, or is damaged ({first_line}); download it again"
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or first_line}"

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.errors import DataError
+from trainer.input_file import read_input
 
 NAME = "meta.pkl"
 
@@ -38,10 +39,8 @@ _LARGEST = 64 << 20  # bytes; a character vocabulary takes a few KB
 
 def read(path: Path) -> dict[str, Any]:
     """Return the content of a meta.pkl: a dict of plain values. Raises DataError, OSError."""
-    if path.stat().st_size > _LARGEST:
-        raise DataError(f"{path}: is larger than {_LARGEST >> 20} MiB, more than any vocabulary needs")
     remedy = "write it again with plain dicts, lists, text and numbers, as nanoGPT's prepare.py does"
-    content = path.read_bytes()
+    content = read_input(path, most=_LARGEST)
     try:
         for _ in pickletools.genops(content):
             pass  # checks every length in the pickle against the bytes present

@@ -78,7 +78,7 @@ def test_a_missing_file_a_folder_and_a_file_that_is_too_large(tmp_path: Path, mo
         read_table(tmp_path)
     (tmp_path / "runs.csv").write_text("arm,loss\na,1\n")
     monkeypatch.setattr(rows, "MAX_BYTES", 5)
-    with pytest.raises(TableError, match="more than"):
+    with pytest.raises(TableError, match="at most 5 are read; give a row a run"):
         read_table(tmp_path / "runs.csv")
 
 
