@@ -1,0 +1,1 @@
+"""What survives: faults, damaged files, large stores."""
