@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import math
 import multiprocessing
 import random
 import sys
@@ -60,6 +61,12 @@ class Tally:
     kinds: dict[tuple[str, str], Crash] = dataclasses.field(default_factory=dict)
     """by place and type of error"""
     seconds: float = 0.0
+    """of processor time, for making the inputs and reading them"""
+
+    @property
+    def rate(self) -> float:
+        """Inputs per second of processor time."""
+        return self.inputs / self.seconds if self.seconds else 0.0
 
     def add(self, crash: Crash) -> None:
         """Count a crash."""
@@ -105,13 +112,12 @@ def fuzzed(name: str, *, seed: int, seconds: float, most: int | None = None) -> 
         process.join()
         tally.inputs = number.value + 1  # the one that it was given last
         tally.add(Crash(reader=name, number=number.value, error=ended, place=""))
-    tally.seconds = time.monotonic() - begun
     return tally
 
 
 def _watch(reports: Connection, number: Synchronized[int], tally: Tally) -> str | None:
     """Take a process's reports until it ends. Returns None, or that it hangs."""
-    last, since = -1, time.monotonic()
+    last, since = -1, math.inf  # it is made first
     while True:
         if reports.poll(REPORT):
             try:
@@ -121,10 +127,12 @@ def _watch(reports: Connection, number: Synchronized[int], tally: Tally) -> str 
             if isinstance(told, Crash):
                 tally.add(told)
             else:
-                inputs, refused = told
+                since = min(since, time.monotonic())
+                inputs, refused, seconds = told
                 tally.inputs += inputs
                 tally.refused += refused
-        if number.value != last:
+                tally.seconds += seconds
+        if number.value != last and since < math.inf:
             last, since = number.value, time.monotonic()
         elif time.monotonic() - since > HANGS:
             return f"hangs: more than {HANGS:.0f} s"
@@ -133,23 +141,23 @@ def _watch(reports: Connection, number: Synchronized[int], tally: Tally) -> str 
 def _work(
     name: str, seed: int, seconds: float, most: int | None, number: Synchronized[int], reports: Connection
 ) -> None:
-    """Read inputs from `number` on, and report (inputs, refused) and crashes."""
+    """Read inputs from `number` on, and report (inputs, refused, processor seconds) and crashes."""
     warnings.simplefilter("ignore")
     reader = READERS[name]()
     end = time.monotonic() + seconds
     inputs = refused = 0
-    told = time.monotonic()
+    told, spent = -math.inf, time.process_time()
     with one_probe(), tempfile.TemporaryDirectory() as folder:
         while (now := time.monotonic()) < end and number.value != most:
             if now - told > REPORT:
-                reports.send((inputs, refused))
-                inputs, refused, told = 0, 0, now
+                reports.send((inputs, refused, time.process_time() - spent))
+                inputs, refused, told, spent = 0, 0, now, time.process_time()
             crash, was_refused = attempt(name, reader, number.value, seed=seed, folder=Path(folder))
             if crash is not None:
                 reports.send(crash)
             inputs, refused = inputs + 1, refused + was_refused
             number.value += 1
-        reports.send((inputs, refused))
+        reports.send((inputs, refused, time.process_time() - spent))
 
 
 def attempt(name: str, reader: FuzzedReader, number: int, *, seed: int, folder: Path) -> tuple[Crash | None, bool]:
@@ -207,7 +215,7 @@ def as_json(found: dict[str, Tally]) -> dict[str, object]:
                 "inputs": tally.inputs,
                 "refused": tally.refused,
                 "crashes": tally.crashes,
-                "per_second": round(tally.inputs / max(tally.seconds, 1e-9), 1),
+                "per_second": round(tally.rate, 1),
             }
             for name, tally in found.items()
         },
@@ -219,8 +227,7 @@ def table(found: dict[str, Tally]) -> Iterator[str]:
     """Yield a line per reader, the sums, and the kinds of crashes."""
     yield f"{'reader':<14}{'inputs':>10}{'refused':>10}{'crashes':>10}{'per second':>12}"
     for name, tally in found.items():
-        rate = tally.inputs / max(tally.seconds, 1e-9)
-        yield f"{name:<14}{tally.inputs:>10,}{tally.refused:>10,}{tally.crashes:>10,}{rate:>12,.0f}"
+        yield f"{name:<14}{tally.inputs:>10,}{tally.refused:>10,}{tally.crashes:>10,}{tally.rate:>12,.0f}"
     inputs, crashes = (sum(getattr(tally, of) for tally in found.values()) for of in ("inputs", "crashes"))
     yield f"{'all':<14}{inputs:>10,}{sum(tally.refused for tally in found.values()):>10,}{crashes:>10,}"
     for crash in _crashes(found):

@@ -123,11 +123,11 @@ def _changed(value: Any, draw: random.Random, odd: Sequence[Any]) -> Any:
         key = draw.choice(list(value))
         match draw.randrange(10):
             case 0:
-                return {name: inner for name, inner in value.items() if name != key}
+                return {name: inner for name, inner in value.items() if name is not key}
             case 1:
                 return {**value, _key(draw, odd): draw.choice(odd)}
             case 2:
-                return {_key(draw, odd) if name == key else name: inner for name, inner in value.items()}
+                return {_key(draw, odd) if name is key else name: inner for name, inner in value.items()}
         return {**value, key: _changed(value[key], draw, odd)}
     items = list(value)
     place = draw.randrange(len(items))

@@ -122,7 +122,14 @@ def _flat(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Cell]]:
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", json.dumps(value) if isinstance(value, list) else value
+            yield f"{prefix}{name}", _cell(value)
+
+
+def _cell(value: Any) -> Cell:
+    """Return a value as a cell: a list as its JSON; dates, decimals and bytes, which parquet has, as text."""
+    if isinstance(value, list):
+        return json.dumps(value, default=str)
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def _parquet(file: Path, content: bytes) -> tuple[list[str], list[dict[str, Cell]]]:

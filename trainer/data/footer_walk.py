@@ -1,9 +1,10 @@
-"""The process that opens footers of parquet files first. `trainer.data.parquet_probe` starts it; it imports pyarrow only.
+"""The process that opens footers of parquet files first. It imports pyarrow only; `parquet_probe` starts it.
 
 It reads pairs of a length (8 bytes, little-endian) and a footer, and answers each footer that it survives with a line.
 An error that Arrow raises counts as survived: whoever opens the file next meets it again, and can say what it is.
 """
 
+import contextlib
 import io
 import struct
 import sys
@@ -23,10 +24,8 @@ def main() -> None:
     """Answer footers until there are no more."""
     while head := sys.stdin.buffer.read(8):
         footer = sys.stdin.buffer.read(*struct.unpack("<q", head))
-        try:
+        with contextlib.suppress(Exception):  # damaged metadata raises whatever it leads to
             walk(footer)
-        except Exception:  # noqa: BLE001  # damaged metadata raises whatever it leads to
-            pass  # noqa: S110
         print("survived", flush=True)
 
 

@@ -63,7 +63,8 @@ def character_bytes(meta: Mapping[str, Any], vocab_size: int) -> npt.NDArray[np.
         itos = dict(enumerate(itos))
     if not isinstance(itos, dict):
         stoi = meta.get("stoi")
-        itos = {index: text for text, index in stoi.items()} if isinstance(stoi, dict) else {}
+        found = stoi.items() if isinstance(stoi, dict) else ()
+        itos = {index: text for text, index in found if type(index) is int}
     texts = [itos.get(index) for index in range(vocab_size)] if len(itos) >= vocab_size else []
     lengths = [len(text.encode("utf-8", "surrogatepass")) for text in texts if isinstance(text, str)]
     return np.array(lengths, dtype=np.int64) if len(lengths) == vocab_size else None

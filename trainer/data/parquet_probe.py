@@ -40,7 +40,7 @@ def footer(file: Any) -> bytes:
 
 @contextmanager
 def probing() -> Iterator[Probe]:
-    """Yield a probe of footers. All footers are opened in one process, which takes a few tenths of a second to start."""
+    """Yield a probe of footers. One process, which takes tenths of a second to start, opens them all."""
     # -P: the script's folder is not searched for modules, because it holds a parquet.py
     command = [sys.executable, "-P", str(_WALK)]
     with subprocess.Popen(  # noqa: S603  # our own script
@@ -68,9 +68,8 @@ def probing() -> Iterator[Probe]:
 
 def _last_words(errors: IO[bytes]) -> str:
     said = errors.read().decode(errors="replace")
-    reason = next(
-        (line.partition("what():")[2].strip() for line in said.splitlines() if "what():" in line), said[-200:]
-    )
+    thrown = [line.partition("what():")[2].strip() for line in said.splitlines() if "what():" in line]
+    reason = thrown[0] if thrown else said[-200:]
     if "decrypt" in reason:
         return f"has encrypted columns, which can't be read ({reason}); write it without encryption"
     return f"is damaged so that opening it ends the process ({reason}); download it again"

@@ -203,7 +203,7 @@ def _read(path: Path, remedy: str) -> Any:
         check_input(path)
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols that other programs write
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  # a damaged pickle raises whatever it leads torch to
+    except Exception as error:  # a damaged pickle raises whatever it leads torch to
         if isinstance(error, OSError) and not (error.errno == errno.EINVAL and path.is_file()):  # seeks behind the end
             raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
         with path.open("rb") as file:
