@@ -538,7 +538,10 @@ def _load(
 def _results(study: str, out: Path | None) -> tuple[Located, Results]:
     from sweeps.store.locate import read
 
-    return read(study, out=out)
+    located, results = read(study, out=out)
+    for text in results.damaged:
+        print(f"warning: {text}", file=sys.stderr)
+    return located, results
 
 
 def _findings(study: str, out: Path | None) -> tuple[Located, Findings]:

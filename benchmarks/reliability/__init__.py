@@ -1,1 +1,1 @@
-"""What survives: faults, damaged files, large stores."""
+"""What a sweep survives: kills of its processes, damaged checkpoints, full disks."""

@@ -393,7 +393,7 @@ def _odd_cells(store: bytes) -> Callable[[random.Random], bytes]:
 def _change_the_store(connection: sqlite3.Connection, draw: random.Random) -> None:
     table = draw.choice(("study", "run", "run", "run", "point", "point", "event"))
     columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-    rows = [row[0] for row in connection.execute(f"SELECT rowid FROM {table}")]  # noqa: S608
+    rows = [row[0] for row in connection.execute(f"SELECT rowid FROM {table}")] if columns else []  # noqa: S608
     if not columns or not rows or draw.random() < 0.02:
         connection.execute(f"DROP TABLE IF EXISTS {table}")
         return

@@ -131,7 +131,10 @@ def version_of(connection: Connection) -> int:
     """Return the file's version; 0: our tables are not there yet."""
     if not inspect(connection).has_table("schema_version"):
         return 0
-    return int(connection.execute(text("SELECT version FROM schema_version")).scalar_one())
+    versions = connection.execute(text("SELECT version FROM schema_version")).scalars().all()
+    if len(versions) != 1 or type(versions[0]) is not int:
+        raise StoreError(f"the store's schema version can't be read ({list(versions)!r:.60}); restore it from a copy")
+    return versions[0]
 
 
 def check_readable(version: int) -> None:
