@@ -78,7 +78,7 @@ def is_running(url: str, study: str) -> bool:
 
 BUSY_SECONDS = 60.0
 """seconds that a connection waits for another's lock"""
-_DAMAGED = ("not a database", "malformed", "no such column", "no such table", "decode to UTF-8", "file format")
+_DAMAGED = ("not a database", "malformed", "decode to UTF-8", "file format")
 _SUFFIXES = ("-wal", "-shm")
 _SCHEME = "sqlite:///"
 

@@ -83,6 +83,7 @@ class Reader:
                     f"{self.path}: was written by an older plateau-sweep (schema version {version}, now "
                     f"{tables.VERSION}); `sweep run` with its study brings it up to date"
                 )
+            tables.check_columns(connection)
         return engine
 
     def __enter__(self) -> Self:

@@ -146,6 +146,18 @@ def check_readable(version: int) -> None:
         )
 
 
+def check_columns(connection: Connection) -> None:
+    """Raise StoreError where tables or columns of the newest version are missing."""
+    there = inspect(connection)
+    missing = [table.name for table in TABLES.sorted_tables if not there.has_table(table.name)]
+    for table in TABLES.sorted_tables:
+        if table.name not in missing:
+            columns = {column["name"] for column in there.get_columns(table.name)}
+            missing += [f"{table.name}.{column.name}" for column in table.c if column.name not in columns]
+    if missing:
+        raise StoreError(f"the store is damaged: it lacks {', '.join(missing)}; restore it from a copy")
+
+
 def migrate(connection: Connection) -> None:
     """Bring the file to `VERSION`, all or nothing, in the caller's transaction. Raises StoreError for a newer one."""
     # Python's sqlite3 opens no transaction before a CREATE, and a second process may be migrating too
@@ -153,6 +165,7 @@ def migrate(connection: Connection) -> None:
     version = version_of(connection)
     check_readable(version)
     if version == VERSION:
+        check_columns(connection)
         return
     if version == 0:
         connection.execute(text("CREATE TABLE schema_version (version INTEGER NOT NULL)"))
