@@ -4,7 +4,7 @@
 
 Inputs are valid files with mutations (flipped bits, lost, repeated and foreign parts, odd numbers and words), and valid
 structures with odd values in them. A reader may read an input or refuse it with a UserError. Anything else is a crash:
-another exception, a process that ends, an input that takes longer than 30 seconds. Each reader has a process of its
+another exception, a process that ends, an input that takes longer than 30 seconds or 8 GiB. Each reader has a process of its
 own, an equal share of the time, and inputs numbered from 0, so that the same seed tries the same inputs. `--keep`
 writes the first input of each kind of crash into a folder. Exit code 1: there were crashes.
 """
@@ -18,6 +18,7 @@ import json
 import math
 import multiprocessing
 import random
+import resource
 import sys
 import tempfile
 import time
@@ -34,6 +35,8 @@ from trainer.errors import UserError
 
 HANGS = 30.0
 """seconds after which an input counts as a hang"""
+MEMORY = 8 << 30
+"""bytes of address space from which on a reader fails with a MemoryError"""
 REPORT = 0.5
 """seconds between a process's reports"""
 
@@ -143,6 +146,7 @@ def _work(
 ) -> None:
     """Read inputs from `number` on, and report (inputs, refused, processor seconds) and crashes."""
     warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     reader = READERS[name]()
     end = time.monotonic() + seconds
     inputs = refused = 0
