@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sweeps import outputs
+from sweeps.diagnose.as_json import DiagnosisJson, EarlierJson
 from sweeps.engine.planning.plan import Plan
 from sweeps.store.records import DataFacts
 
@@ -27,6 +28,7 @@ COMMANDS: Mapping[str, Kinds] = {
     "verdict": (outputs.FoundJson,),
     "report": (outputs.ReportJson,),
     "export": (outputs.ExportJson,),
+    "diagnose": (DiagnosisJson, EarlierJson),
     "judge": (outputs.JudgeJson,),
     "dashboard": (outputs.DashboardJson,),
     "init": (outputs.InitJson,),

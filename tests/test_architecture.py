@@ -18,7 +18,8 @@ FILES = {
 }
 ORDER = (
     *("errors", "paths", "signals", "text", "outputs", "pruning", "pruner", "study", "workers", "store", "arrow"),
-    *("diagnose", "analysis", "tables", "engine", "verdict", "export", "terminal", "report", "api", "cli", "__main__"),
+    *("diagnose", "analysis", "tables", "engine", "verdict", "export", "terminal", "report"),
+    *("api", "commands", "cli", "__main__"),
 )
 """rooms of sweeps; a file may import its own room and the rooms before it"""
 INDEPENDENT = (

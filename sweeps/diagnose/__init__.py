@@ -1,4 +1,4 @@
-"""Diagnose: a training log as runs with points, and what its curve says, without a model, a store or a clock.
+"""Diagnose: a training log as runs, what its curve says, and what may hold it back, without a store or a clock.
 
-May import pruning, trainer, text, paths and errors. It imports no torch.
+May import study, pruning, trainer, text, paths and errors. It imports no torch at the top of a file.
 """

@@ -59,16 +59,32 @@ def grouped(curve: Curve) -> Curve:
     Evaluations before the first whole group are left out.
     """
     size = max(math.ceil(len(curve.steps) / MOST), 1)
-    begin = len(curve.steps) % size
-    steps, losses = (values[begin:].reshape(-1, size).mean(axis=1) for values in (curve.steps, curve.losses))
+    steps, losses = means(curve.steps, curve.losses, most=MOST)
     return Curve(steps=steps, losses=losses, unit=curve.unit, averaged=size)
 
 
-def schedule_of(run: LoggedRun, steps: Floats, *, settings: Mapping[str, Value] | None) -> tuple[Schedule, str]:
+def means(*columns: Floats, most: int) -> list[Floats]:
+    """Return the means of groups of equal size, at most `most` of them; the last group ends with the columns."""
+    size = max(math.ceil(len(columns[0]) / most), 1)
+    begin = len(columns[0]) % size
+    return [values[begin:].reshape(-1, size).mean(axis=1) for values in columns]
+
+
+def from_zero(curve: Curve) -> tuple[Floats, Floats]:
+    """Return steps and losses as the law takes them: with a gap at step 0 where there is no evaluation."""
+    if not len(curve.steps) or curve.steps[0] == 0:
+        return curve.steps, curve.losses
+    return np.concatenate([[0.0], curve.steps]), np.concatenate([[np.nan], curve.losses])
+
+
+def schedule_of(
+    run: LoggedRun, steps: Floats, *, settings: Mapping[str, Value] | None, end: int | None = None
+) -> tuple[Schedule, str]:
     """Return the schedule with its places at `steps` and on to the run's end, and why it isn't known, or "".
 
-    `steps` begin with 0. The schedule follows from `settings`, else from those printed at the log's head (with
-    nanoGPT's defaults for the others), else from printed learning rates. Otherwise a constant rate is assumed.
+    `steps` begin with 0. A known schedule goes on to `end`, by default max_iters. The schedule follows from
+    `settings`, else from those printed at the log's head (with nanoGPT's defaults for the others), else from printed
+    learning rates. Otherwise a constant rate is assumed.
     """
     why = "the log has neither settings nor learning rates"
     given = settings if settings is not None else run.settings if run.trainer == "nanoGPT" else {}
@@ -79,7 +95,7 @@ def schedule_of(run: LoggedRun, steps: Floats, *, settings: Mapping[str, Value] 
         except ConfigError as error:
             why = f"its settings make no schedule: {error}"
         else:
-            mesh = _on(steps, config.max_iters)
+            mesh = _on(steps, config.max_iters if end is None else end)
             return Schedule.of([lr_at(round(step), config) for step in mesh.tolist()], steps=mesh), ""
     printed = _printed(run)
     if len(printed) > 1:

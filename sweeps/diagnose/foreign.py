@@ -76,6 +76,8 @@ def binary(text: str) -> str | None:
 
 def recognise(text: str, lines: Sequence[str], *, losses: int, name: str) -> str | None:
     """Say what a foreign log is and how to convert it; None if it isn't one, or if `losses` of ours outnumber it."""
+    if 2 * losses > len(lines):
+        return None
     quoted = shlex.quote(name)
     for kind in _FORMATS:
         if sum(kind.line.search(line) is not None for line in lines) > losses:
@@ -96,7 +98,7 @@ def _table(text: str, quoted: str) -> str | None:
     if "val_bpb" in cells and "status" in cells:
         return (
             "is a table of finished runs (results.tsv), with one loss per run and no curve; "
-            "give the log of the run you mean"
+            "`sweep judge` says which of its keeps stand up, or give the log of the run you mean"
         )
     step = next((number for number, cell in enumerate(cells, start=1) if cell in _STEPS), None)
     if len(cells) > 1 and step is not None:

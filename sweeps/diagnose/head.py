@@ -28,6 +28,7 @@ class Head:
     settings: dict[str, Value]
     parameters: int | None
     tokens_per_iter: int | None
+    vocab_size: int | None
     scratch: bool
     resumed: bool
     notes: tuple[str, ...]
@@ -37,7 +38,7 @@ def read_head(facts: Sequence[Fact], lines: Sequence[str]) -> Head:
     """Read a run's head from its facts, in order, and the file's cleaned lines."""
     settings: dict[str, Value] = {}
     notes: list[str] = []
-    parameters = tokens = None
+    parameters = tokens = vocabulary = None
     for fact in facts:
         if fact.kind == "config":
             reading = config_file.read_text(_config_text(lines, fact))
@@ -51,6 +52,8 @@ def read_head(facts: Sequence[Fact], lines: Sequence[str]) -> Head:
             notes += [f"Line {fact.line}: {why}; the setting was passed over." for why in reading.remarks.values()]
         elif fact.kind in ("tokens", "batch"):
             tokens = int(fact.values[0].replace(",", "")) if fact.values[0].strip(",") else tokens
+        elif fact.kind == "vocabulary":
+            vocabulary = int(fact.values[0] or fact.values[1])
         elif fact.kind in ("parameters", "total"):
             parameters = _parameters(*fact.values) or parameters
     kinds = {fact.kind for fact in facts}
@@ -58,6 +61,7 @@ def read_head(facts: Sequence[Fact], lines: Sequence[str]) -> Head:
         settings=settings,
         parameters=parameters,
         tokens_per_iter=tokens,
+        vocab_size=vocabulary,
         scratch="scratch" in kinds,
         resumed="resume" in kinds,
         notes=tuple(dict.fromkeys(notes)),

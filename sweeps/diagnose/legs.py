@@ -20,7 +20,17 @@ NEAR_ITER = 0.5
 """nats; the same for the losses of single batches"""
 
 
-_PLACE = {"config": 0, "override": 0, "tokens": 1, "scratch": 2, "resume": 2, "parameters": 2, "total": 2, "batch": 3}
+_PLACE = {
+    "config": 0,
+    "override": 0,
+    "tokens": 1,
+    "vocabulary": 2,
+    "scratch": 2,
+    "resume": 2,
+    "parameters": 2,
+    "total": 2,
+    "batch": 3,
+}
 """order in which a trainer prints the facts; an earlier one after a later one begins another run's head"""
 
 

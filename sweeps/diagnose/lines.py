@@ -34,9 +34,13 @@ _PATTERNS = {
     ),
     "bits": re.compile(rf"step\s+{_STEP}\s*\|\s*validation bpb:\s*{_NUMBER}", re.IGNORECASE),
 }
+_PLAIN = re.compile(r"iter (\d{1,12}): loss (\d{1,9}\.(\d{1,9})), time (\d{1,9}\.\d\d)ms(?:, mfu (-?\d{1,9}\.\d\d)%)?")
+"""an iteration as nanoGPT prints it: most lines of a long log, read three times as fast"""
 _LOOKS = re.compile(
     r"(?:step|iter)\s+\d[\d,]*\b.{0,40}?\b(?:loss|bpb)|train loss|val(?:idation)? loss|val(?:idation)? bpb"
 )
+_FINAL = "final: val loss"
+"""this project's trainer: the loss on more windows, which is no part of the curve"""
 _RATE = re.compile(rf"\b(?:lr|learning[ _]rate)\s*[:=]?\s*{_NUMBER}", re.IGNORECASE)
 _SHARE = re.compile(rf"\blrm\s*[:=]?\s*{_NUMBER}", re.IGNORECASE)
 _TIME = re.compile(r"\b(?:time|dt)\s*[:=]?\s*([\d.]+)\s*(ms|s)\b", re.IGNORECASE)
@@ -49,11 +53,21 @@ _FACTS = {
     "batch": re.compile(r"Total batch size\s*([\d,]+) =>"),
     "parameters": re.compile(r"number of parameters\s*[:=]?\s*([\d.,]+)\s*([KMB]?)\b", re.IGNORECASE),
     "total": re.compile(r"^\s*total\s*:\s*([\d,]{4,})\s*$"),
+    "vocabulary": re.compile(r"vocab_size = (\d+) \(inside|defaulting to vocab_size of GPT-2 to (\d+)"),
     "scratch": re.compile(r"Initializing a new model from scratch|Initializing from OpenAI GPT-2 weights"),
     "resume": re.compile(r"Resuming (?:training|optimization) from"),
 }
 """what nanoGPT and nanochat print before the first loss"""
-_FACT_WORDS = ("verriding", "tokens per iter", "batch size", "of parameters", "total", "Initializing", "Resuming")
+_FACT_WORDS = (
+    "verriding",
+    "tokens per iter",
+    "batch size",
+    "of parameters",
+    "total",
+    "Initializing",
+    "Resuming",
+    "vocab_size",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,14 +128,33 @@ def events(lines: Sequence[str], *, whole: bool) -> Iterator[Event]:
     """Yield the events of cleaned lines, in order. `whole`: the last line has an end, so that it isn't cut."""
     decimals: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
+        cut = number == len(lines) and not whole
+        if not cut and (plain := _PLAIN.fullmatch(line)):
+            yield _plain(plain, number, decimals)
+            continue
         low = line.lower()
         if "loss" in low or "bpb" in low:
-            cut = number == len(lines) and not whole
             yield from _losses(line, number, decimals, cut=cut)
         if any(word in line for word in _FACT_WORDS):
             for kind, pattern in _FACTS.items():
                 if match := pattern.search(line):
                     yield Fact(kind=kind, values=match.groups(), line=number, prefix=line[: match.start()])
+
+
+def _plain(match: re.Match[str], line: int, decimals: dict[str, int]) -> Loss:
+    step, loss, places, milliseconds, mfu = match.groups()
+    decimals["iteration"] = max(decimals.get("iteration", 0), len(places))
+    share = None if mfu is None or mfu.startswith("-") else float(mfu) / 100
+    record = LoggedIter(
+        step=int(step),
+        loss=float(loss),
+        lr=None,
+        lr_share=None,
+        seconds=float(milliseconds) / 1000,
+        mfu=share,
+        line=line,
+    )
+    return Loss(record=record, digits=(loss,), nanochat=False)
 
 
 def _losses(line: str, number: int, decimals: dict[str, int], *, cut: bool) -> Iterator[Loss | Damaged]:
@@ -154,7 +187,7 @@ def _losses(line: str, number: int, decimals: dict[str, int], *, cut: bool) -> I
         if kind == "evaluation" and match[3] is not None:
             decimals["val"] = 1
         remaining = remaining.replace(line[start : match.end()], " ", 1)
-    if damaged or _LOOKS.search(remaining.lower()):
+    if damaged or (_LOOKS.search(remaining.lower()) and not remaining.startswith(_FINAL)):
         yield Damaged(line=number, shown=line.strip()[:60])
 
 

@@ -88,6 +88,7 @@ def _logged(run: Run, lines: Sequence[str], *, name: str) -> LoggedRun:
         settings=settings,
         parameters=next((part.parameters for part in last if part.parameters), None),
         tokens_per_iter=next((part.tokens_per_iter for part in last if part.tokens_per_iter), None),
+        vocab_size=next((part.vocab_size for part in last if part.vocab_size), None),
         resumed_at=tuple(run.resumed_at),
         lines=(first, run.last_line),
         notes=(*notes, *_notes(run)),

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from sweeps.diagnose.curve import Curve, curve_of, grouped, schedule_of
+from sweeps.diagnose.curve import Curve, curve_of, from_zero, grouped, schedule_of
 from sweeps.diagnose.run import LoggedRun
 from sweeps.errors import LogError
 from sweeps.pruning.law import Floats
@@ -81,9 +81,7 @@ def plateau_of(run: LoggedRun, *, settings: Mapping[str, Value] | None = None) -
     if len(curve.steps) < 2:
         return _nothing(curve, diverged)
     tested = grouped(curve)
-    steps, losses = tested.steps, tested.losses
-    if steps[0] > 0:  # the law drops the first evaluation, which is that of the untrained model
-        steps, losses = np.concatenate([[0.0], steps]), np.concatenate([[np.nan], losses])
+    steps, losses = from_zero(tested)  # the law drops the first evaluation, which is that of the untrained model
     schedule, unknown = schedule_of(run, steps, settings=settings)
     test = verdict(losses, schedule)
     word, reason = test.word, test.reason

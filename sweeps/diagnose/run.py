@@ -63,6 +63,8 @@ class LoggedRun:
     parameters: int | None
     """as printed, without the position embedding; rounded to 10,000 by nanoGPT"""
     tokens_per_iter: int | None
+    vocab_size: int | None
+    """as printed, which is the model's"""
     resumed_at: tuple[int, ...]
     """steps at which the run was resumed"""
     lines: tuple[int, int]

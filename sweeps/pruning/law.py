@@ -118,22 +118,6 @@ class Prior:
         """Return the prior with this mean, (7, 2) or (2,), and covariance, (7, 2, 2) or (2, 2), nats."""
         return cls(mean=np.asarray(mean, dtype=float), precision=np.linalg.inv(np.asarray(covariance, dtype=float)))
 
-    @classmethod
-    def learnt(cls, law: Law) -> Self:
-        """Return the prior, one per alpha, for the next curve of a family of which these are at least 3 fitted ones.
-
-        It has the mean and covariance of their (A, C). The covariance is `1 + 1/K` times the sample's, as for one
-        further draw, and a variance of (0.02 nats)**2 is added. Raises ValueError if fewer than 3 curves are fitted.
-        Kept for a command that diagnoses a single curve.
-        """
-        pairs = law.coefficients[law.fitted, :, 1:]
-        if len(pairs) < 3:
-            raise ValueError(f"a prior is learnt from at least 3 fitted curves, not {len(pairs)}")
-        mean = pairs.mean(axis=0)
-        off = pairs - mean
-        covariance = np.einsum("kai,kaj->aij", off, off) * (1 + 1 / len(pairs)) / (len(pairs) - 1)
-        return cls.of(mean, covariance + 0.02**2 * np.eye(2))
-
 
 WIDE = Prior(mean=np.array([0.0, 0.2]), precision=np.diag([0.0, 1 / 0.2**2]))
 """no prior knowledge of A; C is 0.2 ± 0.2 nats"""
@@ -141,10 +125,7 @@ WIDE = Prior(mean=np.array([0.0, 0.2]), precision=np.diag([0.0, 1 / 0.2**2]))
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Forecast:
-    """Predicted losses of K curves, nats: (K,) arrays, NaN where no law could be fitted.
-
-    Kept for a command that diagnoses a single curve.
-    """
+    """Predicted losses of K curves, nats: (K,) arrays, NaN where no law could be fitted."""
 
     mean: Floats
     low: Floats
@@ -176,10 +157,7 @@ class Law:
         return self.seen >= NEEDED
 
     def forecast(self, *, at: int | None = None, confidence: float = 0.9) -> Forecast:
-        """Return the loss at evaluation `at`, by default the last one of each schedule, with its interval.
-
-        Kept for a command that diagnoses a single curve.
-        """
+        """Return the loss at evaluation `at`, by default the last one of each schedule, with its interval."""
         evaluations = self.ends if at is None else np.full(len(self.ends), at)
         mean, sd = self.expected(np.eye(self.basis.shape[3])[evaluations])
         reach = special.stdtrit(np.maximum(self.seen - 3, 1), 0.5 + confidence / 2) * np.hypot(sd, self.error)

@@ -11,6 +11,7 @@ import pytest
 
 from docs.json_objects import COMMANDS, every_object
 from sweeps.analysis.findings import Findings
+from sweeps.diagnose.as_json import several
 from sweeps.engine.planning.plan import plan
 from sweeps.outputs import StudyJson
 from sweeps.tables import as_json
@@ -21,6 +22,7 @@ from sweeps.tables.runs import runs_of
 from sweeps.verdict.as_json import summarize
 from tests.helpers import attributions, branching, small_sweep, synthetic
 from tests.helpers.json_types import has_fields
+from tests.helpers.logged_runs import Simulated, flat
 from trainer.machine.device import Device
 
 LAPTOP = Device(kind="cpu", name="laptop", count=2, peak=1e11, memory=2**33, free=2**32)
@@ -53,7 +55,7 @@ def judged_table(path: Path, text: str) -> Any:
     return as_json.of_ruling(rule(runs_of(table), min_effect=0.0))
 
 
-def test_every_object_of_a_study_a_plan_or_a_table_is_as_documented(tmp_path: Path) -> None:
+def test_every_object_of_a_study_a_plan_a_diagnosis_or_a_table_is_as_documented(tmp_path: Path) -> None:
     met: set[type] = set()
     for findings in studies():
         has_fields(parsed(summarize(findings, store=Path("s.db"), report=Path("r.html"))), (StudyJson,), met)
@@ -64,6 +66,8 @@ def test_every_object_of_a_study_a_plan_or_a_table_is_as_documented(tmp_path: Pa
         has_fields(parsed(planned), kinds, met)
     for text in TABLES:
         has_fields(parsed(judged_table(tmp_path / "runs.csv", text)), COMMANDS["judge"], met)
+    for run in (Simulated(last=1400), Simulated(train=flat, val=flat, settings={"n_embd": 16}), Simulated(known=False)):
+        has_fields(parsed(several([run.diagnosis()])), COMMANDS["diagnose"], met)
     printed = {kind for kinds in COMMANDS.values() for kind in kinds}
     within = {kind for kinds in every_object() for kind in kinds} - printed
     assert within <= met, within - met

@@ -16,7 +16,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -31,6 +31,7 @@ from trainer.errors import DataError
 from trainer.input_file import read_input
 
 _Result = TypeVar("_Result")
+_LISTEN_SECONDS = 0.2  # between looks for a signal
 Ranks = dict[bytes, int]
 """Ids by token (bytes). Merges happen in the order of ids."""
 
@@ -202,6 +203,9 @@ def _interruptible(work: Callable[[], _Result]) -> _Result:
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
+    while not future.done():
+        # a signal that comes just before an endless wait would be lost in it
+        wait([future], timeout=_LISTEN_SECONDS)
     return future.result()
 
 

@@ -156,7 +156,7 @@ class Plan:
             times = f"{_time(phase.seconds):>14}{_time(phase.wall_seconds):>14}"
             yield f"  {name:<12}{count(phase.trials, 'run'):>10}{times}"
         yield (
-            f"  {'n_embd':>6}{'parameters':>12}{'memory':>12}{'micro-batch':>14}{'tokens/s':>12}{'':<10}{'per run':>10}"
+            f"  {'n_embd':>6}{'parameters':>12}{'memory':>12}{'micro-batch':>14}{'tokens/s':>12}{'':<10}{'per run':>12}"
         )
         yield from map(_width_line, self.widths)
         if self.seconds is not None:
@@ -202,7 +202,7 @@ def _width_line(width: Width) -> str:
     memory = f"{width.peak_bytes / microbatch.MIB:,.0f} MiB"
     return (
         f"  {width.n_embd:>6}{si(width.n_params):>12}{memory:>12}{split:>14}"
-        f"{speed:>12}{source:<10}{_time(width.seconds_per_trial):>10}"
+        f"{speed:>12}{source:<10}{_time(width.seconds_per_trial):>12}"
     )
 
 

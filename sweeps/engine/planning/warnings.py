@@ -15,6 +15,8 @@ from sweeps.text import count, duration, joined, si
 from trainer.config import TrainConfig
 from trainer.machine.device import Device
 
+LONG = 24 * 3600
+"""seconds; a sweep that takes longer is worth a word"""
 HALF_LIFE = 15.39
 """R* of Muennighoff et al. 2023: repetitions after which one more is worth 1/e of fresh data"""
 
@@ -36,7 +38,9 @@ def of_memory(too_wide: Sequence[int], device: Device) -> Iterator[str]:
 
 def of_design(study: Study, designed: int) -> Iterator[str]:
     """Warn if the designed trials leave none to the sampler, and if one seed can't measure noise."""
-    if designed > study.trials:
+    if not study.knobs:
+        pass  # candidates alone: there is nothing to sample
+    elif designed > study.trials:
         yield (
             f"candidates and single-knob trials are {count(designed, 'run')}, but trials={study.trials}: the last "
             f"{designed - study.trials} are left out and the sampler gets none; raise trials"
@@ -86,6 +90,13 @@ def of_time(study: Study, work: Workload, speed: Speed, *, seconds: float | None
         where = f"{speed.device.name}: no estimate of time, because its peak in {speed.dtype} is not known"
         yield where if speed.dtype == "float32" else f"{where}; give it in TFLOP/s, as in `sweep plan --peak 58`"
         return
+    if study.hours is None and seconds > LONG:
+        where = "a card (`--device NAME` plans for one)" if speed.device.kind == "cpu" else "a faster card"
+        smaller = ("n_layer=4", "n_head=4", "n_embd=64", "block_size=64", "batch_size=12")
+        yield (
+            f"the sweep needs about {duration(seconds)} here: run it on {where}, give it a deadline (hours: 12), or "
+            f"try a smaller model of the kind first ({' '.join(f'--set baseline.{change}' for change in smaller)})"
+        )
     if study.hours is None or seconds <= study.hours * 3600:
         return
     excess = seconds - study.hours * 3600

@@ -119,31 +119,6 @@ def test_a_sure_prior_decides() -> None:
     assert sure.coefficients[0, :, 2] == pytest.approx(0.7, abs=1e-3)
 
 
-def test_a_prior_learnt_from_a_study_helps_early() -> None:
-    rng = np.random.default_rng(5)
-    schedules = [cosine(warm=warm) for warm in rng.uniform(0.02, 0.1, 30)]
-    losses = [
-        curve(schedule, height=rng.normal(0.5, 0.05), gain=rng.normal(0.6, 0.03)) + rng.normal(0, 0.005, 41)
-        for schedule in schedules
-    ]
-    known = fit(losses[:10], schedules[:10])
-    prior = Prior.learnt(known)
-    assert prior.mean.shape == (7, 2)
-    middle = int(np.abs(ALPHAS - 0.5).argmin())
-    assert prior.mean[middle] == pytest.approx([0.5, 0.6], abs=0.05)
-    early = [whole[:13] for whole in losses[10:]]
-    finals = np.array([whole[-1] for whole in losses[10:]])
-    informed = fit(early, schedules[10:], prior=prior).forecast().mean - finals
-    alone = fit(early, schedules[10:]).forecast().mean - finals
-    assert np.abs(informed).mean() < 0.3 * np.abs(alone).mean()
-
-
-def test_two_curves_teach_no_prior() -> None:
-    schedule = cosine()
-    with pytest.raises(ValueError, match="not 2"):
-        Prior.learnt(fit([curve(schedule), curve(schedule), [4.0]], [schedule] * 3))
-
-
 def test_an_expected_sum_is_that_of_draws_of_the_law() -> None:
     """Mean and sd against draws of alpha, then of coefficients, put into the law's formula."""
     schedule = cosine()

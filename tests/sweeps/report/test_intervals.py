@@ -58,6 +58,14 @@ def test_one_loss_far_beyond_the_rest_does_not_squeeze_them() -> None:
     assert 'class="mean"' not in interval_plot(rows[-1], scale)
 
 
+def test_an_interval_that_leaves_the_scale_is_cut_with_an_arrow() -> None:
+    plot = interval_plot(row(0.1, -0.9, 0.9), Scale(-0.2, 0.2))
+    assert '<line class="bar" x1="0.00%" x2="100.00%"' in plot
+    assert plot.count('class="arrow"') == 2
+    assert plot.count('class="mean"') == 1
+    assert 'class="arrow"' not in interval_plot(GAIN, Scale(-0.2, 0.2))
+
+
 @pytest.mark.parametrize(
     ("scale", "ticks"),
     [

@@ -144,7 +144,7 @@ def test_the_command_names_the_infeasible_trials(tmp_path: Path, monkeypatch: py
     assert json.loads(done.stdout)["trials"]["infeasible"] == 2
     infeasible = [run for run in small_sweep.results_in(tmp_path / "out").runs if run.outcome == "infeasible"]
     assert {run.config.n_embd for run in infeasible} == {80, 96}
-    shown = CliRunner().invoke(cli.app, ["verdict", str(tmp_path / "out")]).stdout
+    shown = CliRunner().invoke(cli.app, ["verdict", str(tmp_path / "out"), "--full"]).stdout
     assert "n_embd 32 → 96 did not fit in memory" in shown
     assert "Advice n_embd 80, dropout 0.1 did not fit in memory" in shown
     reasons = {run.config.n_embd: run.reason for run in infeasible}

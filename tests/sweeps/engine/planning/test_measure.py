@@ -12,7 +12,7 @@ import pytest
 from sweeps.analysis.findings import Findings
 from sweeps.engine.planning.measure import STEPS, MeasuringError, measure
 from sweeps.errors import NotFound, SpecError, StudyChanged
-from sweeps.report import page
+from sweeps.report.publish import page_of
 from sweeps.study.study import Study
 from sweeps.verdict import verdict
 from sweeps.workers.pool import Job, Report
@@ -131,7 +131,7 @@ def test_a_study_of_equal_time_says_so_in_its_verdict_and_its_report(tmp_path: P
     findings = Findings(results)
     cautions = " ".join(verdict.verdict(findings).cautions)
     assert "Trials of every width and depth are equal in time, not in tokens" in cautions
-    assert "the other trials get equal time; tokens/s per worker: 10,000 at width 16" in page.render(findings, [])
+    assert "the other trials get equal time; tokens/s per worker: 10,000 at width 16" in page_of(findings)
 
 
 def test_too_few_minutes_are_refused_and_nothing_is_stored(tmp_path: Path) -> None:

@@ -316,6 +316,15 @@ def test_the_epochs_of_trials_on_part_of_the_data_are_listed_without_a_warning()
     assert not any("data_fraction" in line for line in plan(part, facts(), CARD).lines())
 
 
+def test_a_sweep_of_days_says_what_to_do() -> None:
+    slow = dataclasses.replace(CARD, peak=1e7)
+    said = warnings(of=study(hours=None), where=slow)
+    assert re.search(r"the sweep needs about \d+ h \d\d min here: run it on a faster card, give it a deadline", said)
+    assert "--set baseline.n_embd=64" in said
+    assert "give it a deadline" not in warnings(of=study(hours=1.0), where=slow)
+    assert "the sweep needs" not in warnings(of=study(hours=None))
+
+
 def test_a_card_of_unknown_peak_has_no_times() -> None:
     unknown = Device(kind="cuda", name="GTX 1080", count=1, peak=None, memory=None, free=None)
     planned = plan(study(), facts(), unknown)

@@ -44,6 +44,11 @@ def test_the_band_is_the_interval_of_the_finding_and_the_end_is_the_verdicts_gap
         line, band = trace_named(figure, label), trace_named(figure, f"{label}, 95 % interval")
         assert race.gap is not None
         assert (line.x[-1], line.y[-1]) == (race.steps, race.gap.mean)
+        low, high = figure.layout.yaxis.range
+        assert race.gap.low is not None
+        assert race.gap.high is not None
+        assert low < race.gap.low
+        assert race.gap.high < high
         ends = [y for x, y in zip(band.x, band.y, strict=True) if x == race.steps]
         assert ends == [race.gap.high, race.gap.low]
         for low, mean, high in itertools.islice(zip(band.y[::-1], line.y, band.y, strict=False), len(line.y)):
