@@ -4,9 +4,10 @@
 
 Inputs are valid files with mutations (flipped bits, lost, repeated and foreign parts, odd numbers and words), and valid
 structures with odd values in them. A reader may read an input or refuse it with a UserError. Anything else is a crash:
-another exception, a process that ends, an input that takes longer than 30 seconds or 8 GiB. Each reader has a process of its
-own, an equal share of the time, and inputs numbered from 0, so that the same seed tries the same inputs. `--keep`
-writes the first input of each kind of crash into a folder. Exit code 1: there were crashes.
+another exception, a process that ends, an input that takes more than 30 seconds or 8 GiB. Each reader has a process of
+its own, an equal share of the time, and inputs numbered from 0, so that the same seed tries the same inputs. Rates are
+per second of processor time. `--keep` writes the first input of each kind of crash into a folder. Exit code 1: there
+were crashes.
 """
 
 from __future__ import annotations

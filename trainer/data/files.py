@@ -28,6 +28,7 @@ Stat = tuple[int | str, ...]
 """A file's size in bytes, and tags that change with its contents."""
 
 _TAGS = ("ETag", "etag", "blob_id", "md5Hash", "md5", "mtime", "LastModified", "last_modified", "created")
+_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]*@")
 _HELD_OUT = re.compile(r"(?:^|[-_.])(?:test|val|valid|validation|dev)(?=[-_.])", re.IGNORECASE)
 
 
@@ -103,6 +104,11 @@ def matching(entry: str) -> Matches:
     A folder is the glob of all *.parquet below it. Names that begin with a dot or an underscore are no data: copies of
     macOS's attributes, a downloader's cache, Spark's unfinished parts.
     """
+    if _PASSWORD.search(entry):
+        raise DataError(
+            f"{_PASSWORD.sub('://', entry)}: is given with a password in the URL, which would stand in the study's tables "
+            "and report; drop it, and let fsspec find it in its own config (~/.config/fsspec) or in the environment"
+        )
     is_url = ("://" in entry or "::" in entry) and not Path(entry).expanduser().exists()
     return _matching_url(entry) if is_url else _matching_path(entry)
 
