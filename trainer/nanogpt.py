@@ -70,7 +70,7 @@ def typed(key: str, value: bool | int | float | str | None) -> Value:
         try:
             return float(value)
         except OverflowError:
-            raise ConfigError(f"a whole number of {len(str(value))} digits is too large for a float") from None
+            raise ConfigError(f"a whole number of {value.bit_length()} bits is too large for a float") from None
     if expected is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if expected is bool and type(value) is int and value in (0, 1):

@@ -102,7 +102,7 @@ def test_a_study_makes_no_objects(tmp_path: Path, tag: str) -> None:
     assert not made.exists()
 
 
-@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/../../b", "..", ".", "a\\b", "", "a\nb", "x" * 65])
+@pytest.mark.parametrize("name", ["../outside", "/outside", "a/../../b", "..", ".", "a\\b", "", "a\nb", "x" * 65])
 def test_a_studys_name_stays_in_its_folder(tmp_path: Path, name: str) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(TEXT.replace("name: small", f"name: {name!a}".replace("'", '"')))
@@ -119,6 +119,8 @@ def test_a_line_from_a_checkpoint_stays_in_its_comment() -> None:
 
 
 def test_a_url_with_a_password_is_refused_without_printing_it() -> None:
-    with pytest.raises(DataError, match="https://example.org/x.parquet: is given with a password in the URL") as caught:
+    with pytest.raises(
+        DataError, match=r"https://example\.org/x\.parquet: is given with a password in the URL"
+    ) as caught:
         matching("https://someone:secret@example.org/x.parquet")
     assert "secret" not in str(caught.value)
