@@ -107,7 +107,7 @@ def matching(entry: str) -> Matches:
     if _PASSWORD.search(entry):
         raise DataError(
             f"{_PASSWORD.sub('://', entry)}: is given with a password in the URL, which would stand in the study's "
-            "tables and report; drop it, and let fsspec find it in its own config (~/.config/fsspec) or in the environment"
+            "tables and report; drop it, and let fsspec find it in its config (~/.config/fsspec) or in the environment"
         )
     is_url = ("://" in entry or "::" in entry) and not Path(entry).expanduser().exists()
     return _matching_url(entry) if is_url else _matching_path(entry)

@@ -156,5 +156,5 @@ def test_a_version_that_cant_be_read(sound: Path, connection: sqlite3.Connection
 def test_a_sweep_doesnt_go_on_from_a_damaged_store(store: Store, sound: Path, connection: sqlite3.Connection) -> None:
     """The run that can't be read would be trained a second time under another number."""
     connection.execute("UPDATE run SET config = '{' WHERE id = 2")
-    with pytest.raises(StoreError, match="run 2 can't be read .* before the study goes on"):
+    with pytest.raises(StoreError, match=r"run 2 can't be read .* before the study goes on"):
         stored_study(small_sweep.study(), store, data=small_sweep.FACTS)
