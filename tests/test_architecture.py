@@ -36,6 +36,7 @@ TRAINER = (
     *(
         "errors",
         "atomic",
+        "input_file",
         "nanogpt",
         "expressions",
         "config_file",

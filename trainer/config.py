@@ -182,7 +182,10 @@ def _checked(spec: dataclasses.Field[Any], given: Any) -> Any:
     """Return `given` in the field's type. Raises ConfigError for another type or a value outside the limits."""
     name, limits = spec.name, spec.metadata
     expected = _TYPES[str(spec.type)]
-    value: Any = float(given) if expected is float and type(given) is int else given
+    try:
+        value: Any = float(given) if expected is float and type(given) is int else given
+    except OverflowError:
+        raise ConfigError(f"{name} is a whole number of {given.bit_length()} bits, too large for a float") from None
     if type(value) is not expected:
         whole = expected is int and isinstance(value, float) and value.is_integer()
         remedy = f"; write {int(value)}" if whole else ""

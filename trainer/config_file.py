@@ -15,10 +15,13 @@ from pathlib import Path
 
 from trainer.errors import ConfigError
 from trainer.expressions import Constant, Unknown, evaluate, source_of
+from trainer.input_file import read_input
 from trainer.nanogpt import DEFAULTS, Value, misspelt, typed
 
 _SETS_ANYTHING = ("exec", "globals", "locals", "vars", "setattr")
 _BOM = "\ufeff"
+LARGEST = 2**18
+"""bytes of a config that are read; nanoGPT's own have 1 KB"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,7 @@ def read_file(path: str | Path) -> Reading:
     """Read a config file without executing it. Raises ConfigError for a file that is not a text in Python."""
     path = Path(path)
     try:
-        source = path.read_text(encoding="utf-8")
+        source = read_input(path, most=LARGEST).decode("utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

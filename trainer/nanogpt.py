@@ -67,7 +67,10 @@ def typed(key: str, value: bool | int | float | str | None) -> Value:
     if type(value) is expected:
         return value
     if expected is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(f"a whole number of {value.bit_length()} bits is too large for a float") from None
     if expected is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if expected is bool and type(value) is int and value in (0, 1):

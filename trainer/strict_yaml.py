@@ -23,6 +23,7 @@ from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
 from trainer.errors import ConfigError
+from trainer.input_file import read_input
 
 YamlPath = tuple[str | int, ...]
 
@@ -59,7 +60,7 @@ def read(path: str | Path) -> Document:
     """Load the YAML file at `path`. Raises ConfigError if it cannot be read, is not UTF-8 or is not YAML."""
     path = Path(path)
     try:
-        raw = path.read_bytes()
+        raw = read_input(path, most=4 * MAX_CHARACTERS)  # UTF-8 takes at most four bytes for one
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         near = _nearest_sibling(path) if isinstance(error, FileNotFoundError) else ""

@@ -1,1 +1,1 @@
-"""What a sweep survives, and how large its store may grow."""
+"""What a sweep survives: kills, damaged files and disks, and stores of many trials."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +45,10 @@ def load_study(
 def results_of(study: str, out: Path | None, *, sampled_curves: bool = True) -> tuple[Located, Results]:
     from sweeps.store.locate import read
 
-    return read(study, out=out, sampled_curves=sampled_curves)
+    located, results = read(study, out=out, sampled_curves=sampled_curves)
+    for text in results.damaged:
+        print(f"warning: {text}", file=sys.stderr)
+    return located, results
 
 
 def findings_of(study: str, out: Path | None, *, sampled_curves: bool = True) -> tuple[Located, Findings]:

@@ -6,6 +6,7 @@ import codecs
 from pathlib import Path
 
 from sweeps.errors import LogError
+from trainer.input_file import open_input
 
 LARGEST = 64 * 2**20
 """bytes of a log that are read, a million lines: reading takes 20 times as much memory"""
@@ -29,7 +30,7 @@ def read_text(path: Path, *, expected: str) -> str:
     if path.is_dir():
         raise LogError(f"{path} is a folder; give the log's file, {expected}")
     try:
-        with path.open("rb") as file:
+        with open_input(path) as file:
             data = file.read(LARGEST + 1)
     except OSError as error:
         raise LogError(f"{path} cannot be read: {error.strerror or error}; expected {expected}") from error

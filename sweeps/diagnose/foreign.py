@@ -115,7 +115,7 @@ def _table(text: str, quoted: str) -> str | None:
 def _json(text: str, first: str, quoted: str) -> str | None:
     try:
         whole = json.loads(text)
-    except ValueError:
+    except (RecursionError, ValueError):
         whole = None
     if isinstance(whole, dict) and isinstance(whole.get("log_history"), list):
         script = r'.log_history[] | select(.eval_loss) | "step \(.step): val loss \(.eval_loss)"'
@@ -123,7 +123,7 @@ def _json(text: str, first: str, quoted: str) -> str | None:
         return f"is the HF Trainer's state, which isn't read as it is; convert its validation losses: {command}"
     try:
         row = json.loads(first)
-    except ValueError:
+    except (RecursionError, ValueError):
         return None
     if isinstance(row, dict) and {"step", "iter"} & row.keys():
         step = "step" if "step" in row else "iter"

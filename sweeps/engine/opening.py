@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from sweeps.errors import NotFound, StudyChanged
+from sweeps.errors import NotFound, StoreError, StudyChanged
 from sweeps.store.records import DataFacts, Results
 from sweeps.store.store import Store
 from sweeps.study.model import as_yaml
@@ -25,6 +25,9 @@ def stored_study(study: Study, store: Store, *, data: DataFacts) -> Results | No
         stored = store.results(study.name)
     except NotFound:
         return None
+    if stored.damaged:
+        damage = "; ".join(stored.damaged[:3])
+        raise StoreError(f"{store.path}: {damage}; restore the store from a copy before the study goes on")
     study = _from_the_origin_of(stored.study, _as_long_as(stored.study, study))
     different = [*changes(stored.study, study), *_other_data(stored.data, data)]
     if different:

@@ -232,6 +232,8 @@ class Results:
     """time spent on the sweep over all its sessions"""
     store: Path | None = None
     """file that it was read from; None: not from a file"""
+    damaged: tuple[str, ...] = ()
+    """what can't be read of the store and is left out, in sentences"""
 
     def command(self, verb: str, *options: str) -> str:
         """Return the command `sweep VERB` for this study, with `--out` where it needs it."""

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from sweeps.errors import StoreBusy, StoreError
 from trainer.atomic import write_text
+from trainer.input_file import check_input
 
 
 @contextlib.contextmanager
@@ -79,6 +80,7 @@ def is_held(path: Path) -> bool:
 
 BUSY_SECONDS = 60.0
 """seconds that a connection waits for another's lock"""
+_DAMAGED = ("not a database", "malformed", "decode to UTF-8", "file format")
 _SUFFIXES = ("-wal", "-shm")
 _SCHEME = "sqlite:///"
 
@@ -113,9 +115,14 @@ def optuna_storage(connect: Callable[[], sqlite3.Connection]) -> optuna.storages
 
 
 def check_file(path: Path) -> None:
-    """Raise StoreError for a folder."""
+    """Raise StoreError for a folder, a pipe or a device."""
     if path.is_dir():
         raise StoreError(f"{path}: is a folder; the store is a file, for example {path / 'study.db'}")
+    if path.exists():
+        try:
+            check_input(path)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def connect_to_write(path: Path) -> sqlite3.Connection:
@@ -136,9 +143,11 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     # either, so SQLite may treat the database as immutable.
     no_wal = not any(path.with_name(path.name + suffix).exists() for suffix in _SUFFIXES)
     unchanging = "&immutable=1" if no_wal and not os.access(path.parent, os.W_OK) else ""
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         f"{path.as_uri()}?mode=ro{unchanging}", uri=True, timeout=BUSY_SECONDS, check_same_thread=False
     )
+    connection.text_factory = lambda text: text.decode(errors="replace")  # a damaged text is shown as it is
+    return connection
 
 
 @contextlib.contextmanager
@@ -150,7 +159,7 @@ def as_store_errors(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: the store cannot be created here: {error.strerror or error}") from error
     except (sqlite3.Error, sa.exc.DBAPIError, optuna.exceptions.StorageInternalError) as error:
         text = str(getattr(error, "orig", None) or error.__cause__ or error)
-        if "not a database" in text or "malformed" in text:
+        if any(words in text for words in _DAMAGED):
             remedy = "it is not a SQLite database, or is damaged; name another file, or restore it from a copy"
         elif "readonly" in text or "unable to open" in text:
             remedy = "it cannot be opened or written; check its permissions, or name another place with --out"

@@ -23,12 +23,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from sweeps.errors import NotFound, StoreError
-from sweeps.store import tables
+from sweeps.store import checked, tables
 from sweeps.store.database import database_of
 from sweeps.store.records import UNFINISHED, DataFacts, Outcome, Pruning, Results, Run
 from sweeps.study.proposals import present_name
 from sweeps.study.study import Study
 from trainer.config import TrainConfig
+from trainer.errors import ConfigError
 from trainer.points import Point
 
 
@@ -82,6 +83,7 @@ class Reader:
                     f"{self.path}: was written by an older plateau-sweep (schema version {version}, now "
                     f"{tables.VERSION}); `sweep run` with its study brings it up to date"
                 )
+            tables.check_columns(connection)
         return engine
 
     def __enter__(self) -> Self:
@@ -98,7 +100,8 @@ class Reader:
     def names(self) -> list[str]:
         """Name the studies, oldest first."""
         with self._read() as connection:
-            return list(connection.scalars(sa.select(tables.study.c.name).order_by(tables.study.c.id)))
+            names = connection.scalars(sa.select(tables.study.c.name).order_by(tables.study.c.id))
+            return [name for name in names if isinstance(name, str)]
 
     def results(self, name: str, *, sampled_curves: bool = True) -> Results:
         """Read everything recorded of the study `name`. Raises NotFound.
@@ -113,19 +116,32 @@ class Reader:
                 wanted = wanted.where((tables.run.c.origin != "sampler") | tables.run.c.outcome.in_(UNFINISHED))
             columns = (tables.point.c[column] for column in _POINT)
             query = sa.select(tables.point.c.run_id, *columns).where(tables.point.c.run_id.in_(wanted))
+            lacking = checked.damaged_points(connection, study.id)
+            if lacking:
+                query = query.where(checked.sound_points())
             for run_id, *values in connection.execute(query.order_by(tables.point.c.run_id, tables.point.c.step)).all():
                 points.setdefault(run_id, []).append(_point(*values))
             rows = connection.execute(
                 sa.select(tables.run).where(tables.run.c.study_id == study.id).order_by(tables.run.c.id)
             )
-            runs = tuple(_run(row, tuple(points.get(row.id, ()))) for row in rows)
-        return Results(
-            study=self._spec(study),
-            data=DataFacts(**json.loads(study.data)),
-            runs=runs,
-            provenance=json.loads(study.provenance),
-            seconds=study.active_seconds,
-            store=self.database.file or self._pointer,
+            runs, damaged = [], list(checked.points_in_words(lacking))
+            for row in rows:
+                try:
+                    runs.append(_run(row, tuple(points.get(row.id, ()))))
+                except (RecursionError, TypeError, ValueError, ConfigError) as error:
+                    damaged.append(f"run {row.id} can't be read and is left out: {checked.reason(error)}")
+        return checked.read_cells(
+            lambda: Results(
+                study=self._spec(study),
+                data=checked.DATA.validate_json(study.data, strict=True),
+                runs=tuple(runs),
+                provenance=checked.PROVENANCE.validate_json(study.provenance, strict=True),
+                seconds=float(study.active_seconds),
+                store=self.database.file or self._pointer,
+                damaged=tuple(damaged),
+            ),
+            what=f"study {name!r}",
+            where=self.database.name,
         )
 
     def events(self, name: str) -> list[Event]:
@@ -144,18 +160,21 @@ class Reader:
     def _study(self, connection: sa.Connection, name: str) -> sa.Row[Any]:
         row = connection.execute(sa.select(tables.study).where(tables.study.c.name == name)).one_or_none()
         if row is None:
-            names = ", ".join(connection.scalars(sa.select(tables.study.c.name))) or "none"
+            names = ", ".join(map(str, connection.scalars(sa.select(tables.study.c.name)))) or "none"
             raise NotFound(f"{self.path}: has no study named {name!r}; it has: {names}")
         return row
 
     def _spec(self, row: sa.Row[Any]) -> Study:
         try:
-            return Study.model_validate_json(row.spec)
+            study = Study.model_validate_json(row.spec)
         except pydantic.ValidationError as error:
             raise StoreError(
                 f"{self.path}: study {row.name!r} was stored by another plateau-sweep, whose settings this one doesn't "
                 f"know ({error.error_count()} differ); use that version, or start the study in another folder"
             ) from error
+        if study.name != row.name:  # the name is part of paths, and only the study's own is checked
+            raise StoreError(f"{self.path}: names the study {study.name!r} {row.name!r:.80}; restore it from a copy")
+        return study
 
 
 class Store(Reader):
@@ -359,6 +378,7 @@ class Store(Reader):
 
 
 _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_SETTINGS = frozenset(field.name for field in dataclasses.fields(TrainConfig))
 _POINT = [field.name for field in dataclasses.fields(Point)]
 
 
@@ -369,6 +389,12 @@ def optuna_trial(storage: optuna.storages.RDBStorage, study: optuna.Study, numbe
 
 
 def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
+    """Return a row as a run. Raises ConfigError, RecursionError, TypeError or ValueError for a damaged one."""
+    checked.check_cells(row, tables.run)
+    if row.outcome == Outcome.COMPLETE and (row.val_loss is None or not math.isfinite(row.val_loss)):
+        raise ValueError(f"it is complete with the loss {row.val_loss}")
+    if row.knob is not None and row.knob not in _SETTINGS:
+        raise ValueError(f"knob is {row.knob!r:.60}, which is no setting")
     seconds = points[-1].seconds if row.finished is None and points else row.seconds
     return Run(
         id=row.id,
@@ -379,8 +405,8 @@ def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
         origin=present_name(row.origin),
         label=row.label,
         knob=row.knob,
-        params=json.loads(row.params),
-        config=TrainConfig.from_mapping(json.loads(row.config)),
+        params=checked.PARAMS.validate_json(row.params, strict=True),
+        config=TrainConfig.from_mapping(dict(json.loads(row.config))),
         device=row.device,
         outcome=Outcome(row.outcome),
         reason=row.reason,
@@ -388,7 +414,7 @@ def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
         val_se=row.val_se,
         seconds=seconds,
         points=points,
-        pruning=Pruning(**json.loads(row.pruning)) if row.pruning else None,
+        pruning=checked.PRUNING.validate_json(row.pruning, strict=True) if row.pruning else None,
         key=present_name(row.key),
     )
 

@@ -135,7 +135,10 @@ def version_of(connection: Connection) -> int:
     """Return the file's version; 0: our tables are not there yet."""
     if not inspect(connection).has_table("schema_version"):
         return 0
-    return int(connection.execute(text("SELECT version FROM schema_version")).scalar_one())
+    versions = connection.execute(text("SELECT version FROM schema_version")).scalars().all()
+    if len(versions) != 1 or type(versions[0]) is not int:
+        raise StoreError(f"the store's schema version can't be read ({list(versions)!r:.60}); restore it from a copy")
+    return versions[0]
 
 
 def check_readable(version: int) -> None:
@@ -147,6 +150,18 @@ def check_readable(version: int) -> None:
         )
 
 
+def check_columns(connection: Connection) -> None:
+    """Raise StoreError where tables or columns of the newest version are missing."""
+    there = inspect(connection)
+    missing = [table.name for table in TABLES.sorted_tables if not there.has_table(table.name)]
+    for table in TABLES.sorted_tables:
+        if table.name not in missing:
+            columns = {column["name"] for column in there.get_columns(table.name)}
+            missing += [f"{table.name}.{column.name}" for column in table.c if column.name not in columns]
+    if missing:
+        raise StoreError(f"the store is damaged: it lacks {', '.join(missing)}; restore it from a copy")
+
+
 def migrate(connection: Connection) -> None:
     """Bring the file to `VERSION`, all or nothing, in the caller's transaction. Raises StoreError for a newer one."""
     if connection.dialect.name == "sqlite":
@@ -155,6 +170,7 @@ def migrate(connection: Connection) -> None:
     version = version_of(connection)
     check_readable(version)
     if version == VERSION:
+        check_columns(connection)
         return
     if version == 0 and connection.dialect.name != "sqlite":
         TABLES.create_all(connection)

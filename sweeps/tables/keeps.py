@@ -19,7 +19,7 @@ from scipy.special import stdtr
 
 from sweeps.analysis.contrasts import LEVEL
 from sweeps.analysis.significance import holm
-from sweeps.tables.layout import ROLES, normal, number
+from sweeps.tables.layout import ROLES, measured, normal
 from sweeps.tables.rows import Cell, Table, TableError
 
 _STATUS = ("status", "decision", "verdict", "outcome")
@@ -128,8 +128,8 @@ def keep_log(table: Table) -> KeepLog:
 
 def _loss(cell: Cell) -> float | None:
     """Return a row's loss. None: it crashed, which such logs write as 0, nan or nothing."""
-    value = number(cell)
-    return value if value is not None and math.isfinite(value) and value > 0 else None
+    value = measured(cell)
+    return value if value is not None and value > 0 else None
 
 
 def _column(table: Table, names: Sequence[str]) -> str | None:

@@ -7,6 +7,7 @@ where no column names them.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ _SHAPE = {
     *("batch_size", "gradient_accumulation_steps", "max_iters", "data_fraction", "device_batch_size"),
 }
 """settings that determine the initial weights and the batches of a seed"""
+LARGEST = 1e15
+"""A loss, a number of tokens or of seconds from here on is none. Squares of smaller ones don't overflow."""
 _NAMES_OF_RUNS = ("run_name", "name")
 """columns that some trainers fill with a name a run; they name arms only if the names come again"""
 
@@ -125,3 +128,11 @@ def number(cell: Cell) -> float | None:
         return float(cell)
     except ValueError:
         return None
+    except OverflowError:  # a whole number of more than 308 digits
+        return math.inf
+
+
+def measured(cell: Cell) -> float | None:
+    """Return a cell as a measured number, below LARGEST. None: it is none, such as a diverged loss."""
+    value = number(cell)
+    return value if value is not None and abs(value) < LARGEST else None

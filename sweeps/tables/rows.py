@@ -6,6 +6,8 @@ A cell is None where the file leaves it empty. Text stays text: what a column me
 from __future__ import annotations
 
 import csv
+import errno
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -16,7 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from trainer.data import parquet_probe
 from trainer.errors import UserError
+from trainer.input_file import read_input
 
 MAX_BYTES = 256 << 20
 """a table of runs is small; a larger file is something else"""
@@ -45,25 +49,22 @@ def read_table(path: str | Path) -> Table:
     """Read a table by the ending of its name: .csv, .tsv, .jsonl, .ndjson or .parquet. Raises TableError."""
     file = Path(path).expanduser()
     try:
-        size = file.stat().st_size
         if file.is_dir():
             raise TableError(f"{path}: is a folder; name the file with the runs")
-        if size > MAX_BYTES:
-            raise TableError(
-                f"{path}: has {size >> 20} MiB, more than {MAX_BYTES >> 20}; give a row a run, or fewer steps of each"
-            )
+        content = read_input(file, most=MAX_BYTES)
         match file.suffix.lower():
             case ".parquet" | ".pq":
-                columns, rows = _parquet(file)
+                columns, rows = _parquet(file, content)
             case ".jsonl" | ".ndjson":
-                columns, rows = _json_lines(file)
+                columns, rows = _json_lines(file, content)
             case ".csv" | ".tsv" | ".tab" | ".txt":
-                columns, rows = _separated(file)
+                columns, rows = _separated(file, content)
             case ending:
                 kinds = ".csv, .tsv, .jsonl or .parquet"
                 raise TableError(f"{path}: a table's name ends in {kinds}, not in {ending or 'nothing'}; rename it")
     except OSError as error:
-        raise TableError(f"{path}: cannot be read: {error.strerror or error}") from error
+        remedy = "; give a row a run, or fewer steps of each" if error.errno == errno.EFBIG else ""
+        raise TableError(f"{path}: cannot be read: {error.strerror or error}{remedy}") from error
     except UnicodeDecodeError as error:
         raise TableError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     if not rows:
@@ -71,8 +72,8 @@ def read_table(path: str | Path) -> Table:
     return Table(path=file, columns=tuple(columns), rows=tuple(rows))
 
 
-def _separated(file: Path) -> tuple[list[str], list[dict[str, Cell]]]:
-    text = file.read_text(encoding="utf-8-sig")
+def _separated(file: Path, content: bytes) -> tuple[list[str], list[dict[str, Cell]]]:
+    text = content.decode("utf-8-sig")
     if "\0" in text:
         raise TableError(f"{file}: is not a text file; give a table of runs")
     head = text.partition("\n")[0]
@@ -95,10 +96,10 @@ def _separated(file: Path) -> tuple[list[str], list[dict[str, Cell]]]:
     return columns, [dict(zip(columns, map(_text, line), strict=True)) for line in lines[1:]]
 
 
-def _json_lines(file: Path) -> tuple[list[str], list[dict[str, Cell]]]:
+def _json_lines(file: Path, content: bytes) -> tuple[list[str], list[dict[str, Cell]]]:
     rows, wrong = [], []
     columns: dict[str, None] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(content.decode("utf-8-sig").splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -121,15 +122,24 @@ def _flat(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Cell]]:
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", json.dumps(value) if isinstance(value, list) else value
+            yield f"{prefix}{name}", _cell(value)
 
 
-def _parquet(file: Path) -> tuple[list[str], list[dict[str, Cell]]]:
+def _cell(value: Any) -> Cell:
+    """Return a value as a cell: a list as its JSON; dates, decimals and bytes, which parquet has, as text."""
+    if isinstance(value, list):
+        return json.dumps(value, default=str)
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _parquet(file: Path, content: bytes) -> tuple[list[str], list[dict[str, Cell]]]:
+    with parquet_probe.probing() as probe:
+        probe(str(file), parquet_probe.footer(io.BytesIO(content)))
     try:
-        table = pq.ParquetFile(file).read()
+        table = pq.ParquetFile(io.BytesIO(content)).read()
         columns = _named(file, table.column_names)
         return columns, [dict(_flat(row)) for row in table.to_pylist()]
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
         if isinstance(error, TableError):
             raise
         raise TableError(f"{file}: is no parquet file, or is damaged: {str(error).splitlines()[0]}") from error

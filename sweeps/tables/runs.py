@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from sweeps.tables.layout import Layout, layout_of, number
+from sweeps.tables.layout import Layout, layout_of, measured, number
 from sweeps.tables.rows import Cell, Table, TableError
 from sweeps.text import count, joined, short
 
@@ -29,7 +29,7 @@ class TableRun:
     seed: int | None
     """None: the table has no seeds"""
     loss: float | None
-    """final loss in the table's unit; None: it diverged (nan, inf, or nothing where a loss should be)"""
+    """final loss in the table's unit; None: it diverged (nan, inf, 1e15 and more, or nothing where a loss should be)"""
     tokens: float | None = None
     seconds: float | None = None
     device: str | None = None
@@ -136,7 +136,7 @@ def _finals(table: Table, layout: Layout, arms: Sequence[str]) -> tuple[list[int
         raise TableError(f"{table.path}: holds curves (column {layout.step!r}) without seeds; add a column `seed`")
     diverged, whole = [], []
     for curve in curves.values():
-        broken = [row for row in curve.values() if not math.isfinite(number(table.rows[row][layout.loss]) or 0.0)]
+        broken = [row for row in curve.values() if measured(table.rows[row][layout.loss]) is None]
         diverged += broken[:1]
         whole += [] if broken else [curve]
     shared = set.intersection(*map(set, whole)) if whole else set()
@@ -160,13 +160,12 @@ def _as_long(table: Table, column: str) -> tuple[list[int], list[str]]:
 
 def _run(row: dict[str, Cell], layout: Layout, arm: str) -> TableRun:
     def value(column: str | None) -> float | None:
-        found = None if column is None else number(row[column])
-        return found if found is not None and math.isfinite(found) else None
+        return None if column is None else measured(row[column])
 
-    seed, device = value(layout.seed), None if layout.device is None else row[layout.device]
+    seed, device = (None if column is None else row[column] for column in (layout.seed, layout.device))
     return TableRun(
         arm=arm,
-        seed=None if seed is None else int(seed),
+        seed=None if seed is None else int(seed) if str(seed).isdecimal() else int(float(seed)),  # 2**60 + 1 stays
         loss=value(layout.loss),
         tokens=value(layout.tokens),
         seconds=value(layout.seconds),

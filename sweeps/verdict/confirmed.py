@@ -6,6 +6,7 @@ and "not enough evidence" comes with the number of seeds that would decide.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 from sweeps.analysis.attribution import (
@@ -310,5 +311,5 @@ def _upper(text: str) -> str:
 
 
 def _range(seeds: tuple[int, ...]) -> str:
-    consecutive = len(seeds) > 2 and seeds == tuple(range(seeds[0], seeds[-1] + 1))
+    consecutive = len(seeds) > 2 and all(after == seed + 1 for seed, after in itertools.pairwise(seeds))
     return f"{seeds[0]} to {seeds[-1]}" if consecutive else joined(map(str, seeds))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from trainer import nanogpt
 from trainer.config import EXPORTABLE, TrainConfig
 from trainer.errors import ConfigError
+from trainer.nanogpt import typed
 
 
 def test_defaults_are_nanogpts() -> None:
@@ -175,3 +176,10 @@ class TestFromNanogpt:
     @pytest.fixture(autouse=True)
     def _folder(self, tmp_path_factory: pytest.TempPathFactory) -> None:
         self.folder = tmp_path_factory.mktemp("config")
+
+
+def test_a_whole_number_that_no_float_can_hold() -> None:
+    with pytest.raises(ConfigError, match="learning_rate is a whole number of 1329 bits, too large for a float"):
+        TrainConfig(learning_rate=10**400)
+    with pytest.raises(ConfigError, match="a whole number of 1329 bits is too large for a float"):
+        typed("learning_rate", 10**400)

@@ -164,7 +164,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "plateau.yaml").write_text("a: 1")
     with pytest.raises(ConfigError, match=r"cannot be read: No such file.*; did you mean .*plateau\.yaml\?"):
         read(tmp_path / "platau.yaml")
-    with pytest.raises(ConfigError, match="Is a directory"):
+    with pytest.raises(ConfigError, match="it is a folder"):
         read(tmp_path)
     with pytest.raises(ConfigError, match="null byte"):
         read("a\x00b")

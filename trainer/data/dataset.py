@@ -20,6 +20,7 @@ from trainer.data import meta_pkl
 from trainer.data.bins import DTYPES, GPT2_PADDED, NANOGPT, check_beginning, dtype_of
 from trainer.data.left_out import LeftOut
 from trainer.errors import DataError
+from trainer.input_file import check_input, read_input
 
 SPLITS = ("train", "val")
 META = "meta.json"
@@ -27,6 +28,7 @@ JOURNAL = "journal.jsonl"
 """Name of the record that a preparation keeps beside its unfinished bins. A folder that holds one is not ready."""
 FORMAT = "plateau-sweep/1"
 _CHUNK = 4 << 20  # tokens read at a time while scanning
+_LARGEST_META = 1 << 20  # bytes; ours has 1 KB
 _WHOLE = 64 << 20  # bytes; the fingerprint of a larger file covers samples only
 _SAMPLES, _SAMPLE = 64, 1 << 20
 
@@ -105,14 +107,14 @@ def _read_meta(folder: Path) -> dict[str, Any] | None:
     """Read our meta.json. Returns None for a folder that another program wrote."""
     path = folder / META
     try:
-        meta = json.loads(path.read_bytes())
+        meta = json.loads(read_input(path, most=_LARGEST_META))
     except FileNotFoundError:
         if (folder / JOURNAL).exists():
             raise DataError(
                 f"{folder}: its preparation is running or was interrupted; prepare it again, and it will resume"
             ) from None
         return None
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise DataError(f"{path}: is not JSON ({error}); delete the folder and prepare it again") from error
     if not isinstance(meta, dict) or "plateau-sweep" not in str(meta.get("format")):
         return None
@@ -125,19 +127,21 @@ def _read_meta(folder: Path) -> dict[str, Any] | None:
 
 def _open_prepared(folder: Path, meta: Mapping[str, Any]) -> Dataset:
     try:
-        dtype, vocab_size = str(meta["dtype"]), int(meta["vocab_size"])
+        dtype, vocab_size = str(meta["dtype"]), _count(meta["vocab_size"])
         splits = {
             name: Split(
-                tokens=int(meta["splits"][name]["tokens"]),
-                documents=int(meta["splits"][name]["documents"]),
-                bytes=int(meta["splits"][name]["bytes"]),
+                tokens=_count(meta["splits"][name]["tokens"]),
+                documents=_count(meta["splits"][name]["documents"]),
+                bytes=_count(meta["splits"][name]["bytes"]),
                 sha256=str(meta["splits"][name]["sha256"]),
             )
             for name in SPLITS
         }
-        fingerprint, eot = str(meta["fingerprint"]), int(meta["tokenizer"]["eot"])
+        fingerprint, eot = str(meta["fingerprint"]), _count(meta["tokenizer"]["eot"])
+        if eot >= vocab_size:
+            raise ValueError(f"eot={eot} is not below vocab_size={vocab_size}")
         left_out = _left_out(meta, splits)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{folder / META}: is incomplete ({error!r}); delete the folder and prepare it again"
         ) from error
@@ -163,13 +167,22 @@ def _open_prepared(folder: Path, meta: Mapping[str, Any]) -> Dataset:
     )
 
 
+def _count(value: Any) -> int:
+    """Return a number of things as JSON holds it. Raises ValueError for anything else."""
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError(f"{value!r:.60} is not a whole number of at least 0")
+    return value
+
+
 def _left_out(meta: Mapping[str, Any], splits: Mapping[str, Split]) -> LeftOut:
+    """Return what was left out. Raises AttributeError, KeyError, TypeError and ValueError."""
+    known = meta.get("left_out_bytes")  # an older version didn't write it
     return LeftOut(
         kept=sum(split.documents or 0 for split in splits.values()),
         kept_bytes=sum(split.bytes or 0 for split in splits.values()),
-        bytes=meta.get("left_out_bytes"),
-        min_chars=int(meta.get("options", {}).get("min_chars", 0)),
-        **meta.get("left_out", {}),
+        bytes=None if known is None else {reason: _count(known[reason]) for reason in ("short", "duplicate")},
+        min_chars=_count(meta.get("options", {}).get("min_chars", 0)),
+        **{reason: _count(number) for reason, number in meta.get("left_out", {}).items()},
     )
 
 
@@ -207,8 +220,9 @@ def _open_nanogpt(folder: Path) -> Dataset:
 
 
 def _check_exists(path: Path) -> None:
-    """Raise DataError if a bin is missing, with the folders below that have one."""
+    """Raise DataError if a bin is missing, with the folders below that have one. Raises OSError for no plain file."""
     if path.exists():
+        check_input(path)
         return
     below = token_folders(path.parent)
     hint = (

@@ -22,11 +22,13 @@ from fsspec.core import url_to_fs
 from trainer.data.dataset import token_folders
 from trainer.data.other_formats import conversion
 from trainer.errors import DataError
+from trainer.input_file import check_input, open_input
 
 Stat = tuple[int | str, ...]
 """A file's size in bytes, and tags that change with its contents."""
 
 _TAGS = ("ETag", "etag", "blob_id", "md5Hash", "md5", "mtime", "LastModified", "last_modified", "created")
+_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]*@")
 _HELD_OUT = re.compile(r"(?:^|[-_.])(?:test|val|valid|validation|dev)(?=[-_.])", re.IGNORECASE)
 
 
@@ -55,7 +57,7 @@ class SourceFile:
 
     def open(self) -> Any:
         """Open the file for reading bytes; the caller closes it."""
-        return Path(self.path).open("rb") if self.fs is None else self.fs.open(self.path, "rb")
+        return open_input(Path(self.path)) if self.fs is None else self.fs.open(self.path, "rb")
 
     @contextmanager
     def reading(self, *, seen: Stat | None = None) -> Iterator[None]:
@@ -102,6 +104,11 @@ def matching(entry: str) -> Matches:
     A folder is the glob of all *.parquet below it. Names that begin with a dot or an underscore are no data: copies of
     macOS's attributes, a downloader's cache, Spark's unfinished parts.
     """
+    if _PASSWORD.search(entry):
+        raise DataError(
+            f"{_PASSWORD.sub('://', entry)}: is given with a password in the URL, which would stand in the study's "
+            "tables and report; drop it, and let fsspec find it in its config (~/.config/fsspec) or in the environment"
+        )
     is_url = ("://" in entry or "::" in entry) and not Path(entry).expanduser().exists()
     return _matching_url(entry) if is_url else _matching_path(entry)
 
@@ -143,8 +150,11 @@ def short_name(entry: str) -> str:
 
 def _matching_path(entry: str) -> Matches:
     path = Path(entry).expanduser()
-    if path.is_file():
-        return Matches(files=[SourceFile(path=str(path), fs=None, where=entry)])
+    if path.exists() and not path.is_dir():
+        file = SourceFile(path=str(path), fs=None, where=entry)
+        with file.reading():
+            check_input(path)
+        return Matches(files=[file])
     if path.is_dir():
         below = [str(file) for file in sorted(path.rglob("*")) if file.is_file()]
         problem = "the folder contains no *.parquet"
@@ -210,7 +220,10 @@ def _reason(error: Exception, *, remote: bool) -> str | None:
         return f"cannot be read ({error.strerror or error}); change its permissions"
     if isinstance(error, pa.ArrowNotImplementedError):
         return f"is a kind of parquet that pyarrow cannot read: {first_line}"
-    if isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None):
+    if "encrypted" in first_line:
+        return f"is encrypted, and can't be read ({first_line}); write it without encryption"
+    # names that aren't UTF-8 are part of a damaged footer
+    if isinstance(error, pa.ArrowException | UnicodeDecodeError) or (type(error) is OSError and error.errno is None):
         return f"is not a parquet file, or is damaged ({first_line}); download it again"
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or first_line}"

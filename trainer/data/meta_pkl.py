@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.errors import DataError
+from trainer.input_file import read_input
 
 NAME = "meta.pkl"
 
@@ -38,10 +39,8 @@ _LARGEST = 64 << 20  # bytes; a character vocabulary takes a few KB
 
 def read(path: Path) -> dict[str, Any]:
     """Return the content of a meta.pkl: a dict of plain values. Raises DataError, OSError."""
-    if path.stat().st_size > _LARGEST:
-        raise DataError(f"{path}: is larger than {_LARGEST >> 20} MiB, more than any vocabulary needs")
     remedy = "write it again with plain dicts, lists, text and numbers, as nanoGPT's prepare.py does"
-    content = path.read_bytes()
+    content = read_input(path, most=_LARGEST)
     try:
         for _ in pickletools.genops(content):
             pass  # checks every length in the pickle against the bytes present
@@ -64,7 +63,8 @@ def character_bytes(meta: Mapping[str, Any], vocab_size: int) -> npt.NDArray[np.
         itos = dict(enumerate(itos))
     if not isinstance(itos, dict):
         stoi = meta.get("stoi")
-        itos = {index: text for text, index in stoi.items()} if isinstance(stoi, dict) else {}
+        found = stoi.items() if isinstance(stoi, dict) else ()
+        itos = {index: text for text, index in found if type(index) is int}
     texts = [itos.get(index) for index in range(vocab_size)] if len(itos) >= vocab_size else []
     lengths = [len(text.encode("utf-8", "surrogatepass")) for text in texts if isinstance(text, str)]
     return np.array(lengths, dtype=np.int64) if len(lengths) == vocab_size else None

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import os
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from trainer.data import files as source_files
 from trainer.data.documents import TextBatch
 from trainer.data.files import SourceFile, Stat
 from trainer.data.other_formats import conversion, pointer
+from trainer.data.parquet_probe import Probe, footer, probing
 from trainer.errors import DataError
 
 _CONTENT = 256 << 20  # bytes of all files together; above it the fingerprint doesn't cover their contents
@@ -53,7 +52,8 @@ class ParquetDocuments:
         matches = list(dict.fromkeys(file for entry in entries for file in entry.files))
         if not matches:
             raise DataError("data.parquet names no file; give a path, a glob or a folder")
-        self._shards = [_checked(file, text) for file in matches]
+        with probing() as probe:
+            self._shards = [_checked(file, text, probe=probe) for file in matches]
         if not any(rows for shard in self._shards for rows, _ in shard.groups):
             others = f" (and {len(matches) - 1} more)" if len(matches) > 1 else ""
             raise DataError(f"{matches[0].where}{others}: has no rows; name files that contain text")
@@ -120,7 +120,7 @@ def _parquet(file: SourceFile) -> Iterator[pq.ParquetFile]:
         yield stack.enter_context(pq.ParquetFile(source, buffer_size=_BUFFER, pre_buffer=False))
 
 
-def _checked(file: SourceFile, text: str) -> _Shard:
+def _checked(file: SourceFile, text: str, *, probe: Probe) -> _Shard:
     """Check that a file is parquet and has the text column. Raises DataError."""
     with file.reading():
         stat = file.stat()
@@ -131,6 +131,7 @@ def _checked(file: SourceFile, text: str) -> _Shard:
         with file.open() as opened:
             if words := pointer(opened.read(200)):
                 raise DataError(f"{file.where}: {words}")
+            probe(file.where, footer(opened))
         with _parquet(file) as opened:
             metadata = opened.metadata
             _check_column(file, opened.schema_arrow, text)
@@ -171,13 +172,5 @@ def _fingerprint(shards: Sequence[_Shard], text: str) -> str:
             if by_content:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
             else:
-                digest.update(repr(shard.stat).encode() + hashlib.sha256(_footer(file)).digest())
+                digest.update(repr(shard.stat).encode() + hashlib.sha256(footer(file)[:-8]).digest())
     return digest.hexdigest()
-
-
-def _footer(file: Any) -> bytes:
-    """Return a parquet file's metadata. The last 8 bytes of the file are the metadata's length and "PAR1"."""
-    file.seek(-8, os.SEEK_END)
-    length, _ = struct.unpack("<I4s", file.read(8))
-    file.seek(-8 - length, os.SEEK_END)
-    return bytes(file.read(length))

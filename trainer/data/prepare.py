@@ -150,7 +150,7 @@ def _vocabulary(
         with _locked(root / f".{path.name}.lock", report):
             if not path.exists():  # another process may have trained it meanwhile
                 _train_vocabulary(path, documents, choice.vocab_size, options, report)
-    return tokenizers.bpe(tokenizers.read_ranks(path))
+    return tokenizers.read_bpe(path)
 
 
 def _train_vocabulary(

@@ -28,6 +28,7 @@ import tiktoken
 from trainer.data.bins import GPT2_PADDED
 from trainer.data.long_runs import apart_from_blanks, cut_words
 from trainer.errors import DataError
+from trainer.input_file import read_input
 
 _Result = TypeVar("_Result")
 _LISTEN_SECONDS = 0.2  # between looks for a signal
@@ -36,6 +37,7 @@ Ranks = dict[bytes, int]
 
 END = "<|endoftext|>"
 SMALLEST_BPE = 257
+_LARGEST = 64 << 20  # bytes of a vocabulary's file; the largest in use take 6 MB
 GPT2_RANKS = "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930"
 """sha256 of GPT-2's ranks as a .tiktoken file, equal to tiktoken's pin of r50k_base.tiktoken."""
 
@@ -146,6 +148,14 @@ def bpe(ranks: Ranks) -> BytePairs:
     return BytePairs(f"bpe{n_tokens}", lambda: ranks, fingerprint=fingerprint, n_tokens=n_tokens, vocab_size=n_tokens)
 
 
+def read_bpe(path: Path) -> BytePairs:
+    """Return the trained vocabulary in a .tiktoken file. Raises DataError for one that tiktoken can't run."""
+    ranks = read_ranks(path)
+    if problem := _problem_with(ranks):
+        raise DataError(f"{path}: is damaged: {problem}; delete it, and it is trained again")
+    return bpe(ranks)
+
+
 def train_bpe(texts: Iterable[str], *, vocab_size: int) -> Ranks:
     """Train byte-level BPE on `texts`, split into words as GPT-2 does. The same texts give the same ranks.
 
@@ -217,6 +227,18 @@ def read_ranks(path: Path) -> Ranks:
     return ranks
 
 
+def _problem_with(ranks: Ranks) -> str:
+    """Say why ranks are none that tiktoken can run, which it would answer with a panic; "": they are."""
+    if not ranks:
+        return "it holds no token"
+    if b"" in ranks:
+        return "a token is empty"
+    if sorted(ranks.values()) != list(range(len(ranks))):
+        return f"the ranks of its {len(ranks):,} tokens are not 0 to {len(ranks) - 1:,}, each once"
+    lacking = sum(bytes([byte]) not in ranks for byte in range(256))
+    return f"{lacking} of the 256 single bytes are no tokens" if lacking else ""
+
+
 def sha256_of(data: bytes) -> str:
     """Return the sha256 of `data` in hex."""
     return hashlib.sha256(data).hexdigest()
@@ -278,7 +300,7 @@ def _encoder_ranks(path: Path) -> Ranks:
         vocabulary = json.loads(_read(path))
         vocabulary.pop(END, None)
         return _ranks_of(vocabulary)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise DataError(f"{path}: is not GPT-2's encoder.json ({error!r}); {_REMEDIES}") from error
 
 
@@ -292,6 +314,6 @@ def _ranks_of(vocabulary: Mapping[str, int]) -> Ranks:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_input(path, most=_LARGEST)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -8,8 +8,8 @@ always names a complete state, whenever the process is killed.
 from __future__ import annotations
 
 import errno
-import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from trainer.atomic import replacing
 from trainer.config import EXPORTABLE, TrainConfig
 from trainer.data.other_formats import pointer
 from trainer.errors import CheckpointError, ConfigError
+from trainer.input_file import check_input
 from trainer.model.gpt import GPT
 from trainer.model.optim import Moments, named_moments
 from trainer.run.weights import bare_name, nanogpt_weights, other_program
@@ -153,15 +154,30 @@ def read(path: Path, *, remedy: str) -> Checkpoint:
             optimizer=form["optimizer"],
             moments=named_moments(form["optimizer"], weights),
             model_args=model_args,
-            iter_num=int(form["iter_num"]),
+            iter_num=_updates(form["iter_num"]),
             best_val_loss=float(form["best_val_loss"]),
-            config=dict(form.get("config", {})),
+            config=_texts(form.get("config", {})),
             state=None,
         )
-    except (AttributeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: is not a nanoGPT checkpoint: {error}") from error
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _updates(value: Any) -> int:
+    number = int(value)
+    if not 0 <= number < 2**63:
+        raise ValueError(f"iter_num={number} is no number of iterations")
+    return number
+
+
+def _texts(config: Any) -> dict[str, Any]:
+    """Return a config whose keys are text, as a Python file's names are. Raises TypeError, ValueError."""
+    settings = dict(config)
+    if odd := [key for key in settings if not isinstance(key, str)]:
+        raise TypeError(f"its config has the key {odd[0]!r:.60}, which is not text")
+    return settings
 
 
 def _checked(weights: Mapping[str, Tensor], model_args: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -184,9 +200,11 @@ def _checked(weights: Mapping[str, Tensor], model_args: Mapping[str, Any]) -> di
 
 def _read(path: Path, remedy: str) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # torch seeks outside of a truncated file
+        check_input(path)
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols that other programs write
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle raises whatever it leads torch to
+        if isinstance(error, OSError) and not (error.errno == errno.EINVAL and path.is_file()):  # seeks behind the end
             raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
         with path.open("rb") as file:
             if words := pointer(file.read(200)):

@@ -49,6 +49,13 @@ def read_origin(path: Path) -> OriginFacts:
     """
     file = checkpoint_file(path)
     loaded = checkpoint.read(file, remedy=DAMAGED)
+    try:
+        return _facts(file, loaded)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{file}: is not a nanoGPT checkpoint: {error}") from error
+
+
+def _facts(file: Path, loaded: Checkpoint) -> OriginFacts:
     given, notes = _given_settings(loaded)
     in_force = {**_shape(loaded), **_optimizer_settings(loaded)}
     for name, value in in_force.items():
@@ -85,11 +92,11 @@ def _given_settings(loaded: Checkpoint) -> tuple[dict[str, Value], list[str]]:
     for name, value in loaded.config.items():
         expected = type(nanogpt.DEFAULTS[name]) if name in nanogpt.DEFAULTS else None
         if expected is None:
-            others.append(name)
+            others.append(name if name.isprintable() else repr(name))
         elif type(value) is expected or (expected is float and type(value) is int):
             given[name] = expected(value)
         else:
-            odd.append(f"{name}={value!r}")
+            odd.append(f"{name}={value!r:.60}")
     notes = []
     if others:
         notes.append(f"its config has settings that nanoGPT doesn't know, and they are passed over: {_listed(others)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import json
 from pathlib import Path
 
@@ -78,7 +80,7 @@ def test_a_missing_file_a_folder_and_a_file_that_is_too_large(tmp_path: Path, mo
         read_table(tmp_path)
     (tmp_path / "runs.csv").write_text("arm,loss\na,1\n")
     monkeypatch.setattr(rows, "MAX_BYTES", 5)
-    with pytest.raises(TableError, match="more than"):
+    with pytest.raises(TableError, match="at most 5 are read; give a row a run"):
         read_table(tmp_path / "runs.csv")
 
 
@@ -92,3 +94,18 @@ def test_garbage_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, co
     except UserError:
         return
     assert all(tuple(row) == table.columns for row in table.rows)
+
+
+def test_values_of_parquet_that_are_no_numbers_are_text(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "arm": ["a"],
+            "when": [datetime.datetime(2026, 1, 2)],  # as parquet has them
+            "raw": [b"x"],
+            "cost": [decimal.Decimal("1.5")],
+            "days": [[datetime.date(2026, 1, 2)]],
+        }
+    )
+    pq.write_table(table, tmp_path / "runs.parquet")
+    (row,) = read_table(tmp_path / "runs.parquet").rows
+    assert row == {"arm": "a", "when": "2026-01-02 00:00:00", "raw": "b'x'", "cost": "1.5", "days": '["2026-01-02"]'}

@@ -9,6 +9,7 @@ import pytest
 
 from sweeps.tables.layout import layout_of, normal
 from sweeps.tables.rows import Table, TableError
+from sweeps.tables.ruling import rule
 from sweeps.tables.runs import TableRuns, runs_of
 
 
@@ -117,3 +118,21 @@ def test_what_cannot_be_judged_is_refused(rows: list[dict[str, Any]], words: str
     with pytest.raises(TableError) as error:
         runs(*rows)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("huge", [10**400, 1e308, 1e15, "1e999", "9" * 400, float("nan")])
+def test_a_loss_beyond_reason_is_a_diverged_run(huge: Any) -> None:
+    """Its square would overflow in every test that follows."""
+    rows: list[dict[str, Any]] = [
+        {"arm": arm, "seed": seed, "loss": 3.0 + seed / 10, "seconds": 5.0} for arm in "ab" for seed in range(3)
+    ]
+    rows[-1] |= {"loss": huge, "seconds": huge}
+    found = runs(*rows)
+    assert (found.runs[-1].loss, found.runs[-1].seconds) == (None, None)
+    assert rule(found, min_effect=0.02).arms[0].diverged == 1
+
+
+@pytest.mark.parametrize("seed", [2**60 + 1, str(2**60 + 1)])
+def test_a_large_seed_is_kept_exactly(seed: Any) -> None:
+    rows: list[dict[str, Any]] = [{"arm": arm, "seed": seed, "loss": 3.0} for arm in "ab"]
+    assert {run.seed for run in runs(*rows).runs} == {2**60 + 1}

@@ -286,3 +286,62 @@ def test_opening_data_needs_neither_torch_nor_pyarrow() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() == "[]"
     )
+
+
+PREPARED = {
+    "format": "plateau-sweep/1",
+    "dtype": "uint16",
+    "vocab_size": 257,
+    "fingerprint": "f" * 64,
+    "tokenizer": {"name": "bytes", "eot": 256},
+    "options": {"min_chars": 200},
+    "left_out": {"null": 0, "undecodable": 1, "short": 3, "duplicate": 2},
+    "left_out_bytes": {"short": 30, "duplicate": 900},
+    "splits": {
+        "train": {"tokens": 4, "documents": 9, "bytes": 800, "sha256": "a" * 64},
+        "val": {"tokens": 2, "documents": 2, "bytes": 80, "sha256": "b" * 64},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"vocab_size": 257', '"vocab_size": 1e400'),
+        ('"vocab_size": 257', '"vocab_size": "257"'),
+        ('"vocab_size": 257', '"vocab_size": -Infinity'),
+        ('"eot": 256', '"eot": 257'),
+        ('"eot": 256', '"eot": -1'),
+        ('"bytes": 80,', '"bytes": NaN,'),
+        ('"documents": 2', '"documents": 2.5'),
+        ('"short": 3', '"short": "3"'),
+        ('"short": 3', '"unheard of": 3'),
+        ('"short": 30, ', ""),
+        ('"min_chars": 200', '"min_chars": 1e999'),
+        ('{"min_chars": 200}', "[]"),
+        ('{"short": 30, "duplicate": 900}', "7"),
+        ('"tokens": 4', '"tokens": null'),
+    ],
+)
+def test_a_damaged_meta_json_is_named(tmp_path: Path, old: str, new: str) -> None:
+    folder = nanogpt_folder(tmp_path, train=[1, 2, 3, 4], val=[3, 4])
+    text = json.dumps(PREPARED)
+    (folder / "meta.json").write_text(text)
+    assert open_dataset(folder).vocab_size == 257
+    assert old in text
+    (folder / "meta.json").write_text(text.replace(old, new, 1))
+    with pytest.raises(DataError, match=r"meta\.json: is incomplete .*prepare it again"):
+        open_dataset(folder)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "", "{", "\x00", '{"format": 1e', "9" * 5000])
+def test_a_meta_json_that_is_no_json_is_named(tmp_path: Path, content: str) -> None:
+    folder = nanogpt_folder(tmp_path, train=[1], val=[1])
+    (folder / "meta.json").write_text(content)
+    with pytest.raises(DataError, match=r"meta\.json: is not JSON"):
+        open_dataset(folder)
+
+
+def test_a_vocabulary_whose_ids_are_no_numbers_spells_nothing(tmp_path: Path) -> None:
+    folder = nanogpt_folder(tmp_path, train=[1], val=[1], meta={"vocab_size": 2, "stoi": {"a": {}, "b": [], "c": "d"}})
+    assert open_dataset(folder).val.bytes is None

@@ -221,3 +221,35 @@ def test_bytes_are_bytes(text: str) -> None:
     tokens = tokenizer.Bytes().encode_to_numpy(text)
     assert tokens.tolist() == list(text.encode())
     assert tokenizer.Bytes().decode(np.append(tokens.astype(np.uint16), 256)) == text + "<|endoftext|>"
+
+
+BYTES = [f"{base64.b64encode(bytes([byte])).decode()} {byte}" for byte in range(256)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([], "it holds no token"),  # tiktoken panics
+        ([*BYTES, " 256"], "a token is empty"),
+        ([*BYTES, "dGg= 300"], "the ranks of its 257 tokens are not 0 to 256, each once"),
+        ([*BYTES, "dGg= 255"], "the ranks of its 257 tokens are not 0 to 256, each once"),
+        ([*BYTES[:-1], f"/w== {2**70}"], "the ranks of its 256 tokens are not 0 to 255, each once"),
+        ([*BYTES[:-1], "/w== -1"], "the ranks of its 256 tokens are not 0 to 255, each once"),
+        ([*BYTES[:-1], "dGg= 255"], "1 of the 256 single bytes are no tokens"),
+    ],
+)
+def test_a_damaged_vocabulary_of_ours_is_named(tmp_path: Path, lines: list[str], words: str) -> None:
+    path = tmp_path / "bpe.tiktoken"
+    path.write_text("\n".join([*BYTES, "dGg= 256"]))
+    assert tokenizer.read_bpe(path).encode_to_numpy("the").tolist() == [256, ord("e")]
+    path.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=rf"bpe\.tiktoken: is damaged: {words}; delete it, and it is trained again"):
+        tokenizer.read_bpe(path)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a": 1e400}', '{"a": {}}', "7", '{"\u1234": 1}'])
+def test_a_damaged_encoder_json_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "encoder.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"encoder\.json: is not GPT-2's encoder\.json"):
+        _ = tokenizer.gpt2(path).encoding

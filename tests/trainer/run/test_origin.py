@@ -180,3 +180,40 @@ def test_files_that_are_no_nanogpt_checkpoint(
     with pytest.raises(CheckpointError, match=words) as caught:
         read_origin(file)
     assert str(caught.value).startswith(f"{file}: ")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda form: form.update(iter_num=float("inf")), "cannot convert float infinity"),
+        (lambda form: form.update(iter_num=-1), "iter_num=-1 is no number of iterations"),
+        (lambda form: form.update(iter_num=None), "is not a nanoGPT checkpoint"),
+        (lambda form: form.update(best_val_loss=torch.zeros(2)), "is not a nanoGPT checkpoint"),
+        (lambda form: form.update(best_val_loss=10**400), "is not a nanoGPT checkpoint"),
+        (lambda form: form.update(model=[1]), "is not a nanoGPT checkpoint"),
+        (lambda form: form["model"].update({7: torch.zeros(1)}), "is not a nanoGPT checkpoint"),
+        (lambda form: form["model"].update({"transformer.wte.weight": 3}), "is not a nanoGPT checkpoint"),
+        (lambda form: form.update(config={7: 1}), "its config has the key 7, which is not text"),
+        (lambda form: form.update(config="text"), "is not a nanoGPT checkpoint"),
+        (lambda form: form["config"].update(learning_rate=10**400), "is not a nanoGPT checkpoint"),
+        (lambda form: form["optimizer"]["param_groups"][0].update(betas=3), "is not a nanoGPT checkpoint"),
+        (lambda form: form["optimizer"]["param_groups"][0].update(weight_decay="x"), "is not a nanoGPT checkpoint"),
+        (lambda form: form["optimizer"]["param_groups"][0].update(eps="x"), "is not a nanoGPT checkpoint"),
+        (lambda form: form["optimizer"].update(state=[]), "moments don't fit"),
+        (lambda form: form["model_args"].update(n_layer=10**400), "n_layer"),
+        (lambda form: form["model_args"].update(vocab_size="many"), "vocab_size='many' is text"),
+    ],
+)
+def test_an_odd_value_in_a_checkpoint_is_named(
+    changed: Callable[..., Path], change: Callable[[Form], object], words: str
+) -> None:
+    with pytest.raises(CheckpointError, match=rf"ckpt\.pt: .*{words}"):
+        read_origin(changed(change))
+
+
+def test_a_setting_of_odd_letters_is_shown_on_one_line(changed: Callable[..., Path]) -> None:
+    """Notes are printed, and stand in comments of configs that nanoGPT executes."""
+    file = changed(lambda form: form["config"].update({"a\nb\x1b[2J": 1}))
+    (note,) = [note for note in read_origin(file).notes if "doesn't know" in note]
+    assert r"'a\nb\x1b[2J'" in note
+    assert note.isprintable()
