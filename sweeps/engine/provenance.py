@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import metadata
 
+from sweeps.workers.launch import environment
 from trainer.machine.cpu import processor
 
 _PACKAGES = ("plateau-sweep", "torch", "optuna", "numpy")
@@ -37,11 +39,18 @@ def provenance_of(devices: Sequence[str]) -> dict[str, str]:
 
 def device_name(device: str) -> str:
     """Ask the system for the name of the processor or the card; torch would take GPU memory to answer."""
-    kind, _, index = device.partition(":")
+    kind = device.partition(":")[0]
     if kind == "cuda":
-        query = ("nvidia-smi", f"--id={index or 0}", "--query-gpu=name", "--format=csv,noheader")
+        card = environment(device, threads=1, inherited=os.environ)["CUDA_VISIBLE_DEVICES"]
+        query = ("nvidia-smi", f"--id={card}", "--query-gpu=name", "--format=csv,noheader")
         return _output(query) or device
     return processor() or device
+
+
+def kinds_of(devices: Collection[str]) -> dict[str, str]:
+    """Return the kind of each device: its name, or "cuda" for all cards that the system has no name for."""
+    names = {device: device_name(device) for device in dict.fromkeys(devices)}
+    return {device: device.partition(":")[0] if name == device else name for device, name in names.items()}
 
 
 def commit() -> str | None:

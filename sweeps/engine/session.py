@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sweeps import signals
-from sweeps.engine import origin, pilot, provenance
+from sweeps.engine import kinds, origin, pilot, provenance
 from sweeps.engine.agenda import Agenda
 from sweeps.engine.checks import check_lengths
 from sweeps.engine.groundwork import Groundwork
@@ -90,7 +90,7 @@ def run(
     if study.workers.devices == "auto" and set(devices) == {"cpu"} and (note := note_on_cpu()):
         observer.note(note)
     with (
-        ProcessPool(devices, logs=paths.logs, cores=cpu_cores()) as pool,
+        ProcessPool(devices, logs=paths.logs, cores=cpu_cores(), kinds=provenance.kinds_of(devices)) as pool,
         signals.collected() as interrupts,
     ):
         return run_in(pool, study, paths, store, dataset, observer=observer, interrupts=interrupts, busy=busy)
@@ -129,6 +129,8 @@ def run_in(
             expected = estimate(study, data=data, device=pool.devices[0], busy=busy)
             store.add_study(study, data=data, provenance={**provenance.provenance_of(pool.devices), **expected})
             stored = store.results(study.name)
+        if note := kinds.note_before(map(pool.kind, pool.devices)):
+            observer.note(note)
         started = 0
         timed = Clock(time=clock, began=began, before=stored.seconds)
         while True:

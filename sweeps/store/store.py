@@ -12,6 +12,7 @@ import functools
 import json
 import logging
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
@@ -113,12 +114,14 @@ class Reader:
             rows = connection.execute(
                 sa.select(tables.run).where(tables.run.c.study_id == study.id).order_by(tables.run.c.id)
             )
-            runs = tuple(_run(row, tuple(points.get(row.id, ()))) for row in rows)
+            provenance = json.loads(study.provenance)
+            earlier = _kinds_at_the_start(provenance)
+            runs = tuple(_run(row, tuple(points.get(row.id, ())), kinds=earlier) for row in rows)
         return Results(
             study=self._spec(study),
             data=DataFacts(**json.loads(study.data)),
             runs=runs,
-            provenance=json.loads(study.provenance),
+            provenance=provenance,
             seconds=study.active_seconds,
             store=self.path,
         )
@@ -268,9 +271,17 @@ class Store(Reader):
             assert done.inserted_primary_key is not None
             return dataclasses.replace(run, id=int(done.inserted_primary_key[0]))
 
-    def launched(self, run: int, *, device: str, attempt: int) -> None:
-        """Write launch number `attempt` of a run."""
-        self._update_run(run, device=device, attempt=attempt, outcome=Outcome.RUNNING, reason="", finished=None)
+    def launched(self, run: int, *, device: str, kinds: Sequence[str], attempt: int) -> None:
+        """Write launch number `attempt` of a run, and the kinds of device that it has run on, this one included."""
+        self._update_run(
+            run,
+            device=device,
+            device_kinds=json.dumps(kinds),
+            attempt=attempt,
+            outcome=Outcome.RUNNING,
+            reason="",
+            finished=None,
+        )
 
     def ended(
         self,
@@ -362,7 +373,14 @@ def optuna_trial(storage: optuna.storages.RDBStorage, study: optuna.Study, numbe
     return optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, number))
 
 
-def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
+def _kinds_at_the_start(provenance: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the kind of device of a study's runs that an earlier version wrote; empty where it had several kinds."""
+    names = {re.sub(r"^\d+ x ", "", name) for name in provenance.get("devices", "").split(", ") if name}
+    return tuple(names) if len(names) == 1 else ()
+
+
+def _run(row: sa.Row[Any], points: tuple[Point, ...], *, kinds: tuple[str, ...]) -> Run:
+    """Return the run of a row. `kinds` are those of a run whose kinds of device were not stored."""
     seconds = points[-1].seconds if row.finished is None and points else row.seconds
     return Run(
         id=row.id,
@@ -376,6 +394,7 @@ def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
         params=json.loads(row.params),
         config=TrainConfig.from_mapping(json.loads(row.config)),
         device=row.device,
+        kinds=kinds if row.device_kinds is None else tuple(json.loads(row.device_kinds)),
         outcome=Outcome(row.outcome),
         reason=row.reason,
         val_loss=row.val_loss,
