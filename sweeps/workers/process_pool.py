@@ -208,12 +208,17 @@ class ProcessPool:
         return f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
 
     def _tail(self, worker: _Worker, job: Job) -> str:
-        for path in (log_of(job.out), self._logs / f"worker-{worker.number}.log"):
-            if path.exists():
-                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
-                if lines:
-                    return "\n".join(lines)
-        return "(nothing in its log)"
+        return end_of(log_of(job.out), self._logs / f"worker-{worker.number}.log")
+
+
+def end_of(*logs: Path) -> str:
+    """Return the last lines of the first of these logs that has any."""
+    for path in logs:
+        if path.exists():
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
+            if lines:
+                return "\n".join(lines)
+    return "(nothing in its log)"
 
 
 def _is_stopped(pid: int) -> bool:
