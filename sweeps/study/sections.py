@@ -309,7 +309,7 @@ class Workers(Model):
     ] = "auto"
     """auto: one worker per CUDA device, or per CPU core where there is none; or a list: [cpu, cpu], [cuda:0]"""
     ray: Annotated[str | None, BeforeValidator(_address)] = None
-    """workers on a Ray cluster that exists already: auto, the one that runs on this machine, or HOST:PORT; null: none"""
+    """workers on a Ray cluster that exists already: auto, the one that runs here, or HOST:PORT; null: none"""
     gpus: int | None = Field(None, ge=1, le=100_000)
     """workers on the cluster's cards; null: all cards, or cpus"""
     cpus: int | None = Field(None, ge=1, le=100_000)

@@ -7,6 +7,7 @@ refused.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 from trainer.errors import UserError
 
 _START = "`RAY_AUTH_MODE=token ray start --head --disable-usage-stats` starts one on this machine"
-TOKEN = (
+AUTHENTICATE = (
     "on every machine set RAY_AUTH_MODE=token before `ray start` and before `sweep run`, and give all of them the same "
     "token: `ray get-auth-token --generate` writes it to ~/.ray/auth_token"
 )
@@ -54,7 +55,7 @@ def connected(address: str) -> Iterator[Any]:
     mode = os.environ.setdefault("RAY_AUTH_MODE", "token")
     if mode.lower() != "token":
         raise ClusterError(
-            f"workers.ray: RAY_AUTH_MODE={mode}, so whoever reaches the cluster runs code on it; {TOKEN}"
+            f"workers.ray: RAY_AUTH_MODE={mode}, so whoever reaches the cluster runs code on it; {AUTHENTICATE}"
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -62,9 +63,9 @@ def connected(address: str) -> Iterator[Any]:
     except ImportError:
         raise ClusterError("workers.ray: Ray is not installed here; pip install 'plateau-sweep[ray]'") from None
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", namespace="plateau-sweep")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, namespace="plateau-sweep")
     except (ray.exceptions.AuthenticationError, RuntimeError) as error:
-        raise ClusterError(f"workers.ray={address}: {_first_line(error)}; {TOKEN}") from error
+        raise ClusterError(f"workers.ray={address}: {_first_line(error)}; {AUTHENTICATE}") from error
     except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
         raise ClusterError(f"workers.ray={address}: no Ray cluster answers ({_first_line(error)}); {_START}") from error
     try:

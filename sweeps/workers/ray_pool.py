@@ -20,15 +20,13 @@ from sweeps.paths import log_of
 from sweeps.workers import launch
 from sweeps.workers.pool import Crashed, Died, Job, Message, PointMessage, Work
 from sweeps.workers.process_pool import end_of
-from sweeps.workers.ray_cluster import TOKEN, ClusterError, Slot, connected, nodes_of, slots_of
+from sweeps.workers.ray_cluster import AUTHENTICATE, ClusterError, Slot, connected, nodes_of, slots_of
 from sweeps.workers.ray_worker import About, RayWorker, copy_of, versions
 from sweeps.workers.worker import TrainJob
 from trainer.points import Answer
 
 PATIENCE = 60.0
 """seconds that the first workers have to start; a card or core that others use is left out after that"""
-_REPLACED = 5.0
-"""seconds that the loop waits for the replacement of a lost worker, before it goes on without it for now"""
 
 
 @dataclass
@@ -60,9 +58,8 @@ class RayPool:
         runs: Path,
         data: Path,
         logs: Path,
-        say: Callable[[str], None] = lambda text: None,
+        say: Callable[[str], None],
         work: Work | None = None,
-        patience: float = PATIENCE,
     ) -> None:
         """Start the workers and check their machines. Raises ClusterError with all that is wrong."""
         self._ray, self._runs, self._data, self._logs = ray, runs, data, logs
@@ -74,7 +71,7 @@ class RayPool:
         self._probe.write_text(uuid.uuid4().hex, encoding="utf-8")
         try:
             self._workers = [self._new(number, slot) for number, slot in enumerate(slots)]
-            self._check(self._welcome(patience), say)
+            self._check(self._welcome(PATIENCE), say)
         except BaseException:
             self.close()
             raise
@@ -87,11 +84,10 @@ class RayPool:
         return self._kinds[device]
 
     def idle(self) -> list[str]:
-        self._welcome(0.0)
-        if not any(worker.job is not None or worker.starting is None for worker in self._workers):
-            self._welcome(PATIENCE)
-            if not any(worker.starting is None for worker in self._workers):
-                raise ClusterError("workers.ray: no worker of the cluster is left; the same command goes on later")
+        busy = any(worker.job is not None for worker in self._workers)
+        self._welcome(0.0 if busy else PATIENCE)  # while others train, the loop doesn't wait for a replacement
+        if not busy and all(worker.starting is not None for worker in self._workers):
+            raise ClusterError("workers.ray: no worker of the cluster is left; the same command goes on later")
         return [worker.slot.device for worker in self._workers if worker.job is None and worker.starting is None]
 
     def start(self, job: Job) -> None:
@@ -205,7 +201,6 @@ class RayPool:
             self._workers[place : place + 1] = (
                 [self._new(worker.number, worker.slot)] if worker.slot.node in nodes else []
             )
-        self._welcome(_REPLACED)
 
     def _check(self, heard: Mapping[str, About], say: Callable[[str], None]) -> None:
         """Leave out workers that did not start, and raise ClusterError with all that is wrong about the others."""
@@ -216,8 +211,8 @@ class RayPool:
         if not self._workers:
             free = self._ray.available_resources()
             raise ClusterError(
-                f"workers.ray: none of {len(absent)} workers started in {PATIENCE:.0f} s; of the cluster "
-                f"{free.get('GPU', 0):g} GPUs and {free.get('CPU', 0):g} CPUs are free (`ray status` shows who has them)"
+                f"workers.ray: none of {len(absent)} workers started in {PATIENCE:.0f} s; "
+                f"{free.get('GPU', 0):g} GPUs and {free.get('CPU', 0):g} CPUs are free (see `ray status`)"
             )
         if absent:
             names = ", ".join(dict.fromkeys(worker.slot.device for worker in absent))
@@ -228,10 +223,10 @@ class RayPool:
 
     def _wrong(self, device: str, about: About) -> Iterator[str]:
         if about.authentication.lower() != "token":
-            yield f"workers.ray: {device}: Ray runs there without authentication, for whoever reaches it; {TOKEN}"
+            yield f"workers.ray: {device}: Ray runs there for whoever reaches it, without a token; {AUTHENTICATE}"
         for name, version in versions().items():
             if about.versions[name] != version:
-                yield f"workers.ray: {device}: has {name} {about.versions[name]}, this machine {version}; install the same"
+                yield f"workers.ray: {device}: {name} {about.versions[name]}, here {version}; install the same"
         back = copy_of(self._probe, host=about.host)
         written = self._probe.read_text(encoding="utf-8")
         if about.trouble or about.read != written or not back.is_file():

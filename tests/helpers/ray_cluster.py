@@ -7,11 +7,14 @@ import importlib.util
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sweeps.workers.pool import Work
 from sweeps.workers.ray_cluster import Slot
+from sweeps.workers.ray_pool import RayPool
 
 NODES = 3
 CORES = 4
@@ -40,6 +43,14 @@ def started() -> Iterator[Any]:
         cluster.shutdown()
         os.environ.clear()
         os.environ.update(before)
+
+
+def pool_on(
+    ray: Any, nodes: Sequence[str], folder: Path, *, devices: Sequence[str] = ("cpu",), work: Work, say: Any = print
+) -> RayPool:
+    """Return workers on these nodes in turn, with everything in one folder."""
+    folders = {"runs": folder, "data": folder, "logs": folder / "logs"}
+    return RayPool(ray, slots(devices, nodes), work=work, say=say, **folders)
 
 
 def slots(devices: Sequence[str], nodes: Sequence[str]) -> list[Slot]:

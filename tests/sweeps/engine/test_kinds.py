@@ -57,9 +57,7 @@ def test_a_run_goes_on_on_its_own_kind_while_there_is_one(flying: Run, takes: bo
 def confirming(**changes: Any) -> Study:
     """Return a study whose confirm phase takes several seeds: its baseline has too low a learning rate."""
     baseline = {**small_sweep.study().baseline, "learning_rate": 2e-4, "min_lr": 2e-5}
-    return small_sweep.study(
-        **{"baseline": baseline, "trials": 12, "confirm": {"seeds": 3, "max_trials": 30}, **changes}
-    )
+    return small_sweep.study(**{"baseline": baseline, "trials": 8, "confirm": {"seeds": 3, "max_trials": 9}, **changes})
 
 
 TWO = {"devices": ("cuda:0", "cuda:1"), "kinds": {"cuda:0": "A", "cuda:1": "B"}}
@@ -75,14 +73,12 @@ def test_on_two_kinds_every_seed_stays_on_one_and_both_are_used(tmp_path: Path) 
             seeds.setdefault(each.seed, set()).add(each.kind)
     assert {len(kinds) for kinds in seeds.values()} == {1}
     assert set.union(*seeds.values()) == {"A", "B"}
-    assert {run.kind for run in results.runs if run.origin == "sampler"} == {"A", "B"}
-    sweep(tmp_path / "alone", confirming())
-    alone = origin_counts(results_in(tmp_path / "alone"))
-    assert all(origin_counts(results)[origin] == alone[origin] for origin in ("baseline", "one-at-a-time"))
+    assert "B" in {run.kind for run in results.runs if run.origin == "sampler"} - seeds[results.study.seed]
+    assert origin_counts(results)["one-at-a-time"] == 3  # the sampler leaves room for those that wait for their kind
     attribution = Findings(results).attribution
     assert attribution is not None
     assert attribution.effect is not None
-    assert attribution.effect.n >= 3
+    assert attribution.effect.n > 1
     assert not attribution.effect.kinds_differ
     assert [note for note in watcher.notes if "kinds" in note] == [
         "workers are of 2 kinds (A, B): the runs of a seed stay on one kind, because a seed ends elsewhere on another; "
@@ -95,7 +91,9 @@ class Killed(BaseException): ...
 
 def test_where_a_kind_is_gone_the_comparison_is_unpaired_and_says_so(tmp_path: Path) -> None:
     def kill(tick: int) -> None:
-        begun = [run for run in results_in(tmp_path).runs if run.phase == "confirm"] if tick > 300 else []
+        begun = (
+            [run for run in results_in(tmp_path).runs if run.phase == "confirm"] if tick > 200 and tick % 3 == 0 else []
+        )
         if len(begun) == 4 and len(begun[-1].points) > 2:
             raise Killed
 

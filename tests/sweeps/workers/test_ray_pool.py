@@ -8,11 +8,19 @@ from typing import Any
 
 import pytest
 
+from sweeps.analysis.arms import PHASE
+from sweeps.engine.session import run_in
+from sweeps.paths import StudyPaths
+from sweeps.store.records import Run
+from sweeps.store.store import Store
 from sweeps.workers.pool import Died, Finished, Pool, Work
 from sweeps.workers.ray_cluster import connected, nodes_of
 from sweeps.workers.ray_pool import RayPool
-from tests.helpers import fake_training, ray_cluster
+from tests.helpers import fake_training, ray_cluster, small_sweep
+from tests.helpers.kills import Killed
+from tests.helpers.small_sweep import Watcher
 from tests.sweeps.workers.test_process_pool import GO, Make, PoolContract, job, steps, talk
+from trainer.points import Point
 
 ray_cluster.need_ray()
 
@@ -29,23 +37,34 @@ def ray(cluster: Any) -> Iterator[Any]:
         yield ray
 
 
+@pytest.fixture(scope="module")
+def kept(ray: Any) -> Iterator[dict[Any, RayPool]]:
+    """Return pools for the next test to use, because starting workers takes seconds."""
+    pools: dict[Any, RayPool] = {}
+    yield pools
+    for pool in pools.values():
+        pool.close()
+
+
 class TestRayPool(PoolContract):
     nodes = 1
 
     @pytest.fixture
-    def make(self, ray: Any, tmp_path: Path) -> Iterator[Make]:
-        pools: list[RayPool] = []
+    def make(self, ray: Any, kept: dict[Any, RayPool], tmp_path: Path) -> Iterator[Make]:
+        used: dict[Any, RayPool] = {}
 
         def build(devices: Sequence[str], work: Work) -> Pool:
             nodes = [node.id for node in nodes_of(ray.nodes())][: self.nodes]
-            slots = ray_cluster.slots(devices, nodes)
-            folders = {"runs": tmp_path, "data": tmp_path, "logs": tmp_path / "logs"}
-            pools.append(RayPool(ray, slots, work=work, **folders))
-            return pools[-1]
+            key = (self.nodes, *devices, work)
+            used[key] = kept.pop(key, None) or ray_cluster.pool_on(ray, nodes, tmp_path, devices=devices, work=work)
+            return used[key]
 
         yield build
-        for pool in pools:
-            pool.close()
+        for key, pool in used.items():
+            if pool.devices and len(pool.idle()) == len(pool.devices):
+                kept[key] = pool
+            else:
+                pool.close()
 
 
 class TestRayPoolOfThreeNodes(TestRayPool):
@@ -60,21 +79,49 @@ class TestRayPoolOfThreeNodes(TestRayPool):
         while len(said) < 3:
             said += pool.wait(60.0)
         assert steps(said) == [0, 0, 0]
-        lost = next(node for node in cluster.worker_nodes)
-        cluster.remove_node(lost, allow_graceful=False)
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
         for number in range(3):
             pool.answer(number, GO)
-        messages = talk_until_idle(pool)
+        messages = talk(pool)
         (died,) = [message for message in messages if isinstance(message, Died)]
         assert {message.run for message in messages if isinstance(message, Finished)} == {0, 1, 2} - {died.run}
-        assert len(pool.devices) == 2
-        left = pool.idle()
-        assert len(left) == 2
+        left = pool.idle()  # which waits for Ray's word that the node is gone
+        assert (len(left), pool.devices) == (2, tuple(left))
         pool.start(job(tmp_path, run=died.run, attempt=2, device=left[0]))
         again = talk(pool)
         assert {(message.run, message.attempt) for message in again} == {(died.run, 2)}
         assert isinstance(again[-1], Finished)
 
 
-def talk_until_idle(pool: Pool) -> list[Any]:
-    return talk(pool)
+def test_a_confirm_phase_that_is_killed_and_resumed_repeats_no_seed_and_loses_none(ray: Any, tmp_path: Path) -> None:
+    """Its runs are those of a sweep in this process that nobody disturbed."""
+    baseline = {**small_sweep.study().baseline, "learning_rate": 2e-4, "min_lr": 2e-5}
+    study = small_sweep.study(baseline=baseline, trials=4, confirm={"seeds": 2, "max_trials": 6})
+    small_sweep.sweep(tmp_path / "undisturbed", study)
+    folder = tmp_path / "killed"
+
+    class Deadly(Watcher):
+        """Kills the driver in the middle of the third run of the confirm phase."""
+
+        def point(self, run: Run, point: Point) -> None:
+            begun = self.confirming.setdefault(run.id, run) if run.phase == PHASE else run
+            if len(self.confirming) == 3 and point.step > 5:
+                raise Killed(begun)
+
+        confirming: dict[int, Run] = {}  # noqa: RUF012  # one instance
+
+    def session(observer: Watcher) -> None:
+        pool = ray_cluster.pool_on(ray, [nodes_of(ray.nodes())[0].id], folder, work=fake_training.train)
+        with Store(small_sweep.url_of(folder)) as store:
+            try:
+                run_in(pool, study, StudyPaths(folder), store, small_sweep.dataset(), observer=observer)
+            finally:
+                pool.close()
+
+    with pytest.raises(Killed):
+        session(Deadly())
+    session(Watcher())
+    resumed, undisturbed = (small_sweep.results_in(each) for each in (folder, tmp_path / "undisturbed"))
+    assert small_sweep.reproducible_part(resumed) == small_sweep.reproducible_part(undisturbed)
+    assert sum(run.phase == PHASE for run in resumed.runs) == 6
+    assert {len(run.kinds) for run in resumed.runs} == {1}
