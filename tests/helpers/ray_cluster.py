@@ -17,7 +17,7 @@ from sweeps.workers.ray_cluster import Slot
 from sweeps.workers.ray_pool import RayPool
 
 NODES = 3
-CORES = 4
+CORES = 32
 """of each node; numbers that Ray counts by, whatever the machine has"""
 
 
