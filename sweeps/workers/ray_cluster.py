@@ -67,7 +67,9 @@ def connected(address: str) -> Iterator[Any]:
     except (ray.exceptions.AuthenticationError, RuntimeError) as error:
         raise ClusterError(f"workers.ray={address}: {_first_line(error)}; {AUTHENTICATE}") from error
     except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
-        raise ClusterError(f"workers.ray={address}: no Ray cluster answers ({_first_line(error)}); {_START}") from error
+        raise ClusterError(
+            f"workers.ray={address}: no Ray cluster answers, or it has another token ({_first_line(error)}); {_START}"
+        ) from error
     try:
         yield ray
     finally:
@@ -102,9 +104,8 @@ def slots_of(nodes: Sequence[Node], *, gpus: int | None, cpus: int | None) -> tu
     there = ", ".join(f"{node.host} {node.gpus} GPUs and {node.cpus} CPUs" for node in nodes)
     for name, asked, has in (("gpus", gpus, cards), ("cpus", cpus, cores)):
         if asked is not None and asked > has:
-            raise ClusterError(
-                f"workers.{name}={asked}: the Ray cluster has {has} ({there}); ask for at most {has}, or add nodes"
-            )
+            remedy = f"ask for at most {has}" if has else "ask for the other kind"
+            raise ClusterError(f"workers.{name}={asked}: the Ray cluster has {has} ({there}); {remedy}, or add nodes")
     if not cards and not cores:
         raise ClusterError(f"workers.ray: the cluster has neither GPUs nor CPUs for work ({there}); add nodes")
     gpu = cpus is None and cards > 0

@@ -63,18 +63,23 @@ class RayPool:
     ) -> None:
         """Start the workers and check their machines. Raises ClusterError with all that is wrong."""
         self._ray, self._runs, self._data, self._logs = ray, runs, data, logs
-        self._work = work or TrainJob()
+        self._work, self._say = work or TrainJob(), say
         self._probe = runs / f".probe-{uuid.uuid4().hex}"
         self._workers: list[_Worker] = []
         self._kinds: dict[str, str] = {}
+        self._lost = ""
+        """why the last worker that did not start was lost"""
         runs.mkdir(parents=True, exist_ok=True)
         self._probe.write_text(uuid.uuid4().hex, encoding="utf-8")
         try:
             self._workers = [self._new(number, slot) for number, slot in enumerate(slots)]
-            self._check(self._welcome(PATIENCE), say)
+            self._check(self._welcome(PATIENCE))
         except BaseException:
             self.close()
             raise
+        finally:
+            for path in runs.glob(f"{self._probe.name}*"):
+                path.unlink(missing_ok=True)
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -87,7 +92,8 @@ class RayPool:
         busy = any(worker.job is not None for worker in self._workers)
         self._welcome(0.0 if busy else PATIENCE)  # while others train, the loop doesn't wait for a replacement
         if not busy and all(worker.starting is not None for worker in self._workers):
-            raise ClusterError("workers.ray: no worker of the cluster is left; the same command goes on later")
+            why = f" ({self._lost})" if self._lost else ""
+            raise ClusterError(f"workers.ray: no worker of the cluster is left{why}; the same command goes on later")
         return [worker.slot.device for worker in self._workers if worker.job is None and worker.starting is None]
 
     def start(self, job: Job) -> None:
@@ -143,8 +149,6 @@ class RayPool:
             self._ray.kill(worker.actor)
             worker.job = worker.reply = None
         self._workers = []
-        for path in self._runs.glob(f"{self._probe.name}*"):
-            path.unlink(missing_ok=True)
 
     # starting workers
 
@@ -183,12 +187,17 @@ class RayPool:
                 about: About = self._ray.get(reply)
             except self._ray.exceptions.RayTaskError:
                 raise
-            except self._ray.exceptions.RayError:
-                self._workers.remove(worker)
+            except self._ray.exceptions.RayError as error:
+                self._give_up(worker, _cause(error))
                 continue
             worker.starting = None
             heard[worker.slot.device], self._kinds[worker.slot.device] = about, about.kind
         return heard
+
+    def _give_up(self, worker: _Worker, why: str) -> None:
+        self._workers.remove(worker)
+        self._lost = f"the worker on {worker.slot.device} is given up: {why}"
+        self._say(self._lost)
 
     def _replace(self, lost: Sequence[_Worker]) -> None:
         """Put fresh workers in the place of lost ones, where their nodes are still there."""
@@ -198,17 +207,20 @@ class RayPool:
         for worker in lost:
             self._ray.kill(worker.actor)
             place = self._workers.index(worker)
-            self._workers[place : place + 1] = (
-                [self._new(worker.number, worker.slot)] if worker.slot.node in nodes else []
-            )
+            if worker.slot.node in nodes:
+                self._workers[place] = self._new(worker.number, worker.slot)
+            else:
+                self._give_up(worker, "its node is gone")
 
-    def _check(self, heard: Mapping[str, About], say: Callable[[str], None]) -> None:
+    def _check(self, heard: Mapping[str, About]) -> None:
         """Leave out workers that did not start, and raise ClusterError with all that is wrong about the others."""
         absent = [worker for worker in self._workers if worker.starting is not None]
         for worker in absent:
             self._ray.kill(worker.actor)
             self._workers.remove(worker)
         if not self._workers:
+            if not absent:
+                raise ClusterError(f"workers.ray: no worker started; {self._lost}")
             free = self._ray.available_resources()
             raise ClusterError(
                 f"workers.ray: none of {len(absent)} workers started in {PATIENCE:.0f} s; "
@@ -216,25 +228,33 @@ class RayPool:
             )
         if absent:
             names = ", ".join(dict.fromkeys(worker.slot.device for worker in absent))
-            say(f"{len(absent)} workers did not start and are left out: {names} (`ray status` shows who has them)")
-        wrong = [text for device, about in heard.items() for text in self._wrong(device, about)]
+            self._say(
+                f"{len(absent)} workers did not start and are left out: {names} (`ray status` shows who has them)"
+            )
+        shared = (self._runs, self._data)
+        wrong = [
+            text
+            for device, about in heard.items()
+            for text in wrong_about(device, about, probe=self._probe, shared=shared)
+        ]
         if wrong:
             raise ClusterError("\n".join(dict.fromkeys(wrong)))
 
-    def _wrong(self, device: str, about: About) -> Iterator[str]:
-        if about.authentication.lower() != "token":
-            yield f"workers.ray: {device}: Ray runs there for whoever reaches it, without a token; {AUTHENTICATE}"
-        for name, version in versions().items():
-            if about.versions[name] != version:
-                yield f"workers.ray: {device}: {name} {about.versions[name]}, here {version}; install the same"
-        back = copy_of(self._probe, host=about.host)
-        written = self._probe.read_text(encoding="utf-8")
-        if about.trouble or about.read != written or not back.is_file():
-            yield (
-                f"workers.ray: {device}: doesn't share {self._runs} and {self._data} with this machine "
-                f"({about.trouble or 'what it wrote is not here'}); put both on a folder that all machines have under "
-                "one path, and name it with --out"
-            )
+
+def wrong_about(device: str, about: About, *, probe: Path, shared: Sequence[Path]) -> Iterator[str]:
+    """Yield what keeps a worker's machine from being used: no token, other versions, folders that it doesn't share."""
+    if about.authentication.lower() != "token":
+        yield f"workers.ray: {device}: Ray runs there for whoever reaches it, without a token; {AUTHENTICATE}"
+    for name, version in versions().items():
+        if about.versions[name] != version:
+            yield f"workers.ray: {device}: {name} {about.versions[name]}, here {version}; install the same"
+    same = about.read == probe.read_text(encoding="utf-8") and copy_of(probe, host=about.host).is_file()
+    if about.trouble or not same:
+        yield (
+            f"workers.ray: {device}: doesn't share {' and '.join(map(str, shared))} with this machine "
+            f"({about.trouble or 'what it wrote is not here'}); put both on a folder that all machines have under one "
+            "path, and name it with --out"
+        )
 
 
 @contextlib.contextmanager
@@ -259,6 +279,8 @@ def ray_pool(
 
 
 def _cause(error: Exception) -> str:
-    """Return the line of Ray's message that says why."""
+    """Return the line of Ray's message that says why; for an actor that could not be made, its error."""
     lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
+    if "creation task" in str(error):
+        return lines[-1]
     return next((line for line in lines if "because" in line), lines[0] if lines else type(error).__name__)

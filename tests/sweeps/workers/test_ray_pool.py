@@ -14,8 +14,9 @@ from sweeps.paths import StudyPaths
 from sweeps.store.records import Run
 from sweeps.store.store import Store
 from sweeps.workers.pool import Died, Finished, Pool, Work
-from sweeps.workers.ray_cluster import connected, nodes_of
-from sweeps.workers.ray_pool import RayPool
+from sweeps.workers.ray_cluster import ClusterError, connected, nodes_of
+from sweeps.workers.ray_pool import RayPool, wrong_about
+from sweeps.workers.ray_worker import About, copy_of, versions
 from tests.helpers import fake_training, ray_cluster, small_sweep
 from tests.helpers.kills import Killed
 from tests.helpers.small_sweep import Watcher
@@ -44,6 +45,45 @@ def kept(ray: Any) -> Iterator[dict[Any, RayPool]]:
     yield pools
     for pool in pools.values():
         pool.close()
+
+
+def test_a_folder_that_a_machine_does_not_have_is_refused_before_the_start(ray: Any, tmp_path: Path) -> None:
+    (node, *_) = nodes_of(ray.nodes())
+    gone = tmp_path / "gone"
+    with pytest.raises(ClusterError, match=f"cpu:a: doesn't share .*No such file or directory: {gone}"):
+        RayPool(
+            ray,
+            ray_cluster.slots(["cpu:a"], [node.id]),
+            runs=tmp_path / "runs",
+            data=gone,
+            logs=tmp_path,
+            say=print,
+            work=fake_training.train,
+        )
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+HERE = {"host": "a", "kind": "EPYC", "authentication": "token", "versions": versions(), "read": "abc", "trouble": ""}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, []),
+        ({"authentication": ""}, ["without a token; on every machine set RAY_AUTH_MODE=token"]),
+        ({"versions": {**versions(), "torch": "1.0"}}, [f"torch 1.0, here {versions()['torch']}; install the same"]),
+        ({"read": "of another disk"}, ["what it wrote is not here"]),
+        ({"host": "b"}, ["what it wrote is not here"]),
+        ({"read": "", "trouble": "Permission denied: /x", "authentication": "disabled"}, ["a token", "denied: /x"]),
+    ],
+)
+def test_all_that_is_wrong_with_a_machine_is_said(tmp_path: Path, changes: dict[str, Any], said: list[str]) -> None:
+    probe = tmp_path / ".probe"
+    for path in (probe, copy_of(probe, host="a")):
+        path.write_text("abc")
+    found = list(wrong_about("cpu:a", About(**{**HERE, **changes}), probe=probe, shared=[tmp_path]))
+    assert len(found) == len(said)
+    assert all(part in text for part, text in zip(said, found, strict=True))
 
 
 class TestRayPool(PoolContract):
