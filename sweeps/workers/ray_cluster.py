@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,10 +64,11 @@ def connected(address: str) -> Iterator[Any]:
     except ImportError:
         raise ClusterError("workers.ray: Ray is not installed here; pip install 'plateau-sweep[ray]'") from None
     try:
+        _reach(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, namespace="plateau-sweep")
     except (ray.exceptions.AuthenticationError, RuntimeError) as error:
         raise ClusterError(f"workers.ray={address}: {_first_line(error)}; {AUTHENTICATE}") from error
-    except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, OverflowError, ValueError, ray.exceptions.RayError) as error:
         raise ClusterError(
             f"workers.ray={address}: no Ray cluster answers, or it has another token ({_first_line(error)}); {_START}"
         ) from error
@@ -74,6 +76,13 @@ def connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise OSError where nothing listens: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _first_line(error: Exception) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from sweeps.analysis.arms import PHASE
@@ -61,6 +62,12 @@ def test_a_folder_that_a_machine_does_not_have_is_refused_before_the_start(ray: 
             work=fake_training.train,
         )
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_an_address_where_nothing_answers_is_refused_at_once(ray: Any) -> None:
+    with pytest.raises(ClusterError, match=r"workers\.ray=127\.0\.0\.1:1: no Ray cluster answers.*Connection refused"):
+        connected("127.0.0.1:1").__enter__()
+    assert ray.is_initialized()
 
 
 HERE = {"host": "a", "kind": "EPYC", "authentication": "token", "versions": versions(), "read": "abc", "trouble": ""}
@@ -119,7 +126,10 @@ class TestRayPoolOfThreeNodes(TestRayPool):
         while len(said) < 3:
             said += pool.wait(60.0)
         assert steps(said) == [0, 0, 0]
-        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        lost = next(iter(cluster.worker_nodes))
+        on_it = psutil.Process(lost.all_processes["raylet"][0].process.pid).children(recursive=True)
+        cluster.remove_node(lost, allow_graceful=False)
+        assert not psutil.wait_procs(on_it, timeout=60)[1]  # workers outlive their node for a moment
         for number in range(3):
             pool.answer(number, GO)
         messages = talk(pool)
