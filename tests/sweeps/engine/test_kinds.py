@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from sweeps.analysis.findings import Findings
+from sweeps.engine.agenda import Agenda, Sampled
 from sweeps.engine.kinds import Place, kind_of
 from sweeps.store.records import Outcome, Run
+from sweeps.study.proposals import Proposal
 from sweeps.study.study import Study
 from sweeps.verdict import confirmed, effects
 from tests.helpers import small_sweep
@@ -113,3 +115,16 @@ def test_where_a_kind_is_gone_the_comparison_is_unpaired_and_says_so(tmp_path: P
     moved = [run for run in results.runs if len(run.kinds) > 1]
     assert [run.kinds for run in moved] == [("A", "B")]
     assert all(moved[0].kind != other.kind for other in results.runs if other.id != moved[0].id)
+
+
+@pytest.mark.parametrize(("trials", "elsewhere"), [(3, None), (4, Sampled.TRIAL)])
+def test_the_sampler_leaves_room_for_trials_that_wait_for_their_kind(trials: int, elsewhere: Sampled | None) -> None:
+    """Three single-knob trials wait for A, where the baseline ran on their seed."""
+    agenda = Agenda(small_sweep.study(baseline_seeds=1, trials=trials), small_sweep.FACTS)
+    first = agenda.next([], queued=False)
+    assert isinstance(first, Proposal)
+    begun = run(1, [3.0], kinds=("A",), origin="baseline", phase="baseline", key=first.key, config=first.config)
+    assert agenda.next([begun], queued=False, place=Place(kind="B", here=BOTH)) is elsewhere
+    waiting = agenda.next([begun], queued=False, place=Place(kind="A", here=BOTH))
+    assert isinstance(waiting, Proposal)
+    assert waiting.origin == "one-at-a-time"
