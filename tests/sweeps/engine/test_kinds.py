@@ -123,7 +123,8 @@ def test_the_sampler_leaves_room_for_trials_that_wait_for_their_kind(trials: int
     agenda = Agenda(small_sweep.study(baseline_seeds=1, trials=trials), small_sweep.FACTS)
     first = agenda.next([], queued=False)
     assert isinstance(first, Proposal)
-    begun = run(1, [3.0], kinds=("A",), origin="baseline", phase="baseline", key=first.key, config=first.config)
+    of_it = {"key": first.key, "config": first.config, "params": first.params}
+    begun = run(1, [3.0], kinds=("A",), origin="baseline", phase="baseline", **of_it)
     assert agenda.next([begun], queued=False, place=Place(kind="B", here=BOTH)) is elsewhere
     waiting = agenda.next([begun], queued=False, place=Place(kind="A", here=BOTH))
     assert isinstance(waiting, Proposal)
