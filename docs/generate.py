@@ -76,6 +76,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "attempt": "number of launches",
         "started": "time at which the row was written",
         "finished": "time at which it ended",
+        "device_kinds": "names of the cards or processors it trained on, in order, JSON list; null: not stored then",
         "pruning": "the numbers behind the pruning decision, JSON; also set for a sentinel",
     },
     "point": {

@@ -34,6 +34,7 @@ OTHERS = {
     *(f"--{name}" for name in nanogpt.DEFAULTS),
     *("--out_dir", "--device", "--dtype", "--compile"),
     *("--id", "--query-gpu", "--format", "--porcelain", "--untracked-files"),  # nvidia-smi, git
+    *("--head", "--address", "--disable-usage-stats", "--generate", "--min-nodes", "--ntasks-per-node"),  # ray, srun
 }
 """options of other programs"""
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")

@@ -130,12 +130,13 @@ def _slopes(evidence: Evidence, arm: Arm) -> Sample:
     """Return the slopes at the end of an arm's curves by seed, which can be contrasted like losses."""
     runs = complete(evidence, arm)
     shape = shape_of(next(iter(runs.values())).config) if runs else None
-    return _slope_sample(_traces(runs, evidence.results), shape)
+    return _slope_sample(_traces(runs, evidence.results), shape, runs)
 
 
-def _slope_sample(traces: Mapping[int, Trace], shape: object) -> Sample:
+def _slope_sample(traces: Mapping[int, Trace], shape: object, runs: Mapping[int, Run]) -> Sample:
     slopes = {seed: trace.slope(until=float(trace.places[-1])) for seed, trace in traces.items()}
-    return Sample(losses={seed: value for seed, value in slopes.items() if value is not None}, shape=shape)
+    losses = {seed: value for seed, value in slopes.items() if value is not None}
+    return Sample(losses=losses, shape=shape, kinds={seed: run.kind for seed, run in runs.items()})
 
 
 def _finding(evidence: Evidence, arm: Arm, samples: Mapping[Arm, Sample]) -> BranchFinding:
@@ -197,7 +198,7 @@ def _growth(results: Results) -> list[Growth]:
     for (knob, value), runs in grown.items():
         # all start as the origin's own function and see the same batches, so seeds pair whatever the shape
         samples = {
-            name: _slope_sample(_traces(by_seed, results), "branches")
+            name: _slope_sample(_traces(by_seed, results), "branches", by_seed)
             for name, by_seed in ((_TWIN, twins), (_BRANCH, runs))
         }
         trend = contrast({_TWIN: 1, _BRANCH: -1}, samples) if all(each.losses for each in samples.values()) else None

@@ -61,6 +61,11 @@ class Evidence:
         """Return the arm's final losses by seed, nats per token."""
         return self._samples[arm].losses if arm in self._samples else self._sample(arm).losses
 
+    def on_one_kind(self, arm: Arm, other: Arm, *, seed: int) -> bool:
+        """Whether two arms' runs at a seed are of one kind of device, so that they are a pair."""
+        samples = [self._samples.get(each) for each in (arm, other)]
+        return len({"" if sample is None else sample.kinds.get(seed, "") for sample in samples}) == 1
+
     def without_loss(self, arm: Arm) -> int:
         """Count the seeds at which the arm itself failed: it diverged or did not fit."""
         return sum(run.outcome in (Outcome.DIVERGED, Outcome.INFEASIBLE) for run in self.runs(arm))
@@ -129,9 +134,11 @@ class Evidence:
         return [arm for arm in dict.fromkeys(listed) if arms.config(arm) is not None]
 
     def _sample(self, arm: Arm) -> Sample:
-        losses = {run.seed: run.val_loss for run in self.runs(arm) if run.val_loss is not None}
+        runs = [run for run in self.runs(arm) if run.val_loss is not None]
+        losses = {run.seed: run.val_loss for run in runs if run.val_loss is not None}
         config = self.arms.config(arm)
-        return Sample(losses=losses, shape=None if config is None else shape_of(config))
+        kinds = {run.seed: run.kind for run in runs}
+        return Sample(losses=losses, shape=None if config is None else shape_of(config), kinds=kinds)
 
 
 def shape_of(config: TrainConfig) -> Hashable:

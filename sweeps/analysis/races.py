@@ -168,7 +168,8 @@ class _Track:
 
 
 def _sample(values: Mapping[int, float], runs: Mapping[int, Run]) -> Sample:
-    return Sample(losses=values, shape=next((shape_of(run.config) for run in runs.values()), None))
+    shape = next((shape_of(run.config) for run in runs.values()), None)
+    return Sample(losses=values, shape=shape, kinds={seed: run.kind for seed, run in runs.items()})
 
 
 def _shared_steps(runs: Mapping[int, Run]) -> set[int]:

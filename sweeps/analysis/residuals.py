@@ -2,7 +2,7 @@
 
 The two-way layout counts every run once. Differences from one arm would count that arm's runs again and again.
 
-Shapes: A arms, S seeds. Arms need not have a run at every seed.
+Losses are by seed, or by seed and kind of device. Shapes: A arms, S seeds. Arms need not have a run at every seed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class Residual:
         return min(2 / self.spread, self.degrees) if self.spread > 0 else self.degrees
 
 
-def residual(table: Sequence[Mapping[int, float]]) -> Residual | None:
+def residual(table: Sequence[Mapping[Any, float]]) -> Residual | None:
     """Fit arm and seed effects to losses by arm and seed (nats), by least squares, and return the noise.
 
     None: there is no noise, no degree of freedom remains, or no two arms share two seeds, so that nothing tells how
@@ -61,7 +62,7 @@ def residual(table: Sequence[Mapping[int, float]]) -> Residual | None:
     return Residual(variance=variance, degrees=degrees, spread=spread)
 
 
-def of_one_kind(table: Sequence[Mapping[int, float]]) -> bool:
+def of_one_kind(table: Sequence[Mapping[Any, float]]) -> bool:
     """Whether no arm has two modes, or is louder than the others at 5 % over all arms (Bonferroni).
 
     Louder is judged by the F test for further observations: the residual squares that the arm's runs add, against the
@@ -83,7 +84,7 @@ def of_one_kind(table: Sequence[Mapping[int, float]]) -> bool:
     return True
 
 
-def _fit(table: Sequence[Mapping[int, float]]) -> tuple[Floats, Floats, float, int]:
+def _fit(table: Sequence[Mapping[Any, float]]) -> tuple[Floats, Floats, float, int]:
     """Return the (A, S) residuals, the (A, S) ones where an arm has a run, the sum of squares and its degrees."""
     losses_AS, has_AS = _grid(table)
     residuals_AS, rank = _two_way_residuals(losses_AS, has_AS)
@@ -91,7 +92,7 @@ def _fit(table: Sequence[Mapping[int, float]]) -> tuple[Floats, Floats, float, i
     return residuals_AS, has_AS, float((residuals_AS * residuals_AS).sum()), degrees
 
 
-def _grid(table: Sequence[Mapping[int, float]]) -> tuple[Floats, Floats]:
+def _grid(table: Sequence[Mapping[Any, float]]) -> tuple[Floats, Floats]:
     """Return (A, S) losses, 0 where an arm has no run at a seed, and (A, S) ones where it has, else zeros."""
     seeds = sorted(set().union(*table))
     losses = np.array([[by_seed.get(seed, math.nan) for seed in seeds] for by_seed in table])

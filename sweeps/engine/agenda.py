@@ -6,13 +6,14 @@ trials up to the study's number of trials. When all of these have ended, the con
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from enum import Enum, auto
 
 from sweeps.analysis.arms import PHASE, Arms
 from sweeps.analysis.evidence import Evidence
 from sweeps.engine import confirm
 from sweeps.engine.combined import combined_proposals
+from sweeps.engine.kinds import Place
 from sweeps.store.records import DataFacts, Results, Run, best_of
 from sweeps.study.proposals import ONE_AT_A_TIME, Proposal, designed
 from sweeps.study.study import Study
@@ -39,7 +40,7 @@ class Agenda:
         self._seeds = len(known.baseline)
         self._arms: Arms | None = None
         self._last_outcomes: tuple[tuple[int, str], ...] = ()
-        self._last_confirming: Proposal | None = None
+        self._last_confirming: dict[Place | None, Proposal | None] = {}
 
     def planned(self, runs: Collection[Run]) -> int:
         """Return the runs of the finished study. Until the confirm phase is over, its maximum counts."""
@@ -56,13 +57,16 @@ class Agenda:
         """Whether the search has fewer trials than the study asks for."""
         return sum(run.phase == "search" for run in runs) < self._study.trials
 
-    def next(self, runs: Collection[Run], *, queued: bool) -> Proposal | Sampled | None:
-        """Return the next run; None: nothing can start now. `queued`: the user has queued a trial, which goes first."""
+    def next(self, runs: Collection[Run], *, queued: bool, place: Place | None = None) -> Proposal | Sampled | None:
+        """Return the next run, at a place the next that it takes; None: nothing can start now.
+
+        `queued`: the user has queued a trial, which goes first.
+        """
         if not self.has_room(runs):
-            return self._known_beforehand(runs) or self._to_confirm(runs)
+            return self._known_beforehand(runs, place) or self._to_confirm(runs, place)
         if queued:
             return Sampled.TRIAL
-        return self._known_beforehand(runs) or self._combined(runs) or Sampled.TRIAL
+        return self._known_beforehand(runs, place) or self._combined(runs, place) or self._sampled(runs)
 
     def proposal(self, key: str | None, runs: Collection[Run]) -> Proposal | None:
         """Return the proposal with a trial's key; None: the sampler proposed the trial."""
@@ -80,24 +84,32 @@ class Agenda:
 
     # known beforehand
 
-    def _known_beforehand(self, runs: Collection[Run]) -> Proposal | None:
+    def _known_beforehand(self, runs: Collection[Run], place: Place | None = None) -> Proposal | None:
         """Return the next of the baseline's seeds, the candidates and the single-knob trials."""
         phases = ("baseline", "search") if self.has_room(runs) else ("baseline",)
         begun = {run.key for run in runs} | self._confirmed_already(runs)
         due = (proposal for proposal in self._proposals if proposal.phase in phases and proposal.key not in begun)
-        return next(due, None)
+        return _first(due, runs, place)
 
     def _confirmed_already(self, runs: Collection[Run]) -> set[str]:
         """Return the keys of baseline seeds that the confirm phase ran when the study had fewer of them."""
         configs = {run.config for run in runs if run.phase == PHASE}
         return {proposal.key for proposal in self._proposals if proposal.config in configs}
 
+    def _sampled(self, runs: Collection[Run]) -> Sampled | None:
+        """Return the sampler's trial; None: the room that is left is that of proposals which wait for their kind."""
+        begun = {run.key for run in runs}
+        waiting = [proposal for proposal in self._proposals if proposal.phase == "search"]
+        waiting = [proposal for proposal in (*waiting, *self._suggested(runs)) if proposal.key not in begun]
+        room = self._study.trials - sum(run.phase == "search" for run in runs)
+        return Sampled.TRIAL if room > len(waiting) else None
+
     # combinations
 
-    def _combined(self, runs: Collection[Run]) -> Proposal | None:
+    def _combined(self, runs: Collection[Run], place: Place | None) -> Proposal | None:
         """Return the next combination that the single-knob trials suggest, once all of them have ended."""
         begun = {run.key for run in runs}
-        return next((proposal for proposal in self._suggested(runs) if proposal.key not in begun), None)
+        return _first((proposal for proposal in self._suggested(runs) if proposal.key not in begun), runs, place)
 
     def _suggested(self, runs: Collection[Run]) -> Iterator[Proposal]:
         screening = [run for run in runs if run.origin in ("baseline", ONE_AT_A_TIME)]
@@ -106,7 +118,7 @@ class Agenda:
 
     # the confirm phase
 
-    def _to_confirm(self, runs: Collection[Run]) -> Proposal | None:
+    def _to_confirm(self, runs: Collection[Run], place: Place | None = None) -> Proposal | None:
         """Return the next run of the confirm phase; None also while an earlier run, perhaps the best, is unfinished."""
         if any(run.phase != PHASE and run.unfinished for run in runs):
             return None
@@ -115,13 +127,15 @@ class Agenda:
         # called twice per second, although the answer changes only when a run begins or ends
         outcomes = tuple((run.id, run.outcome) for run in runs)
         if outcomes != self._last_outcomes:
-            self._last_outcomes, self._last_confirming = outcomes, self._next_confirming(runs)
-        return self._last_confirming
+            self._last_outcomes, self._last_confirming = outcomes, {}
+        if place not in self._last_confirming:
+            self._last_confirming[place] = self._next_confirming(runs, place)
+        return self._last_confirming[place]
 
-    def _next_confirming(self, runs: Collection[Run]) -> Proposal | None:
+    def _next_confirming(self, runs: Collection[Run], place: Place | None) -> Proposal | None:
         results = Results(study=self._study, data=self._data, runs=tuple(runs), provenance={}, seconds=0.0)
         evidence = Evidence(results, self._arms_of(results.best))
-        chosen = confirm.next_run(evidence)
+        chosen = confirm.next_run(evidence, takes=lambda seed: place is None or place.takes(seed, runs))
         return None if chosen is None else evidence.arms.proposal(*chosen)
 
     def _arms_of(self, best: Run | None) -> Arms:
@@ -129,3 +143,8 @@ class Agenda:
         if self._arms is None or self._arms.best != best:
             self._arms = Arms(self._study, best, vocab_size=self._data.vocab_size)
         return self._arms
+
+
+def _first(proposals: Iterable[Proposal], runs: Collection[Run], place: Place | None) -> Proposal | None:
+    """Return the first proposal that a place takes; None of a place: the first."""
+    return next((proposal for proposal in proposals if place is None or place.takes(proposal.seed, runs)), None)

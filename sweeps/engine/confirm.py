@@ -46,13 +46,16 @@ NextRun = tuple[Arm, int]
 """an arm and a seed"""
 
 
-def next_run(evidence: Evidence) -> NextRun | None:
-    """Return the most informative run that has not begun; None: no question is open, or its runs are in flight."""
+def next_run(evidence: Evidence, *, takes: Callable[[int], bool] = lambda seed: True) -> NextRun | None:  # noqa: ARG005
+    """Return the most informative run that has not begun; None: no question is open, or its runs are in flight.
+
+    `takes`: whether a run of a seed may begin where it is asked for.
+    """
     return next(
         (
             (arm, seed)
             for arm, seed in wanted(evidence)
-            if evidence.arms.config(arm) is not None and not evidence.run(arm, seed)
+            if evidence.arms.config(arm) is not None and not evidence.run(arm, seed) and takes(seed)
         ),
         None,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from sweeps.analysis.curves import losses_of, schedule_of
+from sweeps.engine.kinds import Place
 from sweeps.engine.listed import Listed
 from sweeps.pruning import plateau
 from sweeps.store.records import DataFacts, Outcome, Run
@@ -39,9 +40,10 @@ class Groundwork(Listed):
         most = len(self._proposals) + (study.origin is None)
         return most + study.baseline_seeds + study.trials + study.confirm.max_trials
 
-    def next(self, runs: Collection[Run], *, queued: bool) -> Proposal | Run | None:
+    def next(self, runs: Collection[Run], *, queued: bool, place: Place | None = None) -> Proposal | Run | None:
         """Return the next run: a new one, or a halted race that goes on. None: nothing can start now."""
-        return super().next(runs, queued=queued) or next(self._to_extend(runs), None)
+        due = (run for run in self._to_extend(runs) if place is None or place.takes_again(run, runs))
+        return super().next(runs, queued=queued, place=place) or next(due, None)
 
     def halts(self, run: Run, runs: Collection[Run]) -> str:
         """Return why a run ends at its last point; empty: it goes on."""

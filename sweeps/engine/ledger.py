@@ -235,11 +235,13 @@ class Ledger:
 
     # a run in flight
 
-    def launch(self, flight: Flight, *, device: str) -> None:
-        """Record that the run starts or resumes on a device."""
+    def launch(self, flight: Flight, *, device: str, kind: str) -> None:
+        """Record that the run starts or resumes on a device of a kind."""
         flight.attempt += 1
-        self._update(flight, device=device, outcome=Outcome.RUNNING, reason="")
-        self._store.launched(flight.run.id, device=device, attempt=flight.attempt)
+        earlier = flight.run.kinds if flight.points else ()  # without a point there is no checkpoint to go on from
+        kinds = earlier if earlier[-1:] == (kind,) else (*earlier, kind)
+        self._update(flight, device=device, kinds=kinds, outcome=Outcome.RUNNING, reason="")
+        self._store.launched(flight.run.id, device=device, kinds=kinds, attempt=flight.attempt)
 
     def add_points(self, points: Sequence[tuple[Flight, Point]], *, seconds: float) -> None:
         """Write new points of several flights, and the seconds that the study has taken so far."""

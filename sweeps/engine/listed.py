@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from sweeps.engine.kinds import Place
 from sweeps.store.records import Run
 from sweeps.study.proposals import Proposal
 
@@ -24,10 +25,17 @@ class Listed:
         """Whether the sampler may propose a trial: not yet."""
         return False
 
-    def next(self, runs: Collection[Run], *, queued: bool) -> Proposal | Run | None:  # noqa: ARG002  # as of an Agenda
-        """Return the next run; None: all have begun."""
+    def next(
+        self,
+        runs: Collection[Run],
+        *,
+        queued: bool,  # noqa: ARG002  # as of an Agenda
+        place: Place | None = None,
+    ) -> Proposal | Run | None:
+        """Return the next run, at a place the next that it takes; None: all have begun."""
         begun = {run.key for run in runs}
-        return next((proposal for proposal in self._proposals if proposal.key not in begun), None)
+        due = (proposal for proposal in self._proposals if proposal.key not in begun)
+        return next((proposal for proposal in due if place is None or place.takes(proposal.seed, runs)), None)
 
     def proposal(self, key: str | None, runs: Collection[Run]) -> Proposal | None:  # noqa: ARG002  # as of an Agenda
         """Return the proposal with a run's key."""

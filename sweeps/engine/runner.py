@@ -12,9 +12,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from sweeps import signals
-from sweeps.engine import progress
+from sweeps.engine import kinds, progress
 from sweeps.engine.agenda import Agenda, Sampled
 from sweeps.engine.groundwork import Groundwork
+from sweeps.engine.kinds import Place
 from sweeps.engine.ledger import Flight, Ledger
 from sweeps.engine.pilot import PilotLength
 from sweeps.engine.planning.workload import workload
@@ -167,16 +168,27 @@ class Runner:
     # starting runs
 
     def _fill(self) -> None:
-        """Give every idle worker a run: one that waits to be resumed, or else the next of the agenda."""
-        for device in self.pool.idle():
-            flight = self.ready.popleft() if self.ready else self._next()
-            if flight is None:
-                return
-            self._launch(flight, device)
+        """Give every idle worker a run that its kind may take: one that waits to be resumed, or else the next."""
+        idle = self.pool.idle()
+        here = frozenset(map(self.pool.kind, self.pool.devices))
+        for kind in dict.fromkeys(map(self.pool.kind, idle)):
+            place = Place(kind=kind, here=here)
+            for device in (device for device in idle if self.pool.kind(device) == kind):
+                flight = self._to_resume(place) or self._next(place)
+                if flight is None:
+                    break
+                self._launch(flight, device)
 
-    def _next(self) -> Flight | None:
+    def _to_resume(self, place: Place) -> Flight | None:
+        """Return the first run that waits to be resumed and may go on at this place."""
+        flight = next((flight for flight in self.ready if place.takes_again(flight.run, self.runs)), None)
+        if flight is not None:
+            self.ready.remove(flight)
+        return flight
+
+    def _next(self, place: Place) -> Flight | None:
         queued = self.agenda.has_room(self.runs) and self.ledger.queued()
-        match self.agenda.next(self.runs, queued=queued):
+        match self.agenda.next(self.runs, queued=queued, place=place):
             case None:
                 return None
             case Sampled.TRIAL:
@@ -189,7 +201,10 @@ class Runner:
     def _launch(self, flight: Flight, device: str) -> None:
         flight.heard = self.listened
         self.started += flight.failures == 0
-        self.ledger.launch(flight, device=device)
+        kind = self.pool.kind(device)
+        self.ledger.launch(flight, device=device, kind=kind)
+        if note := kinds.note_on_launch(flight.run, self.runs, kind=kind):
+            self.observer.note(note)
         self.flights[flight.run.id] = flight
         job = Job(
             run=flight.run.id,

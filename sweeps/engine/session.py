@@ -6,10 +6,11 @@ import dataclasses
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from sweeps import signals
-from sweeps.engine import origin, pilot, provenance
+from sweeps.engine import kinds, origin, pilot, provenance
 from sweeps.engine.agenda import Agenda
 from sweeps.engine.checks import check_lengths
 from sweeps.engine.groundwork import Groundwork
@@ -35,6 +36,7 @@ from sweeps.study.sections import BinData, BpeTokenizer, Gpt2Tokenizer, ParquetD
 from sweeps.study.study import Study
 from sweeps.text import duration
 from sweeps.workers.launch import devices_here
+from sweeps.workers.names import kind_of
 from sweeps.workers.pool import Pool
 from sweeps.workers.process_pool import ProcessPool
 from trainer.atomic import write_text
@@ -45,7 +47,7 @@ from trainer.data.prepare import EmbeddedSource, ParquetSource, TokenizerChoice,
 from trainer.data.selection import Options
 from trainer.errors import ConfigError
 from trainer.machine.cpu import cpu_cores
-from trainer.machine.device import Device, cuda_devices, describe, named, note_on_cpu
+from trainer.machine.device import Device, describe, named, note_on_cpu
 
 
 def store_url(study: Study, paths: StudyPaths) -> str:
@@ -89,14 +91,28 @@ def run(
     `busy` are the other processes that want a core now, for the estimate of its time.
     """
     check_lengths(study, DataFacts.of(dataset))
-    devices = devices_here(study.workers.devices)
-    if study.workers.devices == "auto" and set(devices) == {"cpu"} and (note := note_on_cpu()):
-        observer.note(note)
     with (
-        ProcessPool(devices, logs=paths.logs, cores=cpu_cores()) as pool,
+        _pool(study, paths, dataset, say=observer.note) as pool,
         signals.collected() as interrupts,
     ):
         return run_in(pool, study, paths, store, dataset, observer=observer, interrupts=interrupts, busy=busy)
+
+
+def _pool(
+    study: Study, paths: StudyPaths, dataset: Dataset, *, say: Callable[[str], None]
+) -> AbstractContextManager[Pool]:
+    """Return the workers that the study asks for: on a Ray cluster, or on this machine. Raises ClusterError."""
+    workers = study.workers
+    if workers.ray is not None:
+        from sweeps.workers.ray_pool import ray_pool
+
+        folders = {"runs": paths.root, "data": dataset.path, "logs": paths.logs}
+        return ray_pool(workers.ray, gpus=workers.gpus, cpus=workers.cpus, say=say, **folders)
+    devices = devices_here(workers.devices)
+    if workers.devices == "auto" and set(devices) == {"cpu"} and (note := note_on_cpu()):
+        say(note)
+    kinds = {device: kind_of(device) for device in dict.fromkeys(devices)}
+    return ProcessPool(devices, logs=paths.logs, cores=cpu_cores(), kinds=kinds)
 
 
 def run_in(
@@ -133,9 +149,12 @@ def run_in(
             )
             if study.pilot is not None:
                 data = dataclasses.replace(data, unigram_loss=unigram_loss(dataset))
-            expected = estimate(study, data=data, device=pool.devices[0], busy=busy)
-            store.add_study(study, data=data, provenance={**provenance.provenance_of(pool.devices), **expected})
+            expected = estimate(study, data=data, pool=pool, busy=busy)
+            where = provenance.provenance_of(map(pool.kind, pool.devices))
+            store.add_study(study, data=data, provenance={**where, **expected})
             stored = store.results(study.name)
+        if note := kinds.note_before(map(pool.kind, pool.devices)):
+            observer.note(note)
         started = 0
         timed = Clock(time=clock, began=began, before=stored.seconds)
         while True:
@@ -240,9 +259,9 @@ def seen_speeds(study: Study, paths: StudyPaths, kind: str) -> dict[Shape, float
     return seen(results.runs, baseline_config(results.study, seed=0, vocab_size=vocab_size), device=kind)
 
 
-def estimate(study: Study, *, data: DataFacts, device: str, busy: float = 0.0) -> dict[str, str]:
+def estimate(study: Study, *, data: DataFacts, pool: Pool, busy: float = 0.0) -> dict[str, str]:
     """Estimate the sweep's time by its plan, for the report to compare with the time taken; empty if unknown."""
-    where = _described(device)
+    where = _described(pool)
     if where is None:
         return {}
     study_plan = plan(study, data, where, busy=busy)
@@ -254,14 +273,15 @@ def estimate(study: Study, *, data: DataFacts, device: str, busy: float = 0.0) -
     return {records.ESTIMATE: f"{duration(study_plan.seconds)}, {per_run} per run of the baseline{length}"}
 
 
-def _described(device: str) -> Device | None:
-    """Describe the workers' device; None: an unknown card.
+def _described(pool: Pool) -> Device | None:
+    """Describe the workers' device; None: an unknown card, or cores of other machines.
 
     A card is described by its name alone, because asking torch would take GPU memory from the workers.
     """
+    device = pool.devices[0]
     if device == "cpu":
         return describe(device)
     try:
-        return dataclasses.replace(named(provenance.device_name(device)), count=cuda_devices())
+        return dataclasses.replace(named(pool.kind(device)), count=len(pool.devices))
     except ConfigError:
         return None

@@ -72,7 +72,7 @@ def provenance(results: Results) -> str:
         "vocabulary": f"{data.vocab_size:,} tokens",
         "search seed": str(results.study.seed),
         "seeds used": "; ".join(_seeds_by_phase(results)) or "–",
-        "trained on": ", ".join(sorted({run.device for run in results.runs})) or "–",
+        "trained on": ", ".join(sorted({kind for run in results.runs for kind in run.kinds or (run.device,)})) or "–",
         "time": _time(results),
     }
     facts |= _of_the_start(results.study)

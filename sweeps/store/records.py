@@ -140,6 +140,7 @@ class Run:
     config: TrainConfig
     """absolute nanoGPT values"""
     device: str
+    """of its last launch"""
     outcome: Outcome
     reason: str
     """why it did not complete"""
@@ -152,6 +153,13 @@ class Run:
     """of pruned trials and of sentinels"""
     key: str = ""
     """stable name of the proposal it runs, such as 'baseline:0'; 'trial:12' of a trial that the sampler proposed"""
+    kinds: tuple[str, ...] = ()
+    """names of the cards or processors that it trained on, in order: one, unless it went on on another kind"""
+
+    @property
+    def kind(self) -> str:
+        """What the two runs of a pair share: the kind of device. A run that changed its kind shares it with none."""
+        return f"run {self.id}: {', then '.join(self.kinds)}" if len(self.kinds) > 1 else "".join(self.kinds)
 
     @property
     def unfinished(self) -> bool:

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import logging
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,10 +125,16 @@ class Reader:
             rows = connection.execute(
                 sa.select(tables.run).where(tables.run.c.study_id == study.id).order_by(tables.run.c.id)
             )
+            provenance = checked.read_cells(
+                lambda: checked.PROVENANCE.validate_json(study.provenance, strict=True),
+                what=f"study {name!r}",
+                where=self.database.name,
+            )
+            earlier = _kinds_at_the_start(provenance)
             runs, damaged = [], list(checked.points_in_words(lacking))
             for row in rows:
                 try:
-                    runs.append(_run(row, tuple(points.get(row.id, ()))))
+                    runs.append(_run(row, tuple(points.get(row.id, ())), kinds=earlier))
                 except (RecursionError, TypeError, ValueError, ConfigError) as error:
                     damaged.append(f"run {row.id} can't be read and is left out: {checked.reason(error)}")
         return checked.read_cells(
@@ -135,7 +142,7 @@ class Reader:
                 study=self._spec(study),
                 data=checked.DATA.validate_json(study.data, strict=True),
                 runs=tuple(runs),
-                provenance=checked.PROVENANCE.validate_json(study.provenance, strict=True),
+                provenance=provenance,
                 seconds=float(study.active_seconds),
                 store=self.database.file or self._pointer,
                 damaged=tuple(damaged),
@@ -293,9 +300,17 @@ class Store(Reader):
             assert done.inserted_primary_key is not None
             return dataclasses.replace(run, id=int(done.inserted_primary_key[0]))
 
-    def launched(self, run: int, *, device: str, attempt: int) -> None:
-        """Write launch number `attempt` of a run."""
-        self._update_run(run, device=device, attempt=attempt, outcome=Outcome.RUNNING, reason="", finished=None)
+    def launched(self, run: int, *, device: str, kinds: Sequence[str], attempt: int) -> None:
+        """Write launch number `attempt` of a run, and the kinds of device that it has run on, this one included."""
+        self._update_run(
+            run,
+            device=device,
+            device_kinds=json.dumps(kinds),
+            attempt=attempt,
+            outcome=Outcome.RUNNING,
+            reason="",
+            finished=None,
+        )
 
     def ended(
         self,
@@ -388,8 +403,17 @@ def optuna_trial(storage: optuna.storages.RDBStorage, study: optuna.Study, numbe
     return optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, number))
 
 
-def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
-    """Return a row as a run. Raises ConfigError, RecursionError, TypeError or ValueError for a damaged one."""
+def _kinds_at_the_start(provenance: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the kind of device of a study's runs that an earlier version wrote; empty where it had several kinds."""
+    names = {re.sub(r"^\d+ x ", "", name) for name in provenance.get("devices", "").split(", ") if name}
+    return tuple(names) if len(names) == 1 else ()
+
+
+def _run(row: sa.Row[Any], points: tuple[Point, ...], *, kinds: tuple[str, ...]) -> Run:
+    """Return a row as a run. `kinds` are those of a run whose kinds of device were not stored.
+
+    Raises ConfigError, RecursionError, TypeError or ValueError for a damaged one.
+    """
     checked.check_cells(row, tables.run)
     if row.outcome == Outcome.COMPLETE and (row.val_loss is None or not math.isfinite(row.val_loss)):
         raise ValueError(f"it is complete with the loss {row.val_loss}")
@@ -408,6 +432,7 @@ def _run(row: sa.Row[Any], points: tuple[Point, ...]) -> Run:
         params=checked.PARAMS.validate_json(row.params, strict=True),
         config=TrainConfig.from_mapping(dict(json.loads(row.config))),
         device=row.device,
+        kinds=kinds if row.device_kinds is None else tuple(json.loads(row.device_kinds)),
         outcome=Outcome(row.outcome),
         reason=row.reason,
         val_loss=row.val_loss,

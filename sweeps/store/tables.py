@@ -72,6 +72,7 @@ run = Table(
     Column("started", Text, nullable=False),
     Column("finished", Text),
     Column("pruning", Text),  # JSON of records.Pruning; NULL: the pruner has not decided against it
+    Column("device_kinds", Text),  # JSON list, in order; NULL: written by a version that did not know them
     UniqueConstraint("study_id", "optuna_study", "trial"),
 )
 
@@ -125,6 +126,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             run_id INTEGER REFERENCES run (id), time TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL)""",
     ),
     ("ALTER TABLE run ADD COLUMN pruning TEXT",),
+    ("ALTER TABLE run ADD COLUMN device_kinds TEXT",),
 )
 
 VERSION = len(MIGRATIONS)

@@ -99,7 +99,7 @@ def _ending_with_candidates(study: Study) -> Study:
 
 def check_card(study: Study, path: str, *, profile: str | None, cards: int) -> None:
     """Raise SpecError if the profile cuda was asked for on a machine without `cards`, and no devices are named."""
-    if profile == "cuda" and not cards and study.workers.devices == "auto":
+    if profile == "cuda" and not cards and study.workers.devices == "auto" and study.workers.ray is None:
         raise SpecError(
             "--profile cuda: torch finds no CUDA device here (check nvidia-smi), and on a CPU these trials would take "
             f'days; leave --profile out, or see `sweep plan {path} --profile cuda --device "RTX 4070"`, or insist with '

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from sweeps.study.model import Model, as_yaml, mistake
@@ -286,10 +286,44 @@ _DEVICES_SCHEMA = {
 }
 
 
+_ADDRESS = re.compile(r"auto|[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]{1,5}|\[[0-9A-Fa-f:]+\]:[0-9]{1,5}")
+
+
+def _address(value: Any) -> Any:
+    if value is None or (isinstance(value, str) and _ADDRESS.fullmatch(value)):
+        return value
+    if isinstance(value, str) and value.startswith("ray://"):
+        raise mistake(
+            f"{value!r} is an address of Ray's client; run this command on a machine of the cluster, with auto"
+        )
+    raise mistake(
+        f"{value!r} is neither auto (the cluster that runs on this machine) nor HOST:PORT such as 10.0.0.1:6379"
+    )
+
+
 class Workers(Model):
-    """Where trials train: one worker process per device."""
+    """Where trials train: one worker process per device, here or on the machines of a Ray cluster."""
 
     devices: Annotated[
         Literal["auto"] | tuple[str, ...], BeforeValidator(_devices), WithJsonSchema(_DEVICES_SCHEMA)
     ] = "auto"
     """auto: one worker per CUDA device, or per CPU core where there is none; or a list: [cpu, cpu], [cuda:0]"""
+    ray: Annotated[str | None, BeforeValidator(_address)] = None
+    """workers on a Ray cluster that exists already: auto, the one that runs here, or HOST:PORT; null: none"""
+    gpus: int | None = Field(None, ge=1, le=100_000)
+    """workers on the cluster's cards; null: all cards, or cpus"""
+    cpus: int | None = Field(None, ge=1, le=100_000)
+    """workers on the cluster's CPUs, one thread each; null: without cards all CPUs"""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("gpus", "cpus"):
+            if self.ray is None and getattr(self, name) is not None:
+                raise mistake("counts workers of a Ray cluster; add ray: auto, or list devices instead", name)
+        if self.ray is not None and self.devices != "auto":
+            raise mistake("names devices of this machine, and ray has those of a cluster; use gpus or cpus", "devices")
+        if self.gpus is not None and self.cpus is not None:
+            raise mistake(
+                "a study's workers are on cards or on CPUs, because a seed ends elsewhere there; drop one", "cpus"
+            )
+        return self

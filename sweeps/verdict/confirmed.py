@@ -279,7 +279,9 @@ def _methods(attribution: Attribution) -> Iterator[str]:
         parts.append("configs of the same shape are paired by seed, which gives them equal initial weights and batches")
     if "layout" in methods:
         parts.append("other configs of that shape help to estimate their noise, except that of the whole best config")
-    if "unpaired" in methods:
+    if any(effect.kinds_differ for effect in contrasts if effect is not None):
+        parts.append("runs of a seed on different kinds of device are unpaired: they end apart by themselves")
+    if any(effect.method == "unpaired" and not effect.kinds_differ for effect in contrasts if effect is not None):
         parts.append("where a change makes other weights or batches, seeds are unpaired")
     if any(effect.bimodal for effect in contrasts if effect is not None):
         parts.append("where some seeds broke through and others did not, only these seeds tell of their noise")

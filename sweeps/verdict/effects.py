@@ -53,6 +53,7 @@ def _digits(effect: Contrast) -> int:
 def _with_interval(effect: Contrast, *, sign: bool, p: bool = False) -> str:
     """Return a size with the decimals that its interval carries."""
     seeds = f"{count(effect.n, _SEEDS.get(effect.method, 'seed'))}{_UNPAIRED.get(effect.method, '')}"
+    seeds += " because kinds of device differ" if effect.kinds_differ else ""
     digits = _digits(effect)
     if effect.low is not None and effect.high is not None:
         noise = ", noise estimated from the other runs" if effect.n == 1 else ""

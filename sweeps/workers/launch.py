@@ -80,7 +80,9 @@ def environment(device: str, *, threads: int, inherited: Mapping[str, str]) -> d
     # the worker sees one GPU, as cuda:0, so that a trial's config is the same on every device
     visible = [name for name in inherited.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     position = int(index or 0)
-    return {**changes, "CUDA_VISIBLE_DEVICES": visible[position] if position < len(visible) else str(position)}
+    # cards are numbered as nvidia-smi numbers them, which tells their names; CUDA's own order has the fastest first
+    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    return {**changes, **order, "CUDA_VISIBLE_DEVICES": visible[position] if position < len(visible) else str(position)}
 
 
 @contextlib.contextmanager

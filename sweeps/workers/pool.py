@@ -85,6 +85,9 @@ class Pool(Protocol):
     def devices(self) -> tuple[str, ...]:
         """One name per worker; several workers may share one ("cpu")."""
 
+    def kind(self, device: str) -> str:
+        """Return the name of the card or processor that a device is. A seed's losses differ between kinds."""
+
     def idle(self) -> list[str]:
         """Return the devices of the workers that have no job."""
 

@@ -56,13 +56,16 @@ class ProcessPool:
         logs: Path,
         cores: int,
         work: Work | None = None,
+        kinds: Mapping[str, str] | None = None,
     ) -> None:
+        """Prepare the workers. `kinds`: the names of cards and processors by device, else those of the devices."""
         if not devices:
             raise ValueError("a pool needs at least one device")
         self._workers = [_Worker(number, device) for number, device in enumerate(devices)]
         self._logs = logs
         self._cores = cores
         self._work = work or TrainJob()
+        self._kinds = kinds or {}
 
     def _threads(self, device: str) -> int:
         return 1 if device == "cpu" else max(1, self._cores // len(self._workers))
@@ -70,6 +73,9 @@ class ProcessPool:
     @property
     def devices(self) -> tuple[str, ...]:
         return tuple(worker.device for worker in self._workers)
+
+    def kind(self, device: str) -> str:
+        return self._kinds.get(device) or device.partition(":")[0]
 
     def idle(self) -> list[str]:
         return [worker.device for worker in self._workers if worker.job is None]
@@ -202,12 +208,17 @@ class ProcessPool:
         return f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
 
     def _tail(self, worker: _Worker, job: Job) -> str:
-        for path in (log_of(job.out), self._logs / f"worker-{worker.number}.log"):
-            if path.exists():
-                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
-                if lines:
-                    return "\n".join(lines)
-        return "(nothing in its log)"
+        return end_of(log_of(job.out), self._logs / f"worker-{worker.number}.log")
+
+
+def end_of(*logs: Path) -> str:
+    """Return the last lines of the first of these logs that has any."""
+    for path in logs:
+        if path.exists():
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
+            if lines:
+                return "\n".join(lines)
+    return "(nothing in its log)"
 
 
 def _is_stopped(pid: int) -> bool:

@@ -102,19 +102,24 @@ def main(connection: Connection, log: Path, threads: int, work: Work, environmen
     os.environ.clear()
     os.environ.update(environment)
     _handle_signals()
-    _print_to(log)
+    print_to(log)
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    if isinstance(work, TrainJob):
-        importlib.import_module("torch").set_num_threads(threads)
-        importlib.import_module("trainer.run.loop")
+    warm(work, threads=threads)
     while True:
         try:
             job: Job = connection.recv()
-            _print_to(log_of(job.out))
+            print_to(log_of(job.out))
             connection.send(do(work, job, functools.partial(_ask, connection, job)))
-            _print_to(log)
+            print_to(log)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return  # the driver has closed the pipe
+
+
+def warm(work: Work, *, threads: int) -> None:
+    """Import what training takes, and give torch its threads."""
+    if isinstance(work, TrainJob):
+        importlib.import_module("torch").set_num_threads(threads)
+        importlib.import_module("trainer.run.loop")
 
 
 class _Pause:
@@ -142,6 +147,11 @@ def _leave_to_the_driver(number: int, frame: FrameType | None) -> None: ...
 
 
 def _request_pause(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  # what signal.signal calls
+    request_pause()
+
+
+def request_pause() -> None:
+    """Let the process's job pause at its next step."""
     _Pause.requested = True
 
 
@@ -178,7 +188,7 @@ def _end_with_driver() -> None:
         os._exit(1)
 
 
-def _print_to(path: Path) -> None:
+def print_to(path: Path) -> None:
     """Append everything that this process prints, C libraries included, to a file."""
     sys.stdout.flush()
     sys.stderr.flush()

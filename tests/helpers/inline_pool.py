@@ -34,10 +34,14 @@ class _Flight:
 class InlinePool:
     """Each `wait` runs the next job in turn up to its next point or its end, and returns that message."""
 
-    def __init__(self, devices: Sequence[str], *, work: Work) -> None:
+    def __init__(self, devices: Sequence[str], *, work: Work, kinds: Mapping[str, str] | None = None) -> None:
         self.devices = tuple(devices)
+        self.kinds = dict(kinds or {})
         self._work = work
         self._flights: list[_Flight] = []
+
+    def kind(self, device: str) -> str:
+        return self.kinds.get(device) or device.partition(":")[0]
 
     def idle(self) -> list[str]:
         names = list(self.devices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +148,10 @@ class Watcher(Silent):
 class CountingPool(InlinePool):
     """A pool that counts its ticks and calls `at_tick` at each."""
 
-    def __init__(self, devices: tuple[str, ...], *, work: Work, at_tick: Callable[[int], None]) -> None:
-        super().__init__(devices, work=work)
+    def __init__(
+        self, devices: tuple[str, ...], *, work: Work, at_tick: Callable[[int], None], kinds: Mapping[str, str]
+    ) -> None:
+        super().__init__(devices, work=work, kinds=kinds)
         self.ticks = 0
         self._at_tick = at_tick
 
@@ -165,6 +167,7 @@ def sweep(
     *,
     work: Work = train,
     devices: tuple[str, ...] = (DEVICE,),
+    kinds: Mapping[str, str] | None = None,
     observer: Observer | None = None,
     data: Dataset | None = None,
     at_tick: Callable[[int], None] = lambda tick: None,
@@ -173,7 +176,7 @@ def sweep(
 ) -> Summary:
     """Run a study below `folder` in this process. `at_tick` may raise, which simulates a kill."""
     paths = StudyPaths(folder)
-    pool = CountingPool(devices, work=work, at_tick=at_tick)
+    pool = CountingPool(devices, work=work, at_tick=at_tick, kinds=kinds or {})
     with Store(url_of(folder)) as store:
         prepare(store)
         try:
@@ -243,7 +246,7 @@ def decisions_in(folder: Path) -> dict[int, Pruning]:
 
 def reproducible_part(results: Results) -> list[dict[str, Any]]:
     """Return what the study alone determines: every run without its id, device and time, sorted by trial."""
-    free = ("id", "device", "seconds")
+    free = ("id", "device", "kinds", "seconds")
     names = [field.name for field in dataclasses.fields(Run) if field.name not in free]
     runs = sorted(results.runs, key=lambda run: (run.optuna_study, run.trial))
     return [{name: getattr(run, name) for name in names} for run in runs]

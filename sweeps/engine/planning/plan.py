@@ -216,7 +216,9 @@ def plan(
     A sampled trial costs the mean over all values of n_embd and n_layer, with dropout where that is a knob. Raises
     ConfigError for a trial that can't be run, and SpecError for a horizon in minutes on a device of unknown speed.
     """
-    workers = device.count if study.workers.devices == "auto" else len(study.workers.devices)
+    asked = study.workers
+    listed = device.count if asked.devices == "auto" else len(asked.devices)
+    workers = asked.gpus or asked.cpus or listed
     busy = busy if device.kind == "cpu" else 0.0
     speed = Speed(
         device=device,
@@ -257,6 +259,7 @@ def plan(
         start=tuple(_start_lines(study)),
         warnings=(
             *data.warnings,
+            *warnings.of_cluster(study, device, workers=workers),
             *(warnings.of_length(study) if study is not written else ()),
             *warnings.of_design(study, work.designed),
             *warnings.of_evaluation(study, baseline, data),

@@ -120,6 +120,8 @@ def makespan(seconds: Sequence[float | None], *, workers: int) -> float | None:
 
 def share_of(study: Study, device: Device, workers: int, *, busy: float = 0.0) -> float:
     """Return a worker's share of its card, or of a core where workers and `busy` others are more than the cores."""
+    if study.workers.ray is not None:
+        return 1.0
     if device.kind == "cuda":
         listed = study.workers.devices
         return 1.0 if listed == "auto" else len(set(listed)) / len(listed)

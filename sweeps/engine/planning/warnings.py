@@ -83,6 +83,15 @@ def of_epochs(tokens: int, unique: int) -> Iterator[str]:
     )
 
 
+def of_cluster(study: Study, device: Device, *, workers: int) -> Iterator[str]:
+    """Yield that a plan doesn't ask the Ray cluster what it has."""
+    if study.workers.ray is not None:
+        yield (
+            f"workers.ray: the times are of {count(workers, 'worker')} like {device.name}; the cluster isn't asked "
+            "before `sweep run`. --device names its cards, workers.gpus or workers.cpus sets how many work"
+        )
+
+
 def of_time(study: Study, work: Workload, speed: Speed, *, seconds: float | None, workers: int) -> Iterator[str]:
     """Warn if the sweep's `seconds` are unknown or exceed the deadline, with what would keep to it."""
     expected = work.expected(speed)

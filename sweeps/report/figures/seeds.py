@@ -46,16 +46,20 @@ class SeedPair:
 
 
 def seed_pairs(evidence: Evidence, attribution: Attribution) -> tuple[SeedPair, ...]:
-    """Return all seeds of the baseline and of the best on fresh seeds: at half the horizon, then at the whole."""
+    """Return all seeds of the baseline and of the best on fresh seeds: at half the horizon, then at the whole.
+
+    A seed whose runs are of different kinds of device is no pair, and counts for each by itself.
+    """
     pairs: list[SeedPair] = []
     changed = frozenset(attribution.change)
     for half in (True, False):
         baseline = evidence.losses(Arm(half=half))
         best = evidence.losses(Arm(changed, half=half)) if changed else {}
-        pairs += [
-            SeedPair(seed=seed, half=half, baseline=baseline.get(seed), best=best.get(seed))
-            for seed in sorted({*baseline, *best})
-        ]
+        for seed in sorted({*baseline, *best}):
+            ends = (baseline.get(seed), best.get(seed))
+            paired = evidence.on_one_kind(Arm(half=half), Arm(changed, half=half), seed=seed)
+            for first, last in [ends] if paired or None in ends else [(ends[0], None), (None, ends[1])]:
+                pairs.append(SeedPair(seed=seed, half=half, baseline=first, best=last))
     return tuple(pairs)
 
 

@@ -50,6 +50,44 @@ def test_arms_that_start_from_other_weights_are_welchs_test_on_all_seeds() -> No
     assert (effect.low, effect.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
 
 
+@pytest.mark.parametrize("elsewhere", [[4], [0, 1, 2, 3, 4]])
+def test_a_seed_on_two_kinds_of_device_makes_it_welchs_test(elsewhere: list[int]) -> None:
+    kinds = {seed: "B" if seed in elsewhere else "A" for seed in range(5)}
+    samples = {
+        "baseline": dataclasses.replace(arm(BASELINE), kinds=dict.fromkeys(kinds, "A")),
+        "best": dataclasses.replace(arm(BEST), kinds=kinds),
+    }
+    effect = contrast_of(GAIN, samples, threshold=0.02)
+    welch = stats.ttest_ind(np.array(BASELINE) - 0.02, BEST, equal_var=False, alternative="greater")
+    assert (effect.method, effect.kinds_differ, effect.n) == ("unpaired", True, 5)
+    assert (effect.p, effect.degrees) == (pytest.approx(welch.pvalue), pytest.approx(welch.df))
+
+
+def test_seeds_may_be_on_different_kinds_of_device_if_their_arms_are_together() -> None:
+    kinds = {0: "A", 1: "B", 2: "A", 3: "C", 4: "B"}
+    plain = {"baseline": arm(BASELINE), "best": arm(BEST)}
+    spread = {name: dataclasses.replace(sample, kinds=kinds) for name, sample in plain.items()}
+    assert contrast_of(GAIN, spread) == contrast_of(GAIN, plain)
+
+
+def test_other_arms_on_another_kind_of_device_tell_nothing_of_the_noise() -> None:
+    """Their seeds have another luck there. Beside each other they still do."""
+    gaps = np.array([0.05, 0.06, 0.046])
+    pair = {"baseline": arm((5 + LUCK).tolist()), "best": arm((5 + LUCK - gaps).tolist())}
+    moved = {name: dataclasses.replace(sample, kinds=dict.fromkeys(range(3), "B")) for name, sample in EQUAL.items()}
+    assert contrast_of(GAIN, {**pair, **EQUAL}) == contrast_of(GAIN, {**pair, **moved})
+    apart = {name: dataclasses.replace(sample, kinds=dict.fromkeys(range(3), name)) for name, sample in EQUAL.items()}
+    assert contrast_of(GAIN, {**pair, **apart}) == contrast_of(GAIN, pair)
+
+
+def test_a_difference_from_half_the_length_is_paired_where_each_length_stayed_on_one_kind() -> None:
+    whole, half = (dataclasses.replace(arm(BASELINE), kinds=dict.fromkeys(range(5), kind)) for kind in "AB")
+    late = whole.less(0.5, half)
+    best = dataclasses.replace(whole, losses=dict(enumerate(BEST))).less(0.5, half)
+    assert contrast_of(GAIN, {"baseline": late, "best": best}).method == "paired"
+    assert contrast_of(GAIN, {"baseline": late, "best": whole}).kinds_differ
+
+
 LUCK = np.array([0.1, -0.05, 0.02])
 EQUAL = {name: arm((4 + i + LUCK + 0.01 * np.roll([1, 0, -1], i)).tolist()) for i, name in enumerate("xyz")}
 """three equally noisy arms: the differences of all pairs have the same variance"""

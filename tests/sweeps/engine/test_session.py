@@ -8,16 +8,19 @@ from typing import Any
 
 import pytest
 
-from sweeps.engine import provenance, session
+from sweeps.engine import session
 from sweeps.paths import StudyPaths
-from tests.helpers import small_sweep
+from tests.helpers import fake_training, small_sweep
+from tests.helpers.inline_pool import InlinePool
 from trainer.machine.device import Device, named
+
+CPU = InlinePool(["cpu"], work=fake_training.train)
 
 
 def test_the_plans_times_are_stored_with_a_new_study(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = named("RTX 4070")
     monkeypatch.setattr(session, "describe", lambda _: Device(**{**vars(slow), "kind": "cpu", "peak": 1e7}))
-    facts = session.estimate(small_sweep.study(workers={"devices": ["cpu"]}), data=small_sweep.FACTS, device="cpu")
+    facts = session.estimate(small_sweep.study(workers={"devices": ["cpu"]}), data=small_sweep.FACTS, pool=CPU)
     assert list(facts) == ["estimated at the start"]
     # per run, 640 trained tokens, and 21 x 2 x 2 + 62 evaluated windows of 16 tokens at a third of the cost,
     # at 0.72 / (1 + (39 / 16)^1.5) of 1e7 FLOP/s
@@ -33,7 +36,7 @@ def test_a_plan_that_a_pilot_may_lengthen_is_stored_with_its_length(monkeypatch:
     slow = named("RTX 4070")
     monkeypatch.setattr(session, "describe", lambda _: Device(**{**vars(slow), "kind": "cpu", "peak": 1e7}))
     study = small_sweep.study(pilot={"max_iters": 160}, baseline_seeds=3, workers={"devices": ["cpu"]})
-    facts = session.estimate(study, data=small_sweep.FACTS, device="cpu")
+    facts = session.estimate(study, data=small_sweep.FACTS, pool=CPU)
     assert facts["estimated at the start"].endswith(" per run of the baseline, at 20 iterations")
 
 
@@ -49,12 +52,18 @@ def test_data_is_prepared_in_one_thread_per_core(tmp_path: Path, monkeypatch: py
     assert threads == [3]
 
 
-def test_a_card_is_recognised_by_its_name_in_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance, "device_name", lambda _: "NVIDIA GeForce RTX 4070")
-    monkeypatch.setattr(session, "cuda_devices", lambda: 2)
-    assert session.estimate(small_sweep.study(), data=small_sweep.FACTS, device="cuda:0")
-    monkeypatch.setattr(provenance, "device_name", lambda _: "an unknown card")
-    assert session.estimate(small_sweep.study(), data=small_sweep.FACTS, device="cuda:0") == {}
+def test_a_card_is_recognised_by_its_name_in_the_system() -> None:
+    card, unknown = (
+        InlinePool(["cuda:0", "cuda:1"], work=fake_training.train, kinds=dict.fromkeys(["cuda:0", "cuda:1"], name))
+        for name in ("NVIDIA GeForce RTX 4070", "an unknown card")
+    )
+    assert session.estimate(small_sweep.study(), data=small_sweep.FACTS, pool=card)
+    assert session.estimate(small_sweep.study(), data=small_sweep.FACTS, pool=unknown) == {}
+
+
+def test_cores_of_other_machines_have_no_estimate() -> None:
+    pool = InlinePool(["cpu:node-a"], work=fake_training.train, kinds={"cpu:node-a": "EPYC"})
+    assert session.estimate(small_sweep.study(), data=small_sweep.FACTS, pool=pool) == {}
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ class TestRoundTrip:
     def test_everything_is_read_back(self, store: Store) -> None:
         run = started(store)
         points = [point_at(run.config, step) for step in (0, 1)]
-        store.launched(run.id, device="cuda:1", attempt=3)
+        store.launched(run.id, device="cuda:1", kinds=("EPYC",), attempt=3)
         store.add_points([(run.id, point) for point in points], name="small", seconds=12.5)
         ended(store, run)
         store.add_event("small", "crashed", "boom", run=run.id)
@@ -96,7 +96,14 @@ class TestRoundTrip:
         assert results.provenance == {"torch": "2.13"}
         assert results.seconds == 12.5
         expected = dataclasses.replace(
-            run, device="cuda:1", outcome="complete", val_loss=3.25, val_se=0.5, seconds=9.0, points=tuple(points)
+            run,
+            device="cuda:1",
+            kinds=("EPYC",),
+            outcome="complete",
+            val_loss=3.25,
+            val_se=0.5,
+            seconds=9.0,
+            points=tuple(points),
         )
         assert results.runs == (expected,)
         assert [(event.run, event.kind, event.detail) for event in events] == [(run.id, "crashed", "boom")]
@@ -165,7 +172,7 @@ class TestSentinel:
     def test_it_is_stored_with_its_event_and_stays_one_when_it_ends(self, store: Store) -> None:
         run = started(store)
         store.decided("small", run.id, SENTINEL)
-        store.launched(run.id, device="cpu", attempt=2)
+        store.launched(run.id, device="cpu", kinds=("EPYC",), attempt=2)
         (running,) = store.results("small").runs
         assert (running.outcome, running.pruning) == ("running", SENTINEL)
         ended(store, run, pruning=SENTINEL)
@@ -211,7 +218,7 @@ class TestReader:
                 assert reader.results("small").runs[0].reason == ""
         engine.dispose()
         assert store.results("small").runs[0].reason == "half done"
-        store.launched(run.id, device="cpu", attempt=1)
+        store.launched(run.id, device="cpu", kinds=("EPYC",), attempt=1)
 
     def test_it_cannot_write(self, store: Store) -> None:
         with (

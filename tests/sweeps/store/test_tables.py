@@ -111,15 +111,15 @@ class TestMigrations:
             connection.execute("INSERT INTO point VALUES (7, 0, 0, 5.0, 0.1, 5.5, 0.2, 1e-3, NULL, NULL, 0.25)")
             connection.execute("INSERT INTO event VALUES (1, 1, 7, '2026-01-03', 'pruned', 'median: loss 4.1')")
             before = [list(connection.execute(query)) for query in EVERYTHING]
-        with pytest.raises(StoreError, match=r"older plateau-sweep \(schema version 1, now 2\); `sweep run`"):
+        with pytest.raises(StoreError, match=r"older plateau-sweep \(schema version 1, now 3\); `sweep run`"):
             Reader(url)
         with Store(url) as store:
             (run,) = store.results("small").runs
             events = store.events("small")
         with closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("SELECT version FROM schema_version").fetchall() == [(2,)]
+            assert connection.execute("SELECT version FROM schema_version").fetchall() == [(3,)]
             after = [list(connection.execute(query)) for query in EVERYTHING]
-        before[0] = [(*row, None) for row in before[0]]  # the new column, pruning
+        before[0] = [(*row, None, None) for row in before[0]]  # the new columns
         assert after == before
         assert (run.id, run.outcome, run.reason, run.pruning) == (7, "pruned", "median: loss 4.1", None)
         assert run.params == {"dropout": 0.3}
@@ -127,6 +127,24 @@ class TestMigrations:
         assert [(event.run, event.kind) for event in events] == [(7, "pruned")]
         with Reader(url) as reader:
             assert reader.results("small").study == small_sweep.study()
+
+    @pytest.mark.parametrize(
+        ("devices", "kinds"), [("8 x EPYC", ("EPYC",)), ("H200, H200", ("H200",)), ("H200, A100", ()), (None, ())]
+    )
+    def test_runs_of_an_earlier_version_have_the_kind_of_device_that_their_study_had(
+        self, url: str, path: Path, devices: str | None, kinds: tuple[str, ...]
+    ) -> None:
+        run = small_sweep.run(0)
+        with Store(url) as store:
+            facts = {} if devices is None else {"devices": devices}
+            store.add_study(small_sweep.study(), data=small_sweep.FACTS, provenance=facts)
+            old, new = (
+                store.add_run("small", dataclasses.replace(run, trial=trial), fingerprint="f", versions={}, commit=None)
+                for trial in (0, 1)
+            )
+            store.launched(new.id, device="cpu", kinds=("Xeon", "EPYC"), attempt=1)
+            found = {run.id: run.kinds for run in store.results("small").runs}
+        assert found == {old.id: kinds, new.id: ("Xeon", "EPYC")}
 
     def test_a_failed_migration_leaves_the_file_as_it_was(
         self, url: str, path: Path, monkeypatch: pytest.MonkeyPatch

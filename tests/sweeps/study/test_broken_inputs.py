@@ -184,6 +184,17 @@ BROKEN = [
      "sqlite:///runs/plateau/study.db"),
     ("candidates:", "workers: {devices: [gpu]}\ncandidates:", "24: workers.devices.0: 'gpu' is not one of cpu, "
      "cuda, cuda:0, cuda:1, ..."),
+    ("candidates:", "workers: {ray: 'ray://head:10001'}\ncandidates:", "24: workers.ray: 'ray://head:10001' is an "
+     "address of Ray's client; run this command on a machine of the cluster, with auto"),
+    ("candidates:", "workers: {ray: local}\ncandidates:", "24: workers.ray: 'local' is neither auto (the cluster that "
+     "runs on this machine) nor HOST:PORT such as 10.0.0.1:6379"),
+    ("candidates:", "workers: {gpus: 2}\ncandidates:", "24: workers.gpus: counts workers of a Ray cluster; add ray: "
+     "auto, or list devices instead"),
+    ("candidates:", "workers: {ray: auto, devices: [cpu]}\ncandidates:", "24: workers.devices: names devices of this "
+     "machine, and ray has those of a cluster; use gpus or cpus"),
+    ("candidates:", "workers: {ray: auto, gpus: 0}\ncandidates:", "24: workers.gpus: 0 must be at least 1"),
+    ("candidates:", "workers: {ray: auto, gpus: 1, cpus: 1}\ncandidates:", "24: workers.cpus: a study's workers are on "
+     "cards or on CPUs, because a seed ends elsewhere there; drop one"),
     ("candidates:", "\tcandidates:", "24: YAML is not indented with tabs; use spaces"),
 ]  # fmt: skip
 """Changes of the study in study_files.py, and the message after `study.yaml:`."""

@@ -42,6 +42,7 @@ COMPLETE = [path for path in SHIPPED if path.name != "resume.yaml"]
         ("cpu", 0, (), False),
         (None, 0, (), False),
         ("cuda", 0, ("workers.devices=[cpu]",), False),
+        ("cuda", 0, ("workers.ray=auto",), False),  # the cards are those of the cluster
     ],
 )
 def test_the_profile_of_a_card_needs_a_card(

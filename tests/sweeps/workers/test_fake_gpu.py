@@ -135,7 +135,6 @@ def test_the_command_names_the_infeasible_trials(tmp_path: Path, monkeypatch: py
     # the estimate promises too much for width 80, and not for 96
     card = FakeCard((peak(64, 1, 1) + peak(80, 1, 1)) // 2, believed=peak(96, 1, 1))
     monkeypatch.setattr(session, "ProcessPool", functools.partial(ProcessPool, work=card))
-    monkeypatch.setattr(session, "cuda_devices", lambda: 1)
 
     command = ["run", str(file), "--data", str(bins.path), "--out", str(tmp_path / "out"), "--json"]
     done = CliRunner().invoke(cli.app, command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 
 import pytest
@@ -33,6 +34,20 @@ def test_pairs_are_of_fresh_seeds_the_half_horizon_first() -> None:
         (False, SEED, 3.80, None),  # the search's seed, on which the best was chosen
         (False, SEED + 1, 3.81, 3.31),
         (False, SEED + 2, 3.82, 3.33),
+    ]
+
+
+def test_a_seed_on_two_kinds_of_device_is_no_pair() -> None:
+    results = confirmed_results()
+    last = max(run.id for run in results.runs if run.seed == SEED + 2 and run.val_loss == 3.33)
+    runs = [dataclasses.replace(run, kinds=("B" if run.id == last else "A",)) for run in results.runs]
+    findings = Findings(dataclasses.replace(results, runs=tuple(runs)))
+    assert findings.attribution is not None
+    whole = [pair for pair in seed_pairs(findings.evidence, findings.attribution) if not pair.half]
+    assert [(pair.seed, pair.baseline, pair.best) for pair in whole[1:]] == [
+        (SEED + 1, 3.81, 3.31),
+        (SEED + 2, 3.82, None),
+        (SEED + 2, None, 3.33),
     ]
 
 
