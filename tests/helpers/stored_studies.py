@@ -22,7 +22,7 @@ def write(path: Path, results: Results) -> None:
             points = [(added.id, point) for point in run.points]
             store.add_points(points, name=name, seconds=results.seconds)
             if run.outcome is Outcome.RUNNING:
-                store.launched(added.id, device=run.device, attempt=1)
+                store.launched(added.id, device=run.device, kinds=run.kinds, attempt=1)
                 continue
             store.ended(
                 added.id,

@@ -251,7 +251,7 @@ class TestLock:
             query(postgresql_url, f"SELECT pg_terminate_backend({holder[0]}, 60000)")
             for words in ("connection to the server was lost", "and with it the study's lock"):
                 with pytest.raises(StoreError, match=words):
-                    store.launched(run.id, device="cpu", attempt=1)
+                    store.launched(run.id, device="cpu", kinds=("cpu",), attempt=1)
             with Store(postgresql_url) as second, second.lock("small"):
                 assert second.results("small").runs[0].device == "cpu"  # as it was added
 

@@ -134,7 +134,7 @@ class TestMigrations:
     def test_runs_of_an_earlier_version_have_the_kind_of_device_that_their_study_had(
         self, url: str, path: Path, devices: str | None, kinds: tuple[str, ...]
     ) -> None:
-        run = small_sweep.run(0)
+        run = small_sweep.run(0, outcome="running", val_loss=None)
         with Store(url) as store:
             facts = {} if devices is None else {"devices": devices}
             store.add_study(small_sweep.study(), data=small_sweep.FACTS, provenance=facts)
