@@ -130,6 +130,9 @@ class SimulatedPool:
         ended = isinstance(simulated.next_message, Finished)
         simulated.due = self.clock() + (0.0 if ended else self._seconds)
 
+    def kind(self, device: str) -> str:
+        return device.partition(":")[0]
+
     def stopped(self) -> Mapping[int, int]:
         return {}
 
