@@ -13,7 +13,7 @@ from importlib import metadata
 
 from trainer.machine.cpu import processor
 
-_PASSWORD = re.compile(r"(://[^/\s:@]*:|[?&](?:ssl)?password=)[^@&\s'\"]+")
+_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^@/\s'\"]+(?=@)|([?&](?:ssl)?password=)[^&\s'\"]+")
 _PACKAGES = ("plateau-sweep", "torch", "optuna", "numpy")
 
 
@@ -40,7 +40,7 @@ def provenance_of(devices: Sequence[str]) -> dict[str, str]:
 
 def command_line() -> str:
     """Return the command as one types it, with *** for passwords in URLs."""
-    return _PASSWORD.sub(r"\1***", shlex.join(sys.argv))
+    return _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", shlex.join(sys.argv))
 
 
 def device_name(device: str) -> str:
