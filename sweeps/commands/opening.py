@@ -22,6 +22,7 @@ def load_study(
     *,
     start: str | None = None,
     log: str | None = None,
+    candidates: list[str] | None = None,
     for_a_card: bool = False,
 ) -> Study:
     from sweeps.study.load import check_card, load
@@ -35,6 +36,7 @@ def load_study(
         baseline=baseline,
         start=start,
         log=log,
+        candidates=candidates or (),
         devices_have_cuda=for_a_card or cuda_devices() > 0,
     )
     if not for_a_card:

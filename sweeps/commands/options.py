@@ -33,6 +33,12 @@ From = Annotated[
     ),
 ]
 Log = Annotated[str | None, typer.Option(metavar="LOG", help="what nanoGPT printed while --from's run trained")]
+Candidates = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--candidate", metavar="FILE.py", help="nanoGPT config whose changes to the baseline are a candidate to test"
+    ),
+]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="folder of the results, instead of runs/<study>")]
 Full = Annotated[bool, typer.Option("--full", help="print the whole verdict, with what it rests on")]
 AsJson = Annotated[bool, typer.Option("--json", help="end with one JSON object on stdout; the rest goes to stderr")]

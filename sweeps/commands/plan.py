@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sweeps.commands.opening import load_study
-from sweeps.commands.options import AsJson, Baseline, Data, From, Log, Out, Profile, Set, StudyFile
+from sweeps.commands.options import AsJson, Baseline, Candidates, Data, From, Log, Out, Profile, Set, StudyFile
 from sweeps.commands.printing import preparing, remarks
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def plan(
     baseline: Baseline = None,
     from_: From = None,
     log: Log = None,
+    candidate: Candidates = None,
     out: Out = None,
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help='plan for a card that is not here: "RTX 4070"')
@@ -38,7 +39,9 @@ def plan(
 ) -> None:
     """Show what a study will run and how long that takes. Trains nothing."""
     elsewhere = device is not None or memory is not None or peak is not None
-    loaded = load_study(study, profile, set_, data, baseline, start=from_, log=log, for_a_card=elsewhere)
+    loaded = load_study(
+        study, profile, set_, data, baseline, start=from_, log=log, candidates=candidate, for_a_card=elsewhere
+    )
     from sweeps.engine import session
     from sweeps.engine.checks import check_lengths, check_start
     from sweeps.engine.planning.plan import plan as make_plan

@@ -9,7 +9,20 @@ import typer
 
 from sweeps import signals
 from sweeps.commands.opening import load_study, results_of
-from sweeps.commands.options import AsJson, Baseline, Begun, Data, From, Full, Log, Out, Profile, Set, StudyName
+from sweeps.commands.options import (
+    AsJson,
+    Baseline,
+    Begun,
+    Candidates,
+    Data,
+    From,
+    Full,
+    Log,
+    Out,
+    Profile,
+    Set,
+    StudyName,
+)
 from sweeps.commands.printing import print_answer, saying
 from sweeps.errors import SpecError
 
@@ -27,6 +40,7 @@ def run(
     baseline: Baseline = None,
     from_: From = None,
     log: Log = None,
+    candidate: Candidates = None,
     out: Out = None,
     full: Full = False,
     as_json: AsJson = False,
@@ -42,11 +56,11 @@ def run(
     from sweeps.store.locate import is_file
 
     if is_file(study):
-        loaded = load_study(study, profile, set_, data, baseline, start=from_, log=log)
+        loaded = load_study(study, profile, set_, data, baseline, start=from_, log=log, candidates=candidate)
         _sweep(loaded, paths_of(loaded.name, out=out), full=full, as_json=as_json)
         return
     changing = {"--profile": profile, "--set": set_, "--data": data, "--baseline": baseline, "--from": from_}
-    if given := [option for option, value in {**changing, "--log": log}.items() if value]:
+    if given := [option for option, value in {**changing, "--log": log, "--candidate": candidate}.items() if value]:
         raise SpecError(
             f"{', '.join(given)}: a study that goes on by its name stays as it was begun; to change it, name its YAML "
             f"file instead of {study!r}"

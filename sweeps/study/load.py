@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from sweeps.errors import SpecError
 from sweeps.study import messages, origin_runs
+from sweeps.study.candidate_files import lay_candidates
 from sweeps.study.fitting import NO_DECAY, OF_DECAY, fit_to_baseline, left_out
 from sweeps.study.horizon import provisional
 from sweeps.study.knobs import RangeKnob
@@ -37,12 +38,14 @@ def load(
     devices_have_cuda: bool,
     start: str | None = None,
     log: str | None = None,
+    candidates: Sequence[str] = (),
 ) -> Study:
     """Return the study in the YAML file at `path`, resolved and checked: every trial known beforehand can be run.
 
     `profile` names one of its profiles (default: cuda or cpu by `devices_have_cuda`, if the study has it).
     `overrides` are KEY=VALUE. `data` replaces its data, and `baseline`, a nanoGPT config file, replaces its baseline.
-    `start` is a checkpoint to start from, and `log` what was printed while it trained.
+    `start` is a checkpoint to start from, and `log` what was printed while it trained. `candidates` are nanoGPT configs
+    of which each is a candidate.
     Raises SpecError, or ConfigError for a file that cannot be read, with file and line.
     """
     resolved = resolve(
@@ -55,6 +58,7 @@ def load(
         start=start,
         log=log,
     )
+    lay_candidates(resolved, candidates)
     if "notes" in resolved.value:
         raise resolved.error(("notes",), "unknown key 'notes'; write a comment instead")
     if "origin" in resolved.value:
