@@ -16,6 +16,7 @@ import importlib.metadata
 import logging
 import math
 import os
+import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -127,12 +128,20 @@ def describe(device: str) -> Device:
     )
 
 
+_APPLE = re.compile(r"\s*(apple\s*)?m[1-9]\b", re.IGNORECASE)
+
+
 def named(name: str, *, memory: int | None = None) -> Device:
     """Return a card that is not in this machine, by its name ("rtx4070", "A100 80GB"), with other `memory`, bytes.
 
     Raises ConfigError if the name is unknown, or no card of this name has the memory that it gives.
     """
     card = card_named(name)
+    if card is None and _APPLE.match(name):
+        raise ConfigError(
+            f"device={name!r}: Apple's GPUs are not used; workers on a Mac train on the CPU's cores, so plan there "
+            "without --device"
+        )
     if card is None:
         raise ConfigError(
             f"device={name!r}: not in the table of cards; give its memory and its dense peak in TFLOP/s (16 bits, "

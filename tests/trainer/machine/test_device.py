@@ -187,3 +187,9 @@ def test_a_device_says_what_is_not_used_unless_the_cpu_was_asked_for(monkeypatch
     monkeypatch.setattr(device, "cuda_devices", lambda: 0)
     assert device.describe("auto").note == "a note"
     assert device.describe("cpu").note == ""
+
+
+@pytest.mark.parametrize("name", ["M3 Max", "Apple M1", "m4"])
+def test_apples_gpus_are_said_not_to_be_used(name: str) -> None:
+    with pytest.raises(ConfigError, match="Apple's GPUs are not used"):
+        device.named(name)
