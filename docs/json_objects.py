@@ -17,6 +17,7 @@ from sweeps import outputs
 from sweeps.diagnose.as_json import DiagnosisJson, EarlierJson
 from sweeps.engine.planning.plan import Plan
 from sweeps.store.records import DataFacts
+from sweeps.tables.as_json import JudgeJson
 
 Kinds = tuple[type, ...]
 COMMANDS: Mapping[str, Kinds] = {
@@ -29,7 +30,7 @@ COMMANDS: Mapping[str, Kinds] = {
     "report": (outputs.ReportJson,),
     "export": (outputs.ExportJson,),
     "diagnose": (DiagnosisJson, EarlierJson),
-    "judge": (outputs.JudgeJson,),
+    "judge": (JudgeJson,),
     "dashboard": (outputs.DashboardJson,),
     "init": (outputs.InitJson,),
 }

@@ -163,6 +163,16 @@ def nats(value: float, digits: int, *, sign: bool = False) -> str:
     return (f"{0.0:.{digits}f}" if float(text) == 0 else text).replace("-", "−")
 
 
+def p_value(p: float) -> str:
+    """Format a p-value to follow the letter: = 0.037, < 0.001."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def cut(text: str, width: int) -> str:
+    """Return a text, cut to `width` characters."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
 _ASCII = str.maketrans(
     {
         "→": "->",

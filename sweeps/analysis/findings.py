@@ -62,7 +62,7 @@ class Findings:
     @functools.cached_property
     def sensitivity(self) -> Sensitivity | None:
         """The noise of seeds and the effects that the study can show. None: the noise is unknown."""
-        return sensitivity(self.results)
+        return sensitivity(self.evidence)
 
     @functools.cached_property
     def finals(self) -> tuple[Final, ...]:

@@ -19,7 +19,7 @@ import bisect
 import functools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +57,14 @@ def noise_of(losses: Sequence[float]) -> Noise:
     """Return the noise of one config's final losses. `losses` must not be empty."""
     sd = statistics.stdev(losses) if len(losses) > 1 else 0.0
     return Noise(losses=tuple(losses), mean=statistics.fmean(losses), sd=sd or None)
+
+
+def pooled_sd(groups: Iterable[Sequence[float]]) -> tuple[float | None, int]:
+    """Return the standard deviation within groups, pooled, and its degrees of freedom. None, 0: no two values."""
+    several = [group for group in groups if len(group) > 1]
+    degrees = sum(len(group) - 1 for group in several)
+    squares = math.fsum((len(group) - 1) * statistics.variance(group) for group in several)
+    return (math.sqrt(squares / degrees), degrees) if degrees else (None, 0)
 
 
 @functools.cache

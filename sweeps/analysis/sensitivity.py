@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from sweeps.analysis.arms import BASELINE, Arm
 from sweeps.analysis.evidence import Evidence
-from sweeps.analysis.noise import detectable, noise_of
-from sweeps.store.records import Results
+from sweeps.analysis.noise import detectable, noise_of, pooled_sd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +27,13 @@ class Sensitivity:
     is at `detectable`); None: the study has no confirm phase"""
 
 
-def sensitivity(results: Results) -> Sensitivity | None:
+def sensitivity(evidence: Evidence) -> Sensitivity | None:
     """Return the sensitivity of a study. None: under two of the baseline's seeds are complete, or they don't differ."""
+    results = evidence.results
     study, reference = results.study, results.reference
     losses = [run.val_loss for run in results.baseline_runs if run.val_loss is not None]
     of_losses = noise_of(losses).sd if losses else None
-    sd = paired_sd(Evidence(results)) if study.branches else of_losses
+    sd = paired_sd(evidence) if study.branches else of_losses
     if sd is None or reference is None:
         return None
     confirm = study.confirm
@@ -53,13 +53,9 @@ def paired_sd(evidence: Evidence) -> float | None:
     pairing bought nothing. None: the control has a single seed.
     """
     control = evidence.losses(BASELINE)
-    squares, degrees = 0.0, 0
-    for knob in evidence.arms.changed:
-        branch = evidence.losses(Arm(frozenset([knob])))
-        differences = [control[seed] - branch[seed] for seed in control.keys() & branch.keys()]
-        if len(differences) > 1:
-            squares += statistics.variance(differences) * (len(differences) - 1)
-            degrees += len(differences) - 1
-    if degrees:
-        return math.sqrt(squares / degrees)
+    branches = [evidence.losses(Arm(frozenset([knob]))) for knob in evidence.arms.changed]
+    differences = [[control[seed] - branch[seed] for seed in control.keys() & branch.keys()] for branch in branches]
+    sd, _ = pooled_sd(differences)
+    if sd is not None:
+        return sd
     return math.sqrt(2) * statistics.stdev(control.values()) if len(control) > 1 else None

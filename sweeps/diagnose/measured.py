@@ -130,11 +130,6 @@ class Measured:
         return Level(value=float(np.median(rows[:, 2] - rows[:, 1])), se=_MEDIAN_OF_FOUR * float(sigma))
 
     @cached_property
-    def widening(self) -> Slope | None:
-        """Slope of the gap over the second half of the run; positive where it widens."""
-        return self._slope(self.trained[:, 2] - self.trained[:, 1])
-
-    @cached_property
     def training(self) -> Slope | None:
         """Slope of the evaluations' training losses over the second half of the run."""
         return self._slope(self.trained[:, 1])

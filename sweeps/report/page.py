@@ -90,7 +90,7 @@ def _folds(findings: Findings, album: Album) -> Iterator[str]:
     if best is not None:
         yield fold("settings", "The best config, setting by setting", best.label, settings_section(findings, best))
     yield fold("trials", "Every run", count(len(results.runs), "run"), runs_table(results))
-    yield fold("provenance", "How this was made", "data, seeds, machine, commands", provenance(results))
+    yield fold("provenance", "How this was made", "data, seeds, machine, commands", provenance(findings))
 
 
 def _verdict(words: Verdict) -> str:

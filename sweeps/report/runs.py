@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sweeps.analysis.sensitivity import Sensitivity, sensitivity
+from sweeps.analysis.findings import Findings
+from sweeps.analysis.sensitivity import Sensitivity
 from sweeps.report.markup import cell, command, head, number, row, table, terms
 from sweeps.store.records import ESTIMATE, Outcome, Results, Run
 from sweeps.study import horizon, pilot_runs
@@ -61,8 +62,9 @@ def _remark(run: Run) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def provenance(results: Results) -> str:
+def provenance(findings: Findings) -> str:
     """Return data, seeds, machine, time and commands of the study as HTML."""
+    results = findings.results
     data, reference = results.data, results.reference
     facts = {
         "data": data.path,
@@ -85,7 +87,7 @@ def provenance(results: Results) -> str:
     study = results.study
     if study.chosen is not None and study.largest_sd is not None:
         facts["pilot"] = pilot_runs.chosen_in_words(study.chosen, largest_sd=study.largest_sd)
-    if known := sensitivity(results):
+    if known := findings.sensitivity:
         facts["noise"] = _noise(known, study)
     if study.fit is not None:
         facts["horizon"] = "; ".join(horizon.fit_in_words(study))
@@ -148,4 +150,4 @@ def _commands(results: Results) -> Iterator[str]:
     program, _, arguments = started.partition(" ")
     if started:
         yield f"sweep {arguments}" if Path(program).name == "sweep" else started
-    yield from (f"sweep {reader} {results.study.name}" for reader in ("report", "verdict", "export"))
+    yield from map(results.command, ("report", "verdict", "export"))

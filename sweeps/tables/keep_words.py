@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sweeps.tables.keeps import Keep, KeepLog
-from sweeps.text import count, joined
+from sweeps.text import count, cut, joined, p_value
 
 _SHOWN = 15  # keeps with a line of their own
 
@@ -54,10 +54,9 @@ def answer(log: KeepLog) -> str:
 
 
 def _line(keep: Keep, width: int) -> str:
-    label = keep.label if len(keep.label) <= width else f"{keep.label[: width - 1]}…"
     if keep.p is None:
         word, p = "noise unknown", ""
     else:
-        word, p = "stands" if keep.stands else "not shown", f", p {'< 0.001' if keep.p < 0.001 else f'{keep.p:.3f}'}"
+        word, p = "stands" if keep.stands else "not shown", f", p {p_value(keep.p).removeprefix('= ')}"
     gains = "gains" if keep.gain >= 0 else "loses"
-    return f"{label:{width}}  {word:13}  {gains} {abs(keep.gain):.4f}{p}"
+    return f"{cut(keep.label, width):{width}}  {word:13}  {gains} {abs(keep.gain):.4f}{p}"

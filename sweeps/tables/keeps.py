@@ -10,7 +10,6 @@ degrees of freedom, corrected by Holm's method over all experiments: each had th
 from __future__ import annotations
 
 import math
-import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from dataclasses import dataclass
 from scipy.special import stdtr
 
 from sweeps.analysis.contrasts import LEVEL
+from sweeps.analysis.noise import pooled_sd
 from sweeps.analysis.significance import holm
-from sweeps.tables.layout import ROLES, measured, normal
+from sweeps.tables.layout import ROLES, column_of, measured
 from sweeps.tables.rows import Cell, Table, TableError
 
 _STATUS = ("status", "decision", "verdict", "outcome")
@@ -78,7 +78,7 @@ class KeepLog:
 
 def is_keep_log(table: Table) -> bool:
     """Whether a table says of its rows that they were kept or discarded."""
-    column = _column(table, _STATUS)
+    column = column_of(table, _STATUS)
     if column is None:
         return False
     words = {str(row[column]).strip().lower() for row in table.rows}
@@ -87,7 +87,7 @@ def is_keep_log(table: Table) -> bool:
 
 def keep_log(table: Table) -> KeepLog:
     """Return what a log of keeps and discards shows. Raises TableError where it has no loss or nothing was kept."""
-    status, loss = _column(table, _STATUS), _column(table, ROLES["loss"])
+    status, loss = column_of(table, _STATUS), column_of(table, ROLES["loss"])
     assert status is not None
     if loss is None:
         raise TableError(f"{table.path}: no column holds the loss; name it val_loss or val_bpb")
@@ -96,7 +96,7 @@ def keep_log(table: Table) -> KeepLog:
     if not ended:
         raise TableError(f"{table.path}: no row has a loss in column {loss!r}")
     sd, degrees = _noise(table, ended)
-    label = _column(table, _LABELS)
+    label = column_of(table, _LABELS)
     before, kept, ps = ended[0][2], [], []
     for index, row, value in ended[1:]:
         ps.append(_p(before - value, sd, degrees))
@@ -132,27 +132,22 @@ def _loss(cell: Cell) -> float | None:
     return value if value is not None and value > 0 else None
 
 
-def _column(table: Table, names: Sequence[str]) -> str | None:
-    by_name = {normal(column): column for column in reversed(table.columns)}
-    return next((by_name[name] for name in names if name in by_name), None)
-
-
 def _noise(table: Table, ended: Sequence[tuple[int, dict[str, Cell], float]]) -> tuple[float | None, int]:
     """Return the standard deviation over repeats, pooled, and its degrees of freedom.
 
     Repeats are rows of one commit, or else of one description.
     """
     for name in _IDENTITY:
-        column = _column(table, (name,))
+        column = column_of(table, (name,))
+        if column is None:
+            continue
         groups: dict[Cell, list[float]] = defaultdict(list)
-        for _, row, value in ended if column is not None else ():
-            if row[column or ""] is not None:
-                groups[row[column or ""]].append(value)
-        repeats = [group for group in groups.values() if len(group) > 1]
-        if repeats:
-            degrees = sum(len(group) - 1 for group in repeats)
-            squares = math.fsum((len(group) - 1) * statistics.variance(group) for group in repeats)
-            return math.sqrt(squares / degrees), degrees
+        for _, row, value in ended:
+            if row[column] is not None:
+                groups[row[column]].append(value)
+        sd, degrees = pooled_sd(groups.values())
+        if sd is not None:
+            return sd, degrees
     return None, 0
 
 

@@ -60,8 +60,6 @@ class Layout:
     tokens: str | None
     seconds: str | None
     device: str | None
-    ignored: tuple[str, ...]
-    """columns that play no part"""
 
 
 def normal(name: str) -> str:
@@ -70,12 +68,15 @@ def normal(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").removeprefix("summary_").removeprefix("config_")
 
 
+def column_of(table: Table, names: Sequence[str]) -> str | None:
+    """Return the first column with the first of these names, as `normal` writes them, that there is."""
+    by_name = {normal(column): column for column in reversed(table.columns)}
+    return next((by_name[name] for name in names if name in by_name), None)
+
+
 def layout_of(table: Table) -> Layout:
     """Find the columns of a table. Raises TableError if there is no final loss, or nothing tells arms apart."""
-    by_name: dict[str, str] = {}
-    for column in table.columns:
-        by_name.setdefault(normal(column), column)
-    found = {role: next((by_name[name] for name in names if name in by_name), None) for role, names in ROLES.items()}
+    found = {role: column_of(table, names) for role, names in ROLES.items()}
     loss = found.pop("loss")
     if loss is None:
         raise TableError(
@@ -92,12 +93,10 @@ def layout_of(table: Table) -> Layout:
             f"{table.path}: nothing tells arms apart: no column is named {', '.join(ROLES['arm'][:4])} or the like, "
             "and no setting varies; add a column `arm` that names what each run tries"
         )
-    used = {loss, *(column for column in found.values() if column), *(settings if arm is None else ())}
     return Layout(
         loss=loss,
         settings=settings if arm is None else (),
         shape=tuple(column for column in table.columns if normal(column) in _SHAPE),
-        ignored=tuple(column for column in table.columns if column not in used),
         **found,
     )
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy import integrate, special
 
 from sweeps.analysis.attribution import CandidateWord
 from sweeps.analysis.contrasts import Contrast, Sample, contrast
-from sweeps.analysis.noise import detectable
+from sweeps.analysis.noise import detectable, pooled_sd
 from sweeps.analysis.significance import P_MULTIPLIER, harmful_among, holm, seeds_to_decide
 from sweeps.analysis.words import candidate_word
 from sweeps.tables.runs import TableRun, TableRuns
@@ -100,7 +100,8 @@ class Ruling:
 def rule(table: TableRuns, *, min_effect: float) -> Ruling:
     """Return what the runs show. `min_effect`: what a gain must exceed to count, in the table's unit."""
     names = table.arms()
-    effects = {arm: _effect(table, arm, min_effect=min_effect) for arm in names[1:]}
+    samples = {name: _sample(table.of(name), name) for name in names}
+    effects = {arm: _effect(samples, table.baseline, arm, min_effect=min_effect) for arm in names[1:]}
     adjusted = holm([None if effect is None else effect.p for effect in effects.values()])
     harms = harmful_among(list(effects.values()), min_effect)
     arms = []
@@ -118,11 +119,11 @@ def rule(table: TableRuns, *, min_effect: float) -> Ruling:
                 runs=len(runs),
                 diverged=diverged,
                 more_seeds=seeds_to_decide(judged, min_effect=min_effect) if open_ and judged else None,
-                devices_differ=_devices_differ(table, name),
+                devices_differ=effect is not None and effect.kinds_differ,
                 time=_relative_time(table, name),
             )
         )
-    sd, degrees = _noise(table)
+    sd, degrees = pooled_sd(list(sample.losses.values()) for sample in samples.values())
     return Ruling(
         table=table,
         min_effect=min_effect,
@@ -138,18 +139,15 @@ def _gain(arm: ArmRuling) -> float:
     return -math.inf if arm.effect is None else arm.effect.mean
 
 
-def _effect(table: TableRuns, arm: str, *, min_effect: float) -> Contrast | None:
+def _effect(samples: Mapping[str, Sample], baseline: str, arm: str, *, min_effect: float) -> Contrast | None:
     """Return baseline - arm. The other arms' noise counts where they share seeds and kinds of device with these."""
-    samples = _samples(table)
-    if not samples[table.baseline].losses or not samples[arm].losses:
+    if not samples[baseline].losses or not samples[arm].losses:
         return None
-    if _share_seeds(samples, table.baseline, arm):
-        return contrast({table.baseline: 1, arm: -1}, samples, threshold=min_effect, looks=P_MULTIPLIER)
-    renumbered = {
-        name: Sample(losses=dict(enumerate(samples[name].losses.values())), shape=name)
-        for name in (table.baseline, arm)
-    }
-    return contrast({table.baseline: 1, arm: -1}, renumbered, threshold=min_effect, looks=P_MULTIPLIER)
+    if not _share_seeds(samples, baseline, arm):
+        samples = {
+            name: Sample(losses=dict(enumerate(samples[name].losses.values())), shape=name) for name in (baseline, arm)
+        }
+    return contrast({baseline: 1, arm: -1}, samples, threshold=min_effect, looks=P_MULTIPLIER)
 
 
 def _share_seeds(samples: Mapping[str, Sample], baseline: str, arm: str) -> bool:
@@ -159,36 +157,22 @@ def _share_seeds(samples: Mapping[str, Sample], baseline: str, arm: str) -> bool
     return shared > 1 or (shared == 1 and min(len(mine), len(theirs)) == 1)
 
 
-def _samples(table: TableRuns) -> dict[str, Sample]:
-    """Return each arm's losses by seed. Without seeds, or on other devices, an arm shares its luck with no other."""
-    samples = {}
-    for arm in table.arms():
-        ended = [run for run in table.of(arm) if run.loss is not None]
-        losses = {index if run.seed is None else run.seed: _loss(run) for index, run in enumerate(ended)}
-        alone = any(run.seed is None for run in ended) or _devices_differ(table, arm)
-        shapes: set[Hashable] = {run.shape for run in ended}
-        samples[arm] = Sample(losses=losses, shape=shapes.pop() if len(shapes) == 1 and not alone else arm)
-    return samples
-
-
-def _devices_differ(table: TableRuns, arm: str) -> bool:
-    """Whether a seed of the arm ran on another kind of device than the baseline's run of that seed."""
-    baseline = {run.seed: run.device for run in table.of(table.baseline)}
-    paired = [run for run in table.of(arm) if run.seed is not None and run.seed in baseline]
-    return any(run.device != baseline[run.seed] for run in paired)
+def _sample(runs: Sequence[TableRun], arm: str) -> Sample:
+    """Return an arm's losses by seed. Without seeds it shares its luck with no other."""
+    ended = [run for run in runs if run.loss is not None]
+    seeds = [index if run.seed is None else run.seed for index, run in enumerate(ended)]
+    shapes: set[Hashable] = {run.shape for run in ended}
+    has_seeds = all(run.seed is not None for run in ended)
+    return Sample(
+        losses={seed: _loss(run) for seed, run in zip(seeds, ended, strict=True)},
+        shape=shapes.pop() if len(shapes) == 1 and has_seeds else arm,
+        kinds={seed: run.device or "" for seed, run in zip(seeds, ended, strict=True)},
+    )
 
 
 def _relative_time(table: TableRuns, arm: str) -> float | None:
     mine, baseline = ([run.seconds for run in table.of(name) if run.seconds] for name in (arm, table.baseline))
     return statistics.fmean(mine) / statistics.fmean(baseline) if mine and baseline else None
-
-
-def _noise(table: TableRuns) -> tuple[float | None, int]:
-    """Return the standard deviation within arms, pooled, and its degrees of freedom."""
-    groups = [[run.loss for run in table.of(arm) if run.loss is not None] for arm in table.arms()]
-    degrees = sum(max(0, len(group) - 1) for group in groups)
-    squares = math.fsum((len(group) - 1) * statistics.variance(group) for group in groups if len(group) > 1)
-    return (math.sqrt(squares / degrees), degrees) if degrees else (None, 0)
 
 
 def _luck(table: TableRuns, sd: float | None) -> Luck | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sweeps.analysis.attribution import CandidateWord
 from sweeps.analysis.contrasts import Contrast
 from sweeps.tables.ruling import MORE_SEEDS, ArmRuling, Missing, Ruling
-from sweeps.text import count, duration, joined
+from sweeps.text import count, cut, duration, joined, p_value
 
 WORDS = {
     CandidateWord.RIGHT: "better",
@@ -55,8 +55,7 @@ def answer(ruling: Ruling) -> str:
 def _arms(ruling: Ruling) -> Iterator[str]:
     width = min(48, max(len(arm.arm) for arm in ruling.arms))
     for arm in ruling.arms[:_SHOWN]:
-        name = arm.arm if len(arm.arm) <= width else f"{arm.arm[: width - 1]}…"
-        yield f"{name:{width}}  {WORDS[arm.word]:19}  {_effect(arm)}"
+        yield f"{cut(arm.arm, width):{width}}  {WORDS[arm.word]:19}  {_effect(arm)}"
     if len(ruling.arms) > _SHOWN:
         yield f"and {len(ruling.arms) - _SHOWN} more (--json has them all)"
 
@@ -67,7 +66,7 @@ def _effect(arm: ArmRuling) -> str:
         gains = "gains" if arm.effect.mean >= 0 else "loses"
         parts.append(f"{gains} {_interval(arm.effect)}")
         if arm.effect.p is not None:
-            parts.append(f"p {_p(arm.effect.p)}")
+            parts.append(f"p {p_value(arm.effect.p).removeprefix('= ')}")
     if arm.diverged:
         parts.append(f"{arm.diverged} of {count(arm.runs, 'run')} diverged")
     if arm.time is not None and not 0.95 <= arm.time <= 1.05:
@@ -87,10 +86,6 @@ def _interval(effect: Contrast) -> str:
     sign = 1 if effect.mean >= 0 else -1
     low, high = sorted((sign * effect.low, sign * effect.high))
     return f"{mean} ({low:.3f} to {high:.3f}, {seeds})".replace("-", "−")
-
-
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _facts(ruling: Ruling) -> Iterator[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import cast
 
 from sweeps.analysis.attribution import Attribution, CandidateVerdict, KnobVerdict, KnobWord
 from sweeps.analysis.contrasts import Contrast
@@ -16,7 +18,6 @@ from sweeps.outputs import (
     FoundJson,
     JointJson,
     KnobJson,
-    RowJson,
     StudyJson,
     TestedJson,
 )
@@ -25,7 +26,6 @@ from sweeps.store.records import Results, Run
 from sweeps.study.baseline import Value
 from sweeps.study.proposals import candidate_proposal
 from sweeps.text import NOT_TRAINED
-from sweeps.verdict.answer import Row
 from sweeps.verdict.confirmed import by_word, why
 from sweeps.verdict.from_plateau import of_control
 from sweeps.verdict.glance import answer_of
@@ -78,41 +78,7 @@ def found(findings: Findings) -> FoundJson:
 
 def answer_as_json(findings: Findings) -> AnswerJson:
     """Return the answer at a glance. Effects are unrounded, and what isn't known is null."""
-    answer = answer_of(findings)
-    return {
-        "sentence": answer.sentence,
-        "scale": answer.scale,
-        "rows": [_row(row) for row in answer.rows],
-        "advice": [{"kind": each.kind, "text": each.text, "command": each.command} for each in answer.advice],
-    }
-
-
-def _row(row: Row) -> RowJson:
-    cost = row.cost
-    return {
-        "protocol": row.protocol,
-        "knob": row.knob,
-        "before": row.before,
-        "after": row.after,
-        "does": row.does,
-        "effect": row.effect,
-        "low": row.low,
-        "high": row.high,
-        "seeds": row.seeds,
-        "shown": row.shown,
-        "cost": None
-        if cost is None
-        else {
-            "parameters": cost.parameters,
-            "seconds": cost.seconds,
-            "memory": cost.memory,
-            "gain_at_equal_time": cost.gain_at_equal_time,
-        },
-        "edge": row.edge,
-        "bits_per_byte": row.bits_per_byte,
-        "digits": row.digits,
-        "measured": row.measured,
-    }
+    return cast("AnswerJson", dataclasses.asdict(answer_of(findings)))  # a test holds that the fields are the same
 
 
 def verdict_of(findings: Findings) -> ConfirmedJson | None:

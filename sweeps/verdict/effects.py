@@ -6,7 +6,7 @@ import dataclasses
 
 from sweeps.analysis.contrasts import Contrast
 from sweeps.store.records import DataFacts
-from sweeps.text import count, decimals, nats, perplexity, signed
+from sweeps.text import count, decimals, nats, p_value, perplexity, signed
 
 _SEEDS = {"layout": "paired seed", "paired": "paired seed"}
 _UNPAIRED = {"unpaired": ", unpaired"}
@@ -65,9 +65,7 @@ def _with_interval(effect: Contrast, *, sign: bool, p: bool = False) -> str:
 
 
 def _p(effect: Contrast) -> str:
-    if effect.p is None:
-        return ""
-    return ", p < 0.001" if effect.p < 0.001 else f", p = {effect.p:.3f}"
+    return "" if effect.p is None else f", p {p_value(effect.p)}"
 
 
 def bound(effect: Contrast) -> str:

@@ -34,7 +34,7 @@ from sweeps.report.figures.style import (
     tukey_fence,
     wrapped,
 )
-from sweeps.text import count, joined, short, signed
+from sweeps.text import count, joined, p_value, short, signed
 from sweeps.verdict.confirmed import why
 
 _TOGETHER, _ALONE, _RESET, _CANDIDATE = "all together", "the knob alone", "lost when it is reset", "the advice"
@@ -251,8 +251,7 @@ def _hover(mark: ForestMark, row: ForestRow) -> str:
     lines = [f"<b>{wrapped(row.label, width=44)}</b>", f"{mark.kind}: {contrast_words(effect)}"]
     if effect.p is not None:
         p = "Holm's p" if mark.kind in (_ALONE, _CANDIDATE) else "p"
-        size = "< 0.001" if effect.p < 0.001 else f"= {effect.p:.3f}"
-        lines.append(f"{p} {size} against {short(effect.threshold)} nats ({effect.method})")
+        lines.append(f"{p} {p_value(effect.p)} against {short(effect.threshold)} nats ({effect.method})")
     if mark.test is not None:
         name, test = mark.test
         lines.append(f"{name}: {contrast_words(test)}")

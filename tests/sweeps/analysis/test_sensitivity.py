@@ -8,6 +8,7 @@ import statistics
 
 import pytest
 
+from sweeps.analysis.evidence import Evidence
 from sweeps.analysis.sensitivity import sensitivity
 from sweeps.store.records import Results
 from tests.helpers import small_sweep
@@ -19,7 +20,7 @@ def results(*losses: float, max_trials: int = 9, seeds: int = 5) -> Results:
     runs = [
         small_sweep.run(
             number, config=config.replace(seed=1337 + number), seed=1337 + number, val_loss=loss,
-            phase="baseline", origin="baseline",
+            phase="baseline", origin="baseline", params={"learning_rate": 1e-3, "dropout": 0.0},
         )
         for number, loss in enumerate(losses)
     ]  # fmt: skip
@@ -30,7 +31,7 @@ def results(*losses: float, max_trials: int = 9, seeds: int = 5) -> Results:
 
 def test_it_is_that_of_the_baselines_runs() -> None:
     losses = (3.0, 3.02, 3.07, 3.01)
-    known = sensitivity(results(*losses))
+    known = sensitivity(Evidence(results(*losses)))
     assert known is not None
     sd = statistics.stdev(losses)
     assert dataclasses.asdict(known) == {
@@ -42,7 +43,7 @@ def test_it_is_that_of_the_baselines_runs() -> None:
 
 
 def test_more_seeds_of_the_confirm_phase_detect_more() -> None:
-    few, many = (sensitivity(results(3.0, 3.1, seeds=seeds)) for seeds in (3, 8))
+    few, many = (sensitivity(Evidence(results(3.0, 3.1, seeds=seeds))) for seeds in (3, 8))
     assert few is not None
     assert many is not None
     assert few.detects is not None
@@ -51,11 +52,11 @@ def test_more_seeds_of_the_confirm_phase_detect_more() -> None:
 
 
 def test_without_a_confirm_phase_nothing_is_detected() -> None:
-    known = sensitivity(results(3.0, 3.1, max_trials=0))
+    known = sensitivity(Evidence(results(3.0, 3.1, max_trials=0)))
     assert known is not None
     assert known.detects is None
 
 
 @pytest.mark.parametrize("losses", [(), (3.0,), (3.0, 3.0)])
 def test_unknown_noise(losses: tuple[float, ...]) -> None:
-    assert sensitivity(results(*losses)) is None
+    assert sensitivity(Evidence(results(*losses))) is None
