@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -34,3 +36,30 @@ def postgresql_url(postgresql: postgresql_server.Server, monkeypatch: pytest.Mon
     """Return the URL of a new database, and set the password in PGPASSWORD."""
     monkeypatch.setenv("PGPASSWORD", postgresql.password)
     return postgresql.new_database()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Let torch compute in one thread."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, ...], str | Exception | int]:
+    """Return the system's commands: what each prints, raises or exits with. An unlisted command doesn't exist."""
+    answers: dict[tuple[str, ...], str | Exception | int] = {}
+
+    def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        answer = answers.get(tuple(command), FileNotFoundError(command[0]))
+        if isinstance(answer, Exception):
+            raise answer
+        code, text = (answer, "") if isinstance(answer, int) else (0, answer)
+        return subprocess.CompletedProcess(command, code, stdout=text, stderr="")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return answers

@@ -13,15 +13,14 @@ from optuna.trial import TrialState
 
 from benchmarks.progress import watched
 from benchmarks.speed.driver_load import unread_dataset
-from benchmarks.speed.simulated_pool import simulated_point
+from benchmarks.speed.simulated_pool import simulated_decision, simulated_point
 from sweeps.engine.ledger import new_run
-from sweeps.store.records import DataFacts, Outcome, Pruning, Run
+from sweeps.store.records import DataFacts, Outcome, Run
 from sweeps.store.store import Store
 from sweeps.study import proposals, space
 from sweeps.study.load import load
 from sweeps.study.study import CONFIRM, Study
 from trainer.config import TrainConfig
-from trainer.points import Point
 
 ROOT = Path(__file__).parents[2]
 EVALUATIONS = 20
@@ -123,25 +122,5 @@ def _ended(run: Run, *, pruned: bool = False) -> Run:
         seconds=points[-1].seconds,
         val_loss=None if pruned else curve[-1],
         val_se=None if pruned else 0.01,
-        pruning=_pruning(points[-1], evaluation=len(points) - 1, predicted=curve[-1]) if pruned else None,
-    )
-
-
-def _pruning(last: Point, *, evaluation: int, predicted: float) -> Pruning:
-    return Pruning(
-        rule="plateau",
-        reason="dominated",
-        evaluation=evaluation,
-        step=last.step,
-        val_loss=last.val_loss,
-        sentinel=False,
-        completed=20,
-        best=3.4,
-        predicted=predicted,
-        scale=0.05,
-        degrees=10.0,
-        low=predicted - 0.1,
-        high=predicted + 0.1,
-        chance=0.01,
-        epsilon=0.02,
+        pruning=simulated_decision(points[-1], evaluation=len(points) - 1, predicted=curve[-1]) if pruned else None,
     )

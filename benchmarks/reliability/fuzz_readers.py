@@ -23,6 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.reliability.mutations import ODD, mutated, mutated_value
+from tests.helpers import study_files
+from tests.helpers.data_folders import meta_of_tokens
 from trainer.config import TrainConfig
 from trainer.errors import DataError
 
@@ -56,23 +58,6 @@ class FuzzedReader:
 
 # texts
 
-STUDY = """\
-name: small
-data: {source: embedded}
-tokenizer: {type: bytes}
-baseline: {n_layer: 2, n_embd: 64, head_size: 16, block_size: 32, learning_rate: 1e-3, min_lr: 1e-4, warmup_iters: 50,
-  lr_decay_iters: 2000, max_iters: 2000, dropout: 0.1, batch_size: 8, gradient_accumulation_steps: 2}
-horizon: {iters: 600}
-knobs:
-  learning_rate: {low: 1e-4, high: 6e-3, log: true}
-  min_lr: {ratio_of: learning_rate, low: 0.0, high: 0.3}
-  warmup_iters: {fraction_of: max_iters, low: 0.01, high: 0.2}
-  dropout: {low: 0.0, high: 0.3}
-  n_embd: {low: 32, high: 128, step: 16}
-candidates:
-  - {learning_rate: 5e-4, min_lr: 5e-5}
-  - {warmup_iters: 200}
-"""
 BRANCHES = """\
 name: forked
 data: {source: embedded}
@@ -247,20 +232,7 @@ META_PKL = {
     "itos": {n: chr(48 + n) for n in range(40)},
     "stoi": {chr(48 + n): n for n in range(40)},
 }
-META_JSON = {
-    "format": "plateau-sweep/1",
-    "dtype": "uint16",
-    "vocab_size": 257,
-    "fingerprint": "f" * 64,
-    "tokenizer": {"name": "bytes", "eot": 256},
-    "options": {"min_chars": 200},
-    "left_out": {"null": 0, "undecodable": 1, "short": 3, "duplicate": 2},
-    "left_out_bytes": {"short": 30, "duplicate": 900},
-    "splits": {
-        "train": {"tokens": 900, "documents": 9, "bytes": 800, "sha256": "a" * 64},
-        "val": {"tokens": 90, "documents": 2, "bytes": 80, "sha256": "b" * 64},
-    },
-}
+META_JSON = meta_of_tokens(train=900, val=90)
 
 
 def _bin(dtype: str, tokens: int, vocab_size: int) -> bytes:
@@ -429,7 +401,7 @@ def _texts(file: str, read: Callable[[Path], None], **samples: str) -> FuzzedRea
 def _study_reader() -> FuzzedReader:
     import yaml
 
-    valid = {"scratch": STUDY, "branches": BRANCHES}
+    valid = {"scratch": study_files.TEXT, "branches": BRANCHES}
     generate = _generated([yaml.safe_load(text) for text in valid.values()], _yaml)
     return dataclasses.replace(_texts("study.yaml", _study, **valid), generate=generate)
 

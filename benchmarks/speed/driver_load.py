@@ -24,7 +24,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.pruning.surrogate import Surrogate
-from benchmarks.speed.simulated_pool import CurveOf, SimulatedPool, simulated_point
+from benchmarks.speed.simulated_pool import CurveOf, SimulatedPool, simulated_decision, simulated_point
 from sweeps.engine import agenda
 from sweeps.engine.ledger import Ledger, new_run
 from sweeps.engine.optuna_trials import OptunaTrials
@@ -32,14 +32,13 @@ from sweeps.engine.progress import Silent
 from sweeps.engine.runner import Runner
 from sweeps.engine.session import run_in
 from sweeps.paths import StudyPaths
-from sweeps.store.records import Outcome, Pruning, Run
+from sweeps.store.records import Outcome, Run
 from sweeps.store.store import Store
 from sweeps.study import proposals, space
 from sweeps.study.knobs import PARAM
 from sweeps.study.study import Study, knob_value
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset, Split
-from trainer.points import Point
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -144,27 +143,9 @@ def _end_run(store: Store, study: Study, run: Run, losses: Sequence[float], *, p
         seconds=points[-1].seconds,
         val_loss=None if pruned else losses[-1],
         val_se=None if pruned else 0.01,
-        pruning=None if predicted is None else _decision(points[-1], evaluation=len(points) - 1, predicted=predicted),
-    )
-
-
-def _decision(last: Point, *, evaluation: int, predicted: float) -> Pruning:
-    """Return what the plateau rule would have noted when it stopped a trial at its last point."""
-    return Pruning(
-        rule="plateau",
-        reason="dominated",
-        evaluation=evaluation,
-        step=last.step,
-        val_loss=last.val_loss,
-        sentinel=False,
-        completed=5,
-        best=predicted,
-        predicted=predicted,
-        scale=0.05,
-        degrees=10.0,
-        low=predicted,
-        high=predicted,
-        chance=0.0,
+        pruning=None
+        if predicted is None
+        else simulated_decision(points[-1], evaluation=len(points) - 1, predicted=predicted),
     )
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from sweeps.store.records import Pruning
 from sweeps.workers.pool import Finished, Job, Message, PointMessage
 from trainer.config import TrainConfig
 from trainer.points import Answer, Point, Result
@@ -156,4 +157,24 @@ def simulated_point(config: TrainConfig, step: int, loss: float, *, seconds: flo
         grad_norm=None if step == 0 else 1.0,
         tokens_per_s=None if step == 0 else 1e4,
         seconds=seconds,
+    )
+
+
+def simulated_decision(last: Point, *, evaluation: int, predicted: float) -> Pruning:
+    """Return what the plateau rule would have noted when it stopped a trial at its last point."""
+    return Pruning(
+        rule="plateau",
+        reason="dominated",
+        evaluation=evaluation,
+        step=last.step,
+        val_loss=last.val_loss,
+        sentinel=False,
+        completed=5,
+        best=predicted,
+        predicted=predicted,
+        scale=0.05,
+        degrees=10.0,
+        low=predicted,
+        high=predicted,
+        chance=0.0,
     )

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sweeps.engine import provenance
-
-
-@pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, ...], str | Exception | int]:
-    """Return the system's commands: what each prints, raises or exits with. An unlisted command doesn't exist."""
-    answers: dict[tuple[str, ...], str | Exception | int] = {}
-
-    def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        answer = answers.get(tuple(command), FileNotFoundError(command[0]))
-        if isinstance(answer, Exception):
-            raise answer
-        code, text = (answer, "") if isinstance(answer, int) else (0, answer)
-        return subprocess.CompletedProcess(command, code, stdout=text, stderr="")
-
-    monkeypatch.setattr(subprocess, "run", run)
-    return answers
 
 
 def test_equal_devices_are_counted(commands: dict[tuple[str, ...], Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,6 +35,8 @@ from trainer.points import Answer, Point
 from trainer.run.loop import train
 from trainer.run.sampling import batch_starts, window_starts
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ORIGIN = TrainConfig(
     n_layer=2, n_head=2, n_embd=16, block_size=16, dropout=0.1, learning_rate=1e-2, min_lr=1e-3, warmup_iters=3,
     lr_decay_iters=60, max_iters=60, batch_size=4, gradient_accumulation_steps=2, eval_interval=12, eval_windows=8,
@@ -52,14 +53,6 @@ OWN = {
     "dtype": "float16", "compile": False, "dataset": "own", "n_layer": 2, "eval_only": False,
 }  # fmt: skip
 """some of what a user's checkpoint holds; wandb_run_name and backend are nanoGPT's defaults"""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,22 +10,6 @@ import pytest
 from sweeps.workers import names
 
 SMI = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
-
-
-@pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, ...], str | Exception | int]:
-    """Return the system's commands: what each prints, raises or exits with. An unlisted command doesn't exist."""
-    answers: dict[tuple[str, ...], str | Exception | int] = {}
-
-    def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        answer = answers.get(tuple(command), FileNotFoundError(command[0]))
-        if isinstance(answer, Exception):
-            raise answer
-        code, text = (answer, "") if isinstance(answer, int) else (0, answer)
-        return subprocess.CompletedProcess(command, code, stdout=text, stderr="")
-
-    monkeypatch.setattr(subprocess, "run", run)
-    return answers
 
 
 def smi(card: int) -> tuple[str, ...]:

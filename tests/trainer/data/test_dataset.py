@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.helpers.data_folders import meta_of_tokens
 from trainer.data import dataset as dataset_module
 from trainer.data.dataset import open_dataset, sampled_sha256
 from trainer.errors import DataError
@@ -288,20 +289,7 @@ def test_opening_data_needs_neither_torch_nor_pyarrow() -> None:
     )
 
 
-PREPARED = {
-    "format": "plateau-sweep/1",
-    "dtype": "uint16",
-    "vocab_size": 257,
-    "fingerprint": "f" * 64,
-    "tokenizer": {"name": "bytes", "eot": 256},
-    "options": {"min_chars": 200},
-    "left_out": {"null": 0, "undecodable": 1, "short": 3, "duplicate": 2},
-    "left_out_bytes": {"short": 30, "duplicate": 900},
-    "splits": {
-        "train": {"tokens": 4, "documents": 9, "bytes": 800, "sha256": "a" * 64},
-        "val": {"tokens": 2, "documents": 2, "bytes": 80, "sha256": "b" * 64},
-    },
-}
+PREPARED = meta_of_tokens(train=4, val=2)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,15 +18,9 @@ from trainer.model import grow
 from trainer.model.gpt import GPT
 from trainer.run.checkpoint import SHAPE
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 VOCABULARY = 29
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def trained(config: TrainConfig, seed: int = 1) -> GPT:

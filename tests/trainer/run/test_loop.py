@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,19 +25,13 @@ from trainer.run import checkpoint, loop
 from trainer.run.loop import train
 from trainer.run.sampling import NanogptFeed, StepFeed, window_starts
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = TrainConfig(
     n_layer=2, n_head=2, n_embd=16, block_size=16, dropout=0.1, learning_rate=1e-2, min_lr=1e-3, warmup_iters=3,
     lr_decay_iters=24, max_iters=24, batch_size=4, gradient_accumulation_steps=2, eval_interval=4, eval_windows=8,
     final_windows=40, device="cpu",
 )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from trainer.run.loop import train
 from trainer.run.sampling import batch_starts
 from trainer.schedule import lr_at
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ORIGIN = TrainConfig(
     n_layer=2, n_head=2, n_embd=16, block_size=16, learning_rate=1e-2, min_lr=1e-3, warmup_iters=3, lr_decay_iters=24,
     max_iters=24, batch_size=4, gradient_accumulation_steps=2, eval_interval=4, eval_windows=8, final_windows=40,
@@ -30,14 +31,6 @@ ORIGIN = TrainConfig(
 )  # fmt: skip
 STEP = 12
 """iterations of the origin when it was left"""
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
