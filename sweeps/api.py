@@ -108,11 +108,12 @@ def load(
     baseline: str | Path | None = None,
     start: str | Path | None = None,
     log: str | Path | None = None,
+    candidates: Sequence[str | Path] = (),
 ) -> Study:
     """Return the study in a YAML file, resolved and checked, as `sweep run` does with the options of the same names.
 
     `overrides` are KEY=VALUE, as in `--set`. `start` is a checkpoint (`--from`) and `log` what was printed while it
-    trained. Adjustments are in the study's `notes`. Raises UserError.
+    trained. `candidates` are nanoGPT configs (`--candidate`). Adjustments are in the study's `notes`. Raises UserError.
     """
     return loading.load(
         path,
@@ -122,6 +123,7 @@ def load(
         baseline=baseline,
         start=None if start is None else str(start),
         log=None if log is None else str(log),
+        candidates=[str(file) for file in candidates],
         devices_have_cuda=cuda_devices() > 0,
     )
 

@@ -84,7 +84,7 @@ def _head(change: Row) -> str:
 
 def _name(change: Row) -> str:
     if change.knob is None:
-        return "<strong>all changes together</strong>"
+        return f"<strong>{escaped(change.after) or 'all changes together'}</strong>"
     values = f"{escaped(change.before)} → {escaped(change.after)}" if change.before else escaped(change.after)
     name = breakable(change.knob) if len(change.knob) > _LONG else escaped(change.knob)
     return f'<code>{name}</code> <span class="values">{values}</span>'

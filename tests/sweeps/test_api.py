@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from sweeps import api
 from sweeps.analysis.findings import Findings
 from sweeps.engine.progress import Summary
+from sweeps.study import load as loading
 from tests.helpers import small_sweep, synthetic
 
 SWEPT = api.Sweep(findings=Findings(synthetic.results([])), store=Path("study.db"), report=Path("report.html"))
@@ -30,3 +32,10 @@ def test_a_paused_study_ends_as_the_signal_asks(
     else:
         with pytest.raises(ending):
             api.run(small_sweep.study(), out=tmp_path)
+
+
+def test_load_takes_what_the_loader_takes() -> None:
+    """But for the cards of this machine, which it looks for itself."""
+    assert inspect.signature(api.load).parameters.keys() == (
+        inspect.signature(loading.load).parameters.keys() - {"devices_have_cuda"}
+    )

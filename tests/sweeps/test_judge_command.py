@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sweeps.cli import app
+from sweeps.commands import judge as commands_judge
+from sweeps.study.study import DEFAULT_MIN_EFFECT
 from sweeps.tables.rows import TableError
 
 SHOWN = "arm,seed,val_loss\n" + "".join(
@@ -43,6 +46,10 @@ def test_min_effect_and_baseline(tmp_path: Path) -> None:
     code, text = judge(tmp_path / "runs.csv", SHOWN, "--baseline", "warm")
     assert code == 0
     assert "baseline is shown to be worse" in " ".join(text.split())
+
+
+def test_what_counts_is_what_counts_in_a_study_from_scratch() -> None:
+    assert inspect.signature(commands_judge.judge).parameters["min_effect"].default == DEFAULT_MIN_EFFECT
 
 
 def test_json_is_one_object(tmp_path: Path) -> None:

@@ -76,3 +76,11 @@ def test_a_row_is_only_text() -> None:
     page = Page(html)
     assert not any("onerror" in attributes for _, attributes in page.elements)
     assert page.text.count("onerror") == 4
+
+
+def test_several_changes_have_their_names() -> None:
+    several = dataclasses.replace(DROPOUT, knob=None, before="", after="learning_rate & dropout")
+    every = dataclasses.replace(several, after="")
+    html = change_tables([several, every])
+    assert "<strong>learning_rate &amp; dropout</strong>" in html
+    assert html.count("<strong>all changes together</strong>") == 1

@@ -72,3 +72,14 @@ def test_a_study_is_found_by_its_name_folder_database_or_yaml_file(
 def test_a_miss_names_the_studies_that_exist(study: str, words: str) -> None:
     with pytest.raises(NotFound, match=words):
         locate(study)
+
+
+def test_out_wins_over_a_folder_of_the_studys_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in ("alpha/study.db", "out/study.db"):
+        with Store(f"sqlite:///{tmp_path / file}") as store:
+            store.add_study(small_sweep.study(name="alpha"), data=small_sweep.FACTS, provenance={})
+    monkeypatch.chdir(tmp_path)
+    assert locate("alpha").paths.root == tmp_path / "alpha"
+    assert locate("alpha", out=Path("out")).paths.store.resolve() == tmp_path / "out" / "study.db"
+    with pytest.raises(NotFound, match="nowhere"):
+        locate("alpha", out=Path("nowhere"))

@@ -148,6 +148,8 @@ def test_the_best_single_run_is_lucky() -> None:
     assert judged.luck is not None
     assert (judged.luck.arm, judged.luck.seed, judged.luck.loss) == ("warm", 2, 3.44)
     assert judged.luck.others == pytest.approx(statistics.fmean([3.46, 3.47, 3.49, 3.45]))
+    sd = np.sqrt((np.var(BASE, ddof=1) + np.var(WARM, ddof=1)) / 2)
+    assert judged.luck.expected == pytest.approx(sd * 1.538753, rel=1e-5)  # ten runs; Tippett 1925
 
 
 @settings(max_examples=30, deadline=None)

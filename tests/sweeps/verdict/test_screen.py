@@ -155,3 +155,12 @@ def test_in_ascii_columns_still_line_up() -> None:
     assert first.index("breaks") == second.index("breaks") == header.index("what it does")
     assert "0.4 -> 0" in first
     assert "-0.10" in second
+
+
+def test_a_label_of_several_changes_has_room() -> None:
+    label = "learning_rate 0.01, dropout 0.2"
+    head, line, *_ = table([row(None, after=label, effect=0.2)], width=100)
+    assert line.startswith(f"{label}  breaks it alone")
+    assert head.index("what it does") == line.index("breaks it alone")
+    _, cut, *_ = table([row(None, after=label * 2)], width=100)
+    assert cut.startswith("several together")
