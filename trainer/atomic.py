@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+
+def disk_remedy(error: OSError) -> str:
+    """Say what helps against a disk that takes no more; empty for other errors."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full: make room and run again, it goes on where it stopped"
+    if error.errno == errno.EROFS:
+        return "the disk is read-only: make it writable and run again, it goes on where it stopped"
+    return ""
 
 
 @contextmanager

@@ -267,6 +267,9 @@ class Runner:
                 self.fallbacks += f"; {text}"
                 self.ledger.fall_back(text, flight.run)
                 self.observer.note(f"{flight.run.label} on {flight.run.device}: {text}")
+        for text in result.notes:
+            self.ledger.note("checkpoint", text, flight.run)
+            self.observer.note(f"{flight.run.label}: {text}")
         match result.outcome:
             case "paused" if flight.halting:
                 self._end(flight, Outcome.HALTED, flight.halting, result)

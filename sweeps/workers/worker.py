@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 from sweeps import signals
 from sweeps.paths import log_of
 from sweeps.workers.pool import Crashed, Finished, Job, PointMessage, Report, Work
+from trainer.atomic import disk_remedy
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 from trainer.points import Answer, Point, Result
@@ -41,6 +43,7 @@ class TrainJob:
 
     def __call__(self, job: Job, report: Report) -> Result:
         from trainer.machine.microbatch import Infeasible
+        from trainer.run import checkpoint
         from trainer.run.loop import train
 
         # The worker sees one GPU, so the config says `cuda` on every device. A sweep keeps evaluations only: reading
@@ -52,6 +55,9 @@ class TrainJob:
         except Infeasible as error:
             return Result(outcome="infeasible", step=0, points=(), reason=f"out of memory: {error}")
         data = _dataset(job.data)
+        mended = checkpoint.mend(job.out)
+        if mended:
+            print(mended, flush=True)
         result = train(
             config,
             data,
@@ -65,6 +71,7 @@ class TrainJob:
             result,
             outcome="oom" if result.outcome == "infeasible" else result.outcome,
             batch_size=config.batch_size,
+            notes=(mended,) if mended else (),
         )
 
 
@@ -110,8 +117,7 @@ def main(connection: Connection, log: Path, threads: int, work: Work, environmen
     while True:
         try:
             job: Job = connection.recv()
-            _print_to(log_of(job.out))
-            connection.send(do(work, job, functools.partial(_ask, connection, job)))
+            connection.send(do(functools.partial(_logged, work), job, functools.partial(_ask, connection, job)))
             _print_to(log)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return  # the driver has closed the pipe
@@ -153,8 +159,18 @@ def do(work: Work, job: Job, report: Report) -> Finished | Crashed:
         return Crashed(run=job.run, attempt=job.attempt, text=str(error), user_error=True)
     except DriverGone:
         raise
+    except OSError as error:
+        if not (remedy := disk_remedy(error)):
+            return Crashed(run=job.run, attempt=job.attempt, text=traceback.format_exc(), user_error=False)
+        text = f"{error.filename or job.out}: {error.strerror}; {remedy}"
+        return Crashed(run=job.run, attempt=job.attempt, text=text, user_error=True)
     except Exception:  # noqa: BLE001  # the process boundary: the driver decides whether to retry
         return Crashed(run=job.run, attempt=job.attempt, text=traceback.format_exc(), user_error=False)
+
+
+def _logged(work: Work, job: Job, report: Report) -> Result:
+    _print_to(log_of(job.out))
+    return work(job, report)
 
 
 class DriverGone(EOFError):
@@ -180,8 +196,9 @@ def _end_with_driver() -> None:
 
 def _print_to(path: Path) -> None:
     """Append everything that this process prints, C libraries included, to a file."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # a full disk: what was printed is lost, the run is not
+            stream.flush()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         os.dup2(file.fileno(), 1)
