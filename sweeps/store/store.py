@@ -12,7 +12,8 @@ import functools
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -163,6 +164,12 @@ class Store(Reader):
         connect = functools.partial(connect_to_write, self.path)
         with as_store_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            with sqlite.opening(self.path):
+                return self._create(connect)
+
+    def _create(self, connect: Callable[[], sqlite3.Connection]) -> sa.Engine:
+        """Open the file, and bring Optuna's tables and ours up to date."""
+        with as_store_errors(self.path):
             connect().close()  # fails for a file that is no database, before Optuna opens it
             try:
                 self.storage = sqlite.optuna_storage(connect)
@@ -181,7 +188,15 @@ class Store(Reader):
             engine.dispose()
             self._close_storage()
             raise
+        self._number = self._file_number()
         return engine
+
+    def _file_number(self) -> int | None:
+        """Return what tells the file from another at its path. None: it is gone."""
+        try:
+            return self.path.stat().st_ino
+        except FileNotFoundError:
+            return None
 
     def close(self) -> None:
         super().close()
@@ -349,6 +364,11 @@ class Store(Reader):
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[sa.Connection]:
+        if self._file_number() != self._number:  # SQLite would go on writing into the deleted file, for nobody
+            raise StoreError(
+                f"{self.path}: was deleted or replaced while it was written; put the file back and run again: the "
+                "study goes on from it. Without the file, `sweep run` starts the study anew"
+            )
         with as_store_errors(self.path), self._engine.begin() as connection:
             yield connection
 

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from sweeps import signals
 from sweeps.paths import log_of
-from sweeps.workers.pool import Crashed, Finished, Job, PointMessage, Report, Work
+from sweeps.workers.pool import PULSE_SECONDS, Crashed, Finished, Job, PointMessage, Pulse, Report, Work
 from trainer.atomic import disk_remedy
 from trainer.config import TrainConfig
 from trainer.errors import UserError
@@ -65,7 +66,7 @@ class TrainJob:
             out=job.out,
             origin=job.origin,
             checkpoint_seconds=self.checkpoint_seconds,
-            pausing=lambda: _Pause.requested,
+            pausing=_pausing,
         )
         return dataclasses.replace(
             result,
@@ -117,6 +118,7 @@ def main(connection: Connection, log: Path, threads: int, work: Work, environmen
     while True:
         try:
             job: Job = connection.recv()
+            _Pulses.connection, _Pulses.job, _Pulses.sent = connection, job, time.monotonic()
             connection.send(do(functools.partial(_logged, work), job, functools.partial(_ask, connection, job)))
             _print_to(log)
         except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -127,6 +129,25 @@ class _Pause:
     """Whether the driver has asked this process to pause. It asks once, before it ends."""
 
     requested = False
+
+
+class _Pulses:
+    """Where the pulses of the job go that this process is doing; nowhere outside of a worker's process."""
+
+    connection: Connection | None = None
+    job: Job | None = None
+    sent = 0.0
+
+
+def _pausing() -> bool:
+    """Tell the driver that the run goes on, and return whether the driver has asked it to pause."""
+    if _Pulses.connection is not None and _Pulses.job is not None:
+        now = time.monotonic()
+        if now - _Pulses.sent >= PULSE_SECONDS:
+            _Pulses.sent = now
+            with contextlib.suppress(OSError):  # the driver is gone, as the next point says
+                _Pulses.connection.send(Pulse(run=_Pulses.job.run, attempt=_Pulses.job.attempt))
+    return _Pause.requested
 
 
 def _handle_signals() -> None:

@@ -112,7 +112,7 @@ def write(content: object, path: Path) -> None:
     with replacing(path) as file:
         watched = _Watched(file)
         try:
-            torch.save(content, watched)
+            torch.save(content, watched)  # type: ignore[arg-type]  # it calls write and flush alone
         except RuntimeError as error:
             if watched.error is None:
                 raise
@@ -220,7 +220,9 @@ def mend(folder: Path) -> str:
         for path in (folder / FILE, folder / PREVIOUS_STATE, *folder.glob("state-*.pt")):
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise CheckpointError(f"{folder}: the damaged checkpoint can't be dropped: {error.strerror or error}") from error
+        raise CheckpointError(
+            f"{folder}: the damaged checkpoint can't be dropped: {error.strerror or error}"
+        ) from error
     return f"its checkpoint was dropped, and the run is trained again from its start: {problem}"
 
 
