@@ -1,0 +1,1 @@
+"""What a sweep survives: kills of its processes, damaged checkpoints, full disks."""
