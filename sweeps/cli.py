@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweeps import signals
+from sweeps import signals, streams
 from sweeps.errors import SpecError
 from trainer.errors import UserError
 
@@ -77,9 +77,15 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+    files = streams.outlast()
     try:
         with signals.ending():
             app()
+    except SystemExit as ended:
+        if not ended.code and (lost := streams.what_was_lost(files)):
+            print(f"error: {lost}", file=sys.stderr)
+            sys.exit(2)
+        raise
     except UserError as error:
         if debug:
             raise
@@ -194,11 +200,13 @@ def _sweep(study: Study, paths: StudyPaths, *, full: bool, as_json: bool, stored
     else:
         print()
         _print(swept.findings, full=full, report=swept.report, store=swept.store)
-    if summary.interrupted:
+    if summary.interrupted and swept.unpublished is None:
         say(f"interrupted: {swept.results.command('run')} goes on")
         raise typer.Exit(signals.exit_code(summary.interrupted))
     if summary.truncated:
         say(f"hours: {study.hours:g} are over; raise hours in the study's YAML file and run that to continue")
+    if swept.unpublished is not None:
+        raise swept.unpublished
 
 
 @app.command()
@@ -453,7 +461,7 @@ def dashboard(
     host: Annotated[
         str,
         typer.Option(
-            metavar="ADDRESS", help="address to serve on, 0.0.0.0 in a container; it has no password and checks no host"
+            metavar="ADDRESS", help="address to serve on, 0.0.0.0 in a container; the dashboard has no password"
         ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="port to serve on; 0 is any free port")] = 0,
@@ -474,8 +482,7 @@ def dashboard(
     located = locate(study, out=out)
     if not is_private(host):
         print(
-            f"warning: whoever can reach {host} can read and change this study: the dashboard has no password and "
-            "checks no host",
+            f"warning: whoever can reach {host} can read this study: the dashboard has no password",
             file=sys.stderr,
         )
     serve(located.url, host=host, port=port, artifacts=located.paths.artifacts, announce=announce)

@@ -23,8 +23,13 @@ def disk_remedy(error: OSError) -> str:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Yield a temporary file in the folder of `path`; flush it to disk and rename it to `path` if the block succeeds.
 
-    Two processes may write the same path at once: the last rename wins. Raises OSError.
+    Two processes may write the same path at once: the last rename wins. A device or a pipe (`/dev/stdout`) is written
+    to, not replaced. Raises OSError.
     """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as device:
+            yield device
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:

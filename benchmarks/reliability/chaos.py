@@ -82,7 +82,9 @@ class Chaos:
         log = self.study.with_suffix(".log")
         with log.open("ab") as output:
             command = (*SWEEP, "run", str(self.study), "--out", str(self.folder))
-            driver = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
+            driver = subprocess.Popen(  # noqa: S603
+                command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+            )
         fills = self.on_tmpfs and self.rng.random() < 0.15
         until = time.monotonic() + self.rng.uniform(1.0, LONGEST)
         workers_left = WORKER_KILLS
@@ -196,7 +198,7 @@ def small_disk(folder: Path) -> Iterator[bool]:
         yield mounted
     finally:
         if mounted:
-            subprocess.run(("umount", "-l", str(folder)), check=True)  # noqa: S603
+            subprocess.run(("umount", "-l", str(folder)), check=True)  # noqa: S603, S607
 
 
 def results_in(folder: Path) -> Results:

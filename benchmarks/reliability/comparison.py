@@ -1,4 +1,4 @@
-"""What a disturbed sweep lost, made twice, left behind or made otherwise, beside an undisturbed one of the same study."""
+"""What a disturbed sweep lost, made twice, left behind or made otherwise, beside an undisturbed one."""
 
 from __future__ import annotations
 
