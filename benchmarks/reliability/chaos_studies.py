@@ -9,15 +9,15 @@ from __future__ import annotations
 _COMMON = """
 data: {{bin: {data}}}
 baseline:
-  {{n_layer: 2, n_head: 2, n_embd: 32, block_size: 32, batch_size: 8, gradient_accumulation_steps: 1,
-   learning_rate: 3.0e-3, min_lr: 3.0e-4, warmup_iters: 20, max_iters: 160, lr_decay_iters: 160, dropout: 0.1}}
+  {{n_layer: 1, n_head: 1, n_embd: 16, block_size: 16, batch_size: 4, gradient_accumulation_steps: 1,
+   learning_rate: 3.0e-3, min_lr: 3.0e-4, warmup_iters: 10, max_iters: 80, lr_decay_iters: 80, dropout: 0.1}}
 evaluations: 20
-final_windows: 256
+final_windows: 64
 """
 
 _SCRATCH = """
 name: scratch
-horizon: {{iters: 160}}
+horizon: {{iters: 80}}
 knobs:
   learning_rate: {{low: 3.0e-4, high: 3.0e-2, log: true}}
   dropout: {{low: 0.0, high: 0.4}}
@@ -32,8 +32,8 @@ workers: {{devices: [cpu]}}
 
 _BRANCHES = """
 name: branches
-start: {{train: {{max_iters: 160}}}}
-horizon: {{iters: 160}}
+start: {{train: {{max_iters: 100}}}}
+horizon: {{iters: 80}}
 knobs:
   learning_rate: {{low: 3.0e-4, high: 3.0e-2, log: true}}
   dropout: {{low: 0.0, high: 0.4}}

@@ -138,7 +138,7 @@ def test_a_folder_may_have_any_name_and_nothing_is_written_outside_of_it(tmp_pat
             store.add_study(small_sweep.study(name=f"s{len(folder)}"), data=small_sweep.FACTS, provenance={})
             store.storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], study_name=folder)
     assert sorted(file.relative_to(tmp_path) for file in tmp_path.rglob("*") if file.is_file()) == sorted(
-        Path(folder, "study.db") for folder in ODD_FOLDERS
+        Path(folder, name) for folder in ODD_FOLDERS for name in (".study.db.opening.lock", "study.db")
     )
     for folder in ODD_FOLDERS:
         with Reader(url_of(tmp_path / folder / "study.db")) as reader:
