@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from pathlib import Path
 
@@ -30,3 +31,12 @@ def test_a_paused_study_ends_as_the_signal_asks(
     else:
         with pytest.raises(ending):
             api.run(small_sweep.study(), out=tmp_path)
+
+
+def test_a_report_that_fails_is_an_error_after_everything_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    summary = Summary(finished=True, interrupted=None, truncated=False, counts={}, started=1, seconds=1.0)
+    swept = dataclasses.replace(SWEPT, unpublished=ValueError("no picture"))
+    monkeypatch.setattr(api, "warm_up", lambda: None)
+    monkeypatch.setattr(api, "sweep", lambda study, paths, *, console: (swept, summary))
+    with pytest.raises(ValueError, match="no picture"):
+        api.run(small_sweep.study(), out=tmp_path)
