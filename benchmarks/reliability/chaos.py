@@ -85,7 +85,7 @@ class Chaos:
             driver = subprocess.Popen(  # noqa: S603
                 command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True
             )
-        fills = self.on_tmpfs and self.rng.random() < 0.15
+        fills = self.on_tmpfs and self.rng.random() < 0.25
         until = time.monotonic() + self.rng.uniform(1.0, LONGEST)
         workers_left = WORKER_KILLS
         children: dict[int, psutil.Process] = {}

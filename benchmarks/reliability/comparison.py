@@ -59,6 +59,10 @@ def compare(whole: Results, disturbed: Results, trials: dict[str, Sequence[Froze
 
 
 def result_of(run: Run) -> tuple[object, ...]:
-    """Return what a run's config and seed determine. A loss that isn't a number is told by its name."""
+    """Return what a run's config and seed determine. A loss that isn't a number is told by its name.
+
+    The origin of a branch is known by its file's digest, and the file holds the folder in which it was written.
+    """
+    config = {name: value for name, value in run.config.as_dict().items() if name != "origin"}
     losses = [(point.step, repr(point.train_loss), repr(point.val_loss)) for point in run.points]
-    return run.outcome, run.trial, run.config, dict(run.params), repr(run.val_loss), repr(run.val_se), losses
+    return run.outcome, run.trial, config, dict(run.params), repr(run.val_loss), repr(run.val_se), losses
