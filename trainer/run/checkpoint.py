@@ -16,9 +16,6 @@ import errno
 import os
 import pickle
 import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +28,7 @@ from trainer import nanogpt
 from trainer.atomic import disk_remedy, replacing
 from trainer.config import EXPORTABLE, TrainConfig
 from trainer.data.other_formats import pointer
+from trainer.digest import check_sums
 from trainer.errors import CheckpointError, ConfigError, DamagedCheckpoint
 from trainer.model.gpt import GPT
 from trainer.model.optim import Moments, named_moments
@@ -192,11 +190,11 @@ def load(folder: Path) -> Checkpoint | None:
         return None
     before = f"mv {PREVIOUS} {FILE} goes back to the one before, or " if (folder / PREVIOUS).exists() else ""
     remedy = f"{before}delete it to start anew"
-    _check_sums(path, remedy)
+    check_sums(path, remedy=remedy)
     loaded = read(path, remedy=remedy)
     for state_path in (folder / f"state-{loaded.iter_num}.pt", folder / PREVIOUS_STATE):
         if state_path.exists():
-            _check_sums(state_path, remedy)
+            check_sums(state_path, remedy=remedy)
             state = _read(state_path, remedy)
             if isinstance(state, dict) and state.get("iter_num", loaded.iter_num) == loaded.iter_num:
                 return replace(loaded, state={key: value for key, value in state.items() if key != "iter_num"})
@@ -235,21 +233,6 @@ def _damage(folder: Path) -> str:
     if loaded is not None and loaded.state is None:
         return f"{folder / f'state-{loaded.iter_num}.pt'}: is missing"
     return ""
-
-
-def _check_sums(path: Path, remedy: str) -> None:
-    """Compare the checksums in an archive that torch has written. Raises DamagedCheckpoint."""
-    try:
-        if not zipfile.is_zipfile(path):  # a truncated file isn't one; `_read` says what is wrong with it
-            return
-        with zipfile.ZipFile(path) as archive:
-            record = archive.testzip()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error) as error:
-        raise DamagedCheckpoint(f"{path}: is damaged; {remedy} ({error})") from error
-    if record is not None:
-        raise DamagedCheckpoint(f"{path}: is damaged: {record} has another checksum; {remedy}")
 
 
 def read(path: Path, *, remedy: str) -> Checkpoint:

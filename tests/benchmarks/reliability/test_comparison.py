@@ -31,6 +31,7 @@ def _trial(number: int, state: TrialState) -> FrozenTrial:
 
 
 COMPLETE = [TrialState.COMPLETE] * 3
+OPEN = [*COMPLETE[:2], TrialState.RUNNING]
 
 
 def spoilt(run: int, **changes: object) -> Callable[[tuple[Run, ...]], tuple[Run, ...]]:
@@ -48,7 +49,7 @@ def with_other_loss(runs: tuple[Run, ...]) -> tuple[Run, ...]:
         (lambda runs: runs, COMPLETE, {}),
         (lambda runs: runs[:2], COMPLETE[:2], {"lost": 1}),
         (lambda runs: runs[:2], COMPLETE, {"lost": 1, "orphans": 1}),
-        (spoilt(2, outcome=Outcome.RUNNING), [*COMPLETE[:2], TrialState.RUNNING], {"lost": 1, "orphans": 1, "differing": 1}),
+        (spoilt(2, outcome=Outcome.RUNNING), OPEN, {"lost": 1, "orphans": 1, "differing": 1}),
         (lambda runs: runs, COMPLETE[:2], {"lost": 1}),
         (lambda runs: (*runs, dataclasses.replace(runs[0], id=9)), COMPLETE, {"twice": 1}),
         (lambda runs: runs, [*COMPLETE, TrialState.WAITING], {"orphans": 1}),

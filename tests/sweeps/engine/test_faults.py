@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from sweeps.engine import ledger as ledger_module
 from sweeps.engine import progress
 from sweeps.engine.optuna_trials import OptunaTrials
+from sweeps.engine.origin import _of_run
 from sweeps.engine.progress import Silent
 from sweeps.engine.runner import SameCause
 from sweeps.engine.session import run_in
@@ -29,6 +31,7 @@ from sweeps.paths import StudyPaths
 from sweeps.store import sqlite
 from sweeps.store.records import Outcome
 from sweeps.store.store import Store
+from sweeps.study.origin_runs import ORIGIN
 from sweeps.study.proposals import _min_lr, config_of
 from sweeps.workers.pool import Job, Message, PointMessage, Pulse, Report
 from tests.helpers import fake_training, small_sweep
@@ -47,7 +50,7 @@ from tests.helpers.small_sweep import (
 )
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset, open_dataset
-from trainer.errors import ConfigError, DataError
+from trainer.errors import ConfigError, DamagedCheckpoint, DataError
 from trainer.points import Result
 
 FULL = "database or disk is full"
@@ -438,3 +441,18 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, whole: Path, monkeyp
     assert sweep(tmp_path, four_runs(hours=1)).finished
     assert same(tmp_path, whole)
     assert event_kinds(tmp_path) == []
+
+
+def test_a_damaged_checkpoint_becomes_no_origin(tmp_path: Path) -> None:
+    """Every branch would begin with it."""
+    paths = StudyPaths(tmp_path)
+    run = small_sweep.run(1, [4.0, 3.9], origin=ORIGIN, outcome=Outcome.HALTED)
+    paths.run(1).mkdir(parents=True)
+    with zipfile.ZipFile(paths.checkpoint(1), "w") as archive:
+        archive.writestr("ckpt/data/0", b"weights")
+    content = bytearray(paths.checkpoint(1).read_bytes())
+    content[content.index(b"weights")] ^= 1
+    paths.checkpoint(1).write_bytes(content)
+    with pytest.raises(DamagedCheckpoint, match="data/0 has another checksum; the branches have no origin: start"):
+        _of_run((run,), paths)
+    assert not paths.origin.exists()
