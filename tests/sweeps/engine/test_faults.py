@@ -377,8 +377,8 @@ def test_a_checkpoint_of_a_study_whose_store_was_deleted_is_not_taken_over(tmp_p
 
 def test_what_a_killed_worker_was_writing_is_deleted(tmp_path: Path) -> None:
     with contextlib.suppress(Killed):
-        sweep(tmp_path, four_runs(), at_tick=die_at(30))
-    half = StudyPaths(tmp_path).run(2) / ".ckpt.pt.4711"
+        sweep(tmp_path, four_runs(), at_tick=die_at(10))
+    half = StudyPaths(tmp_path).run(1) / ".ckpt.pt.4711"  # the checkpoint of the baseline stays
     half.write_text("half a checkpoint")
     sweep(tmp_path, four_runs())
     assert not half.exists()
