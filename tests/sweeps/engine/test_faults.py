@@ -147,6 +147,7 @@ def test_a_failed_run_names_its_log_and_keeps_its_end(tmp_path: Path) -> None:
         (0.0, "cpu", True, False, float("inf")),
         (0.0, "cpu", True, True, 1800.0),
         (1.0, "cpu", True, True, 120.0),
+        (1.0, "cpu:node-3", True, True, 120.0),
         (1.0, "cuda:1", True, True, 600.0),
         (10.0, "cpu", True, True, 200.0),
         (60.0, "cuda:0", True, False, 1200.0),
