@@ -99,7 +99,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "time": "when it happened",
         "kind": (
             "`crashed`, `died`, `hung`, `oom`, `fallback`, `sentinel`, `interrupted`, "
-            "or an outcome other than `complete`"
+            "`checkpoint` (a damaged one was dropped), `log` (the end of a failed run's log), "
+            "`stopped` (ten failures from one cause), or an outcome other than `complete`"
         ),
         "detail": "the details in words",
     },

@@ -19,7 +19,7 @@ from sweeps import signals
 from sweeps.analysis.findings import Findings
 from sweeps.engine import session
 from sweeps.engine.progress import Observer, Silent, Summary
-from sweeps.errors import SpecError
+from sweeps.errors import DiskError, SpecError
 from sweeps.paths import StudyPaths, paths_of
 from sweeps.store import locate
 from sweeps.store.database import database_of
@@ -51,6 +51,8 @@ class Sweep:
     """SQLite file with all results, or the URL of a server's database"""
     report: Path
     """the HTML report, which `run` writes at its end"""
+    unpublished: Exception | None = None
+    """why the report or the dashboard's part couldn't be written at the end of `run`"""
 
     @property
     def results(self) -> Results:
@@ -146,6 +148,8 @@ def run(study: Study, *, out: str | Path | None = None, progress: bool = False) 
     swept, summary = sweep(study, paths, console=console)
     if summary.interrupted is not None:
         signals.end(summary.interrupted)
+    if swept.unpublished is not None:
+        raise swept.unpublished
     return swept
 
 
@@ -188,8 +192,20 @@ def sweep(
         from sweeps.report.publish import close
 
         findings = Findings(store.results(study.name))
-        report = close(findings, store, paths)
-        return Sweep(findings=findings, store=store.path, report=report), summary
+        unpublished = _error_of(lambda: close(findings, store, paths))
+        return Sweep(findings=findings, store=store.path, report=paths.report, unpublished=unpublished), summary
+
+
+def _error_of(publish: Callable[[], object]) -> Exception | None:
+    """Publish, and return the exception that it ends with: it must not hide what the study has found."""
+    try:
+        publish()
+    except OSError as error:
+        where = error.filename or "the report"
+        return DiskError(f"{where}: cannot be written: {error.strerror or error}; `sweep report` writes it once it can")
+    except Exception as error:  # noqa: BLE001  # raised again, after the verdict
+        return error
+    return None
 
 
 def _say(console: Console | None) -> Callable[[str], None]:

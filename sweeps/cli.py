@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sweeps import signals
+from sweeps import signals, streams
 from sweeps.commands.authoring import init, schema
 from sweeps.commands.dashboard import dashboard
 from sweeps.commands.diagnose import diagnose
@@ -36,9 +36,15 @@ def main() -> None:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+    files = streams.outlast()
     try:
         with signals.ending():
             app()
+    except SystemExit as ended:
+        if not ended.code and (lost := streams.what_was_lost(files)):
+            print(f"error: {lost}", file=sys.stderr)
+            sys.exit(2)
+        raise
     except UserError as error:
         if debug:
             raise

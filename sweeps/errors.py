@@ -21,6 +21,10 @@ class StoreError(UserError):
     """A store that cannot be opened, or whose content is not a store's."""
 
 
+class DiskError(UserError):
+    """A disk that is full or read-only."""
+
+
 class NotFound(UserError):
     """A study, trial or file that does not exist."""
 

@@ -6,6 +6,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+TAIL_LINES, TAIL_BYTES = 25, 16_384
+"""of a log that are shown where its run has failed"""
 RUNS = "runs"
 """folder of all studies, below the current one, unless --out names another"""
 
@@ -69,9 +71,13 @@ class StudyPaths:
         return self.run(run) / "ckpt.pt"
 
     def drop_checkpoint(self, run: int) -> None:
-        """Delete the run's checkpoint and any half-written one. The log stays."""
+        """Delete the run's checkpoint, the one before, and any half-written one. The log stays."""
         for path in self.run(run).glob("*.pt*"):
             path.unlink(missing_ok=True)
+        self.drop_half_written(run)
+
+    def drop_half_written(self, run: int) -> None:
+        """Delete what a worker was writing when it was killed. No worker may have the run."""
         for path in self.run(run).glob(".*.pt*"):
             path.unlink(missing_ok=True)
 
@@ -105,3 +111,14 @@ def _from_here(path: Path) -> str:
 def log_of(run_folder: Path) -> Path:
     """Return the log of the run in `run_folder`: the output of its worker."""
     return run_folder / "log.txt"
+
+
+def tail_of(log: Path) -> str:
+    """Return the last lines of a log; empty where there are none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-TAIL_LINES:])

@@ -17,8 +17,8 @@ FILES = {
     for path in sorted((ROOT / package).rglob("*.py"))
 }
 ORDER = (
-    *("errors", "paths", "signals", "text", "outputs", "pruning", "pruner", "study", "workers", "store", "arrow"),
-    *("diagnose", "analysis", "tables", "engine", "verdict", "export", "terminal", "report"),
+    *("errors", "paths", "signals", "streams", "text", "outputs", "pruning", "pruner", "study", "workers", "store"),
+    *("arrow", "diagnose", "analysis", "tables", "engine", "verdict", "export", "terminal", "report"),
     *("api", "commands", "cli", "__main__"),
 )
 """rooms of sweeps; a file may import its own room and the rooms before it"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +10,26 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def disk_remedy(error: OSError) -> str:
+    """Say what helps against a disk that takes no more; empty for other errors."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full: make room and run again, it goes on where it stopped"
+    if error.errno == errno.EROFS:
+        return "the disk is read-only: make it writable and run again, it goes on where it stopped"
+    return ""
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Yield a temporary file in the folder of `path`; flush it to disk and rename it to `path` if the block succeeds.
 
-    Two processes may write the same path at once: the last rename wins. Raises OSError.
+    Two processes may write the same path at once: the last rename wins. A device or a pipe (`/dev/stdout`) is written
+    to, not replaced. Raises OSError.
     """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as device:
+            yield device
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:

@@ -19,3 +19,7 @@ class DataError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint that cannot be loaded, or belongs to another run."""
+
+
+class DamagedCheckpoint(CheckpointError):
+    """A checkpoint whose content isn't what was written."""

@@ -61,5 +61,7 @@ class Result:
     """duration of the run, over all its processes"""
     fallbacks: tuple[str, ...] = ()
     """what the run did the plain way because a fast path of its card can't be trusted, and why"""
+    notes: tuple[str, ...] = ()
+    """what befell the run: a checkpoint that was damaged and dropped"""
     batch_size: int | None = None
     """sequences per micro-batch as fitted to the machine; None: nothing was trained, or as in the config"""

@@ -1,1 +1,1 @@
-"""What a sweep survives: kills, damaged files and disks, and stores of many trials."""
+"""What a sweep survives: kills of its processes, damaged files and disks, and stores of many trials."""

@@ -17,7 +17,7 @@ def dashboard(
     host: Annotated[
         str,
         typer.Option(
-            metavar="ADDRESS", help="address to serve on, 0.0.0.0 in a container; it has no password and checks no host"
+            metavar="ADDRESS", help="address to serve on, 0.0.0.0 in a container; the dashboard has no password"
         ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="port to serve on; 0 is any free port")] = 0,
@@ -38,8 +38,7 @@ def dashboard(
     located = locate(study, out=out)
     if not is_private(host):
         print(
-            f"warning: whoever can reach {host} can read and change this study: the dashboard has no password and "
-            "checks no host",
+            f"warning: whoever can reach {host} can read this study: the dashboard has no password",
             file=sys.stderr,
         )
     serve(located.url, host=host, port=port, artifacts=located.paths.artifacts, announce=announce)

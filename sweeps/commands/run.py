@@ -114,8 +114,10 @@ def _sweep(study: Study, paths: StudyPaths, *, full: bool, as_json: bool, stored
     else:
         print()
         print_answer(swept.findings, full=full, report=swept.report, store=swept.store)
-    if summary.interrupted:
+    if summary.interrupted and swept.unpublished is None:
         say(f"interrupted: {swept.results.command('run')} goes on")
         raise typer.Exit(signals.exit_code(summary.interrupted))
     if summary.truncated:
         say(f"hours: {study.hours:g} are over; raise hours in the study's YAML file and run that to continue")
+    if swept.unpublished is not None:
+        raise swept.unpublished

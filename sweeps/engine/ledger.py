@@ -18,11 +18,13 @@ from typing import Any
 from sweeps.engine import progress, provenance
 from sweeps.engine.decisions import decisions_of
 from sweeps.engine.optuna_trials import Asked, OptunaTrials
+from sweeps.errors import SpecError, StoreError
 from sweeps.paths import StudyPaths
 from sweeps.store.records import FALLBACKS, Outcome, Pruning, Results, Run, best_of
 from sweeps.store.store import Store
 from sweeps.study.proposals import ParamValue, Proposal, config_of
 from sweeps.study.study import Study
+from sweeps.text import joined
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset
 from trainer.errors import UserError
@@ -51,6 +53,10 @@ class Flight:
     """why the run is ending where it was meant to; empty: it isn't"""
     heard: float = 0.0
     """seconds that the driver had listened by its worker's last message"""
+    spoken: bool = False
+    """whether its worker has sent a message since the launch"""
+    pulsing: bool = False
+    """whether its worker tells of each step"""
     stopped: bool = False
     """whether its worker's process was stopped when it was last looked at"""
     points: list[Point] = field(default_factory=list)
@@ -105,8 +111,11 @@ class Ledger:
         self.runs: dict[int, Run] = {run.id: run for run in stored.runs}
         self.outcomes_changed = 0
         """times that a run has begun or ended; until it grows, whatever depends on outcomes alone stays valid"""
+        self.invalid = ""
+        """why the last proposal that couldn't be run couldn't"""
         self._store, self._paths, self._dataset = store, paths, dataset
         self._trials = OptunaTrials(self.study, store.storage)
+        self._check_optunas_trials(stored)
         self._decisions = decisions_of(self.study)
         self._versions, self._commit = provenance.versions(), provenance.commit()
 
@@ -137,6 +146,17 @@ class Ledger:
             return flight
         self._tell(flight)
         return None
+
+    def _check_optunas_trials(self, stored: Results) -> None:
+        """Raise StoreError where Optuna lacks trials of our runs, because someone has deleted its study."""
+        held = self._trials.counts()
+        lost = sorted({run.optuna_study for run in stored.runs if run.trial >= held[run.optuna_study]})
+        if lost:
+            raise StoreError(
+                f"{self._store.path}: trials of Optuna's study {joined(map(repr, lost))} have been deleted, in "
+                "optuna-dashboard or by a program; restore the file from a copy, or start the study in another folder "
+                f"with --out. `{stored.command('report')}` still shows its {len(stored.runs)} runs"
+            )
 
     def adopt(self, run: Run, proposal: Proposal) -> None:
         """Make an ended run the run of a proposal that hasn't begun, under a trial of its own, as if it had run so.
@@ -181,34 +201,42 @@ class Ledger:
 
     def ask(self, proposal: Proposal) -> Flight:
         """Begin the run of a proposal."""
-        return self.begin(self._trials.ask(proposal), proposal)
+        return self._begin(self._trials.ask(proposal), proposal.config, proposal)
 
     def ask_sampler(self) -> Flight:
         """Begin the next trial of the user's queue, or else the sampler's.
 
-        A trial whose shape didn't fit into memory before ends as infeasible at once, and another is asked for. Such
-        outcomes make a sampler propose the shape less often, but not never.
+        A trial whose shape didn't fit into memory before ends as infeasible at once, one whose parameters make no valid
+        config as failed, and another is asked for. Such outcomes make a sampler propose the shape less often, but not
+        never. Raises SpecError where trial after trial makes no valid config.
         """
         runs = self.runs.values()
         too_large = {shape_of(run.config) for run in runs if run.outcome == Outcome.INFEASIBLE}
         if too_large:
             too_large -= {shape_of(run.config) for run in runs if run.outcome == Outcome.COMPLETE}
-        for _ in range(MOST_REFUSED if too_large else 0):
+        for last in [*[False] * MOST_REFUSED, True]:
             asked = self._trials.ask()
             config = self._config(asked)
-            if shape_of(config) not in too_large:
-                return self.begin(asked, None)
+            if config is None:
+                continue
+            if last or shape_of(config) not in too_large:
+                return self._begin(asked, config, None)
             reason = f"n_embd={config.n_embd}, n_layer={config.n_layer} ran out of memory in an earlier trial"
             self._refuse(asked, Outcome.INFEASIBLE, reason, label=reason)
-        return self.begin(self._trials.ask(), None)
+        raise SpecError(f"{MOST_REFUSED} proposals in a row make no trial that can be run; the last: {self.invalid}")
 
-    def begin(self, asked: Asked, proposal: Proposal | None) -> Flight:
-        """Write the run of a trial that has none. Raises UserError for parameters that make no valid config."""
+    def begin(self, asked: Asked, proposal: Proposal | None) -> Flight | None:
+        """Write the run of a trial that has none. None: its parameters make no valid config, and it has ended."""
+        config = proposal.config if proposal else self._config(asked)
+        return None if config is None else self._begin(asked, config, proposal)
+
+    def _begin(self, asked: Asked, config: TrainConfig, proposal: Proposal | None) -> Flight:
+        """Write a run. Its folder may hold a checkpoint of another study, whose store was deleted; that is dropped."""
         run = new_run(
             optuna_study=asked.optuna_study,
             trial=asked.number,
             params=asked.params,
-            config=proposal.config if proposal else self._config(asked),
+            config=config,
             proposal=proposal,
         )
         run = self._store.add_run(
@@ -218,16 +246,20 @@ class Ledger:
             versions=self._versions,
             commit=self._commit,
         )
+        self._paths.drop_checkpoint(run.id)
         flight = Flight(run, asked)
         self._update(flight, outcome=Outcome.RUNNING)
         return flight
 
-    def _config(self, asked: Asked) -> TrainConfig:
+    def _config(self, asked: Asked) -> TrainConfig | None:
+        """Return a sampled trial's config. None: there is no valid one, so the trial has ended as failed."""
         try:
             return config_of(self.study, asked.params, seed=self.study.seed, vocab_size=self._dataset.vocab_size)
         except UserError as error:
-            self._refuse(asked, Outcome.FAILED, str(error))
-            raise
+            self.invalid = str(error)
+            self._refuse(asked, Outcome.FAILED, self.invalid)
+            self.note("failed", f"trial {asked.number} can't be run and is left out: {self.invalid}")
+            return None
 
     def _refuse(self, asked: Asked, outcome: Outcome, reason: str, **attrs: str) -> None:
         """End a trial without running it."""
@@ -238,6 +270,7 @@ class Ledger:
     def launch(self, flight: Flight, *, device: str, kind: str) -> None:
         """Record that the run starts or resumes on a device of a kind."""
         flight.attempt += 1
+        self._paths.drop_half_written(flight.run.id)
         earlier = flight.run.kinds if flight.points else ()  # without a point there is no checkpoint to go on from
         kinds = earlier if earlier[-1:] == (kind,) else (*earlier, kind)
         self._update(flight, device=device, kinds=kinds, outcome=Outcome.RUNNING, reason="")

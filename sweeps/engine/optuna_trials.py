@@ -76,6 +76,10 @@ class OptunaTrials:
         running = [(study, trial.number) for study in studies for trial in _in_state(study, TrialState.RUNNING)]
         return [self._with_all_params(study, number) for study, number in running]
 
+    def counts(self) -> dict[str, int]:
+        """Return how many trials Optuna has in each of its studies, by their names."""
+        return {study.study_name: len(study.get_trials(deepcopy=False)) for study in (self._search, self._confirm)}
+
     def queued(self) -> bool:
         """Whether the user has put a trial into the search (Study.enqueue_trial) that has not begun."""
         return bool(_in_state(self._search, TrialState.WAITING))

@@ -20,7 +20,7 @@ from sweeps.study.start import CheckpointStart, Origin, min_effect_of
 from sweeps.study.study import Study
 from sweeps.study.widening import containing_the_control
 from trainer.atomic import replacing
-from trainer.digest import sha256_of
+from trainer.digest import check_sums, sha256_of
 from trainer.errors import CheckpointError
 from trainer.schedule import lr_at
 
@@ -80,7 +80,9 @@ def _of_run(runs: tuple[Run, ...], paths: StudyPaths) -> Origin | None:
             f"the origin has no checkpoint: its run {run.outcome}: {run.reason}; change the baseline, or name a "
             "checkpoint with start: {checkpoint: out/ckpt.pt}"
         )
-    copy_checkpoint(paths.checkpoint(run.id), paths.origin)
+    trained = paths.checkpoint(run.id)
+    check_sums(trained, remedy="the branches have no origin: start the study anew in another folder with --out")
+    copy_checkpoint(trained, paths.origin)
     step = run.points[-1].step
     verdict = plateau.verdict(losses_of(run), schedule_of(run.config))
     since = None if verdict.since is None else run.points[min(verdict.since, len(run.points) - 1)].step

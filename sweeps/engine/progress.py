@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import signal
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,10 +24,14 @@ from trainer.points import Point
 if TYPE_CHECKING:
     from sweeps.analysis.findings import Findings
 
-STALL_SECONDS = 600.0
-"""least silence after which a worker counts as hung"""
+START_SECONDS = 1800.0
+"""silence after a launch, in which a worker opens the data, fits the batch and compiles, until it counts as hung"""
+STALL_SECONDS, CARD_SECONDS = 120.0, 600.0
+"""least silence after which a worker counts as hung, on a CPU and on a card, whose worker may be compiling"""
 STALL_GAPS = 20.0
-"""the same, in units of the longest time between two evaluations so far"""
+"""the same, in units of the longest time between two messages of a worker so far: a step, or what a step lasts"""
+MOST_ALIKE = 10
+"""runs in a row that may fail from one cause"""
 TICK_SECONDS = 0.5
 """longest wait of the driver's loop for a message of a worker"""
 LONGEST_TICK = 5.0
@@ -165,17 +170,32 @@ def planned_runs(findings: Findings) -> int:
     return groundwork + max(searching, study.baseline_seeds + study.trials) + confirming
 
 
-def gaps(points: Sequence[Point]) -> list[float]:
-    """Return the seconds between a run's evaluations."""
-    return [later.seconds - earlier.seconds for earlier, later in itertools.pairwise(points)]
+def stall_limit(longest_gap: float, *, device: str, spoken: bool, pulsing: bool) -> float:
+    """Return the seconds of silence after which a worker counts as hung, from the longest gap between two messages.
 
-
-def stall_limit(longest_gap: float) -> float:
-    """Return the seconds of silence after which a worker counts as hung, from the longest gap between evaluations.
-
-    Infinite before a gap has been measured.
+    `spoken`: it has sent a message since its launch. `pulsing`: it tells of each step, not of evaluations alone. As
+    long as no gap is known, one that doesn't may take any time from one evaluation to the next.
     """
-    return max(STALL_SECONDS, STALL_GAPS * longest_gap) if longest_gap > 0 else math.inf
+    if not spoken:
+        return START_SECONDS
+    if longest_gap == 0:
+        return START_SECONDS if pulsing else math.inf
+    return max(STALL_SECONDS if device.partition(":")[0] == "cpu" else CARD_SECONDS, STALL_GAPS * longest_gap)
+
+
+def cause_of(run: Run) -> str:
+    """Return what made a run fail, the same words for the same cause; empty for a run that didn't fail.
+
+    Numbers are left out: steps, losses and sizes differ where the cause doesn't.
+    """
+    if run.outcome not in (Outcome.FAILED, Outcome.DIVERGED, Outcome.INFEASIBLE):
+        return ""
+    return f"{run.outcome}: {re.sub(r'[0-9][0-9.,e+-]*', '#', run.reason.partition('; its log: ')[0])}"
+
+
+def alike(causes: Sequence[str]) -> int:
+    """Return how many of the last runs failed from one cause, from the causes of all in their order."""
+    return sum(1 for _ in itertools.takewhile(lambda cause: cause and cause == causes[-1], reversed(causes)))
 
 
 def listened(tick: float) -> float:

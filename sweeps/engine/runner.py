@@ -20,13 +20,13 @@ from sweeps.engine.ledger import Flight, Ledger
 from sweeps.engine.pilot import PilotLength
 from sweeps.engine.planning.workload import workload
 from sweeps.engine.progress import Observer, Standing, Summary
-from sweeps.paths import StudyPaths
+from sweeps.paths import StudyPaths, log_of, tail_of
 from sweeps.store.records import FALLBACKS, Outcome, Results, Run, counts
 from sweeps.store.store import Store
 from sweeps.study.pilot_runs import at_length
-from sweeps.workers.pool import Crashed, Died, Finished, Job, Message, PointMessage, Pool
-from trainer.data.dataset import Dataset
-from trainer.errors import UserError
+from sweeps.workers.pool import Crashed, Died, Finished, Job, Message, PointMessage, Pool, Pulse
+from trainer.data.dataset import Dataset, file_states
+from trainer.errors import DataError, UserError
 from trainer.machine.microbatch import Limits
 from trainer.points import Answer, Point, Result
 
@@ -34,6 +34,10 @@ NOTE_SECONDS = 10.0
 """between writes of the time taken while no points arrive; a killed sweep loses at most this much of it"""
 RETRIES = 2
 """further launches of a run in one session, after crashes of its worker"""
+
+
+class SameCause(UserError):
+    """Run after run has failed from one cause."""
 
 
 class WorkerError(Exception):
@@ -78,7 +82,7 @@ class Runner:
         interrupts: Sequence[signal.Signals],
     ) -> None:
         self.study, self.pool, self.paths, self.dataset = stored.study, pool, paths, dataset
-        self.data, self.confirming = stored.data, stored.command("confirm")
+        self.data, self.confirming, self.going_on = stored.data, stored.command("confirm"), stored.command("run")
         self.observer, self.clock, self.interrupts = observer, clock, interrupts
         self.asked_to_pause = False
         self.ledger = Ledger(stored, store, paths, dataset)
@@ -96,7 +100,11 @@ class Runner:
         self.ticked = clock.time()
         self.listened = 0.0
         """seconds of this session in which the driver could hear its workers"""
-        self.longest_gap = max((gap for run in stored.runs for gap in progress.gaps(run.points)), default=0.0)
+        self.longest_gap = 0.0
+        """seconds between two messages of a worker"""
+        self.causes: list[str] = []
+        """why the runs that ended in this session failed, in their order; "" for one that didn't"""
+        self.files = file_states(dataset)
         self.standing: tuple[int, Standing] | None = None
         """the standing, after the value of `ledger.outcomes_changed` for which it was computed"""
         observer.begun(self.study, self.agenda.baseline, stored.runs)
@@ -133,7 +141,9 @@ class Runner:
         """Queue the runs that earlier sessions left unfinished, each under its trial's number."""
         for asked, run in self.ledger.unfinished():
             if run is None:
-                self.ready.append(self.ledger.begin(asked, self.agenda.proposal(asked.key, self.runs)))
+                proposal = self.agenda.proposal(asked.key, self.runs)
+                if begun := self.ledger.begin(asked, proposal):
+                    self.ready.append(begun)
             elif flight := self.ledger.resume(asked, run):
                 self.ready.append(flight)
         for run in self.ledger.going_on({flight.run.id for flight in self.ready}):
@@ -199,7 +209,7 @@ class Runner:
                 return self.ledger.ask(proposal)
 
     def _launch(self, flight: Flight, device: str) -> None:
-        flight.heard = self.listened
+        flight.heard, flight.spoken, flight.pulsing = self.listened, False, False
         self.started += flight.failures == 0
         kind = self.pool.kind(device)
         self.ledger.launch(flight, device=device, kind=kind)
@@ -223,6 +233,8 @@ class Runner:
     # messages of workers
 
     def _handle(self, messages: list[Message]) -> None:
+        if messages:
+            self._check_data()
         current = [
             (flight, message)
             for message in messages
@@ -237,10 +249,14 @@ class Runner:
             self.noted = self.clock.time()
             self.ledger.add_points(new, seconds=self.clock.seconds)
         for flight, message in current:
-            silent, flight.heard = self.listened - flight.heard, self.listened
+            if flight.spoken:
+                self.longest_gap = max(self.longest_gap, self.listened - flight.heard)
+            flight.heard, flight.spoken = self.listened, True
             match message:
+                case Pulse():
+                    flight.pulsing = True
                 case PointMessage(point=point):
-                    self.pool.answer(flight.run.id, self._answer(flight, point, silent=silent))
+                    self.pool.answer(flight.run.id, self._answer(flight, point))
                 case Finished(result=result):
                     self._finish(flight, result)
                 case Crashed(text=text, user_error=True):
@@ -249,14 +265,23 @@ class Runner:
                 case Crashed(text=text) | Died(text=text):
                     self._retry(flight, "crashed" if isinstance(message, Crashed) else "died", text)
 
-    def _answer(self, flight: Flight, point: Point, *, silent: float) -> Answer:
-        """Record a point and return the answer. A resumed run replays its history, so a point may be stored already.
+    def _check_data(self) -> None:
+        """Raise DataError if a file of the data has changed. What was trained on it meanwhile is trained again."""
+        now = file_states(self.dataset)
+        if now == self.files:
+            return
+        for flight in self.flights.values():
+            self.pool.kill(flight.run.id)
+            self.paths.drop_checkpoint(flight.run.id)
+        changed = ", ".join(str(path) for path in now if now[path] != self.files[path])
+        raise DataError(
+            f"{changed}: has changed while the study runs, and trials on other data can't be compared; put the file "
+            "back as it was and run again: the study goes on"
+        )
 
-        `silent` are the seconds for which the driver had listened in vain. The worker's own time may include a pause.
-        """
+    def _answer(self, flight: Flight, point: Point) -> Answer:
+        """Record a point and return the answer. A resumed run replays its history, so a point may be stored already."""
         if point.step > flight.last_step:
-            gaps = progress.gaps([*flight.points[-1:], point])
-            self.longest_gap = max([self.longest_gap, *(min(gap, silent) for gap in gaps)])
             self.ledger.report(flight, point)
             self.observer.point(flight.run, point)
         if self._ending():
@@ -282,6 +307,9 @@ class Runner:
                 self.fallbacks += f"; {text}"
                 self.ledger.fall_back(text, flight.run)
                 self.observer.note(f"{flight.run.label} on {flight.run.device}: {text}")
+        for text in result.notes:
+            self.ledger.note("checkpoint", text, flight.run)
+            self.observer.note(f"{flight.run.label}: {text}")
         match result.outcome:
             case "paused" if flight.halting:
                 self._end(flight, Outcome.HALTED, flight.halting, result)
@@ -320,7 +348,10 @@ class Runner:
             self.ready.appendleft(flight)
             return
         lines = text.strip().splitlines()  # the cause is the last line of a traceback, but the first line about a death
-        reason = f"its worker {kind} {flight.failures} times; the last time: {lines[-1 if kind == 'crashed' else 0]}"
+        log = log_of(self.paths.run(flight.run.id))
+        cause = lines[-1 if kind == "crashed" else 0]
+        reason = f"its worker {kind} {flight.failures} times; the last time: {cause}"
+        reason += f"; its log: {log.relative_to(self.paths.root)}"
         last = flight.points[-1] if flight.points else None
         result = Result(
             outcome="failed",
@@ -329,14 +360,25 @@ class Runner:
             reason=reason,
             seconds=last.seconds if last else 0.0,
         )
-        self._end(flight, Outcome.FAILED, reason, result)
-        self.observer.note(f"{flight.run.label}: failed, {reason}")
-        if not any(run.points for run in self.runs):
-            raise WorkerError(f"no run of this study has trained yet, and this one {reason}\n{text}")
+        self.ledger.note("log", f"the end of {log}:\n{tail_of(log)}", flight.run)
+        self._end(flight, Outcome.FAILED, reason, result, text=text)
 
-    def _end(self, flight: Flight, outcome: Outcome, reason: str, result: Result) -> None:
+    def _end(self, flight: Flight, outcome: Outcome, reason: str, result: Result, *, text: str = "") -> None:
+        """Record how a run ended. `text`: what is known of a failure beside the reason.
+
+        Raises WorkerError where none has trained yet, and SameCause where many in a row have failed from one cause.
+        """
         self.ledger.end(flight, outcome, reason, result)
         self.observer.ended(flight.run)
+        if outcome == Outcome.FAILED:
+            self.observer.note(f"{flight.run.label}: failed, {reason}")
+            if not any(run.points for run in self.runs):
+                raise WorkerError(f"no run of this study has trained yet, and this one {reason}\n{text}")
+        self.causes.append(progress.cause_of(flight.run))
+        if progress.alike(self.causes) >= progress.MOST_ALIKE:
+            message = f"{progress.MOST_ALIKE} runs in a row {outcome}, the last: {reason}"
+            self.ledger.note("stopped", message)
+            raise SameCause(f"{message}; mend that, and `{self.going_on}` goes on with the study")
 
     # silent workers, and the end
 
@@ -355,9 +397,11 @@ class Runner:
             flight.stopped = run in stopped
 
     def _retry_silent_runs(self) -> None:
-        limit = progress.stall_limit(self.longest_gap)
         for flight in list(self.flights.values()):
             silent = self.listened - flight.heard
+            limit = progress.stall_limit(
+                self.longest_gap, device=flight.run.device, spoken=flight.spoken, pulsing=flight.pulsing
+            )
             if silent > limit:
                 self.pool.kill(flight.run.id)
                 self._retry(flight, "hung", f"no message for {silent:.0f} s (limit {limit:.0f} s)")

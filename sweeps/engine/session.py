@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from sweeps.engine.planning.plan import plan
 from sweeps.engine.planning.speed import Shape, seen
 from sweeps.engine.progress import Observer, Summary
 from sweeps.engine.runner import Clock, Runner
-from sweeps.errors import NotFound
+from sweeps.errors import DiskError, NotFound
 from sweeps.paths import StudyPaths
 from sweeps.store import records
 from sweeps.store.database import database_of
@@ -39,7 +40,7 @@ from sweeps.workers.launch import devices_here
 from sweeps.workers.names import kind_of
 from sweeps.workers.pool import Pool
 from sweeps.workers.process_pool import ProcessPool
-from trainer.atomic import write_text
+from trainer.atomic import disk_remedy, write_text
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.encode import PrepareProgress
 from trainer.data.frequencies import unigram_loss
@@ -136,7 +137,7 @@ def run_in(
     workers die while they are measured, and what Runner.run raises.
     """
     data = DataFacts.of(dataset)
-    with store.lock(study.name):
+    with store.database.errors(), _as_disk_errors(), store.lock(study.name):
         if store.database.file is None:
             write_text(paths.pointer, address_of(store.url, study.name))
         else:
@@ -177,6 +178,17 @@ def run_in(
             if isinstance(agenda, Agenda) or not summary.finished:
                 return dataclasses.replace(summary, started=started)
             stored = store.results(study.name)
+
+
+@contextlib.contextmanager
+def _as_disk_errors() -> Iterator[None]:
+    """Turn the error of a disk that is full or read-only into a DiskError."""
+    try:
+        yield
+    except OSError as error:
+        if not (remedy := disk_remedy(error)):
+            raise
+        raise DiskError(f"{error.filename or Path.cwd()}: {error.strerror}; {remedy}") from error
 
 
 def _with_known_origin(

@@ -1,6 +1,7 @@
 """optuna-dashboard of a study's store: a server, and the notes, figures and files that it shows.
 
-The server listens on this machine only unless told otherwise: optuna-dashboard has no passwords and checks no host.
+The server listens on this machine only unless told otherwise, because optuna-dashboard has no passwords, and it takes
+no request that would change the study.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
@@ -40,6 +41,9 @@ from sweeps.text import changes, joined
 from sweeps.verdict.verdict import verdict
 from trainer.config import TrainConfig
 from trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 HOST = "127.0.0.1"
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104  # for a container, whose published port reaches no loopback address
@@ -96,7 +100,7 @@ def server(url: str, *, host: str = HOST, port: int = 0, artifacts: Path | None 
     try:
         has_artifacts = artifacts is not None and artifacts.is_dir()
         artifact_store = FileSystemArtifactStore(str(artifacts)) if has_artifacts else None
-        app = optuna_dashboard.wsgi(storage, artifact_store=artifact_store)
+        app = _read_only(optuna_dashboard.wsgi(storage, artifact_store=artifact_store), host=host)
         try:
             running = make_server(host, port, app, handler_class=_Quiet)
         except OSError as error:
@@ -110,6 +114,31 @@ def server(url: str, *, host: str = HOST, port: int = 0, artifacts: Path | None 
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def _read_only(app: WSGIApplication, *, host: str) -> WSGIApplication:
+    """Let requests read the study, and refuse those that would change it or come from another site's page.
+
+    A page that a person visits may ask their browser for any address, also for one under a name of its own that it lets
+    point to this machine. Deleted trials, of all things, would end the sweep.
+    """
+
+    def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if is_private(host) and not is_private(_name_of(environ.get("HTTP_HOST", HOST))):
+            refusal = f"this dashboard is served to this machine only, not as {environ['HTTP_HOST']}"
+        elif environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            refusal = "this dashboard shows a study and changes nothing"
+        else:
+            return app(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"{refusal}\n".encode()]
+
+    return guarded
+
+
+def _name_of(host: str) -> str:
+    """Return the host of a Host header, without its port."""
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
 
 
 def address_of(running: WSGIServer) -> str:

@@ -29,6 +29,9 @@ class Database(Protocol):
     def exists(self) -> bool:
         """Whether there is a file, or whether the server's database has our tables. Raises StoreError."""
 
+    def identity(self) -> int | None:
+        """Return what tells a file from another at its path; None: it is gone. Always the same for a server's."""
+
     def make(self) -> None:
         """Make the file. A server's database has to exist."""
 
@@ -48,7 +51,7 @@ class Database(Protocol):
         """Whether a process is running the study now."""
 
     def errors(self) -> AbstractContextManager[None]:
-        """Turn the database's and the system's errors into a StoreError in the user's words."""
+        """Turn the database's errors, also those that Optuna passes on, into a StoreError in the user's words."""
 
 
 def database_of(url: str) -> Database:

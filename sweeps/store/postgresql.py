@@ -57,6 +57,9 @@ class ServerDatabase:
             row = connection.execute("SELECT to_regclass('schema_version') IS NOT NULL").fetchone()
         return row is not None and bool(row[0])
 
+    def identity(self) -> int | None:
+        return 0
+
     def make(self) -> None:
         self._connect().close()  # fails where there is no such database, before Optuna opens it
 

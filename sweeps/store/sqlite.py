@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import filelock
 import optuna
@@ -38,12 +38,58 @@ def hold(path: Path, *, what: str) -> Iterator[None]:
         raise StoreBusy(
             f"{what} is being run by {_holder(holder)}; wait for it, or stop it there with Ctrl-C (nothing is lost)"
         ) from None
+    if _is_held(holder):  # someone has deleted the lock file, but not the process
+        lock.release()
+        raise StoreBusy(
+            f"{what} is being run by {_holder(holder)}, although {path.name} was deleted; wait for it, or stop it "
+            "there with Ctrl-C (nothing is lost)"
+        )
     try:
         since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-        write_text(holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+        write_text(holder, json.dumps({**_this_process(), "since": since}))
         yield
     finally:
         holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _this_process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
+
+
+def _started(pid: int) -> str | None:
+    """Return when a process started, as the system counts it; None: there is no such process, or no /proc."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    return f"{stat.rpartition(')')[2].split()[19]} in {boot}"  # proc_pid_stat(5), field 22
+
+
+def _is_held(holder: Path) -> bool:
+    """Whether the process that a holder file names is another one on this machine, and alive."""
+    try:
+        who = json.loads(holder.read_text(encoding="utf-8"))
+        if who["host"] != socket.gethostname() or who["pid"] == os.getpid() or who["started"] is None:
+            return False
+        return bool(who["started"] == _started(int(who["pid"])))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+@contextlib.contextmanager
+def opening(database: Path) -> Iterator[None]:
+    """Let one process after another create and migrate the tables of a database. Raises StoreBusy."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(database.with_name(f".{database.name}.opening.lock"))
+    try:
+        lock.acquire(timeout=BUSY_SECONDS)
+    except filelock.Timeout:
+        raise StoreBusy(f"{database}: another process has been creating it for {BUSY_SECONDS:.0f} s") from None
+    try:
+        yield
+    finally:
         lock.release()
 
 
@@ -152,11 +198,9 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def as_store_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's and the system's errors into a StoreError in the user's words."""
+    """Turn SQLite's errors, also those that Optuna passes on, into a StoreError in the user's words."""
     try:
         yield
-    except OSError as error:
-        raise StoreError(f"{path}: the store cannot be created here: {error.strerror or error}") from error
     except (sqlite3.Error, sa.exc.DBAPIError, optuna.exceptions.StorageInternalError) as error:
         text = str(getattr(error, "orig", None) or error.__cause__ or error)
         if any(words in text for words in _DAMAGED):
@@ -167,6 +211,8 @@ def as_store_errors(path: Path) -> Iterator[None]:
             remedy = f"another program has kept it locked for {BUSY_SECONDS:.0f} s; close that program and run again"
         elif "full" in text:
             remedy = "the disk is full; make room and run again: the study continues where it stopped"
+        elif "disk I/O" in text:
+            remedy = "its disk fails, or the file was moved meanwhile; run again: the study continues where it stopped"
         else:
             raise
         raise StoreError(f"{path}: {remedy} ({text})") from error
@@ -192,8 +238,13 @@ class SqliteFile:
     def exists(self) -> bool:
         return self.file.exists()
 
+    def identity(self) -> int | None:
+        try:
+            return self.file.stat().st_ino
+        except FileNotFoundError:
+            return None
+
     def make(self) -> None:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         connect_to_write(self.file).close()  # fails for a file that is no database, before Optuna opens it
 
     def engine(self, *, write: bool) -> sa.Engine:
@@ -205,8 +256,14 @@ class SqliteFile:
     def optuna_storage(self) -> optuna.storages.RDBStorage:
         return optuna_storage(functools.partial(connect_to_write, self.file))
 
-    def alone(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()  # the transactions that make tables begin with the file's lock
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(opening(self.file))
+            except OSError as error:
+                raise StoreError(f"{self.file}: the store cannot be created here: {error.strerror or error}") from error
+            yield
 
     def hold(self, study: str, *, writing: sa.Engine) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002
         return hold(lock_of(self.file, study), what=f"study {study!r}")

@@ -191,19 +191,18 @@ class Store(Reader):
 
     def _open(self) -> sa.Engine:
         optuna.logging.set_verbosity(optuna.logging.ERROR)  # our events say what Optuna's log would
-        with self.database.errors():
+        with self.database.errors(), self.database.alone():
             self.database.make()
-            with self.database.alone():
-                try:
-                    self.storage = self.database.optuna_storage()
-                except RuntimeError as error:  # Optuna's error for tables of another Optuna version
-                    raise StoreError(
-                        f"{self.path}: its Optuna tables are not those of Optuna {optuna.__version__}; "
-                        f"`optuna storage upgrade --storage {self.url}` brings older ones up to date"
-                    ) from error
-                # alembic, which Optuna uses to read the version of its tables, sets up logging of its own
-                logging.getLogger("alembic").setLevel(logging.ERROR)
-                return self._migrated(self.database.engine(write=True))
+            try:
+                self.storage = self.database.optuna_storage()
+            except RuntimeError as error:  # Optuna's error for tables of another Optuna version
+                raise StoreError(
+                    f"{self.path}: its Optuna tables are not those of Optuna {optuna.__version__}; "
+                    f"`optuna storage upgrade --storage {self.url}` brings older ones up to date"
+                ) from error
+            # alembic, which Optuna uses to read the version of its tables, sets up logging of its own
+            logging.getLogger("alembic").setLevel(logging.ERROR)
+            return self._migrated(self.database.engine(write=True))
 
     def _migrated(self, engine: sa.Engine) -> sa.Engine:
         try:
@@ -213,6 +212,7 @@ class Store(Reader):
             engine.dispose()
             self._close_storage()
             raise
+        self._identity = self.database.identity()
         return engine
 
     def close(self) -> None:
@@ -388,6 +388,11 @@ class Store(Reader):
 
     @contextlib.contextmanager
     def _write(self) -> Iterator[sa.Connection]:
+        if self.database.identity() != self._identity:  # SQLite would go on writing into a deleted file, for nobody
+            raise StoreError(
+                f"{self.path}: was deleted or replaced while it was written; put the file back and run again: the "
+                "study goes on from it. Without the file, `sweep run` starts the study anew"
+            )
         with self.database.errors(), self._engine.begin() as connection:
             yield connection
 

@@ -188,7 +188,7 @@ def _changed_baseline(study: Study, changes: Mapping[str, Value], *, seed: int, 
         settings.pop("n_head", None)
     rate = float(settings["learning_rate"])
     if "min_lr" not in changes and float(settings["min_lr"]) > rate:
-        settings["min_lr"] = tidy(float(baseline["min_lr"]) / float(baseline["learning_rate"]) * rate)
+        settings["min_lr"] = min(rate, tidy(float(baseline["min_lr"]) / float(baseline["learning_rate"]) * rate))
     return TrainConfig.from_mapping({**with_heads(settings), **study.continued, "seed": seed, "vocab_size": vocab_size})
 
 

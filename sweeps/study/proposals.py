@@ -132,7 +132,7 @@ def _min_lr(study: Study, share: float, *, rate: float) -> float:
     So a branch with another rate, all else unchanged, still decays to the control's min_lr.
     """
     if study.origin is None:
-        return tidy(share * rate)
+        return min(tidy(share * rate), rate) if share <= 1 else tidy(share * rate)  # tidy may round up
     return min(float(f"{share * float(study.control['learning_rate']):.12g}"), rate)  # the share is rounded, too
 
 

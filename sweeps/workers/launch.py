@@ -22,6 +22,8 @@ from trainer.machine.cards import driver_is_here
 from trainer.machine.cpu import cpu_cores
 from trainer.machine.device import cuda_devices
 
+TRIES = 3
+"""to start a process whose fork server is killed meanwhile"""
 _PRELOADED = ("trainer.run.loop", "sweeps.workers.worker")
 """modules imported before CPU workers are forked"""
 
@@ -44,11 +46,18 @@ def start(device: str, *, threads: int, target: Callable[..., None], args: tuple
     forked = device == "cpu" and _begin_imports()
     changes = environment(device, threads=threads, inherited=os.environ)
     context: Any = multiprocessing.get_context("forkserver" if forked else "spawn")
-    process: BaseProcess = context.Process(
-        target=target, args=(*args, {**os.environ, **changes}), name=name, daemon=True
-    )
-    with _environment(changes), _signals_blocked(), _without_main():
-        process.start()
+    for tries_left in range(TRIES - 1, -1, -1):
+        process: BaseProcess = context.Process(
+            target=target, args=(*args, {**os.environ, **changes}), name=name, daemon=True
+        )
+        try:
+            with _environment(changes), _signals_blocked(), _without_main():
+                process.start()
+        except (EOFError, ConnectionError):  # the fork server was killed meanwhile; the next try starts another
+            if not forked or not tries_left:
+                raise
+        else:
+            break
     return process
 
 

@@ -43,6 +43,14 @@ class PointMessage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pulse:
+    """The run has begun another step, or another batch of an evaluation. It waits for no answer."""
+
+    run: int
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finished:
     """The run has ended, by itself or by an answer."""
 
@@ -73,7 +81,9 @@ class Died:
     """how it ended, and the last lines of its log"""
 
 
-Message = PointMessage | Finished | Crashed | Died
+Message = PointMessage | Pulse | Finished | Crashed | Died
+PULSE_SECONDS = 1.0
+"""least time between two pulses of a run"""
 Report = Callable[[Point], Answer]
 Work = Callable[[Job, Report], Result]
 

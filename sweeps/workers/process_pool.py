@@ -17,14 +17,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from sweeps import signals
-from sweeps.paths import log_of
+from sweeps.paths import log_of, tail_of
 from sweeps.workers import launch
-from sweeps.workers.pool import Died, Finished, Job, Message, PointMessage, Work
+from sweeps.workers.pool import Crashed, Died, Finished, Job, Message, Work
 from sweeps.workers.worker import TrainJob, main
 from trainer.points import Answer
-
-TAIL_LINES = 25
-"""lines of a worker's log shown when it dies"""
 
 _PATIENCE = 5.0
 """seconds that a process has to end by itself"""
@@ -112,7 +109,7 @@ class ProcessPool:
                 message: Message = worker.connection.recv()
                 if (message.run, message.attempt) != (worker.job.run, worker.job.attempt):
                     continue  # from an earlier launch
-                if not isinstance(message, PointMessage):
+                if isinstance(message, Finished | Crashed):
                     self._release(worker, message)
                 yield message
         except (EOFError, OSError):
@@ -213,12 +210,7 @@ class ProcessPool:
 
 def end_of(*logs: Path) -> str:
     """Return the last lines of the first of these logs that has any."""
-    for path in logs:
-        if path.exists():
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL_LINES:]
-            if lines:
-                return "\n".join(lines)
-    return "(nothing in its log)"
+    return next(filter(None, map(tail_of, logs)), "(nothing in its log)")
 
 
 def _is_stopped(pid: int) -> bool:

@@ -5,6 +5,7 @@ An actor's process trains one job at a time, in a thread, and is asked to pause 
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -15,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps.paths import log_of
 from sweeps.workers import worker
 from sweeps.workers.names import kind_of
 from sweeps.workers.pool import Job, Message, PointMessage, Work
@@ -92,9 +92,8 @@ class RayWorker:
             self._messages.put(PointMessage(run=job.run, attempt=job.attempt, point=point))
             return self._answers.get()
 
-        worker.print_to(log_of(job.out))
         try:
-            message = worker.do(self._work, job, report)
+            message = worker.do(functools.partial(worker.logged, self._work), job, report)
         except SystemExit as end:  # which would end this thread alone
             print(f"the worker ends with exit code {end.code}", flush=True)
             os._exit(end.code if isinstance(end.code, int) else 1)

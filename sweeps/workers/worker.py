@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -10,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +22,8 @@ from typing import TYPE_CHECKING
 
 from sweeps import signals
 from sweeps.paths import log_of
-from sweeps.workers.pool import Crashed, Finished, Job, PointMessage, Report, Work
+from sweeps.workers.pool import PULSE_SECONDS, Crashed, Finished, Job, PointMessage, Pulse, Report, Work
+from trainer.atomic import disk_remedy
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 from trainer.points import Answer, Point, Result
@@ -41,6 +44,7 @@ class TrainJob:
 
     def __call__(self, job: Job, report: Report) -> Result:
         from trainer.machine.microbatch import Infeasible
+        from trainer.run import checkpoint
         from trainer.run.loop import train
 
         # The worker sees one GPU, so the config says `cuda` on every device. A sweep keeps evaluations only: reading
@@ -52,6 +56,9 @@ class TrainJob:
         except Infeasible as error:
             return Result(outcome="infeasible", step=0, points=(), reason=f"out of memory: {error}")
         data = _dataset(job.data)
+        mended = checkpoint.mend(job.out)
+        if mended:
+            print(mended, flush=True)
         result = train(
             config,
             data,
@@ -59,12 +66,13 @@ class TrainJob:
             out=job.out,
             origin=job.origin,
             checkpoint_seconds=self.checkpoint_seconds,
-            pausing=lambda: _Pause.requested,
+            pausing=_pausing,
         )
         return dataclasses.replace(
             result,
             outcome="oom" if result.outcome == "infeasible" else result.outcome,
             batch_size=config.batch_size,
+            notes=(mended,) if mended else (),
         )
 
 
@@ -108,8 +116,8 @@ def main(connection: Connection, log: Path, threads: int, work: Work, environmen
     while True:
         try:
             job: Job = connection.recv()
-            print_to(log_of(job.out))
-            connection.send(do(work, job, functools.partial(_ask, connection, job)))
+            _Pulses.connection, _Pulses.job, _Pulses.sent = connection, job, time.monotonic()
+            connection.send(do(functools.partial(logged, work), job, functools.partial(_ask, connection, job)))
             print_to(log)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return  # the driver has closed the pipe
@@ -126,6 +134,25 @@ class _Pause:
     """Whether the driver has asked this process to pause. It asks once, before it ends."""
 
     requested = False
+
+
+class _Pulses:
+    """Where the pulses of the job go that this process is doing; nowhere outside of a worker's process."""
+
+    connection: Connection | None = None
+    job: Job | None = None
+    sent = 0.0
+
+
+def _pausing() -> bool:
+    """Tell the driver that the run goes on, and return whether the driver has asked it to pause."""
+    if _Pulses.connection is not None and _Pulses.job is not None:
+        now = time.monotonic()
+        if now - _Pulses.sent >= PULSE_SECONDS:
+            _Pulses.sent = now
+            with contextlib.suppress(OSError):  # the driver is gone, as the next point says
+                _Pulses.connection.send(Pulse(run=_Pulses.job.run, attempt=_Pulses.job.attempt))
+    return _Pause.requested
 
 
 def _handle_signals() -> None:
@@ -163,8 +190,19 @@ def do(work: Work, job: Job, report: Report) -> Finished | Crashed:
         return Crashed(run=job.run, attempt=job.attempt, text=str(error), user_error=True)
     except DriverGone:
         raise
+    except OSError as error:
+        if not (remedy := disk_remedy(error)):
+            return Crashed(run=job.run, attempt=job.attempt, text=traceback.format_exc(), user_error=False)
+        text = f"{error.filename or job.out}: {error.strerror}; {remedy}"
+        return Crashed(run=job.run, attempt=job.attempt, text=text, user_error=True)
     except Exception:  # noqa: BLE001  # the process boundary: the driver decides whether to retry
         return Crashed(run=job.run, attempt=job.attempt, text=traceback.format_exc(), user_error=False)
+
+
+def logged(work: Work, job: Job, report: Report) -> Result:
+    """Do the work with all that is printed in the run's log."""
+    print_to(log_of(job.out))
+    return work(job, report)
 
 
 class DriverGone(EOFError):
@@ -190,8 +228,9 @@ def _end_with_driver() -> None:
 
 def print_to(path: Path) -> None:
     """Append everything that this process prints, C libraries included, to a file."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # a full disk: what was printed is lost, the run is not
+            stream.flush()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         os.dup2(file.fileno(), 1)

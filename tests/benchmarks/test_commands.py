@@ -15,8 +15,8 @@ COMMANDS = sorted(
     for path in (ROOT / "benchmarks").rglob("*.py")
     if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
 )
-FORWARDED = "benchmarks.speed.timed_sweep"
-"""hands its arguments to `sweep`; tests/benchmarks/speed/test_overhead.py runs it"""
+FORWARDED = ("benchmarks.reliability.saving_sweep", "benchmarks.speed.timed_sweep")
+"""hand their arguments to `sweep`"""
 
 
 def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> int | str | None:
@@ -27,7 +27,7 @@ def run(monkeypatch: pytest.MonkeyPatch, name: str, *arguments: str) -> int | st
     return ended.value.code
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != FORWARDED])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in FORWARDED])
 def test_help_is_the_modules_docstring(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

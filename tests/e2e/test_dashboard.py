@@ -14,6 +14,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from wsgiref.simple_server import WSGIServer
+from wsgiref.util import setup_testing_defaults
 
 import optuna
 import pytest
@@ -145,6 +147,41 @@ def test_it_listens_on_this_machine_only_and_names_a_remedy_for_a_port_in_use(sw
             pass
 
 
+def refused(running: WSGIServer, path: str, *, method: str = "GET", **headers: str) -> tuple[int, str]:
+    """Send a request to the dashboard's application; return the status and the body of its answer."""
+    app, statuses = running.get_app(), list[str]()
+    environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, "HTTP_HOST": "127.0.0.1:8080", **headers}
+    setup_testing_defaults(environ)
+    assert app is not None
+    body = b"".join(app(environ, lambda status, headers, error=None: statuses.append(status)))  # type: ignore[arg-type]
+    return int(statuses[0].split()[0]), body.decode()
+
+
+@pytest.mark.parametrize("method", ["DELETE", "POST", "PUT", "PATCH"])
+def test_it_changes_nothing(swept: Path, method: str) -> None:
+    with server(small_sweep.url_of(swept)) as running:
+        status, body = refused(running, "/api/studies/1", method=method)
+    assert (status, body) == (403, "this dashboard shows a study and changes nothing\n")
+    assert len(small_sweep.optuna_trials_in(swept)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [("127.0.0.1:80", 200), ("localhost", 200), ("[::1]:80", 200), ("evil.example", 403), ("192.0.2.1:80", 403)],
+)
+def test_only_this_machines_names_are_answered(swept: Path, name: str, status: int) -> None:
+    """A page of another site may give its own name the address of this machine, and then read what it answers."""
+    with server(small_sweep.url_of(swept)) as running:
+        answered, body = refused(running, "/api/studies", HTTP_HOST=name)
+    assert answered == status
+    assert ("served to this machine only" in body) is (status == 403)
+
+
+def test_an_open_address_has_any_name(swept: Path) -> None:
+    with server(small_sweep.url_of(swept), host="0.0.0.0") as running:  # noqa: S104  # for a moment
+        assert refused(running, "/api/studies", HTTP_HOST="lab.example")[0] == 200
+
+
 def test_another_address_is_served_when_asked_for(swept: Path) -> None:
     url = small_sweep.url_of(swept)
     with server(url, host="0.0.0.0") as running:  # noqa: S104  # for a moment
@@ -189,8 +226,8 @@ def test_the_command_warns_of_an_open_address_and_ends_on_sigterm(swept: Path, h
         process.send_signal(signal.SIGTERM)
         errors = process.stderr.read()
     assert process.returncode == 143
-    warning = "warning: whoever can reach 0.0.0.0 can read and change this study: the dashboard has no password and "
-    assert errors == (f"{warning}checks no host\n" if host else "")
+    warning = "warning: whoever can reach 0.0.0.0 can read this study: the dashboard has no password\n"
+    assert errors == (warning if host else "")
 
 
 def test_serve_announces_its_address_and_ends_on_ctrl_c(swept: Path) -> None:

@@ -179,6 +179,17 @@ class TestRun:
         again = call(folder, "run", "tiny.yaml", "--json").last_object()
         assert {**again, "seconds": 0} == {**ran, "seconds": 0}
 
+    def test_a_report_that_cannot_be_written_hides_no_verdict(self, copy: Path) -> None:
+        report = copy / "runs" / "tiny" / "report.html"
+        report.unlink()
+        report.mkdir()
+        done = subprocess.run([*COMMAND, "run", "tiny.yaml"], cwd=copy, check=False, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert (
+            done.stderr == f"error: {report}: cannot be written: Is a directory; `sweep report` writes it once it can\n"
+        )
+        assert "sweep verdict tiny --full" in done.stdout.splitlines()[-1]  # the last line of the answer
+
     def test_a_changed_study_is_refused_with_the_differences(self, call: Call, folder: Path) -> None:
         done = call(folder, "run", "tiny.yaml", "--set", "knobs.dropout.high=0.5", code=2)
         assert "knobs.dropout.high: 0.3 → 0.5" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import signal
 from pathlib import Path
@@ -39,3 +40,12 @@ def test_load_takes_what_the_loader_takes() -> None:
     assert inspect.signature(api.load).parameters.keys() == (
         inspect.signature(loading.load).parameters.keys() - {"devices_have_cuda"}
     )
+
+
+def test_a_report_that_fails_is_an_error_after_everything_else(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    summary = Summary(finished=True, interrupted=None, truncated=False, counts={}, started=1, seconds=1.0)
+    swept = dataclasses.replace(SWEPT, unpublished=ValueError("no picture"))
+    monkeypatch.setattr(api, "warm_up", lambda: None)
+    monkeypatch.setattr(api, "sweep", lambda study, paths, *, console: (swept, summary))
+    with pytest.raises(ValueError, match="no picture"):
+        api.run(small_sweep.study(), out=tmp_path)

@@ -51,3 +51,15 @@ def test_a_file_has_the_permissions_that_the_user_gives_new_files(tmp_path: Path
     write_text(tmp_path / "report.html", "readable by others")
     (tmp_path / "plain").touch()
     assert (tmp_path / "report.html").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    """As `/dev/stdout` and `/dev/null` are: a file in their place would be a nuisance to every other program."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(path, "read by someone")
+    assert os.read(reader, 100) == b"read by someone"
+    os.close(reader)
+    assert path.is_fifo()
+    assert list(tmp_path.iterdir()) == [path]

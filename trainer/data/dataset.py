@@ -6,8 +6,10 @@ nanoGPT and its forks, with or without a `meta.pkl`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +87,20 @@ class Dataset:
         return None if self.val.bytes is None else self.val.bytes / self.val.tokens
 
 
+def file_states(dataset: Dataset) -> dict[Path, tuple[int, int, int] | None]:
+    """Return what changes with each bin's content: its number, its size and the time of its last change. None: gone."""
+    states: dict[Path, tuple[int, int, int] | None] = {}
+    for split in SPLITS:
+        path = dataset.path / f"{split}.bin"
+        try:
+            stat = path.stat()
+        except OSError:
+            states[path] = None
+        else:
+            states[path] = stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return states
+
+
 def open_dataset(path: str | Path) -> Dataset:
     """Open and check a folder that `prepare` wrote, or an unchanged nanoGPT folder.
 
@@ -154,6 +170,7 @@ def _open_prepared(folder: Path, meta: Mapping[str, Any]) -> Dataset:
                 f"{folder / name}.bin: holds {tokens} tokens, but {META} says {split.tokens}: the file has changed "
                 "since it was prepared; delete the folder and prepare it again"
             )
+    _check_unchanged(folder, splits)
     return Dataset(
         path=folder,
         vocab_size=vocab_size,
@@ -237,6 +254,28 @@ def token_folders(folder: Path) -> list[Path]:
     """Return the folders up to two levels below `folder` that hold a train.bin, at most 8, sorted."""
     found = {path.parent for pattern in ("*/train.bin", "*/*/train.bin") for path in folder.glob(pattern)}
     return sorted(found)[:8]
+
+
+def _check_unchanged(folder: Path, splits: Mapping[str, Split]) -> None:
+    """Raise DataError for a bin that was written after its description and holds something else.
+
+    Reading it takes seconds per gigabyte. So a bin that is older isn't read, and one that is newer, because the folder
+    was copied, only once.
+    """
+    meta = folder / META
+    described = meta.stat().st_mtime_ns
+    newer = [name for name in SPLITS if (folder / f"{name}.bin").stat().st_mtime_ns > described]
+    for name in newer:
+        path = folder / f"{name}.bin"
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != splits[name].sha256:
+                raise DataError(
+                    f"{path}: has changed since it was prepared (its sha256 is not that in {META}); put it back as it "
+                    "was, or delete the folder and prepare it again"
+                )
+    if newer:
+        with contextlib.suppress(OSError):  # a folder that can only be read is checked each time
+            os.utime(meta)
 
 
 def _bin_size(folder: Path, split: str, dtype: str) -> int:

@@ -3,32 +3,40 @@
 `ckpt.pt` holds nanoGPT's six keys and nothing else. `state-<iter>.pt` holds the random number generators, the data
 position, the history and the settings. The state is written before the checkpoint, so the checkpoint's iteration
 always names a complete state, whenever the process is killed.
+
+torch writes a zip archive, which has a checksum (CRC-32) of every tensor. torch.load doesn't compare them, so a flipped
+bit would train on. `load` compares them. The checkpoint before is kept as `previous.pt` and `previous-state.pt`, for
+`mend` to go back to.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from trainer import nanogpt
-from trainer.atomic import replacing
+from trainer.atomic import disk_remedy, replacing
 from trainer.config import EXPORTABLE, TrainConfig
 from trainer.data.other_formats import pointer
-from trainer.errors import CheckpointError, ConfigError
+from trainer.digest import check_sums
+from trainer.errors import CheckpointError, ConfigError, DamagedCheckpoint
 from trainer.input_file import check_input
 from trainer.model.gpt import GPT
 from trainer.model.optim import Moments, named_moments
 from trainer.run.weights import bare_name, nanogpt_weights, other_program
 
 FILE = "ckpt.pt"
+PREVIOUS, PREVIOUS_STATE = "previous.pt", "previous-state.pt"
 SHAPE = ("n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size")
 """Settings of the model's shape, which a checkpoint fixes."""
 _CLASS = re.compile(r"(?:Unsupported global: GLOBAL|Unsupported class|GLOBAL) ([\w.]+)")  # in torch.load's refusals
@@ -64,14 +72,20 @@ def save(
     iter_num: int,
     best_val_loss: float,
     state: dict[str, Any],
+    before: int | None = None,
 ) -> None:
     """Write state-<iter_num>.pt, then ckpt.pt, each atomically, and delete older states.
 
-    Raises CheckpointError if the disk is full or the folder can't be written.
+    `before` is the iteration of this run's checkpoint that is in the folder, which is kept as the previous one. None:
+    none is kept. Raises CheckpointError if the disk is full or the folder can't be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write(state, folder / f"state-{iter_num}.pt")
+        if before is None:
+            drop_previous(folder)
+        elif before != iter_num:
+            _keep_as_previous(folder, before)
+        write({**state, "iter_num": iter_num}, folder / f"state-{iter_num}.pt")
         form = nanogpt_form(
             model=model,
             optimizer=optimizer,
@@ -86,13 +100,58 @@ def save(
             if state_path.name != f"state-{iter_num}.pt":
                 state_path.unlink()
     except OSError as error:
-        raise CheckpointError(f"{folder}: the checkpoint cannot be written: {error.strerror or error}") from error
+        remedy = disk_remedy(error) or "make the folder writable and run again"
+        raise CheckpointError(
+            f"{folder}: the checkpoint cannot be written: {error.strerror or error}; {remedy}"
+        ) from error
 
 
 def write(content: object, path: Path) -> None:
     """Write `content` to `path` atomically with torch.save. Raises OSError."""
     with replacing(path) as file:
-        torch.save(content, file)
+        watched = _Watched(file)
+        try:
+            torch.save(content, watched)  # type: ignore[arg-type]  # it calls write and flush alone
+        except RuntimeError as error:
+            if watched.error is None:
+                raise
+            raise watched.error from error
+
+
+class _Watched:
+    """A file that remembers why a write failed: torch turns the error of a full disk into one of its own."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.flush = file.flush
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+
+def drop_previous(folder: Path) -> None:
+    """Delete the checkpoint before the last one, if it was kept."""
+    for name in (PREVIOUS, PREVIOUS_STATE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _keep_as_previous(folder: Path, iter_num: int) -> None:
+    """Give the checkpoint in the folder, of iteration `iter_num`, a second name, by which it stays.
+
+    A file system without hard links (exFAT) keeps none.
+    """
+    state = folder / f"state-{iter_num}.pt"
+    if not state.exists():  # someone went back to the previous one by hand, and its state has the other name
+        return
+    drop_previous(folder)
+    with contextlib.suppress(OSError):
+        os.link(state, folder / PREVIOUS_STATE)
+        os.link(folder / FILE, folder / PREVIOUS)
 
 
 def nanogpt_form(
@@ -122,13 +181,59 @@ def nanogpt_form(
 
 
 def load(folder: Path) -> Checkpoint | None:
-    """Load the checkpoint of a run's folder to the CPU; None if there is none. Raises CheckpointError."""
+    """Load the checkpoint of a run's folder to the CPU; None if there is none.
+
+    Raises DamagedCheckpoint for a file that is damaged, also where a bit has flipped, and CheckpointError for one that
+    can't be read.
+    """
     path = folder / FILE
     if not path.exists():
         return None
-    loaded = read(path, remedy="delete it to start anew")
-    state_path = folder / f"state-{loaded.iter_num}.pt"
-    return replace(loaded, state=_read(state_path, "delete it to start anew")) if state_path.exists() else loaded
+    before = f"mv {PREVIOUS} {FILE} goes back to the one before, or " if (folder / PREVIOUS).exists() else ""
+    remedy = f"{before}delete it to start anew"
+    check_sums(path, remedy=remedy)
+    loaded = read(path, remedy=remedy)
+    for state_path in (folder / f"state-{loaded.iter_num}.pt", folder / PREVIOUS_STATE):
+        if state_path.exists():
+            check_sums(state_path, remedy=remedy)
+            state = _read(state_path, remedy)
+            if isinstance(state, dict) and state.get("iter_num", loaded.iter_num) == loaded.iter_num:
+                return replace(loaded, state={key: value for key, value in state.items() if key != "iter_num"})
+    return loaded
+
+
+def mend(folder: Path) -> str:
+    """Replace a damaged checkpoint of a run by the one before; delete it where that is damaged too, or not there.
+
+    Returns what was done, in words, and "" for a checkpoint that is whole. Raises CheckpointError for a file that can't
+    be read or written.
+    """
+    problem = _damage(folder)
+    if not problem:
+        return ""
+    try:
+        if (folder / PREVIOUS).exists():
+            (folder / PREVIOUS).replace(folder / FILE)
+            if not _damage(folder):
+                return f"its checkpoint was dropped, and the run goes on from the one before: {problem}"
+        for path in (folder / FILE, folder / PREVIOUS_STATE, *folder.glob("state-*.pt")):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: the damaged checkpoint can't be dropped: {error.strerror or error}"
+        ) from error
+    return f"its checkpoint was dropped, and the run is trained again from its start: {problem}"
+
+
+def _damage(folder: Path) -> str:
+    """Say why the checkpoint of a run's folder can't be resumed from; empty: it can, or there is none."""
+    try:
+        loaded = load(folder)
+    except DamagedCheckpoint as error:
+        return str(error)
+    if loaded is not None and loaded.state is None:
+        return f"{folder / f'state-{loaded.iter_num}.pt'}: is missing"
+    return ""
 
 
 def read(path: Path, *, remedy: str) -> Checkpoint:
@@ -142,7 +247,7 @@ def read(path: Path, *, remedy: str) -> Checkpoint:
     missing = [key for key in _REQUIRED_KEYS if not isinstance(form, dict) or key not in form]
     if missing:
         other = other_program(form)
-        raise CheckpointError(
+        raise DamagedCheckpoint(
             f"{path}: is not a nanoGPT checkpoint: it lacks {', '.join(missing)}" + (f"; {other}" if other else "")
         )
     try:
@@ -160,9 +265,9 @@ def read(path: Path, *, remedy: str) -> Checkpoint:
             state=None,
         )
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: is not a nanoGPT checkpoint: {error}") from error
+        raise DamagedCheckpoint(f"{path}: is not a nanoGPT checkpoint: {error}") from error
     except (CheckpointError, ConfigError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise DamagedCheckpoint(f"{path}: {error}") from error
 
 
 def _updates(value: Any) -> int:
@@ -211,7 +316,7 @@ def _read(path: Path, remedy: str) -> Any:
                 raise CheckpointError(f"{path}: {words}") from error
         held = _CLASS.search(str(error))
         more = f", such as {held[1]}" if held else ""
-        raise CheckpointError(
+        raise DamagedCheckpoint(
             f"{path}: is damaged, or holds more than tensors and plain Python{more} "
             f"(it is read with weights_only=True); {remedy} ({type(error).__name__})"
         ) from error

@@ -123,6 +123,8 @@ class _Run:
         self.optimizer = make_optimizer(self.model, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision is torch.float16)
         self.step, self.best_val_loss = start.step, start.best_val_loss
+        self.saved_step = start.step if state is not None else None
+        """step of this run's checkpoint in `out`; None: there is none"""
         start.load_into(self.model, self.optimizer)
         if state is not None:
             self.history = History.from_state(state["history"])
@@ -379,8 +381,9 @@ class _Run:
             iter_num=self.step,
             best_val_loss=self.best_val_loss,
             state=state,
+            before=None if self.history.final is not None else self.saved_step,
         )
-        self.saved_at = time.perf_counter()
+        self.saved_at, self.saved_step = time.perf_counter(), self.step
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.precision is None:

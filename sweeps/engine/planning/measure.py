@@ -21,7 +21,7 @@ from sweeps.study.horizon import fit_in_words, provisional
 from sweeps.study.sections import ShapeSpeed
 from sweeps.study.study import Study
 from sweeps.text import count
-from sweeps.workers.pool import Crashed, Died, Finished, Job, PointMessage, Pool
+from sweeps.workers.pool import Crashed, Died, Finished, Job, PointMessage, Pool, Pulse
 from trainer.config import TrainConfig
 from trainer.data.dataset import Dataset
 from trainer.errors import UserError
@@ -153,6 +153,8 @@ def _race(
                     if point.step == STEPS and point.tokens_per_s is not None:
                         reports.speeds.append(point.tokens_per_s)
                     pool.answer(message.run, Answer.STOP if point.step >= STEPS else Answer.GO)
+                    continue
+                case Pulse():
                     continue
                 case Crashed(text=text, user_error=True):
                     raise UserError(text)

@@ -314,14 +314,14 @@ def _pilot(study: Study, data: DataFacts, speed: Speed, *, workers: int) -> Pilo
 
 
 def _checkpoint_bytes(work: Workload, *, workers: int) -> int:
-    """Return the disk space for all baseline seeds, the best trial, and two checkpoints per trial in flight.
+    """Return the disk space for all baseline seeds, the best trial, and three checkpoints per trial in flight.
 
-    A trial in flight has two because a new checkpoint is complete before the old one is deleted.
+    A trial in flight keeps the last two, and a new one is complete before the older is deleted.
     """
     configs = (*work.baseline, *work.candidates, *work.one_at_a_time, *work.space)
     largest = max(parameters(config) for config in configs)
     baseline = len(work.baseline) * parameters(work.baseline[0])
-    return BYTES_PER_PARAMETER * (baseline + (1 + 2 * workers) * largest)
+    return BYTES_PER_PARAMETER * (baseline + (1 + 3 * workers) * largest)
 
 
 def _sum(seconds: Iterable[float | None]) -> float | None:

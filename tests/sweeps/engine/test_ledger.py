@@ -120,8 +120,8 @@ class TestPlateauDecisions:
             (OptunaTrials, "_with_all_params", "after", 1),
             (Store, "add_run", "before", 1),
             (Store, "add_run", "after", 1),
-            *[(Ledger, "begin", "before", 2)] * 3,  # of a new run, after a run that is taken up
-            *[(Ledger, "begin", "after", 2)] * 3,
+            *[(Ledger, "_begin", "before", 2)] * 3,  # of a new run, after a run that is taken up
+            *[(Ledger, "_begin", "after", 2)] * 3,
             *[(Store, "decided", "before", 1)] * 2,
             *[(Ledger, "decide", "decided", 1)] * 4,
             *[(Store, "decided", "after", 1)] * 2,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import pytest
 
@@ -14,19 +13,6 @@ from sweeps.store.records import Run
 from tests.helpers import small_sweep
 from tests.helpers.fake_training import point_at
 from tests.helpers.small_sweep import run
-
-
-@pytest.mark.parametrize(
-    ("longest_gap", "limit"), [(0.0, math.inf), (0.1, 600.0), (30.0, 600.0), (31.0, 620.0), (3600.0, 72000.0)]
-)
-def test_the_stall_limit_grows_with_the_longest_gap_from_600_s_on(longest_gap: float, limit: float) -> None:
-    assert progress.stall_limit(longest_gap) == limit
-
-
-def test_gaps_are_the_seconds_between_neighbouring_points() -> None:
-    points = [dataclasses.replace(point_at(small_sweep.baseline(), 0), seconds=seconds) for seconds in (3.0, 4.0, 9.0)]
-    assert progress.gaps(points) == [1.0, 5.0]
-    assert progress.gaps(points[:1]) == []
 
 
 def test_the_best_run_is_the_searchs_complete_run_of_lowest_loss() -> None:

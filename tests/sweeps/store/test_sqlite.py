@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import os
+import socket
 import sqlite3
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import optuna
@@ -128,6 +131,57 @@ class TestLock:
         sender.close()
         process.close()
 
+    @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="says when a process has started")
+    def test_deleting_the_lock_file_lets_no_second_driver_in(self, tmp_path: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        receiver, sender = context.Pipe()
+        path = sqlite.lock_of(tmp_path / "study.db", "small")
+        process = context.Process(target=_hold, args=(path, sender))
+        process.start()
+        assert receiver.recv() == "held"
+        path.unlink()
+        with pytest.raises(
+            StoreBusy, match=rf"run by process {process.pid} on .*, although study.db.small.lock was del"
+        ):
+            sqlite.hold(path, what="study 'small'").__enter__()
+        process.kill()
+        process.join()
+        with sqlite.hold(path, what="study 'small'"):
+            pass
+        process.close()
+
+    def test_another_process_of_the_same_number_holds_nothing(self, tmp_path: Path) -> None:
+        """The number of a killed driver is given to some other program: here to the parent of this one."""
+        path = sqlite.lock_of(tmp_path / "study.db", "small")
+        holder = {"pid": os.getppid(), "host": socket.gethostname(), "started": "1 in another boot", "since": "then"}
+        path.with_suffix(".holder.json").write_text(json.dumps(holder))
+        with sqlite.hold(path, what="study 'small'"):
+            pass
+
+
+def _open(url: str, together: Barrier, connection: Connection) -> None:
+    """Open a new store at the same moment as others do."""
+    together.wait()
+    try:
+        with Store(url) as store:
+            connection.send(store.names())
+    except BaseException as error:
+        connection.send(repr(error))
+        raise
+
+
+def test_several_processes_may_create_a_store_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    for number in range(3):
+        together, pipes = context.Barrier(3), [context.Pipe() for _ in range(3)]
+        url = url_of(tmp_path / str(number) / "study.db")
+        processes = [context.Process(target=_open, args=(url, together, sender)) for _, sender in pipes]
+        for process in processes:
+            process.start()
+        assert [receiver.recv() for receiver, _ in pipes] == [[], [], []]
+        for process in processes:
+            process.join()
+
 
 ODD_FOLDERS = ["with space", "50% done", "50%25", "C#notes", "quote'd", "größe", "a;b", "a:b@c", "what?", "what?again",
                "x?mode=ro", "{SCHEMA_VERSION}", "[ab]", "sqlite:", "-"]  # fmt: skip
@@ -139,7 +193,7 @@ def test_a_folder_may_have_any_name_and_nothing_is_written_outside_of_it(tmp_pat
             store.add_study(small_sweep.study(name=f"s{len(folder)}"), data=small_sweep.FACTS, provenance={})
             store.storage.create_new_study([optuna.study.StudyDirection.MINIMIZE], study_name=folder)
     assert sorted(file.relative_to(tmp_path) for file in tmp_path.rglob("*") if file.is_file()) == sorted(
-        Path(folder, "study.db") for folder in ODD_FOLDERS
+        Path(folder, name) for folder in ODD_FOLDERS for name in (".study.db.opening.lock", "study.db")
     )
     for folder in ODD_FOLDERS:
         with Reader(url_of(tmp_path / folder / "study.db")) as reader:

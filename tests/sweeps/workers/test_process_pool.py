@@ -345,6 +345,24 @@ class TestProcessPool(PoolContract):
         self.described(make(["cpu"], fake_training.describe_process), job(tmp_path, run=2))
         assert forkserver._forkserver._forkserver_pid == server  # type: ignore[attr-defined]
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="no fork server")
+    def test_a_fork_server_killed_while_a_worker_starts_is_replaced(
+        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        real, calls = forkserver.connect_to_new_process, list[object]()
+
+        def killed(fds: Sequence[int]) -> Any:
+            calls.append(fds)
+            if len(calls) == 1:
+                raise EOFError
+            return real(fds)
+
+        monkeypatch.setattr(forkserver, "connect_to_new_process", killed)
+        pool = make(["cpu"], fake_training.train)
+        pool.start(job(tmp_path))
+        assert isinstance(talk(pool)[-1], Finished)
+        assert len(calls) == 2
+
     def test_a_run_pauses_long_before_its_next_evaluation(self, make: Make, tmp_path: Path) -> None:
         """Its evaluations are a million steps apart."""
         data = random_walk_folder(tmp_path / "data")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pickle
@@ -72,6 +73,38 @@ def test_a_prepared_folder_opens_with_what_its_meta_says(tmp_path: Path) -> None
         dataset.tokens("val")[0] = 1
     with pytest.raises(ValueError, match="'test' is none of train, val"):
         dataset.tokens("test")
+
+
+def folder_with_sums(folder: Path) -> Path:
+    """Write a prepared folder whose description has the checksums of its bins, and is as old as they are."""
+    prepared_folder(folder)
+    meta = json.loads((folder / "meta.json").read_text())
+    for name, split in meta["splits"].items():
+        split["sha256"] = hashlib.sha256((folder / f"{name}.bin").read_bytes()).hexdigest()
+    (folder / "meta.json").write_text(json.dumps(meta))
+    for path in folder.iterdir():
+        os.utime(path, ns=(10**18, 10**18))
+    return folder
+
+
+def test_a_bin_that_has_changed_since_it_was_prepared_is_refused(tmp_path: Path) -> None:
+    """It has as many tokens as before."""
+    folder = folder_with_sums(tmp_path)
+    open_dataset(folder)
+    train = folder / "train.bin"
+    train.write_bytes(train.read_bytes()[::-1])
+    with pytest.raises(DataError, match=r"train.bin: has changed since it was prepared .* put it back as it was"):
+        open_dataset(folder)
+
+
+def test_a_copied_bin_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copying gives it a new time, and it holds what it held. So it is read, but not at every opening."""
+    folder = folder_with_sums(tmp_path)
+    for name in ("train.bin", "val.bin"):
+        os.utime(folder / name, ns=(10**18 + 1, 10**18 + 1))
+    open_dataset(folder)
+    monkeypatch.setattr(dataset_module.hashlib, "file_digest", None)  # calling it would fail
+    open_dataset(folder)
 
 
 def test_bins_that_vanish_after_opening_are_reported(tmp_path: Path) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import io
 import pickle
-from collections.abc import Callable
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainer import nanogpt
 from trainer.config import TrainConfig
@@ -29,7 +35,7 @@ RECORDED_KEYS = {  # from a ckpt.pt that nanoGPT 3adf61e wrote
 }
 
 
-def save(folder: Path, iter_num: int, state: dict[str, Any] | None = None) -> GPT:
+def save(folder: Path, iter_num: int, state: dict[str, Any] | None = None, *, before: int | None = None) -> GPT:
     torch.manual_seed(iter_num)
     model = GPT(CONFIG)
     optimizer = make_optimizer(model, CONFIG)
@@ -44,6 +50,7 @@ def save(folder: Path, iter_num: int, state: dict[str, Any] | None = None) -> GP
         iter_num=iter_num,
         best_val_loss=2.5,
         state=state or {"here": iter_num},
+        before=before,
     )
     return model
 
@@ -296,3 +303,127 @@ def test_only_the_newest_state_stays(tmp_path: Path) -> None:
     for iter_num in (1, 2, 3):
         save(tmp_path, iter_num)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ckpt.pt", "state-3.pt"]
+
+
+@pytest.mark.parametrize("before", [None, 1])
+def test_a_disk_that_torch_finds_full_is_named(tmp_path: Path, before: int | None) -> None:
+    """torch reports it as an error of its own. What was saved before stays."""
+    save(tmp_path, 1)
+
+    class Full(io.BytesIO):
+        def write(self, content: Any) -> int:
+            if self.tell() > 1000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(content)
+
+    @contextlib.contextmanager
+    def full(path: Path) -> Iterator[Full]:
+        yield Full()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "replacing", full)
+        with pytest.raises(CheckpointError, match=r"written: No space left on device; the disk is full: make"):
+            save(tmp_path, 2, {"large": torch.zeros(1000)}, before=before)
+    assert checkpoint.mend(tmp_path) == ""
+    loaded = checkpoint.load(tmp_path)
+    assert loaded is not None
+    assert (loaded.iter_num, loaded.state) == (1, {"here": 1})
+
+
+def flip_a_bit(path: Path, name: str) -> None:
+    """Flip a bit in the middle of a record, whose name ends in `name`, of an archive that torch has written."""
+    with zipfile.ZipFile(path) as archive:
+        record = next(record for record in archive.infolist() if record.filename.endswith(name))
+        content = archive.read(record)
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(content) + len(content) // 2] ^= 1
+    path.write_bytes(whole)
+
+
+def truncate(path: Path, share: float = 0.5) -> None:
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a weight's bit": lambda folder: flip_a_bit(folder / "ckpt.pt", "data/0"),
+    "half of the checkpoint": lambda folder: truncate(folder / "ckpt.pt"),
+    "nothing in the checkpoint": lambda folder: truncate(folder / "ckpt.pt", 0.0),
+    "a missing key": lambda folder: torch.save({"model": {}}, folder / "ckpt.pt"),
+    "half of the state": lambda folder: truncate(folder / "state-2.pt"),
+    "a bit of the state": lambda folder: flip_a_bit(folder / "state-2.pt", "data.pkl"),
+    "no state": lambda folder: (folder / "state-2.pt").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+class TestDamage:
+    """A damaged checkpoint is never trained on."""
+
+    def test_the_one_before_takes_its_place(self, tmp_path: Path, damage: Callable[[Path], object]) -> None:
+        save(tmp_path, 1)
+        save(tmp_path, 2, {"here": 2, "table": torch.arange(8)}, before=1)
+        damage(tmp_path)
+        words = checkpoint.mend(tmp_path)
+        assert words.startswith(f"its checkpoint was dropped, and the run goes on from the one before: {tmp_path}")
+        loaded = checkpoint.load(tmp_path)
+        assert loaded is not None
+        assert (loaded.iter_num, loaded.state) == (1, {"here": 1})
+        assert checkpoint.mend(tmp_path) == ""
+
+    def test_without_one_before_it_is_deleted(self, tmp_path: Path, damage: Callable[[Path], object]) -> None:
+        save(tmp_path, 2, {"here": 2, "table": torch.arange(8)})
+        damage(tmp_path)
+        assert checkpoint.mend(tmp_path).startswith(
+            f"its checkpoint was dropped, and the run is trained again from its start: {tmp_path}"
+        )
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_both_damaged(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    save(tmp_path, 2, before=1)
+    truncate(tmp_path / "ckpt.pt")
+    truncate(tmp_path / "previous.pt")
+    assert "is trained again from its start" in checkpoint.mend(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_can_not_be_read_is_not_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 1)
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(torch, "load", failing)
+    with pytest.raises(CheckpointError, match="cannot be read: Input/output error"):
+        checkpoint.mend(tmp_path)
+    assert (tmp_path / "ckpt.pt").exists()
+
+
+@given(st.data())
+def test_whatever_bit_flips_the_weights_are_those_that_were_saved(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = save(folder, 1)
+        path = folder / "ckpt.pt"
+        content = bytearray(path.read_bytes())
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(content)
+        try:
+            loaded = checkpoint.load(folder)
+        except CheckpointError:
+            return
+        assert loaded is not None
+        assert all(torch.equal(loaded.model[key], value) for key, value in model.state_dict().items())
+
+
+def test_the_checkpoint_before_is_kept_until_the_last(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    save(tmp_path, 2, before=1)
+    save(tmp_path, 3, before=2)
+    save(tmp_path, 3, before=3)  # once more at the same step, which keeps the one before
+    names = ["ckpt.pt", "previous-state.pt", "previous.pt", "state-3.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert checkpoint.read(tmp_path / "previous.pt", remedy="").iter_num == 2
+    save(tmp_path, 4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ckpt.pt", "state-4.pt"]

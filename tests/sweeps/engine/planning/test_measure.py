@@ -15,7 +15,7 @@ from sweeps.errors import NotFound, SpecError, StudyChanged
 from sweeps.report.publish import page_of
 from sweeps.study.study import Study
 from sweeps.verdict import verdict
-from sweeps.workers.pool import Job, Report
+from sweeps.workers.pool import Job, Message, Pulse, Report
 from tests.helpers import fake_training, small_sweep
 from tests.helpers.inline_pool import InlinePool
 from tests.helpers.kills import Killed, die_at
@@ -57,6 +57,22 @@ class Bench:
         if short:
             self.measured.append(job.config)
         return fake_training.train(job, timed)
+
+
+def test_pulses_end_no_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, wait = Bench(), InlinePool.wait
+
+    def with_pulses(pool: InlinePool, timeout: float) -> list[Message]:
+        return [
+            each
+            for message in wait(pool, timeout)
+            for each in (Pulse(run=message.run, attempt=message.attempt), message)
+        ]
+
+    monkeypatch.setattr(InlinePool, "wait", with_pulses)
+    small_sweep.sweep(tmp_path, study(), work=bench, devices=("cpu", "cpu"))
+    assert [config.n_embd for config in bench.measured] == [16, 16, 32, 32]
+    assert set(bench.points) == {0, 8, 16}
 
 
 def test_a_sweep_measures_every_width_on_every_worker_once(tmp_path: Path) -> None:

@@ -229,7 +229,7 @@ def test_the_disk_holds_the_checkpoints_that_are_kept() -> None:
     planned = plan(study(workers={"devices": ["cpu", "cpu"]}), facts(), LAPTOP)
     params = {width.n_embd: width.n_params for width in planned.widths}
     # two baseline seeds, the best, and two runs in flight with two checkpoints each while one replaces the other
-    assert planned.disk_bytes == 12 * (2 * params[64] + (1 + 2 + 2) * params[96])
+    assert planned.disk_bytes == 12 * (2 * params[64] + (1 + 3 + 3) * params[96])
 
 
 def test_trials_of_other_depths_have_their_own_time() -> None:
