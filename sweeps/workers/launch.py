@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.process import BaseProcess
@@ -22,8 +23,9 @@ from trainer.machine.cards import driver_is_here
 from trainer.machine.cpu import cpu_cores
 from trainer.machine.device import cuda_devices
 
-TRIES = 3
-"""to start a process whose fork server is killed meanwhile"""
+PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""seconds before another try to start a process, where the fork server was killed: it takes a moment until it is gone,
+and nothing tells when"""
 _PRELOADED = ("trainer.run.loop", "sweeps.workers.worker")
 """modules imported before CPU workers are forked"""
 
@@ -46,19 +48,21 @@ def start(device: str, *, threads: int, target: Callable[..., None], args: tuple
     forked = device == "cpu" and _begin_imports()
     changes = environment(device, threads=threads, inherited=os.environ)
     context: Any = multiprocessing.get_context("forkserver" if forked else "spawn")
-    for tries_left in range(TRIES - 1, -1, -1):
+    pauses = iter(PAUSES)
+    while True:
         process: BaseProcess = context.Process(
             target=target, args=(*args, {**os.environ, **changes}), name=name, daemon=True
         )
         try:
             with _environment(changes), _signals_blocked(), _without_main():
                 process.start()
-        except (EOFError, ConnectionError):  # the fork server was killed meanwhile; the next try starts another
-            if not forked or not tries_left:
+        except (EOFError, ConnectionError):  # the fork server was killed meanwhile; a later try starts another
+            pause = next(pauses, None)
+            if not forked or pause is None:
                 raise
+            time.sleep(pause)
         else:
-            break
-    return process
+            return process
 
 
 def _begin_imports() -> bool:

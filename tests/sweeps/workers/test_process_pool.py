@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 
 from sweeps import signals
 from sweeps.paths import log_of
+from sweeps.workers import launch
 from sweeps.workers.launch import devices_for, environment
 from sweeps.workers.pool import Crashed, Died, Finished, Job, Message, PointMessage, Pool, Work
 from sweeps.workers.process_pool import ProcessPool
@@ -346,22 +348,39 @@ class TestProcessPool(PoolContract):
         assert forkserver._forkserver._forkserver_pid == server  # type: ignore[attr-defined]
 
     @pytest.mark.skipif(sys.platform != "linux", reason="no fork server")
+    @pytest.mark.parametrize("error", [EOFError, ConnectionRefusedError, BrokenPipeError])
+    @pytest.mark.parametrize("failures", [1, 3])
     def test_a_fork_server_killed_while_a_worker_starts_is_replaced(
-        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception], failures: int
     ) -> None:
-        real, calls = forkserver.connect_to_new_process, list[object]()
-
-        def killed(fds: Sequence[int]) -> Any:
-            calls.append(fds)
-            if len(calls) == 1:
-                raise EOFError
-            return real(fds)
-
-        monkeypatch.setattr(forkserver, "connect_to_new_process", killed)
+        calls = self.failing(monkeypatch, [error] * failures)
         pool = make(["cpu"], fake_training.train)
         pool.start(job(tmp_path))
         assert isinstance(talk(pool)[-1], Finished)
-        assert len(calls) == 2
+        assert len(calls) == failures + 1
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="no fork server")
+    def test_a_fork_server_that_never_comes_is_an_error(
+        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = self.failing(monkeypatch, itertools.repeat(ConnectionRefusedError))
+        with pytest.raises(ConnectionRefusedError):
+            make(["cpu"], fake_training.train).start(job(tmp_path))
+        assert len(calls) == len(launch.PAUSES) + 1
+
+    def failing(self, monkeypatch: pytest.MonkeyPatch, errors: Iterable[type[Exception]]) -> list[object]:
+        """Let connections to the fork server fail, without pauses. Returns the calls."""
+        real, calls, left = forkserver.connect_to_new_process, list[object](), iter(errors)
+
+        def connect(fds: Sequence[int]) -> Any:
+            calls.append(fds)
+            if error := next(left, None):
+                raise error
+            return real(fds)
+
+        monkeypatch.setattr(forkserver, "connect_to_new_process", connect)
+        monkeypatch.setattr(launch, "PAUSES", [0.0] * len(launch.PAUSES))
+        return calls
 
     def test_a_run_pauses_long_before_its_next_evaluation(self, make: Make, tmp_path: Path) -> None:
         """Its evaluations are a million steps apart."""
