@@ -51,10 +51,10 @@ _WIDE = 5
 """factor between the rate and either end of its range"""
 _HOPELESS = (RunState.NAN, RunState.BROKEN_DATA, RunState.UNREADABLE)
 _SHAPE = "n_embd"
-_RATE = (Code.LR_TOO_LOW, Code.LR_TOO_HIGH, Code.INSTABILITY, Code.SCHEDULE_EXHAUSTED, Code.LR_DECAYED_EARLY)
+_SPENT = (Code.LR_DECAYED_EARLY, Code.SCHEDULE_EXHAUSTED, Code.RESUME_PINNED_AT_MIN_LR)
+_RATE = (Code.LR_TOO_LOW, Code.LR_TOO_HIGH, Code.INSTABILITY, *_SPENT)
 _KNOBS: Mapping[Code, tuple[str, ...]] = {
     **dict.fromkeys(_RATE, ("learning_rate", "min_lr")),
-    Code.RESUME_PINNED_AT_MIN_LR: ("learning_rate", "min_lr"),
     Code.RESUME_SHOCK: ("learning_rate", "warmup_iters"),
     Code.BATCH_NOISE: ("learning_rate", "min_lr", "batch_size"),
     Code.BATCH_TOO_SMALL: ("batch_size",),
@@ -192,6 +192,8 @@ def _range(m: Measured, knob: str, *, branch: bool) -> str:
     if knob == "learning_rate":
         common = usual.learning_rate(m.parameters) if m.parameters else rate
         low, high = min(rate / _WIDE, common), max(rate * _WIDE, common)
+        if branch and m.peak is not None and rate * _WIDE < m.peak:  # a spent rate can only go up, to its peak at least
+            low, high = rate, max(high, m.peak)
         return f"{{low: {low:.2g}, high: {high:.2g}, log: true}}"
     if knob == "min_lr":
         share = float(m.settings["min_lr"]) / float(m.settings["learning_rate"])
@@ -221,6 +223,8 @@ def _candidates(diagnosis: Diagnosis, *, branch: bool) -> Iterator[str]:
     if codes & {Code.LR_TOO_LOW, Code.LR_TOO_HIGH} and m.parameters:
         rate = usual.learning_rate(m.parameters)
         points.append(f"{{learning_rate: {rate:.2g}, min_lr: {rate / 10:.2g}}}")
+    if branch and codes & {*_SPENT} and m.peak is not None:
+        points.append(f"{{learning_rate: {m.peak / 2:.2g}, min_lr: 0.0}}")
     if Code.WEIGHT_DECAY_TOO_STRONG in codes:
         points.append(f"{{weight_decay: {usual.WEIGHT_DECAY}}}")
     if Code.WARMUP_TOO_LONG in codes and not branch:

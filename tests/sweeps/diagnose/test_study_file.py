@@ -18,6 +18,7 @@ from sweeps.study.load import load
 from sweeps.study.study import Study
 from tests.helpers.data_folders import random_walk_folder
 from tests.helpers.logged_runs import Simulated, falling, flat
+from tests.helpers.training_logs import text_of
 from trainer.config import TrainConfig
 from trainer.points import Answer
 from trainer.run.loop import train
@@ -126,6 +127,16 @@ def test_the_command_reads_a_checkpoint_and_plans_the_study_of_its_run(trained: 
     assert page.exists()
     study = load(path, devices_have_cuda=False)
     assert set(study.knobs) == {"batch_size", "warmup_iters"}  # 16 tokens per update; a third of the run is warm-up
+
+
+def test_the_plan_of_a_race_from_a_checkpoint_counts_it(trained: Path, tmp_path: Path) -> None:
+    log, path = tmp_path / "train.log", tmp_path / "next.yaml"
+    log.write_text(text_of(Simulated(train=above, val=flat).lines()), encoding="utf-8")
+    done = CliRunner().invoke(app, ["diagnose", str(log), "--ckpt", str(trained), "--study", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "race: {iters: 666, n_embd: [16]}" in path.read_text(encoding="utf-8")
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[1] for row in rows if row[:1] == ["races"]] == ["2"]
 
 
 def test_a_run_too_large_for_a_cpu_has_a_miniature_there(tmp_path: Path, data: Path) -> None:
