@@ -176,14 +176,20 @@ def late_slope(m: Measured) -> Slope | None:
 def _flat_since(m: Measured, worth: float) -> int:
     """Return the first step since which a tenth more has brought less than `worth`.
 
-    Both the slope from there to the end and the fall of the level say so: a line through a bend alone is too flat.
+    The slope from there to the end, the fall of the level until then and that of the next tenth say so: a line through
+    a bend alone is too flat, and so is the mean of a bend and a long flat end.
     """
     steps, losses = m.curve.steps, m.curve.losses
+    tenth = AHEAD * m.step
+
+    def level(place: int) -> float:
+        return float(np.median(losses[place : place + EDGE]))
+
     for place in range(int(np.searchsorted(steps, 1)), len(steps) - _TAIL + 1):
         line = slope(losses[place:], iterations=steps[place:], window=len(steps))
-        fallen = float(np.median(losses[place : place + EDGE])) - m.level
-        tenths = (steps[-1] - steps[place]) / (AHEAD * m.step)
-        if line is not None and max(gain_ahead(m, line), fallen / tenths) < worth:
+        ahead = max(int(np.searchsorted(steps, steps[place] + tenth)), place + 1)
+        mean = (level(place) - m.level) * tenth / (steps[-1] - steps[place])
+        if line is not None and max(gain_ahead(m, line), mean, level(place) - level(ahead)) < worth:
             return int(steps[place])
     return int(steps[-_TAIL:][0])
 

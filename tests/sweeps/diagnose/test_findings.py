@@ -288,6 +288,15 @@ def test_a_plateau_begins_where_the_curve_stops() -> None:
     assert 600 <= since <= 1300
 
 
+def test_a_steep_start_is_no_part_of_a_plateau_however_long_it_is() -> None:
+    def early(step: float) -> float:
+        return 2.5 + (FIRST - 2.5) * math.exp(-step / 60)
+
+    settings = {"lr_decay_iters": 300, "max_iters": 3000, "min_lr": 1e-6}
+    found = Simulated(train=early, val=early, settings=settings, last=3000, noise=0.012).diagnosis().judgement
+    assert (found.state, found.since is not None and 250 <= found.since <= 600) == (RunState.PLATEAU, True)
+
+
 @given(
     shift=st.floats(-0.5, 3.0),
     seed=st.integers(0, 99),
