@@ -1,6 +1,6 @@
 """From a log to a better run: diagnosed, its study run as it was written, exported, and resumed as nanoGPT would.
 
-The trainer stands in for nanoGPT, whose log lines and checkpoint it writes; `Resumed` is nanoGPT's side of the way back.
+The trainer stands in for nanoGPT, whose log lines and checkpoint it writes; `Resumed` is nanoGPT on the way back.
 docs/experiments/diagnose.md tells the same of nanoGPT itself.
 """
 
