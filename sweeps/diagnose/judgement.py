@@ -40,7 +40,7 @@ _LEARNT = 0.01
 LEAST_GAP = 0.1
 """nats"""
 _SURE_GAP = 5.0
-"""standard errors of a gap that isn't noise: there are many evaluations of which the widest is taken"""
+"""standard deviations of one evaluation's gap that aren't noise: the widest of many evaluations is taken"""
 HARDER = 0.2
 """share of the training loss's fall that the validation loss hasn't made, from which on the two splits differ. Those of
 one text differ by 0.5 % to 4 % at the first evaluation of nanoGPT's own runs."""
@@ -256,12 +256,12 @@ def split_gap(m: Measured) -> SplitGap | None:
 
     None where it is below 0.1 nats or its noise, or without an evaluation of the untrained model.
     """
-    if len(m.trained) < EDGE or len(m.pairs) == len(m.trained) or m.first_gap is None:
+    if len(m.trained) < EDGE or len(m.pairs) == len(m.trained):
         return None
     share = EARLY if m.epochs is None else 1 / max(m.epochs, 1.0)
     rows = m.trained[m.trained[:, 0] <= share * m.step]
     gaps, falls = rows[:, 2] - rows[:, 1], m.pairs[0, 1] - rows[:, 1]
-    wide = (np.abs(gaps) > max(LEAST_GAP, _SURE_GAP * m.first_gap.se)) & (falls > 0)
+    wide = (np.abs(gaps) > max(LEAST_GAP, _SURE_GAP * m.gap_noise)) & (falls > 0)
     if not wide.any():
         return None
     shares = np.where(wide, gaps / np.where(wide, falls, 1.0), 0.0)

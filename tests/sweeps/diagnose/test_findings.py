@@ -353,3 +353,10 @@ def test_printed_shares_of_the_peak_tell_a_spent_schedule() -> None:
         assert (Code.SCHEDULE_EXHAUSTED in {finding.code for finding in found.findings}) is decay
         assert (Code.SCHEDULE_EXHAUSTED in {entry.code for entry in found.contradicted}) is not decay
         assert found.facts.bits_per_byte == pytest.approx(flat(2000) / 3, abs=1e-3)
+
+
+@pytest.mark.parametrize("noise", [0.06, 0.15])
+def test_noisy_evaluations_of_one_text_are_no_mismatch_of_the_splits(noise: float) -> None:
+    runs = [Simulated(noise=noise, every=100, data_tokens=10**9, seed=seed) for seed in range(40)]
+    named = [Code.VAL_MISMATCH in [finding.code for finding in run.diagnosis().findings] for run in runs]
+    assert sum(named) <= 1
