@@ -4,8 +4,8 @@
 
 The text is tokenized by characters and by byte pairs. Eighteen runs are trained by nanoGPT's own train.py in DIR, a
 checkout of it, and four by `python -m trainer`. They have 3 or 4 layers, width 8 to 128, mostly 960 tokens per update
-and 900 iterations. nanoGPT's logs stand alone, as their settings are printed at their heads; the others have their config
-beside them. `benchmarks.diagnose.logs` reads the folder. About 15 minutes on one core.
+and 900 iterations. nanoGPT's logs stand alone, as their settings are printed at their heads; the others have their
+config beside them. `benchmarks.diagnose.logs` reads the folder. About 15 minutes on one core.
 """
 
 from __future__ import annotations
