@@ -225,6 +225,8 @@ def _candidates(diagnosis: Diagnosis, *, branch: bool) -> Iterator[str]:
         points.append(f"{{learning_rate: {rate:.2g}, min_lr: {rate / 10:.2g}}}")
     if branch and codes & {*_SPENT} and m.peak is not None:
         points.append(f"{{learning_rate: {m.peak / 2:.2g}, min_lr: 0.0}}")
+    if not branch and Code.LR_DECAYED_EARLY in codes:
+        points.append(f"{{lr_decay_iters: {m.settings['max_iters']}}}")
     if Code.WEIGHT_DECAY_TOO_STRONG in codes:
         points.append(f"{{weight_decay: {usual.WEIGHT_DECAY}}}")
     if Code.WARMUP_TOO_LONG in codes and not branch:

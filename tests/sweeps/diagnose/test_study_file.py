@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from sweeps.cli import app
 from sweeps.diagnose.findings.finding import Code
-from sweeps.diagnose.study_file import Place, write_study_of
+from sweeps.diagnose.study_file import Place, study_text, write_study_of
 from sweeps.errors import LogError, SpecError
 from sweeps.study.load import load
 from sweeps.study.study import Study
@@ -40,6 +41,11 @@ CASES: dict[str, tuple[Simulated, set[str], dict[str, Any] | None]] = {
         Simulated(train=above, val=flat, settings={"weight_decay": 2.0}),
         {"weight_decay"},
         {"weight_decay": 0.1},
+    ),
+    "decay": (
+        Simulated(train=flat, val=flat, settings={"lr_decay_iters": 400}),
+        {"learning_rate", "min_lr"},
+        {"lr_decay_iters": 2000},
     ),
     "nothing": (Simulated(), {"learning_rate", "min_lr"}, None),
     "batch": (Simulated(train=flat, val=flat, settings={"batch_size": 2, "block_size": 8}), {"batch_size"}, None),
@@ -127,6 +133,20 @@ def test_the_command_reads_a_checkpoint_and_plans_the_study_of_its_run(trained: 
     assert page.exists()
     study = load(path, devices_have_cuda=False)
     assert set(study.knobs) == {"batch_size", "warmup_iters"}  # 16 tokens per update; a third of the run is warm-up
+
+
+def test_a_spent_rate_is_swept_up_to_its_peak_and_tried_at_half_of_it(tmp_path: Path) -> None:
+    settings = {"lr_decay_iters": 400, "min_lr": 1e-6}
+    run = Simulated(train=flat, val=flat, settings=settings)
+    found = run.diagnosis()
+    given = dataclasses.replace(found.measured.given, checkpoint_step=2000)
+    text = study_text(
+        dataclasses.replace(found, measured=dataclasses.replace(found.measured, given=given)),
+        name="next",
+        place=Place(checkpoint=tmp_path / "ckpt.pt", log=None, data=None),
+    )
+    assert "learning_rate: {low: 1e-06, high: 0.001" in text
+    assert "  - {learning_rate: 0.0005, min_lr: 0.0}" in text
 
 
 def test_the_plan_of_a_race_from_a_checkpoint_counts_it(trained: Path, tmp_path: Path) -> None:
