@@ -14,8 +14,9 @@ from enum import StrEnum
 import numpy as np
 
 from sweeps.diagnose.measured import EDGE, Measured
+from sweeps.pruning import law
 from sweeps.pruning.forecast import diverged as exploded
-from sweeps.pruning.plateau import CurveState, Slope, slope
+from sweeps.pruning.plateau import WINDOW, CurveState, Slope, slope
 
 WORTH = 0.02
 """nats per token that count, as a study from scratch has it by default (`confirm.min_effect`)"""
@@ -111,6 +112,11 @@ def judge(m: Measured) -> Judgement:
         return Judgement(state=RunState.IMPROVING, since=None, reason=text, late=late, slow=slow)
     if reading.reason == "still in the warm-up" and late is not None and late.high < 0:
         return word(RunState.IMPROVING, None, "The rate is still warming up, and the loss falls.")
+    enough = len(m.curve.steps) > law.NEEDED + WINDOW  # but for those of the warm-up, which the test leaves out
+    if reading.reason == "too few evaluations" and enough and late is not None and late.high < 0:
+        text = "The plateau test has too few evaluations since the warm-up, but the loss surely falls."
+        slow = gain_ahead(m, late) < worth_of(m)
+        return Judgement(state=RunState.IMPROVING, since=None, reason=text, late=late, slow=slow)
     if reading.reason.startswith(("too", "still")) and reading.reason != "too close to call":
         evaluations = len(m.curve.steps)
         losses = "losses" if m.of_training else "evaluations"

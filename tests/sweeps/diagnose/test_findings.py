@@ -360,3 +360,10 @@ def test_noisy_evaluations_of_one_text_are_no_mismatch_of_the_splits(noise: floa
     runs = [Simulated(noise=noise, every=100, data_tokens=10**9, seed=seed) for seed in range(40)]
     named = [Code.VAL_MISMATCH in [finding.code for finding in run.diagnosis().findings] for run in runs]
     assert sum(named) <= 1
+
+
+def test_a_run_that_warms_up_for_long_and_falls_is_improving_not_too_short() -> None:
+    warm = Simulated(settings={"warmup_iters": 800, "lr_decay_iters": 4000}, every=100).diagnosis()
+    assert warm.judgement.state is RunState.IMPROVING
+    still = Simulated(train=flat, val=flat, settings={"warmup_iters": 800, "lr_decay_iters": 4000}, every=100)
+    assert still.diagnosis().judgement.state is RunState.TOO_SHORT
