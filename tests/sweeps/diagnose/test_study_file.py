@@ -129,10 +129,27 @@ def test_the_command_reads_a_checkpoint_and_plans_the_study_of_its_run(trained: 
     options = ["--ckpt", str(trained), "--study", str(path), "--html", str(page)]
     done = CliRunner().invoke(app, ["diagnose", str(log), *options])
     assert done.exit_code == 0, done.output
-    assert "every trial is a branch of it, 200 iterations long" in " ".join(done.stdout.split())
+    assert "every trial is a branch of it, 240 iterations long" in " ".join(done.stdout.split())
     assert page.exists()
     study = load(path, devices_have_cuda=False)
     assert set(study.knobs) == {"batch_size", "warmup_iters"}  # 16 tokens per update; a third of the run is warm-up
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dropout": 0.4},
+        {"weight_decay": 2.0},
+        {"batch_size": 12, "block_size": 8},
+        {"batch_size": 1, "block_size": 8},
+        {"learning_rate": 1e-5, "min_lr": 1e-6},
+        {"warmup_iters": 600},
+    ],
+)
+@pytest.mark.parametrize("last", [1000, 1150, 2310, 20_000])
+def test_what_is_written_needs_no_widening(settings: dict[str, Any], last: int, tmp_path: Path, data: Path) -> None:
+    run = Simulated(train=above, val=flat, settings={**settings, "max_iters": last, "lr_decay_iters": last}, last=last)
+    assert not [note for note in written(run, tmp_path, data).notes if note.startswith("knobs.")]
 
 
 def test_a_spent_rate_is_swept_up_to_its_peak_and_tried_at_half_of_it(tmp_path: Path) -> None:
