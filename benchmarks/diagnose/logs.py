@@ -53,6 +53,10 @@ CAUSES: Mapping[str, tuple[str, ...]] = {
     r"unclipped|too high": ("lr_too_high", "instability"),
     r"val.bin": ("val_mismatch",),
     r"no update": ("no_update",),
+    r"pinned": ("resume_pinned_at_min_lr",),
+    r"spike after a resume": ("resume_shock",),
+    r"accumulation": ("accumulation_mis_scaled",),
+    r"eval_iters": ("eval_noise",),
     r"batch": ("batch_too_small", "batch_noise"),
 }
 """words of an expert's cause and the findings that agree with them"""

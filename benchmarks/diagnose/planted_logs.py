@@ -57,6 +57,10 @@ class Plant:
     must_not_say: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     data: str = "whole"
+    resumed: Mapping[str, Any] | None = None
+    """changes with which it is resumed from its checkpoint; None: it isn't"""
+    replaced: tuple[str, str] | None = None
+    """text of nanoGPT's train.py, and what stands in its place"""
 
 
 PLANTS: Mapping[str, Plant] = {
@@ -188,6 +192,21 @@ def write_data(folder: Path) -> None:
         (folder / name / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": 256}))
 
 
+def write_readings(folder: Path, plants: Mapping[str, Plant]) -> None:
+    """Write how the plants' logs should be read, for `benchmarks.diagnose.logs`."""
+    readings = [
+        {
+            "file": f"{name}.log",
+            "verdict": plant.verdict,
+            "cause": plant.cause,
+            "must_not_say": plant.must_not_say,
+            "data": f"data/{plant.data}",
+        }
+        for name, plant in plants.items()
+    ]
+    (folder / "readings.json").write_text(json.dumps(readings, indent=1), encoding="utf-8")
+
+
 def train(name: str, plant: Plant, folder: Path, *, changes: Mapping[str, int]) -> None:
     """Train a plant; write its log and its config."""
     settings = {**BASE, **changes, **plant.settings}
@@ -225,17 +244,7 @@ def main() -> None:
     for name in names:
         train(name, PLANTS[name], options.out, changes=changes)
         print(f"{name}.log", file=sys.stderr)
-    readings = [
-        {
-            "file": f"{name}.log",
-            "verdict": PLANTS[name].verdict,
-            "cause": PLANTS[name].cause,
-            "must_not_say": PLANTS[name].must_not_say,
-            "data": f"data/{PLANTS[name].data}",
-        }
-        for name in names
-    ]
-    (options.out / "readings.json").write_text(json.dumps(readings, indent=1), encoding="utf-8")
+    write_readings(options.out, {name: PLANTS[name] for name in names})
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from enum import StrEnum
 import numpy as np
 
 from sweeps.diagnose.measured import EDGE, Measured
+from sweeps.pruning import law
 from sweeps.pruning.forecast import diverged as exploded
-from sweeps.pruning.plateau import CurveState, Slope, slope
+from sweeps.pruning.plateau import WINDOW, CurveState, Slope, slope
 
 WORTH = 0.02
 """nats per token that count, as a study from scratch has it by default (`confirm.min_effect`)"""
@@ -40,7 +41,7 @@ _LEARNT = 0.01
 LEAST_GAP = 0.1
 """nats"""
 _SURE_GAP = 5.0
-"""standard errors of a gap that isn't noise: there are many evaluations of which the widest is taken"""
+"""standard deviations of one evaluation's gap that aren't noise: the widest of many evaluations is taken"""
 HARDER = 0.2
 """share of the training loss's fall that the validation loss hasn't made, from which on the two splits differ. Those of
 one text differ by 0.5 % to 4 % at the first evaluation of nanoGPT's own runs."""
@@ -111,6 +112,11 @@ def judge(m: Measured) -> Judgement:
         return Judgement(state=RunState.IMPROVING, since=None, reason=text, late=late, slow=slow)
     if reading.reason == "still in the warm-up" and late is not None and late.high < 0:
         return word(RunState.IMPROVING, None, "The rate is still warming up, and the loss falls.")
+    enough = len(m.curve.steps) > law.NEEDED + WINDOW  # but for those of the warm-up, which the test leaves out
+    if reading.reason == "too few evaluations" and enough and late is not None and late.high < 0:
+        text = "The plateau test has too few evaluations since the warm-up, but the loss surely falls."
+        slow = gain_ahead(m, late) < worth_of(m)
+        return Judgement(state=RunState.IMPROVING, since=None, reason=text, late=late, slow=slow)
     if reading.reason.startswith(("too", "still")) and reading.reason != "too close to call":
         evaluations = len(m.curve.steps)
         losses = "losses" if m.of_training else "evaluations"
@@ -176,14 +182,20 @@ def late_slope(m: Measured) -> Slope | None:
 def _flat_since(m: Measured, worth: float) -> int:
     """Return the first step since which a tenth more has brought less than `worth`.
 
-    Both the slope from there to the end and the fall of the level say so: a line through a bend alone is too flat.
+    The slope from there to the end, the fall of the level until then and that of the next tenth say so: a line through
+    a bend alone is too flat, and so is the mean of a bend and a long flat end.
     """
     steps, losses = m.curve.steps, m.curve.losses
+    tenth = AHEAD * m.step
+
+    def level(place: int) -> float:
+        return float(np.median(losses[place : place + EDGE]))
+
     for place in range(int(np.searchsorted(steps, 1)), len(steps) - _TAIL + 1):
         line = slope(losses[place:], iterations=steps[place:], window=len(steps))
-        fallen = float(np.median(losses[place : place + EDGE])) - m.level
-        tenths = (steps[-1] - steps[place]) / (AHEAD * m.step)
-        if line is not None and max(gain_ahead(m, line), fallen / tenths) < worth:
+        ahead = max(int(np.searchsorted(steps, steps[place] + tenth)), place + 1)
+        mean = (level(place) - m.level) * tenth / (steps[-1] - steps[place])
+        if line is not None and max(gain_ahead(m, line), mean, level(place) - level(ahead)) < worth:
             return int(steps[place])
     return int(steps[-_TAIL:][0])
 
@@ -250,12 +262,12 @@ def split_gap(m: Measured) -> SplitGap | None:
 
     None where it is below 0.1 nats or its noise, or without an evaluation of the untrained model.
     """
-    if len(m.trained) < EDGE or len(m.pairs) == len(m.trained) or m.first_gap is None:
+    if len(m.trained) < EDGE or len(m.pairs) == len(m.trained):
         return None
     share = EARLY if m.epochs is None else 1 / max(m.epochs, 1.0)
     rows = m.trained[m.trained[:, 0] <= share * m.step]
     gaps, falls = rows[:, 2] - rows[:, 1], m.pairs[0, 1] - rows[:, 1]
-    wide = (np.abs(gaps) > max(LEAST_GAP, _SURE_GAP * m.first_gap.se)) & (falls > 0)
+    wide = (np.abs(gaps) > max(LEAST_GAP, _SURE_GAP * m.gap_noise)) & (falls > 0)
     if not wide.any():
         return None
     shares = np.where(wide, gaps / np.where(wide, falls, 1.0), 0.0)

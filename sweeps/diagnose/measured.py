@@ -123,11 +123,15 @@ class Measured:
         """The same over the first 4 evaluations of the trained model."""
         return self._gap(self.trained[:EDGE])
 
+    @cached_property
+    def gap_noise(self) -> float:
+        """Standard deviation of the gap of one evaluation, nats; of 3 evaluations or more."""
+        return float(evaluation_noise(self.trained[:, 2] - self.trained[:, 1]))
+
     def _gap(self, rows: Floats) -> Level | None:
         if len(rows) < EDGE - 1:
             return None
-        sigma = evaluation_noise(self.trained[:, 2] - self.trained[:, 1])
-        return Level(value=float(np.median(rows[:, 2] - rows[:, 1])), se=_MEDIAN_OF_FOUR * float(sigma))
+        return Level(value=float(np.median(rows[:, 2] - rows[:, 1])), se=_MEDIAN_OF_FOUR * self.gap_noise)
 
     @cached_property
     def training(self) -> Slope | None:

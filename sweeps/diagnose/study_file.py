@@ -9,6 +9,7 @@ for machines without a card.
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ _SHARE_OF_RUN = 5
 """the run's length over that of a trial, at least"""
 _SHORTEST = 200
 """iterations of a trial at least"""
+_EVALUATIONS = 20
+"""per trial"""
+_LARGEST_BATCH = 4
+"""times the run's batch"""
 _CORE, _PATIENCE = 5e10, 1800
 """FLOP per second of a CPU core, about, and seconds that a trial may take there"""
 _MINIATURE = {
@@ -51,10 +56,10 @@ _WIDE = 5
 """factor between the rate and either end of its range"""
 _HOPELESS = (RunState.NAN, RunState.BROKEN_DATA, RunState.UNREADABLE)
 _SHAPE = "n_embd"
-_RATE = (Code.LR_TOO_LOW, Code.LR_TOO_HIGH, Code.INSTABILITY, Code.SCHEDULE_EXHAUSTED, Code.LR_DECAYED_EARLY)
+_SPENT = (Code.LR_DECAYED_EARLY, Code.SCHEDULE_EXHAUSTED, Code.RESUME_PINNED_AT_MIN_LR)
+_RATE = (Code.LR_TOO_LOW, Code.LR_TOO_HIGH, Code.INSTABILITY, *_SPENT)
 _KNOBS: Mapping[Code, tuple[str, ...]] = {
     **dict.fromkeys(_RATE, ("learning_rate", "min_lr")),
-    Code.RESUME_PINNED_AT_MIN_LR: ("learning_rate", "min_lr"),
     Code.RESUME_SHOCK: ("learning_rate", "warmup_iters"),
     Code.BATCH_NOISE: ("learning_rate", "min_lr", "batch_size"),
     Code.BATCH_TOO_SMALL: ("batch_size",),
@@ -108,8 +113,8 @@ def study_text(diagnosis: Diagnosis, *, name: str, place: Place) -> str:
     ]
     lines = [line for sentence in head for line in textwrap.wrap(sentence, 117, break_on_hyphens=False)]
     lines = [*(f"# {line}" for line in lines), "#", f"#   sweep plan {name}.yaml", f"#   sweep run {name}.yaml", ""]
-    lines += [f"name: {name}", *_start(m, place), "", f"horizon: {{iters: {_iters(m)}}}", f"hours: {_HOURS}"]
-    lines += ["evaluations: 20", "", "knobs:"]
+    lines += [f"name: {name}", *_start(m, place), "", f"horizon: {{iters: {_iters(m, knobs)}}}", f"hours: {_HOURS}"]
+    lines += [f"evaluations: {_EVALUATIONS}", "", "knobs:"]
     branch = place.checkpoint is not None
     shape = [knob for knob in knobs if knob == _SHAPE]
     for knob, why in knobs.items():
@@ -146,11 +151,13 @@ def _miniature(knobs: Mapping[str, str]) -> Iterator[str]:
         yield f"    knobs: {{{_SHAPE}: {{low: {width}, high: {2 * width}, step: {width}}}}}"
 
 
-def _iters(m: Measured) -> int:
-    """Return the iterations of a trial, with two digits."""
+def _iters(m: Measured, knobs: Mapping[str, str]) -> int:
+    """Return the iterations of a trial, with two digits. Where batches are swept, all have as many evaluations."""
     seconds = m.seconds_per_update
     most = m.step // _SHARE_OF_RUN if seconds is None else min(m.step // _SHARE_OF_RUN, int(60 * _MINUTES / seconds))
-    return int(float(f"{max(most, _SHORTEST):.2g}"))
+    iters = int(float(f"{max(most, _SHORTEST):.2g}"))
+    unit = _EVALUATIONS * _LARGEST_BATCH if "batch_size" in knobs else 1
+    return max(iters // unit, math.ceil(_SHORTEST / unit)) * unit
 
 
 def _knobs(diagnosis: Diagnosis) -> dict[str, str]:
@@ -192,21 +199,23 @@ def _range(m: Measured, knob: str, *, branch: bool) -> str:
     if knob == "learning_rate":
         common = usual.learning_rate(m.parameters) if m.parameters else rate
         low, high = min(rate / _WIDE, common), max(rate * _WIDE, common)
+        if branch and m.peak is not None and rate * _WIDE < m.peak:  # a spent rate can only go up, to its peak at least
+            low, high = rate, max(high, m.peak)
         return f"{{low: {low:.2g}, high: {high:.2g}, log: true}}"
     if knob == "min_lr":
         share = float(m.settings["min_lr"]) / float(m.settings["learning_rate"])
         return f"{{ratio_of: learning_rate, low: 0.0, high: {1.0 if branch else max(0.3, share):.2g}}}"
     if knob == "warmup_iters":
         share = 0.0 if branch else float(own) / float(m.settings["max_iters"])
-        return (
-            f"{{fraction_of: max_iters, low: {0.0 if branch else min(0.01, share):.2g}, high: {max(0.2, share):.4g}}}"
-        )
+        low, high = 0.0 if branch else min(0.01, share / 2), max(0.2, min(1.5 * share, 1.0))
+        return f"{{fraction_of: max_iters, low: {low:.2g}, high: {high:.2g}}}"
     if knob == "dropout":
-        return f"{{low: 0.0, high: {max(0.3, float(own)):.2g}}}"
+        return f"{{low: 0.0, high: {max(0.3, min(1.5 * float(own), 0.9)):.2g}}}"
     if knob == "weight_decay":
-        return f"{{low: {min(1e-3, float(own)) or 1e-4:.2g}, high: {max(1.0, float(own)):.2g}, log: true}}"
+        return f"{{low: {min(1e-3, float(own) / 3) or 1e-4:.2g}, high: {max(1.0, 3 * float(own)):.2g}, log: true}}"
     if knob == "batch_size":
-        return f"{{choices: [{own}, {2 * int(own)}, {4 * int(own)}]}}"
+        half = f"{int(own) // 2}, " if int(own) % 2 == 0 else ""
+        return f"{{choices: [{half}{own}, {2 * int(own)}, {_LARGEST_BATCH * int(own)}]}}"
     return f"{{low: {own}, high: {2 * int(own)}, step: {own}}}"
 
 
@@ -221,6 +230,10 @@ def _candidates(diagnosis: Diagnosis, *, branch: bool) -> Iterator[str]:
     if codes & {Code.LR_TOO_LOW, Code.LR_TOO_HIGH} and m.parameters:
         rate = usual.learning_rate(m.parameters)
         points.append(f"{{learning_rate: {rate:.2g}, min_lr: {rate / 10:.2g}}}")
+    if branch and codes & {*_SPENT} and m.peak is not None:
+        points.append(f"{{learning_rate: {m.peak / 2:.2g}, min_lr: 0.0}}")
+    if not branch and Code.LR_DECAYED_EARLY in codes:
+        points.append(f"{{lr_decay_iters: {m.settings['max_iters']}}}")
     if Code.WEIGHT_DECAY_TOO_STRONG in codes:
         points.append(f"{{weight_decay: {usual.WEIGHT_DECAY}}}")
     if Code.WARMUP_TOO_LONG in codes and not branch:

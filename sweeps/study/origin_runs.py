@@ -29,7 +29,8 @@ def designed(study: Study, *, vocab_size: int) -> Iterator[Proposal]:
         yield _proposal(f"{ORIGIN}:{study.seed}", ORIGIN, ORIGIN, f"origin, seed {study.seed}", config)
     if study.origin is not None:
         yield _proposal(GOING_ON_KEY, ORIGIN, GOING_ON, "going on as before", going_on_config(study))
-    yield from races(study, vocab_size=vocab_size)
+    if study.origin is not None or not isinstance(study.start, CheckpointStart):  # else the checkpoint isn't open yet
+        yield from races(study, vocab_size=vocab_size)
 
 
 def origin_config(study: Study, *, seed: int, vocab_size: int) -> TrainConfig:
@@ -63,7 +64,7 @@ def going_on_config(study: Study) -> TrainConfig:
 def races(study: Study, *, vocab_size: int) -> Iterator[Proposal]:
     """Yield the races: the origin's own curve where it has no run on a seed, then every change on every seed."""
     race = study.race
-    if race is None or (isinstance(study.start, CheckpointStart) and study.origin is None):
+    if race is None:
         return
     seeds = [study.seed + index for index in range(race.seeds)]
     changes: list[tuple[str, Value] | None] = [None, *race.changes()]

@@ -252,12 +252,18 @@ def resume_shock(m: Measured, judgement: Judgement) -> Finding | None:  # noqa: 
 
 
 def resume_pinned_at_min_lr(m: Measured, judgement: Judgement) -> Finding | None:  # noqa: ARG001 (as its siblings)
-    """Find a resumed run beyond lr_decay_iters, where nanoGPT holds the rate at min_lr."""
+    """Find a resumed run beyond lr_decay_iters, where nanoGPT holds the rate at min_lr.
+
+    A run that went there in one go has a decay that ended early, which is no fault of a resumption.
+    """
     if m.config is None or not m.config.decay_lr:
         return None
     end = m.config.lr_decay_iters
     resumed = m.run.resumed_at or ((m.step,) if m.settings["init_from"] == "resume" else ())
-    at = max(resumed, default=m.given.checkpoint_step or 0)
+    ahead = m.given.checkpoint_step or 0
+    if not resumed and ahead <= m.step and len(m.curve.steps) > 1:
+        return None
+    at = max(resumed, default=ahead)
     if at < end or (at == end and not resumed):  # a run that is over ends at lr_decay_iters, and isn't resumed yet
         return None
     return Finding(

@@ -85,6 +85,8 @@ def _groundwork(study: Study, *, vocab_size: int) -> Iterator[tuple[str, TrainCo
     if not study.branches:
         return
     known = {proposal.key: proposal for proposal in origin_runs.designed(study, vocab_size=vocab_size)}
+    if not any(proposal.phase == origin_runs.RACE for proposal in known.values()):  # the checkpoint isn't open yet
+        known |= {proposal.key: proposal for proposal in origin_runs.races(study, vocab_size=vocab_size)}
     for proposal in known.values():
         config = proposal.config
         if proposal.phase == origin_runs.RACE:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.diagnose import logs, planted_logs
+from benchmarks.diagnose import logs, planted_logs, unseen_plants
 from tests.helpers.logged_runs import SETTINGS, Simulated, flat
 from tests.helpers.training_logs import text_of
 from trainer.data.dataset import open_dataset
@@ -51,7 +51,8 @@ def test_the_table_counts_what_agrees(
 
 
 def test_every_plant_has_a_verdict_and_a_cause_that_can_be_told() -> None:
-    for plant in planted_logs.PLANTS.values():
+    tables = (planted_logs.PLANTS, unseen_plants.NANOGPT, unseen_plants.OURS, unseen_plants.MILDER)
+    for plant in (plant for table in tables for plant in table.values()):
         assert plant.verdict in logs.VERDICTS
         assert plant.cause == "-" or any(logs.re.search(words, plant.cause) for words in logs.CAUSES)
 

@@ -288,6 +288,15 @@ def test_a_plateau_begins_where_the_curve_stops() -> None:
     assert 600 <= since <= 1300
 
 
+def test_a_steep_start_is_no_part_of_a_plateau_however_long_it_is() -> None:
+    def early(step: float) -> float:
+        return 2.5 + (FIRST - 2.5) * math.exp(-step / 60)
+
+    settings = {"lr_decay_iters": 300, "max_iters": 3000, "min_lr": 1e-6}
+    found = Simulated(train=early, val=early, settings=settings, last=3000, noise=0.012).diagnosis().judgement
+    assert (found.state, found.since is not None and 250 <= found.since <= 600) == (RunState.PLATEAU, True)
+
+
 @given(
     shift=st.floats(-0.5, 3.0),
     seed=st.integers(0, 99),
@@ -344,3 +353,17 @@ def test_printed_shares_of_the_peak_tell_a_spent_schedule() -> None:
         assert (Code.SCHEDULE_EXHAUSTED in {finding.code for finding in found.findings}) is decay
         assert (Code.SCHEDULE_EXHAUSTED in {entry.code for entry in found.contradicted}) is not decay
         assert found.facts.bits_per_byte == pytest.approx(flat(2000) / 3, abs=1e-3)
+
+
+@pytest.mark.parametrize("noise", [0.06, 0.15])
+def test_noisy_evaluations_of_one_text_are_no_mismatch_of_the_splits(noise: float) -> None:
+    runs = [Simulated(noise=noise, every=100, data_tokens=10**9, seed=seed) for seed in range(40)]
+    named = [Code.VAL_MISMATCH in [finding.code for finding in run.diagnosis().findings] for run in runs]
+    assert sum(named) <= 1
+
+
+def test_a_run_that_warms_up_for_long_and_falls_is_improving_not_too_short() -> None:
+    warm = Simulated(settings={"warmup_iters": 800, "lr_decay_iters": 4000}, every=100).diagnosis()
+    assert warm.judgement.state is RunState.IMPROVING
+    still = Simulated(train=flat, val=flat, settings={"warmup_iters": 800, "lr_decay_iters": 4000}, every=100)
+    assert still.diagnosis().judgement.state is RunState.TOO_SHORT

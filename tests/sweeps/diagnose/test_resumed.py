@@ -43,3 +43,11 @@ def test_a_checkpoint_beyond_the_decay_is_pinned_at_min_lr(step: int, pinned: bo
     (run,) = read_log(text_of(lines(0, 2000)), name="run.log")
     found = codes(diagnosis_of(run, Given(settings=SETTINGS, checkpoint_step=step)))
     assert (Code.RESUME_PINNED_AT_MIN_LR in found) is pinned
+
+
+def test_a_run_that_outlives_its_decay_in_one_go_is_not_resumed() -> None:
+    (run,) = read_log(text_of(lines(0, 2000)), name="run.log")
+    settings = {**SETTINGS, "lr_decay_iters": 500}
+    found = codes(diagnosis_of(run, Given(settings=settings, checkpoint_step=2000)))
+    assert found[0] is Code.LR_DECAYED_EARLY
+    assert Code.RESUME_PINNED_AT_MIN_LR not in found

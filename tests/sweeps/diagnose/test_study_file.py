@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -12,12 +13,13 @@ from typer.testing import CliRunner
 
 from sweeps.cli import app
 from sweeps.diagnose.findings.finding import Code
-from sweeps.diagnose.study_file import Place, write_study_of
+from sweeps.diagnose.study_file import Place, study_text, write_study_of
 from sweeps.errors import LogError, SpecError
 from sweeps.study.load import load
 from sweeps.study.study import Study
 from tests.helpers.data_folders import random_walk_folder
 from tests.helpers.logged_runs import Simulated, falling, flat
+from tests.helpers.training_logs import text_of
 from trainer.config import TrainConfig
 from trainer.points import Answer
 from trainer.run.loop import train
@@ -39,6 +41,11 @@ CASES: dict[str, tuple[Simulated, set[str], dict[str, Any] | None]] = {
         Simulated(train=above, val=flat, settings={"weight_decay": 2.0}),
         {"weight_decay"},
         {"weight_decay": 0.1},
+    ),
+    "decay": (
+        Simulated(train=flat, val=flat, settings={"lr_decay_iters": 400}),
+        {"learning_rate", "min_lr"},
+        {"lr_decay_iters": 2000},
     ),
     "nothing": (Simulated(), {"learning_rate", "min_lr"}, None),
     "batch": (Simulated(train=flat, val=flat, settings={"batch_size": 2, "block_size": 8}), {"batch_size"}, None),
@@ -122,10 +129,51 @@ def test_the_command_reads_a_checkpoint_and_plans_the_study_of_its_run(trained: 
     options = ["--ckpt", str(trained), "--study", str(path), "--html", str(page)]
     done = CliRunner().invoke(app, ["diagnose", str(log), *options])
     assert done.exit_code == 0, done.output
-    assert "every trial is a branch of it, 200 iterations long" in " ".join(done.stdout.split())
+    assert "every trial is a branch of it, 240 iterations long" in " ".join(done.stdout.split())
     assert page.exists()
     study = load(path, devices_have_cuda=False)
     assert set(study.knobs) == {"batch_size", "warmup_iters"}  # 16 tokens per update; a third of the run is warm-up
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dropout": 0.4},
+        {"weight_decay": 2.0},
+        {"batch_size": 12, "block_size": 8},
+        {"batch_size": 1, "block_size": 8},
+        {"learning_rate": 1e-5, "min_lr": 1e-6},
+        {"warmup_iters": 600},
+    ],
+)
+@pytest.mark.parametrize("last", [1000, 1150, 2310, 20_000])
+def test_what_is_written_needs_no_widening(settings: dict[str, Any], last: int, tmp_path: Path, data: Path) -> None:
+    run = Simulated(train=above, val=flat, settings={**settings, "max_iters": last, "lr_decay_iters": last}, last=last)
+    assert not [note for note in written(run, tmp_path, data).notes if note.startswith("knobs.")]
+
+
+def test_a_spent_rate_is_swept_up_to_its_peak_and_tried_at_half_of_it(tmp_path: Path) -> None:
+    settings = {"lr_decay_iters": 400, "min_lr": 1e-6}
+    run = Simulated(train=flat, val=flat, settings=settings)
+    found = run.diagnosis()
+    given = dataclasses.replace(found.measured.given, checkpoint_step=2000)
+    text = study_text(
+        dataclasses.replace(found, measured=dataclasses.replace(found.measured, given=given)),
+        name="next",
+        place=Place(checkpoint=tmp_path / "ckpt.pt", log=None, data=None),
+    )
+    assert "learning_rate: {low: 1e-06, high: 0.001" in text
+    assert "  - {learning_rate: 0.0005, min_lr: 0.0}" in text
+
+
+def test_the_plan_of_a_race_from_a_checkpoint_counts_it(trained: Path, tmp_path: Path) -> None:
+    log, path = tmp_path / "train.log", tmp_path / "next.yaml"
+    log.write_text(text_of(Simulated(train=above, val=flat).lines()), encoding="utf-8")
+    done = CliRunner().invoke(app, ["diagnose", str(log), "--ckpt", str(trained), "--study", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "race: {iters: 666, n_embd: [16]}" in path.read_text(encoding="utf-8")
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[1] for row in rows if row[:1] == ["races"]] == ["2"]
 
 
 def test_a_run_too_large_for_a_cpu_has_a_miniature_there(tmp_path: Path, data: Path) -> None:
