@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _N = r"[0-9.eE+-]+"
+_NUMERIC = re.compile(r"[-+]?\d+\.?\d*(e[-+]?\d+)?|nan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,18 +92,18 @@ def recognise(text: str, lines: Sequence[str], *, losses: int, name: str) -> str
 
 def _table(text: str, quoted: str) -> str | None:
     """Say what a file of JSON or a table is and how to convert it."""
-    first = text.strip().partition("\n")[0].strip()
+    first, second = (*map(str.strip, text.strip().split("\n", 2)[:2]), "")[:2]
     if first.startswith("{"):
         return _json(text, first, quoted)
-    cells = [cell.strip(" \"'").lower() for cell in re.split(r"[,;\t]", first)]
-    if "val_bpb" in cells and "status" in cells:
-        return (
-            "is a table of finished runs (results.tsv), with one loss per run and no curve; "
-            "`sweep judge` says which of its keeps stand up, or give the log of the run you mean"
-        )
+    cells, values = ([cell.strip(" \"'").lower() for cell in re.split(r"[,;\t]", line)] for line in (first, second))
     step = next((number for number, cell in enumerate(cells, start=1) if cell in _STEPS), None)
+    losses = [number for number, cell in enumerate(cells, start=1) if "loss" in cell or "bpb" in cell or cell == "value"]
+    if step is None and 1 < len(cells) == len(values) and any(_NUMERIC.fullmatch(values[loss - 1]) for loss in losses):
+        return (
+            f"is a table with a loss per run and no curve; `sweep judge {quoted}` says which changes are real, or give "
+            "the log of the run you mean"
+        )
     if len(cells) > 1 and step is not None:
-        losses = [number for number, cell in enumerate(cells, start=1) if "loss" in cell or cell == "value"]
         loss = next((number for number in losses if "val" in cells[number - 1]), losses[0] if losses else None)
         if loss is not None:
             separator = next(mark for mark in ("\t", ";", ",") if mark in first).replace("\t", "\\t")

@@ -13,6 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from scipy.special import stdtr
 
@@ -20,7 +21,8 @@ from sweeps.analysis.contrasts import LEVEL
 from sweeps.analysis.noise import pooled_sd
 from sweeps.analysis.significance import holm
 from sweeps.tables.layout import ROLES, column_of, measured
-from sweeps.tables.rows import Cell, Table, TableError
+from sweeps.tables.rows import Cell, Table, TableError, read_table
+from trainer.errors import UserError
 
 _STATUS = ("status", "decision", "verdict", "outcome")
 _KEPT = {"keep", "kept", "accept", "accepted"}
@@ -83,6 +85,14 @@ def is_keep_log(table: Table) -> bool:
         return False
     words = {str(row[column]).strip().lower() for row in table.rows}
     return bool(words & _KEPT) and len(words - _KEPT - _NOT_KEPT) <= 1
+
+
+def is_keep_log_file(path: str | Path) -> bool:
+    """Whether a file is such a log. One that can't be read as a table is none."""
+    try:
+        return is_keep_log(read_table(path))
+    except UserError:
+        return False
 
 
 def keep_log(table: Table) -> KeepLog:

@@ -51,17 +51,12 @@ def read_table(path: str | Path) -> Table:
     try:
         if file.is_dir():
             raise TableError(f"{path}: is a folder; name the file with the runs")
-        content = read_input(file, most=MAX_BYTES)
-        match file.suffix.lower():
-            case ".parquet" | ".pq":
-                columns, rows = _parquet(file, content)
-            case ".jsonl" | ".ndjson":
-                columns, rows = _json_lines(file, content)
-            case ".csv" | ".tsv" | ".tab" | ".txt":
-                columns, rows = _separated(file, content)
-            case ending:
-                kinds = ".csv, .tsv, .jsonl or .parquet"
-                raise TableError(f"{path}: a table's name ends in {kinds}, not in {ending or 'nothing'}; rename it")
+        reader = _READERS.get(file.suffix.lower())
+        if reader is None:
+            kinds = ".csv, .tsv, .jsonl or .parquet"
+            ending = file.suffix or "nothing"
+            raise TableError(f"{path}: a table's name ends in {kinds}, not in {ending}; rename it, or save it as CSV")
+        columns, rows = reader(file, read_input(file, most=MAX_BYTES))
     except OSError as error:
         remedy = "; give a row a run, or fewer steps of each" if error.errno == errno.EFBIG else ""
         raise TableError(f"{path}: cannot be read: {error.strerror or error}{remedy}") from error
@@ -143,6 +138,13 @@ def _parquet(file: Path, content: bytes) -> tuple[list[str], list[dict[str, Cell
         if isinstance(error, TableError):
             raise
         raise TableError(f"{file}: is no parquet file, or is damaged: {str(error).splitlines()[0]}") from error
+
+
+_READERS = {
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), _separated),
+    **dict.fromkeys((".jsonl", ".ndjson"), _json_lines),
+    **dict.fromkeys((".parquet", ".pq"), _parquet),
+}
 
 
 def _named(file: Path, columns: list[str]) -> list[str]:

@@ -317,6 +317,7 @@ def test_another_trainers_log_is_refused_with_a_command_that_converts_it(name: s
 
 
 TABLES = {
+    "of runs": ('"arm","seed","val_loss"\r\n"a","1","3.5"\r\n', ""),
     "results.tsv": ("commit\tval_bpb\tmemory_gb\tstatus\tdescription\na1b2c3d\t0.9979\t44.0\tkeep\tbaseline\n", ""),
     "of wandb": ('"Step","small - val/loss"\n"0","11.0092"\n"250","6.1710"\n', "awk"),
     "of TensorBoard": ("Wall time,Step,Value\n1.7e9,0,11.0092\n1.7e9,250,6.1710\n", "awk"),
