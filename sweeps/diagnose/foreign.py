@@ -101,8 +101,9 @@ def _table(text: str, quoted: str) -> str | None:
         return _json(text, first, quoted)
     cells, values = ([cell.strip(" \"'").lower() for cell in re.split(r"[,;\t]", line)] for line in (first, second))
     step = next((number for number, cell in enumerate(cells, start=1) if cell in _STEPS), None)
-    losses = [number for number, cell in enumerate(cells, start=1) if "loss" in cell or "bpb" in cell or cell == "value"]
-    if step is None and 1 < len(cells) == len(values) and any(_NUMERIC.fullmatch(values[loss - 1]) for loss in losses):
+    losses = [place for place, cell in enumerate(cells, start=1) if "loss" in cell or "bpb" in cell or cell == "value"]
+    is_row = 1 < len(cells) == len(values) and any(_NUMERIC.fullmatch(values[place - 1]) for place in losses)
+    if step is None and is_row:
         return (
             f"is a table with a loss per run and no curve; `sweep judge {quoted}` says which changes are real, or give "
             "the log of the run you mean"
@@ -123,7 +124,7 @@ def _json(text: str, first: str, quoted: str) -> str | None:
     except (RecursionError, ValueError):
         whole = None
     if isinstance(whole, dict) and isinstance(whole.get("log_history"), list):
-        script = f'.log_history[] | {_jq("step", "eval_loss", "loss")}'
+        script = f".log_history[] | {_jq('step', 'eval_loss', 'loss')}"
         return (
             "is the HF Trainer's state, which isn't read as it is; convert its losses: "
             f"jq -r {shlex.quote(script)} {quoted} > converted.log"

@@ -20,7 +20,7 @@ from scipy.special import stdtr
 from sweeps.analysis.contrasts import LEVEL
 from sweeps.analysis.noise import pooled_sd
 from sweeps.analysis.significance import holm
-from sweeps.tables.layout import ROLES, column_of, measured
+from sweeps.tables.layout import ROLES, column_of, measured, without_loss
 from sweeps.tables.rows import Cell, Table, TableError, read_table
 from trainer.errors import UserError
 
@@ -100,7 +100,7 @@ def keep_log(table: Table) -> KeepLog:
     status, loss = column_of(table, _STATUS), column_of(table, ROLES["loss"])
     assert status is not None
     if loss is None:
-        raise TableError(f"{table.path}: no column holds the loss; name it val_loss or val_bpb")
+        raise without_loss(table)
     rows = [(index, row, _loss(row[loss])) for index, row in enumerate(table.rows, 1)]
     ended = [(index, row, value) for index, row, value in rows if value is not None]
     if not ended:

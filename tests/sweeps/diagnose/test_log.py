@@ -430,8 +430,7 @@ TABLES = {
     ),
     "JSON lines of training alone": ('{"_step": 0, "train/loss": 11.0092}\n{"_step": 9, "train/loss": 7.0}\n', "jq"),
     "LLaMA-Factory's trainer_log.jsonl": (
-        '{"current_steps": 0, "total_steps": 9, "loss": 11.0092, "lr": 0.1}\n'
-        '{"current_steps": 9, "eval_loss": 7.0}\n',
+        '{"current_steps": 0, "total_steps": 9, "loss": 11.0092, "lr": 0.1}\n{"current_steps": 9, "eval_loss": 7.0}\n',
         "jq",
     ),
     "JSON lines": ('{"step": 0, "val_loss": 11.0092}\n{"step": 9, "train_loss": 7.0}\n', "jq"),

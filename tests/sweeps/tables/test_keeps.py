@@ -81,7 +81,7 @@ def test_which_tables_are_such_logs() -> None:
 
 def test_a_log_without_a_loss_is_refused() -> None:
     columns = ("commit", "status")
-    with pytest.raises(TableError, match="no column holds the loss"):
+    with pytest.raises(TableError, match="no column holds the final loss"):
         keep_log(Table(path=Path("x.tsv"), columns=columns, rows=({"commit": "a", "status": "keep"},)))
     with pytest.raises(TableError, match="no row has a loss"):
         keep_log(log(("a", 0.0, "crash", "")))
