@@ -1,6 +1,6 @@
 """False claims, coverage and power of `sweep judge`, on simulated tables and logs of keeps whose truth is known.
 
-    python -m benchmarks.verdict.judge [--tables 1000] [--seed 0] [--json]
+    python -m benchmarks.verdict.judge [--tables 1600] [--seed 0] [--json]
 
 `simulated_tables.py` says which kinds of table there are, and what their truths are. Every kind gets `--tables` tables
 of each truth (null, edge, real), with 1 to 19 changes on 2 to 8 seeds. Each is ruled on as the command does, from a
@@ -10,7 +10,7 @@ Per kind:
 
 - false claims: share of null and edge tables, and of real ones, that say better of a change that gains at most
   `MIN_EFFECT`, or worse of one that loses at most that. A change of which a run diverged may be called worse.
-- coverage: share of the intervals that hold the true difference, in all and by the number of seeds.
+- coverage: share of the changes' intervals that hold the true difference, in all and by the number of seeds.
 - equal: share of the changes that gain or lose `MIN_EFFECT` or more that are said to be equal.
 - power: share of the changes that gain 2 and 4 times `MIN_EFFECT` that are said to be better, by the number of seeds.
   One that gains `MIN_EFFECT` exactly must not be, and stands with the false claims.
@@ -106,7 +106,7 @@ class Score:
     def add(self, table: Simulated, ruling: Ruling, truth: str) -> None:
         """Count a table."""
         self.false[truth].add(any(is_false(arm, table) for arm in ruling.arms))
-        for arm in ruling.arms:
+        for arm in (arm for arm in ruling.arms if arm.arm in table.means):
             gain = table.gains[arm.arm]
             if arm.effect is None or arm.effect.low is None or arm.effect.high is None:
                 self.unbounded.add(True)
@@ -123,9 +123,9 @@ class Score:
                 self.power[multiple, table.seeds].add(arm.word is CandidateWord.RIGHT)
                 if arm.word is CandidateWord.RIGHT and arm.effect is not None:
                     self.told.append((arm.effect.mean, gain))
-        if truth == "null" and ruling.luck is not None and ruling.luck.expected is not None:
-            if ruling.luck.arm in table.means:
-                self.luck.append((table.means[ruling.luck.arm] - ruling.luck.loss, ruling.luck.expected))
+        luck = ruling.luck
+        if truth == "null" and luck is not None and luck.expected is not None and luck.arm in table.means:
+            self.luck.append((table.means[luck.arm] - luck.loss, luck.expected))
 
 
 def is_false(arm: ArmRuling, table: Simulated) -> bool:
@@ -265,7 +265,7 @@ def _share(shares: dict[str, Any] | None, *, short: bool = False) -> str:
 def main(arguments: Iterable[str] | None = None) -> None:
     """Print what is measured."""
     parser = parser_of(__doc__)
-    parser.add_argument("--tables", type=at_least(1), default=1000, help="tables per kind and truth (default 1000)")
+    parser.add_argument("--tables", type=at_least(1), default=1600, help="tables per kind and truth (default 1600)")
     parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the simulation (default 0)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(None if arguments is None else list(arguments))

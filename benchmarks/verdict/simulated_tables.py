@@ -76,7 +76,7 @@ class Simulated:
     gains: dict[str, float]
     """true gain over the baseline, by change"""
     means: dict[str, float]
-    """true mean loss, by arm"""
+    """true mean loss, by arm, without those of another width"""
     seeds: int
     diverging: str | None
     """the change of which a run diverged"""
@@ -85,9 +85,7 @@ class Simulated:
 def simulated(kind: Kind, truth: str, *, index: int, rng: np.random.Generator) -> Simulated:
     """Draw a table. `index` goes through the numbers of changes and seeds."""
     changes, seeds = CHANGES[index % 4], SEEDS[index // 4 % 4]
-    gains = dict(
-        zip((f"change {number}" for number in range(1, changes + 1)), _gains(truth, changes, rng), strict=True)
-    )
+    gains = {f"change {number}": gain for number, gain in enumerate(_gains(truth, changes, rng), 1)}
     luck, wide_luck = rng.normal(0, LUCK_SD, (2, seeds)) * kind.is_paired
     rows: list[dict[str, Cell]] = []
     means = {}
@@ -97,13 +95,9 @@ def simulated(kind: Kind, truth: str, *, index: int, rng: np.random.Generator) -
         losses = (3.5 - gain + luck + noise).tolist()
         if kind.diverging and number == changes:
             losses[-1] = math.nan
-        kept = (
-            sorted(rng.choice(seeds, size=rng.integers(2, seeds + 1), replace=False))
-            if kind.seeds == "some"
-            else range(seeds)
-        )
-        for place in kept:
-            seed = None if kind.seeds == "none" else int(place) + 100 * number * (kind.seeds == "own")
+        kept = rng.choice(seeds, size=rng.integers(2, seeds + 1) if kind.seeds == "some" else seeds, replace=False)
+        for place in sorted(kept.tolist()):
+            seed = None if kind.seeds == "none" else place + 100 * number * (kind.seeds == "own")
             rows += _rows(kind, arm, seed, losses[place], rng, width=384)
     for number in range(changes + 1) if kind.padded else ():
         for place, loss in enumerate((3.3 + wide_luck + rng.normal(0, 0.001, seeds)).tolist()):
