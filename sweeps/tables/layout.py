@@ -141,9 +141,11 @@ def without_loss(table: Table) -> TableError:
 
 
 def _tells_nothing_apart(table: Table, column: str) -> bool:
-    """Whether a column of arms has one name for all runs, or is one of those that name each run, and does."""
+    """Whether a column of arms has one name for all runs, or is one of those that name or number runs, and does."""
     several = {row[column] for row in table.rows}
-    return len(several) == 1 or (normal(column) in _NAMES_OF_RUNS and len(several) == len(table.rows))
+    if normal(column) not in _NAMES_OF_RUNS:
+        return len(several) == 1
+    return len(several) in (1, len(table.rows)) or all(number(name) is not None for name in several)
 
 
 def _varies_within(table: Table, arm: str, column: str) -> bool:

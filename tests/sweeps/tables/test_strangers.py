@@ -129,6 +129,10 @@ REFUSED = {
     "percent, remedy": (arms("val_loss", lambda loss: f"{loss}%"), "without a unit or %"),
     "means": (arms("val_loss", lambda loss: f"{loss} ± 0.01"), "a row is one run"),
     "a comma that may be either": (arms("val_loss", lambda loss: f'"3,{round(1000 * loss) % 1000:03}"'), "is no loss"),
+    "commas beside points": (
+        csv("arm;seed;lr;val_loss", lambda _, seed, rate, loss: f"{name(rate)};{seed};{rate};{comma(loss)}"),
+        "val_loss='3,5000' is no loss",
+    ),
     "the training loss alone": (arms("train_loss", str), "name the loss val_loss, final_loss or loss"),
     "a seed a column": ("arm,s1,s2\nbaseline,3.5,3.6\nwarm,3.4,3.5\n", "give a row a run, such as arm,seed,val_loss"),
     "a run a column": ('"Step","a - val/loss","b - val/loss"\n"0","4","3"\n', "a chart's export has a column a run"),
