@@ -27,6 +27,8 @@ CHANGES, SEEDS = (1, 3, 8, 19), (2, 3, 5, 8)
 TRUTHS = ("null", "edge", "real")
 STEPS = (100, 200, 300)
 BASELINE = "baseline"
+LEVEL = 1000.0
+"""the first level of a log of keeps, in standard deviations of a run: no log gets down to 0, which is a crash"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +172,7 @@ def simulated_keeps(
     def run() -> float:
         return float(rng.standard_t(3) / math.sqrt(3) if noise == "heavy" else rng.normal())
 
-    level, before = 100.0, 100.0 + run()
+    level, before = LEVEL, LEVEL + run()
     rows: list[dict[str, Cell]] = [{"commit": "0", "val_bpb": before, "status": "keep"}]
     rows += [{"commit": "0", "val_bpb": level + run(), "status": "discard"} for _ in range(repeats)]
     kept = {}
