@@ -27,6 +27,8 @@ from trainer.errors import UserError
 _STATUS = ("status", "decision", "verdict", "outcome")
 _KEPT = {"keep", "kept", "accept", "accepted"}
 _NOT_KEPT = {"discard", "discarded", "reject", "rejected", "revert", "reverted", "crash", "crashed", "fail", "failed"}
+LARGEST_LOG = 16 << 20
+"""bytes; an agent writes a line per experiment"""
 _LABELS = ("description", "change", "name", "commit")
 _IDENTITY = ("commit", "sha", "hash", "description", "change", "name")
 
@@ -88,9 +90,9 @@ def is_keep_log(table: Table) -> bool:
 
 
 def is_keep_log_file(path: str | Path) -> bool:
-    """Whether a file is such a log. One that can't be read as a table is none."""
+    """Whether a file is such a log. One that can't be read as a table is none, nor one of more than LARGEST_LOG."""
     try:
-        return is_keep_log(read_table(path))
+        return is_keep_log(read_table(path, most=LARGEST_LOG))
     except UserError:
         return False
 

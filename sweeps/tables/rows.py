@@ -55,8 +55,11 @@ class Table:
     """what was assumed in reading"""
 
 
-def read_table(path: str | Path) -> Table:
-    """Read a table by the ending of its name: .csv, .tsv, .jsonl, .ndjson or .parquet. Raises TableError."""
+def read_table(path: str | Path, *, most: int | None = None) -> Table:
+    """Read a table by the ending of its name: .csv, .tsv, .jsonl, .ndjson or .parquet.
+
+    Raises TableError, for a file of more than `most` bytes as well, by default MAX_BYTES.
+    """
     file = Path(path).expanduser()
     try:
         if file.is_dir():
@@ -66,7 +69,7 @@ def read_table(path: str | Path) -> Table:
             kinds = ".csv, .tsv, .jsonl or .parquet"
             ending = file.suffix or "nothing"
             raise TableError(f"{path}: a table's name ends in {kinds}, not in {ending}; rename it, or save it as CSV")
-        columns, rows = reader(file, read_input(file, most=MAX_BYTES))
+        columns, rows = reader(file, read_input(file, most=MAX_BYTES if most is None else most))
     except OSError as error:
         remedy = "; give a row a run, or fewer steps of each" if error.errno == errno.EFBIG else ""
         raise TableError(f"{path}: cannot be read: {error.strerror or error}{remedy}") from error
