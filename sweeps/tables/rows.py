@@ -68,7 +68,7 @@ def read_table(path: str | Path, *, most: int | None = None) -> Table:
         if reader is None:
             kinds = ".csv, .tsv, .jsonl or .parquet"
             ending = file.suffix or "nothing"
-            raise TableError(f"{path}: a table's name ends in {kinds}, not in {ending}; rename it, or save it as CSV")
+            raise TableError(f"{path}: a table's name ends in {kinds}, not in {ending}; save it as CSV")
         columns, rows = reader(file, read_input(file, most=MAX_BYTES if most is None else most))
     except OSError as error:
         remedy = "; give a row a run, or fewer steps of each" if error.errno == errno.EFBIG else ""

@@ -48,6 +48,7 @@ def test_p_is_students_of_two_single_runs_by_holms_method() -> None:
     assert [keep.p for keep in judged.keeps] == pytest.approx([corrected[0], corrected[3]])
     assert [keep.stands for keep in judged.keeps] == [False, True]
     assert keep_words.answer(judged) == "1 of 2 keeps stands up: batch."
+    assert "next: run what stands once more" in "\n".join(keep_words.lines(judged))
 
 
 def test_without_repeats_no_keep_can_be_judged() -> None:
@@ -56,6 +57,7 @@ def test_without_repeats_no_keep_can_be_judged() -> None:
     assert not judged.standing
     assert "None of 2 keeps can be judged: nothing was run twice" in keep_words.answer(judged)
     assert "three seeds" in "\n".join(keep_words.lines(judged))
+    assert "once more" not in "\n".join(keep_words.lines(judged))
 
 
 def test_an_agent_that_keeps_luck_is_told_so() -> None:
