@@ -45,13 +45,14 @@ def diagnose(
     from sweeps.diagnose.diagnosis import diagnosis_of
     from sweeps.diagnose.page import page
     from sweeps.errors import LogError
+    from sweeps.tables.keeps import is_keep_log_file
     from sweeps.text import encodable
 
     names = source.checked(logs or (), checkpoint=ckpt)
     given = source.read_given(config=config, checkpoint=ckpt, data=data, tokens=tokens, card=device)
     width = min(120, shutil.get_terminal_size((100, 24)).columns)
     try:
-        if source.is_experiments(names):  # a search by keep and discard has no curve, and is judged as one
+        if len(names) == 1 and is_keep_log_file(names[0]):  # it has no curve, and is judged
             judge(names[0], as_json=as_json)
             return
         for runs in source.readings(names, given, checkpoint=ckpt):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _N = r"[0-9.eE+-]+"
+_NUMERIC = re.compile(r"[-+]?\d+\.?\d*(e[-+]?\d+)?|nan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +32,8 @@ _FORMATS = (
     ),
     Format(
         name="modded-nanogpt",
-        line=re.compile(r"step:\d+/\d+ (?:val_loss|train_loss|train_time):"),
-        script=rf"s/^step:([0-9]+)\/[0-9]+ val_loss:({_N}).*/step \1: val loss \2/p",
+        line=re.compile(r"step:\d+/\d+\b.{0,60}? (?:val_loss|train_loss|train_time):"),
+        script=rf"s/.*step:([0-9]+)\/[0-9]+.* val_loss:({_N}).*/step \1: val loss \2/p",
     ),
     Format(
         name="build-nanogpt (log.txt)",
@@ -52,15 +53,19 @@ _FORMATS = (
 )
 _NO_STEPS = (
     (re.compile(r"^\s*step\s+\d+\s*(?:/\s*\d+)?\s*\|\s*(?:train )?loss:?\s"), "llm.c or build-nanogpt (its screen)"),
-    (re.compile(r"^\s*\{'(?:loss|eval_loss)': "), "the HF Trainer (its screen)"),
+    (re.compile(r"\{'(?:loss|eval_loss)': '?\d"), "the HF Trainer (its screen)"),
+    (re.compile(r"^\s*Step \d+/\d+ \| (?:Example step|Average reward)"), "nanochat's chat_rl"),
 )
 """screens of trainers whose log is another file, in which each loss has its step"""
 _INSTEAD = {
     "llm.c or build-nanogpt (its screen)": "give its log file instead (main.log or log.txt)",
     "the HF Trainer (its screen)": "give trainer_state.json from its output folder instead",
+    "nanochat's chat_rl": "its losses are a policy's and have no plateau; give the log of base_train or chat_sft",
 }
 _STEPS = ("step", "_step", "steps", "iter", "iters", "iteration", "global_step", "trainer/global_step")
 """names of a table's column of steps"""
+_JSON_LINES = 1000
+"""lines of a file of JSON lines whose keys are looked at"""
 _BINARY = 0.1
 """share of characters that aren't text from which on a file is binary"""
 
@@ -91,18 +96,19 @@ def recognise(text: str, lines: Sequence[str], *, losses: int, name: str) -> str
 
 def _table(text: str, quoted: str) -> str | None:
     """Say what a file of JSON or a table is and how to convert it."""
-    first = text.strip().partition("\n")[0].strip()
+    first, second = (*map(str.strip, text.strip().split("\n", 2)[:2]), "")[:2]
     if first.startswith("{"):
         return _json(text, first, quoted)
-    cells = [cell.strip(" \"'").lower() for cell in re.split(r"[,;\t]", first)]
-    if "val_bpb" in cells and "status" in cells:
-        return (
-            "is a table of finished runs (results.tsv), with one loss per run and no curve; "
-            "`sweep judge` says which of its keeps stand up, or give the log of the run you mean"
-        )
+    cells, values = ([cell.strip(" \"'").lower() for cell in re.split(r"[,;\t]", line)] for line in (first, second))
     step = next((number for number, cell in enumerate(cells, start=1) if cell in _STEPS), None)
+    losses = [place for place, cell in enumerate(cells, start=1) if "loss" in cell or "bpb" in cell or cell == "value"]
+    is_row = 1 < len(cells) == len(values) and any(_NUMERIC.fullmatch(values[place - 1]) for place in losses)
+    if step is None and is_row:
+        return (
+            f"is a table with a loss per run and no curve; `sweep judge {quoted}` says which changes are real, or give "
+            "the log of the run you mean"
+        )
     if len(cells) > 1 and step is not None:
-        losses = [number for number, cell in enumerate(cells, start=1) if "loss" in cell or cell == "value"]
         loss = next((number for number in losses if "val" in cells[number - 1]), losses[0] if losses else None)
         if loss is not None:
             separator = next(mark for mark in ("\t", ";", ",") if mark in first).replace("\t", "\\t")
@@ -118,16 +124,33 @@ def _json(text: str, first: str, quoted: str) -> str | None:
     except (RecursionError, ValueError):
         whole = None
     if isinstance(whole, dict) and isinstance(whole.get("log_history"), list):
-        script = r'.log_history[] | select(.eval_loss) | "step \(.step): val loss \(.eval_loss)"'
-        command = f"jq -r {shlex.quote(script)} {quoted} > converted.log"
-        return f"is the HF Trainer's state, which isn't read as it is; convert its validation losses: {command}"
-    try:
-        row = json.loads(first)
-    except (RecursionError, ValueError):
+        script = f".log_history[] | {_jq('step', 'eval_loss', 'loss')}"
+        return (
+            "is the HF Trainer's state, which isn't read as it is; convert its losses: "
+            f"jq -r {shlex.quote(script)} {quoted} > converted.log"
+        )
+    keys: dict[str, None] = {}
+    for line in [first, *text.split("\n", _JSON_LINES)[:_JSON_LINES]]:
+        try:
+            row = json.loads(line)
+        except (RecursionError, ValueError):
+            continue
+        if isinstance(row, dict):
+            keys.update(dict.fromkeys(row))
+    step = next((key for key in keys if key in (*_STEPS, "current_steps")), None)
+    losses = [key for key in keys if "loss" in key]
+    if step is None or not losses:
         return None
-    if isinstance(row, dict) and {"step", "iter"} & row.keys():
-        step = "step" if "step" in row else "iter"
-        loss = next((key for key in ("val_loss", "eval_loss", "val/loss") if key in row), "val_loss")
-        script = rf'select(.["{loss}"] != null) | "step \(.{step}): val loss \(.["{loss}"])"'
-        return f"is JSON and no log; convert it: jq -r {shlex.quote(script)} {quoted} > converted.log"
-    return None
+    val = next((key for key in losses if "val" in key), None)
+    train = next((key for key in losses if "val" not in key), None)
+    return f"is JSON and no log; convert it: jq -r {shlex.quote(_jq(step, val, train))} {quoted} > converted.log"
+
+
+def _jq(step: str, val: str | None, train: str | None) -> str:
+    """Return the script of jq that writes an object's losses as lines of nanoGPT's form."""
+    lines = []
+    if val is not None:
+        lines.append(rf'if .["{val}"] != null then "step \(.["{step}"]): val loss \(.["{val}"])" else empty end')
+    if train is not None:
+        lines.append(rf'if .["{train}"] != null then "iter \(.["{step}"]): loss \(.["{train}"])" else empty end')
+    return ", ".join(lines) if len(lines) == 1 else f"({', '.join(lines)})"

@@ -53,7 +53,7 @@ def read_head(facts: Sequence[Fact], lines: Sequence[str]) -> Head:
         elif fact.kind in ("tokens", "batch"):
             tokens = int(fact.values[0].replace(",", "")) if fact.values[0].strip(",") else tokens
         elif fact.kind == "vocabulary":
-            vocabulary = int(fact.values[0] or fact.values[1])
+            vocabulary = int(next(filter(None, fact.values)).replace(",", ""))
         elif fact.kind in ("parameters", "total"):
             parameters = _parameters(*fact.values) or parameters
     kinds = {fact.kind for fact in facts}

@@ -29,7 +29,7 @@ _PLACE = {
     "resume": 2,
     "parameters": 2,
     "total": 2,
-    "batch": 3,
+    "batch": 2,
 }
 """order in which a trainer prints the facts; an earlier one after a later one begins another run's head"""
 

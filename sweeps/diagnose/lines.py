@@ -30,7 +30,8 @@ _PATTERNS = {
     ),
     "iteration": re.compile(rf"iter\s+{_STEP}\s*:\s*loss\s*[:=]?\s*{_NUMBER}", re.IGNORECASE),
     "nanochat": re.compile(
-        rf"step\s+{_STEP}(?:/\d+)?\s*\([\d.]+%\)\s*\|\s*(?:train[ _])?loss:\s*{_NUMBER}", re.IGNORECASE
+        rf"step\s+{_STEP}(?:/\d+)?\s*(?:\([\d.]+%\)\s*\|\s*(?:train[ _])?loss:|\|\s*training loss:)\s*{_NUMBER}",
+        re.IGNORECASE,
     ),
     "bits": re.compile(rf"step\s+{_STEP}\s*\|\s*validation bpb:\s*{_NUMBER}", re.IGNORECASE),
 }
@@ -39,8 +40,9 @@ _PLAIN = re.compile(r"iter (\d{1,12}): loss (\d{1,9}\.(\d{1,9})), time (\d{1,9}\
 _LOOKS = re.compile(
     r"(?:step|iter)\s+\d[\d,]*\b.{0,40}?\b(?:loss|bpb)|train loss|val(?:idation)? loss|val(?:idation)? bpb"
 )
-_FINAL = "final: val loss"
-"""this project's trainer: the loss on more windows, which is no part of the curve"""
+_SUMMARY = re.compile(r"\s*(?:final: val loss|minimum validation bpb:)", re.IGNORECASE)
+"""A loss at the end that is no part of the curve: this project's trainer has it on more windows, and nanochat repeats
+its lowest."""
 _RATE = re.compile(rf"\b(?:lr|learning[ _]rate)\s*[:=]?\s*{_NUMBER}", re.IGNORECASE)
 _SHARE = re.compile(rf"\blrm\s*[:=]?\s*{_NUMBER}", re.IGNORECASE)
 _TIME = re.compile(r"\b(?:time|dt)\s*[:=]?\s*([\d.]+)\s*(ms|s)\b", re.IGNORECASE)
@@ -53,7 +55,9 @@ _FACTS = {
     "batch": re.compile(r"Total batch size\s*([\d,]+) =>"),
     "parameters": re.compile(r"number of parameters\s*[:=]?\s*([\d.,]+)\s*([KMB]?)\b", re.IGNORECASE),
     "total": re.compile(r"^\s*total\s*:\s*([\d,]{4,})\s*$"),
-    "vocabulary": re.compile(r"vocab_size = (\d+) \(inside|defaulting to vocab_size of GPT-2 to (\d+)"),
+    "vocabulary": re.compile(
+        r"vocab_size = (\d+) \(inside|defaulting to vocab_size of GPT-2 to (\d+)|Vocab size: ([\d,]*\d)\s*$"
+    ),
     "scratch": re.compile(r"Initializing a new model from scratch|Initializing from OpenAI GPT-2 weights"),
     "resume": re.compile(r"Resuming (?:training|optimization) from"),
 }
@@ -67,6 +71,7 @@ _FACT_WORDS = (
     "Initializing",
     "Resuming",
     "vocab_size",
+    "Vocab size",
 )
 
 
@@ -169,6 +174,8 @@ def _losses(line: str, number: int, decimals: dict[str, int], *, cut: bool) -> I
         for match in pattern.finditer(line)
         if match[match.re.groups] is not None or (kind == "evaluation" and match[2] is not None)
     ]
+    starts = {start for start, kind, _ in found if kind == "nanochat"}
+    found = [entry for entry in found if entry[1] != "evaluation" or entry[0] not in starts]
     found.sort(key=lambda entry: entry[0])
     remaining, damaged = line, False
     for place, (start, kind, match) in enumerate(found, start=1):
@@ -187,7 +194,7 @@ def _losses(line: str, number: int, decimals: dict[str, int], *, cut: bool) -> I
         if kind == "evaluation" and match[3] is not None:
             decimals["val"] = 1
         remaining = remaining.replace(line[start : match.end()], " ", 1)
-    if damaged or (_LOOKS.search(remaining.lower()) and not remaining.startswith(_FINAL)):
+    if damaged or (_LOOKS.search(remaining.lower()) and not _SUMMARY.match(remaining)):
         yield Damaged(line=number, shown=line.strip()[:60])
 
 
@@ -205,7 +212,7 @@ def _iteration(match: re.Match[str], rest: str, line: int) -> LoggedIter:
         lr=_field(_RATE, rest),
         lr_share=_field(_SHARE, rest),
         seconds=seconds / 1000 if seconds is not None and time is not None and time[2].lower() == "ms" else seconds,
-        mfu=None if mfu is None or mfu < 0 else mfu / 100,
+        mfu=None if mfu is None or mfu <= 0 else mfu / 100,  # nanochat prints 0 for a card that it doesn't know
         line=line,
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import re
 import selectors
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -81,18 +80,6 @@ def checked(names: Sequence[str], *, checkpoint: Path | None) -> tuple[str, ...]
     if STDIN in names and len(names) > 1:
         raise LogError("- reads standard input and can't stand beside other logs; give it alone")
     return tuple(names)
-
-
-def is_experiments(names: Sequence[str]) -> bool:
-    """Return whether the only log is a table of keep/discard experiments (results.tsv), by its first line."""
-    if len(names) != 1 or Path(names[0]).suffix not in (".tsv", ".csv"):
-        return False
-    try:
-        with Path(names[0]).expanduser().open(encoding="utf-8", errors="replace") as file:
-            cells = re.split(r"[\t,;]", file.readline(_CHUNK).strip().lower())
-    except OSError:
-        return False  # the reader of logs says why
-    return "status" in cells and any("val" in cell or "loss" in cell for cell in cells)
 
 
 def readings(names: Sequence[str], given: Given, *, checkpoint: Path | None) -> Iterator[list[LoggedRun]]:

@@ -62,7 +62,7 @@ class LuckJson(TypedDict):
     others: float | None
     """mean loss of its arm's other runs; null: it has no others"""
     expected: float | None
-    """how far the best of so many runs lies below the mean by luck alone; null: the noise is unknown"""
+    """how far the best of so many runs lies below the mean by luck alone, less if seeds are shared; null: not known"""
 
 
 class MissingJson(TypedDict):

@@ -33,6 +33,8 @@ def lines(log: KeepLog) -> Iterator[str]:
             f"noise: repeats differ by {log.sd:.2g} (sd, {log.degrees} degrees of freedom). p is one-sided, of two "
             "single runs, by Holm's method over all experiments, since each could have been kept by luck."
         )
+    if log.standing:
+        yield "next: run what stands once more; an outlier among single runs looks like a gain"
 
 
 def answer(log: KeepLog) -> str:

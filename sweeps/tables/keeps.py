@@ -13,18 +13,22 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from scipy.special import stdtr
 
 from sweeps.analysis.contrasts import LEVEL
 from sweeps.analysis.noise import pooled_sd
 from sweeps.analysis.significance import holm
-from sweeps.tables.layout import ROLES, column_of, measured
-from sweeps.tables.rows import Cell, Table, TableError
+from sweeps.tables.layout import ROLES, column_of, measured, without_loss
+from sweeps.tables.rows import Cell, Table, TableError, read_table
+from trainer.errors import UserError
 
 _STATUS = ("status", "decision", "verdict", "outcome")
 _KEPT = {"keep", "kept", "accept", "accepted"}
 _NOT_KEPT = {"discard", "discarded", "reject", "rejected", "revert", "reverted", "crash", "crashed", "fail", "failed"}
+LARGEST_LOG = 16 << 20
+"""bytes; an agent writes a line per experiment"""
 _LABELS = ("description", "change", "name", "commit")
 _IDENTITY = ("commit", "sha", "hash", "description", "change", "name")
 
@@ -85,12 +89,20 @@ def is_keep_log(table: Table) -> bool:
     return bool(words & _KEPT) and len(words - _KEPT - _NOT_KEPT) <= 1
 
 
+def is_keep_log_file(path: str | Path) -> bool:
+    """Whether a file is such a log. One that can't be read as a table is none, nor one of more than LARGEST_LOG."""
+    try:
+        return is_keep_log(read_table(path, most=LARGEST_LOG))
+    except UserError:
+        return False
+
+
 def keep_log(table: Table) -> KeepLog:
     """Return what a log of keeps and discards shows. Raises TableError where it has no loss or nothing was kept."""
     status, loss = column_of(table, _STATUS), column_of(table, ROLES["loss"])
     assert status is not None
     if loss is None:
-        raise TableError(f"{table.path}: no column holds the loss; name it val_loss or val_bpb")
+        raise without_loss(table)
     rows = [(index, row, _loss(row[loss])) for index, row in enumerate(table.rows, 1)]
     ended = [(index, row, value) for index, row, value in rows if value is not None]
     if not ended:

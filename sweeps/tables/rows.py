@@ -5,10 +5,12 @@ A cell is None where the file leaves it empty. Text stays text: what a column me
 
 from __future__ import annotations
 
+import codecs
 import csv
 import errno
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,9 +24,15 @@ from trainer.data import parquet_probe
 from trainer.errors import UserError
 from trainer.input_file import read_input
 
-MAX_BYTES = 256 << 20
-"""a table of runs is small; a larger file is something else"""
+MAX_BYTES = 128 << 20
+"""A table of runs is small; a larger file is something else. Reading takes 25 times as much memory."""
 _DELIMITERS = {".tsv": "\t", ".tab": "\t"}
+_NAMED_DELIMITER = re.compile(r"sep=([,;\t])\r?\n", re.IGNORECASE)
+"""a first line that Excel reads, not a row"""
+_DECIMAL_COMMA = re.compile(r"[-+]?(?:\d{1,3}(?:\.\d{3})+|\d+),\d+(?:[eE][-+]?\d+)?")
+_GROUPS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
+"""a number that is as well one with a separator of thousands"""
+_DECIMAL_POINT = re.compile(r"[-+]?\d+\.\d+(?:[eE][-+]?\d+)?")
 _SHOWN = 4  # problems of one file that are listed
 
 Cell = str | int | float | bool | None
@@ -43,25 +51,25 @@ class Table:
     """in the file's order"""
     rows: tuple[dict[str, Cell], ...]
     """every row has every column"""
+    notes: tuple[str, ...] = ()
+    """what was assumed in reading"""
 
 
-def read_table(path: str | Path) -> Table:
-    """Read a table by the ending of its name: .csv, .tsv, .jsonl, .ndjson or .parquet. Raises TableError."""
+def read_table(path: str | Path, *, most: int | None = None) -> Table:
+    """Read a table by the ending of its name: .csv, .tsv, .jsonl, .ndjson or .parquet.
+
+    Raises TableError, for a file of more than `most` bytes as well, by default MAX_BYTES.
+    """
     file = Path(path).expanduser()
     try:
         if file.is_dir():
             raise TableError(f"{path}: is a folder; name the file with the runs")
-        content = read_input(file, most=MAX_BYTES)
-        match file.suffix.lower():
-            case ".parquet" | ".pq":
-                columns, rows = _parquet(file, content)
-            case ".jsonl" | ".ndjson":
-                columns, rows = _json_lines(file, content)
-            case ".csv" | ".tsv" | ".tab" | ".txt":
-                columns, rows = _separated(file, content)
-            case ending:
-                kinds = ".csv, .tsv, .jsonl or .parquet"
-                raise TableError(f"{path}: a table's name ends in {kinds}, not in {ending or 'nothing'}; rename it")
+        reader = _READERS.get(file.suffix.lower())
+        if reader is None:
+            kinds = ".csv, .tsv, .jsonl or .parquet"
+            ending = file.suffix or "nothing"
+            raise TableError(f"{path}: a table's name ends in {kinds}, not in {ending}; save it as CSV")
+        columns, rows = reader(file, read_input(file, most=MAX_BYTES if most is None else most))
     except OSError as error:
         remedy = "; give a row a run, or fewer steps of each" if error.errno == errno.EFBIG else ""
         raise TableError(f"{path}: cannot be read: {error.strerror or error}{remedy}") from error
@@ -69,15 +77,20 @@ def read_table(path: str | Path) -> Table:
         raise TableError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     if not rows:
         raise TableError(f"{path}: has no rows; give a row a run")
-    return Table(path=file, columns=tuple(columns), rows=tuple(rows))
+    notes = ("decimal commas are read as points",) if reader is _separated and _with_points(rows) else ()
+    return Table(path=file, columns=tuple(columns), rows=tuple(rows), notes=notes)
 
 
 def _separated(file: Path, content: bytes) -> tuple[list[str], list[dict[str, Cell]]]:
-    text = content.decode("utf-8-sig")
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Excel's "Unicode text"
+    text = content.decode("utf-16" if utf16 else "utf-8-sig")
     if "\0" in text:
         raise TableError(f"{file}: is not a text file; give a table of runs")
+    named = _NAMED_DELIMITER.match(text)
+    if named:
+        text = text[named.end() :]
     head = text.partition("\n")[0]
-    delimiter = _DELIMITERS.get(file.suffix.lower()) or max(",\t;", key=head.count)
+    delimiter = named[1] if named else _DELIMITERS.get(file.suffix.lower()) or max(",\t;", key=head.count)
     csv.field_size_limit(sys.maxsize)
     try:
         lines = [line for line in csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True) if line]
@@ -94,6 +107,26 @@ def _separated(file: Path, content: bytes) -> tuple[list[str], list[dict[str, Ce
             "as the first line has names"
         )
     return columns, [dict(zip(columns, map(_text, line), strict=True)) for line in lines[1:]]
+
+
+def _with_points(rows: list[dict[str, Cell]]) -> bool:
+    """Write decimal commas as points and say whether there were any.
+
+    A comma is none where other cells have decimal points, or where all commas may separate thousands.
+    """
+    commas, sure = [], False
+    for row in rows:
+        for name, cell in row.items():
+            if isinstance(cell, str) and _DECIMAL_COMMA.fullmatch(cell):
+                commas.append((row, name, cell))
+                sure = sure or not _GROUPS.fullmatch(cell)
+            elif isinstance(cell, str) and _DECIMAL_POINT.fullmatch(cell):
+                return False
+    if not sure:
+        return False
+    for row, name, cell in commas:
+        row[name] = cell.replace(".", "").replace(",", ".")
+    return True
 
 
 def _json_lines(file: Path, content: bytes) -> tuple[list[str], list[dict[str, Cell]]]:
@@ -143,6 +176,13 @@ def _parquet(file: Path, content: bytes) -> tuple[list[str], list[dict[str, Cell
         if isinstance(error, TableError):
             raise
         raise TableError(f"{file}: is no parquet file, or is damaged: {str(error).splitlines()[0]}") from error
+
+
+_READERS = {
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), _separated),
+    **dict.fromkeys((".jsonl", ".ndjson"), _json_lines),
+    **dict.fromkeys((".parquet", ".pq"), _parquet),
+}
 
 
 def _named(file: Path, columns: list[str]) -> list[str]:

@@ -55,7 +55,8 @@ class Luck:
     others: float | None
     """mean loss of its arm's other runs; None: it has no others"""
     expected: float | None
-    """how far the best of so many runs lies below the mean by luck alone; None: the noise is unknown"""
+    """how far the best of so many runs lies below the mean by luck alone, if each has its own; runs that share seeds
+    share luck, and it is less; None: the noise is unknown"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,15 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-from sweeps.tables.layout import Layout, layout_of, measured, number
+from sweeps.tables.layout import SPREADS, Layout, column_of, is_missing, layout_of, measured, number
 from sweeps.tables.rows import Cell, Table, TableError
 from sweeps.text import count, joined, short
 
 _BASELINES = ("baseline", "control", "base", "default", "reference", "vanilla", "none", "main")
 """names by which an arm is the baseline unless another is named"""
 _SHOWN = 4  # rows or arms that a message lists
+_UNFINISHED = {"running", "crashed", "failed", "fail", "killed", "pruned", "waiting", "queued", "preempted"}
+"""states of runs, as trackers name them, whose last loss isn't final"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +63,16 @@ class TableRuns:
 def runs_of(table: Table, *, baseline: str | None = None) -> TableRuns:
     """Return the runs of a table. `baseline`: the arm to compare with. Raises TableError."""
     layout = layout_of(table)
-    notes = [f"the loss is {layout.loss}, lower is better"]
+    notes = [f"the loss is {layout.loss}, lower is better", *table.notes]
     if layout.settings:
         notes.append(f"arms are told apart by {joined(layout.settings)}")
+    if layout.mixed:
+        notes.append(f"runs of one {layout.arm} differ in {joined(layout.mixed[:_SHOWN])}, which is passed over")
     _check(table, layout)
     arms = _arms(table, layout)
-    rows, more = _finals(table, layout, arms)
+    ended, more = _ended(table, layout, arms)
+    notes += more
+    rows, more = _finals(table, layout, arms, ended)
     notes += more
     runs, more = _without_repeats([_run(table.rows[row], layout, arms[row]) for row in rows])
     notes += more
@@ -79,12 +85,44 @@ def runs_of(table: Table, *, baseline: str | None = None) -> TableRuns:
     return TableRuns(runs=tuple(runs), baseline=chosen, metric=layout.loss, notes=tuple(notes))
 
 
+def _ended(table: Table, layout: Layout, arms: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Return the rows of runs that have ended with a loss, and notes on the others and on odd losses."""
+    column = None if layout.step is not None else column_of(table, ("state", "status"))
+    kept, unfinished = [], Counter[str]()
+    for index, row in enumerate(table.rows):
+        state = "" if column is None else str(row[column]).strip().lower()
+        if state in _UNFINISHED and measured(row[layout.loss]) is not None:
+            unfinished[state] += 1
+        elif not is_missing(row[layout.loss]):
+            kept.append(index)
+
+    def run(index: int) -> Hashable:
+        seed = layout.seed and table.rows[index][layout.seed]
+        return index if layout.step is None or seed is None else (arms[index], seed)
+
+    without = len(set(map(run, range(len(arms)))) - set(map(run, kept))) - unfinished.total()
+    notes = []
+    if without:
+        notes.append(f"{count(without, 'run')} left out, without a {layout.loss}; write nan for a run that diverged")
+    if unfinished:
+        notes.append(f"{count(unfinished.total(), 'run')} left out, whose {column} is {joined(unfinished)}")
+    if not kept:
+        raise TableError(f"{table.path}: no run has ended with a {layout.loss}")
+    losses = [value for value in (measured(table.rows[index][layout.loss]) for index in kept) if value is not None]
+    if losses and max(losses) < 0:
+        notes.append(f"every {layout.loss} is below 0, and lower still counts as better")
+    spread = column_of(table, SPREADS)
+    if spread is not None:
+        notes.append(f"{spread!r} may be a spread of several runs; a row counts as one run, so give a row a run")
+    return kept, notes
+
+
 def _check(table: Table, layout: Layout) -> None:
     """Raise TableError for cells that are not what their column holds."""
     wrong = []
     for number_of, row in enumerate(table.rows, 1):
         for column, what in ((layout.loss, "loss"), (layout.step, "step"), (layout.seed, "whole number")):
-            value = None if column is None else row[column]
+            value = None if column is None or (column == layout.loss and is_missing(row[column])) else row[column]
             as_number = number(value)
             is_bad = value is not None and (as_number is None or (column == layout.seed and not _whole(as_number)))
             if is_bad:
@@ -96,7 +134,10 @@ def _check(table: Table, layout: Layout) -> None:
     if wrong:
         rest = f"\n  and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         listed = "".join(f"\n  {line}" for line in wrong[:_SHOWN])
-        raise TableError(f"{table.path}: {count(len(wrong), 'cell')} can't be used:{listed}{rest}")
+        raise TableError(
+            f"{table.path}: {count(len(wrong), 'cell')} can't be used:{listed}{rest}\n"
+            "  numbers are written as 1234.5, without a unit or %; a row is one run, nan is a loss that diverged"
+        )
 
 
 def _whole(value: float) -> bool:
@@ -120,18 +161,19 @@ def _shown(cell: Cell) -> str:
     return str(cell) if as_number is None else short(int(as_number) if _whole(as_number) else as_number)
 
 
-def _finals(table: Table, layout: Layout, arms: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Return the rows that hold final losses, and what was left out. Of a curve with nan it is that row."""
+def _finals(table: Table, layout: Layout, arms: Sequence[str], ended: Sequence[int]) -> tuple[list[int], list[str]]:
+    """Return those of the rows that hold final losses, and what was left out. Of a curve with nan it is that row."""
     if layout.step is None:
-        return list(range(len(table.rows))), []
+        return list(ended), []
     curves: dict[Hashable, dict[float, int]] = defaultdict(dict)
-    for row, cells in enumerate(table.rows):
+    for row in ended:
+        cells = table.rows[row]
         step = number(cells[layout.step])
-        if step is not None and number(cells[layout.loss]) is not None:
+        if step is not None:
             seed = row if layout.seed is None else cells[layout.seed]
             curves[arms[row], seed][step] = row
     if all(len(curve) == 1 for curve in curves.values()):
-        return _as_long(table, layout.step)
+        return _as_long(table, layout.step, ended)
     if layout.seed is None:
         raise TableError(f"{table.path}: holds curves (column {layout.step!r}) without seeds; add a column `seed`")
     diverged, whole = [], []
@@ -149,11 +191,11 @@ def _finals(table: Table, layout: Layout, arms: Sequence[str]) -> tuple[list[int
     return [curve[last] for curve in whole] + diverged, [note]
 
 
-def _as_long(table: Table, column: str) -> tuple[list[int], list[str]]:
+def _as_long(table: Table, column: str, ended: Sequence[int]) -> tuple[list[int], list[str]]:
     """Return the rows of runs as long as most: a shorter run's loss says nothing beside a longer one's."""
-    steps = [number(row[column]) for row in table.rows]
-    (usual, _), *others = Counter(step for step in steps if step is not None).most_common()
-    rows = [row for row, step in enumerate(steps) if step == usual]
+    steps = {row: number(table.rows[row][column]) for row in ended}
+    (usual, _), *others = Counter(step for step in steps.values() if step is not None).most_common()
+    rows = [row for row, step in steps.items() if step == usual]
     left_out = count(len(steps) - len(rows), "run")
     return rows, [f"{left_out} left out, which did not end at {column} {usual:g} as most did"] if others else []
 

@@ -99,7 +99,7 @@ def _facts(ruling: Ruling) -> Iterator[str]:
         if luck.others is not None:
             text += f"; its arm's other runs have a mean of {luck.others:.4f}"
         elif luck.expected is not None:
-            text += f"; the best of so many runs is {luck.expected:.2g} too low by luck alone"
+            text += f"; the best of so many runs is up to {luck.expected:.2g} too low by luck alone"
         yield text
     for arm in ruling.arms:
         if arm.more_seeds:

@@ -277,11 +277,109 @@ def test_nanochats_form_keeps_bits_per_byte_apart_from_nats() -> None:
     assert run.notes == ("1 line with losses stood there twice and counted once.",)
 
 
+OLDER_HEAD = """\
+Vocab size: 65,536
+num_layers: 4
+Tokens / micro-batch / rank: 4 x 512 = 2,048
+Tokens / micro-batch: 4,096
+Total batch size 16,384 => gradient accumulation steps: 4
+Number of parameters: 36,700,160
+Estimated FLOPs per token: 1.4e+08
+Calculated number of iterations from target data:param ratio: 44,800
+"""
+NEWER_HEAD = """\
+COMPUTE_DTYPE: torch.bfloat16 (auto)
+Vocab size: 65,536
+Parameter counts:
+wte                     : 16,777,216
+lm_head                 : 16,777,216
+total                   : 36,700,160
+Auto-computed optimal batch size: 16,384 tokens
+Tokens / micro-batch: 4,096
+Total batch size 16,384 => gradient accumulation steps: 4
+"""
+NANOCHAT_LINES = {
+    "October 2025": (OLDER_HEAD, ".4f", "", "mfu: 41.50 | total time: 0.27m"),
+    "gradient's norm": (OLDER_HEAD, ".4f", " grad norm: 0.5100 |", "mfu: 41.50 | total time: 0.27m"),
+    "time to go": (OLDER_HEAD, ".4f", " grad norm: 0.5100 |", "mfu: 41.50 | total time: 0.27m | eta: 100.5m"),
+    "epochs": (NEWER_HEAD, ".6f", "", "mfu: 41.50 | epoch: 1 | total time: 0.27m | eta: 100.5m"),
+    "place in the data": (
+        *(NEWER_HEAD, ".6f", ""),
+        "bf16_mfu: 41.50 | epoch: 1 pq: 2 rg: 77 | total time: 0.27m | eta: 100.5m",
+    ),
+}
+
+
+@pytest.mark.parametrize("version", NANOCHAT_LINES)
+def test_every_version_of_nanochats_pretraining_log_holds_the_same(version: str) -> None:
+    """The forms are those of its print statements: head, evaluation, iteration, summary."""
+    head, digits, norm, rest = NANOCHAT_LINES[version]
+    text = head
+    for step in range(0, 500, 100):
+        text += f"Step {step:05d} | Validation bpb: {3 - step / 250:{digits}}\n"
+        text += f"Step {step:05d} | CORE metric: 0.0312\n" if step else ""
+        text += (
+            f"step {step:05d}/44800 ({step / 448:.2f}%) | loss: {9 - step / 100:.6f} |{norm} lrm: 0.50 | "
+            f"dt: 1342.45ms | tok/sec: 12,204 | {rest}\n"
+        )
+    text += "Peak memory usage: 5000.00MiB\nTotal training time: 11.00m\nMinimum validation bpb: 1.4000\n"
+    run = one(text)
+    assert (run.trainer, run.points, run.notes) == ("nanochat", (), ())
+    assert (run.parameters, run.tokens_per_iter, run.vocab_size) == (36_700_160, 16_384, 65_536)
+    assert [(entry.step, entry.val_bits) for entry in run.bits] == [
+        (step, pytest.approx(3 - step / 250)) for step in range(0, 500, 100)
+    ]
+    assert [(entry.step, entry.loss, entry.lr_share) for entry in run.iters] == [
+        (step, 9 - step / 100, 0.5) for step in range(0, 500, 100)
+    ]
+    assert [entry.seconds for entry in run.iters] == pytest.approx([1.34245] * 5)
+    assert [entry.mfu for entry in run.iters] == pytest.approx([0.415] * 5)
+
+
+def test_nanochats_fine_tuning_of_2025_has_losses_in_nats() -> None:
+    text = "".join(
+        (f"Step {step:05d} | Validation loss: {2 - step / 100:.6f}\n" if step % 10 == 0 else "")
+        + f"Step {step:05d}/00701 | Training loss: {2.5 - step / 100:.6f}| lrm: 0.500000| num_tokens: 10,000\n"
+        for step in range(30)
+    )
+    run = one(text + "Step 00030 | mmlu_acc: 0.312500, arc_easy_acc: 0.400000\n")
+    assert (run.trainer, run.bits, run.notes) == ("nanochat", (), ())
+    assert [(point.step, point.val_loss, point.train_loss) for point in run.points] == [
+        *((0, 2.0, None), (10, 1.9, None)),
+        (20, 1.8, None),
+    ]
+    assert len(run.iters) == 30
+    assert (run.iters[-1].loss, run.iters[-1].lr_share) == (2.21, 0.5)
+
+
+def test_a_log_that_is_rewritten_in_one_line_is_read_whole() -> None:
+    """autoresearch's train.py ends its lines with a carriage return, and has its validation loss below, without a step.
+
+    A card that it doesn't know has an mfu of 0.
+    """
+    text = "Vocab size: 8,192\n" + "".join(
+        f"\rstep {step:05d} ({step / 9.53:.1f}%) | loss: {4 - step / 100:.6f} | lrm: 1.00 | dt: 322ms | "
+        f"tok/sec: 1,625,889 | mfu: 0.0% | epoch: 1 | remaining: {300 - step}s    "
+        for step in range(90)
+    )
+    run = one(text + "\n---\nval_bpb:          0.997900\ntraining_seconds: 300.1\nmfu_percent:      0.00\n")
+    assert (run.trainer, run.points, run.bits, run.vocab_size) == ("nanochat", (), (), 8192)
+    assert [(entry.step, entry.loss) for entry in run.iters] == [
+        (step, pytest.approx(4 - step / 100)) for step in range(90)
+    ]
+    assert {(entry.seconds, entry.mfu) for entry in run.iters} == {(0.322, None)}
+
+
 FOREIGN: dict[str, tuple[str, str]] = {
     "llm.c": ("s:0 tel:11.0092\ns:0 trl:11.0091 lr:0.000001 norm:15.37\ns:250 tel:6.1710\n", "llm.c (main.log)"),
     "modded-nanogpt": (
         "step:0/1750 val_loss:11.0092 train_time:0ms step_avg:nanms\nstep:1/1750 train_time:99ms step_avg:99.1ms\n"
         "step:250/1750 val_loss:6.1710 train_time:12345ms step_avg:98.76ms\n",
+        "modded-nanogpt",
+    ),
+    "modded-nanogpt by a logger": (
+        "10:00:01 INFO step:0/99, tokens seen: 0.5M, val_loss:11.0092 train_time:0.1s step_avg:9ms\n"
+        "10:00:02 INFO step:250/999, tokens seen: 0.9M, val_loss:6.1710 train_time:9.1s step_avg:9ms\n",
         "modded-nanogpt",
     ),
     "build-nanogpt": ("0 val 11.0092\n0 hella 0.2463\n0 train 10.9\n250 val 6.1710\n", "build-nanogpt (log.txt)"),
@@ -317,12 +415,22 @@ def test_another_trainers_log_is_refused_with_a_command_that_converts_it(name: s
 
 
 TABLES = {
+    "of runs": ('"arm","seed","val_loss"\r\n"a","1","3.5"\r\n', ""),
     "results.tsv": ("commit\tval_bpb\tmemory_gb\tstatus\tdescription\na1b2c3d\t0.9979\t44.0\tkeep\tbaseline\n", ""),
     "of wandb": ('"Step","small - val/loss"\n"0","11.0092"\n"250","6.1710"\n', "awk"),
     "of TensorBoard": ("Wall time,Step,Value\n1.7e9,0,11.0092\n1.7e9,250,6.1710\n", "awk"),
     "with tabs": ("iter\ttrain_loss\tval_loss\n0\t9\t11.0092\n250\t6\t6.1710\n", "awk"),
     "trainer_state.json": (
         json.dumps({"log_history": [{"step": 0, "eval_loss": 11.0092}, {"step": 9, "loss": 7.0}]}, indent=2),
+        "jq",
+    ),
+    "trainer_state.json of a run without evaluations": (
+        json.dumps({"log_history": [{"step": 0, "loss": 11.0092}, {"step": 9, "train_loss": 7.0}]}),
+        "jq",
+    ),
+    "JSON lines of training alone": ('{"_step": 0, "train/loss": 11.0092}\n{"_step": 9, "train/loss": 7.0}\n', "jq"),
+    "LLaMA-Factory's trainer_log.jsonl": (
+        '{"current_steps": 0, "total_steps": 9, "loss": 11.0092, "lr": 0.1}\n{"current_steps": 9, "eval_loss": 7.0}\n',
         "jq",
     ),
     "JSON lines": ('{"step": 0, "val_loss": 11.0092}\n{"step": 9, "train_loss": 7.0}\n', "jq"),
@@ -340,7 +448,10 @@ def test_a_table_is_refused_with_what_it_is(name: str, tmp_path: Path) -> None:
     if program and shutil.which(program):
         subprocess.run(["sh", "-c", program + command], cwd=tmp_path, check=True)
         (run,) = read_log_file(tmp_path / "converted.log")
-        assert (run.points[0].step, run.points[0].val_loss) == (0, 11.0092)
+        assert (0, 11.0092) in [
+            *((point.step, point.val_loss) for point in run.points),
+            *((entry.step, entry.loss) for entry in run.iters),
+        ]
 
 
 @pytest.mark.parametrize(
@@ -349,6 +460,8 @@ def test_a_table_is_refused_with_what_it_is(name: str, tmp_path: Path) -> None:
         ("step    1/19560 | loss 11.009 (+nanz)| norm 15.36 (+nanz)| lr 8.57e-07 | 3279 ms", "main.log or log.txt"),
         ("step     0 | loss: 10.955029 | lr 8.3916e-07 | norm: 15.3 | dt: 9ms | tok/sec: 9", "main.log or log.txt"),
         ("{'loss': 2.1, 'grad_norm': 0.3, 'learning_rate': 5e-05, 'epoch': 0.1}", "trainer_state.json"),
+        ("12%|# | 50/409 [04:24<30:53, 5.1s/it] {'loss': '1.136', 'epoch': '0.1225'}", "trainer_state.json"),
+        ("Step 3/467 | Example step 0 | Pass 0 | loss: 0.031000 | Average reward: 0.25", "base_train or chat_sft"),
     ],
 )
 def test_a_screen_whose_losses_are_in_another_file_points_to_it(line: str, instead: str) -> None:

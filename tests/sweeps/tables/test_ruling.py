@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from sweeps.analysis.arms import BASELINE, Arm
 from sweeps.analysis.attribution import CandidateWord, KnobWord
@@ -88,6 +90,49 @@ def test_p_values_are_corrected_as_by_statsmodels() -> None:
     found = [judged[arm].effect for arm in gains]
     assert [effect.p for effect in found if effect is not None] == pytest.approx(corrected.tolist())
     assert len({round(float(p), 6) for p in corrected}) > 2
+
+
+SAMPLES = st.lists(st.floats(-1, 1, width=32).map(lambda x: 3 + round(x, 4)), min_size=2, max_size=6)
+"""losses on a grid, so that none differ by rounding alone"""
+
+
+def differ(values: Sequence[float]) -> bool:
+    return max(values) - min(values) > 1e-3
+
+
+@settings(max_examples=80, deadline=None)
+@given(pairs=st.data(), min_effect=st.sampled_from([0.0, 0.02, 0.5]))
+def test_a_paired_arm_is_scipys_test_on_any_losses(pairs: st.DataObject, min_effect: float) -> None:
+    base = pairs.draw(SAMPLES)
+    arm = pairs.draw(st.lists(st.sampled_from([2.0, 2.5, 3.0, 3.0625, 3.1]), min_size=len(base), max_size=len(base)))
+    differences = np.subtract(base, arm)
+    assume(differ(differences.tolist()))
+    effect = ruling({"baseline": base, "a": arm}, min_effect=min_effect).arms[0].effect
+    assert effect is not None
+    assume(not effect.bimodal)
+    test = stats.ttest_1samp(differences, min_effect, alternative="greater")
+    interval = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert (effect.low, effect.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert effect.p == pytest.approx(min(1, P_MULTIPLIER * test.pvalue), rel=1e-6, abs=1e-12)
+
+
+@settings(max_examples=15, deadline=None)  # statsmodels collects garbage at every call, for a quarter of a second
+@given(losses=st.lists(SAMPLES.filter(differ), min_size=3, max_size=8))
+def test_arms_without_seeds_are_welchs_tests_by_statsmodels_holm_on_any_losses(losses: list[list[float]]) -> None:
+    arms = {("baseline" if index == 0 else f"arm{index}"): values for index, values in enumerate(losses)}
+    rows = [{"arm": arm, "loss": loss} for arm, values in arms.items() for loss in values]
+    table = Table(path=Path("runs.csv"), columns=("arm", "loss"), rows=tuple(rows))
+    found = {arm.arm: arm.effect for arm in rule(runs_of(table), min_effect=0.0).arms}
+    assume(not any(effect is None or effect.bimodal for effect in found.values()))
+    tests = [stats.ttest_ind(losses[0], values, equal_var=False, alternative="greater").pvalue for values in losses[1:]]
+    corrected = multipletests([min(1, P_MULTIPLIER * p) for p in tests], method="holm")[1]
+    for index, (values, p) in enumerate(zip(losses[1:], corrected, strict=True), 1):
+        effect = found[f"arm{index}"]
+        assert effect is not None
+        comparison = CompareMeans(DescrStatsW(losses[0]), DescrStatsW(values))
+        low, high = comparison.tconfint_diff(usevar="unequal")
+        assert (effect.low, effect.high) == (pytest.approx(low), pytest.approx(high))
+        assert effect.p == pytest.approx(p, rel=1e-6, abs=1e-12)
 
 
 def test_runs_of_a_seed_on_two_kinds_of_device_are_no_pair() -> None:

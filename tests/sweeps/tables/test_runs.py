@@ -51,6 +51,12 @@ def test_names_that_come_again_are_arms() -> None:
     assert layout_of(table(*rows)).arm == "name"
 
 
+def test_numbers_of_runs_are_no_arms() -> None:
+    rows = [{"lr": lr, "run": run, "loss": 3.0} for lr in (0.1, 0.2) for run in (1, 2, 3)]
+    assert runs(*rows).arms() == ["lr 0.1", "lr 0.2"]
+    assert all(run.seed is None for run in runs(*rows).runs)
+
+
 def test_the_baseline_is_the_arm_of_that_name() -> None:
     rows = [{"arm": arm, "seed": 1, "loss": 3.0} for arm in ("wide", "Baseline", "deep")]
     assert runs(*rows).arms() == ["Baseline", "wide", "deep"]
