@@ -35,6 +35,7 @@ def plan(
         float | None,
         typer.Option(metavar="TFLOPS", help="the card's dense peak in 16 bits, for one that sweep doesn't know: 58"),
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="print the study as well, with every default")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a study will run and how long that takes. Trains nothing."""
@@ -69,7 +70,7 @@ def plan(
         print(f"note: {note}")
     for line in study_plan.lines():
         print(line)
-    print(f"\nresolved study:\n{_yaml(loaded)}")
+    print(f"\nresolved study:\n{_yaml(loaded)}" if full else "--full prints the study with every default")
 
 
 def prepare(

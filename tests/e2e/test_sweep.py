@@ -22,6 +22,7 @@ import optuna
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from docs import json_objects
 from sweeps.cli import main
@@ -368,7 +369,10 @@ class TestBrowsing:
         assert plan["tokens_per_trial"] == 20 * 4 * 16
         assert plan["resolved"]["name"] == "tiny"
         assert (folder / "runs/tiny/study.db").read_bytes() == before
-        assert "resolved study:" in call(folder, "plan", "tiny.yaml").stdout
+        short, full = (call(folder, "plan", "tiny.yaml", *options).stdout for options in ([], ["--full"]))
+        assert "resolved study:" not in short
+        shown = yaml.safe_load(full.partition("resolved study:\n")[2])
+        assert shown == plan["resolved"]
 
     def test_an_exported_config_is_the_best_trials(
         self, call: Call, folder: Path, tmp_path: Path, ran: dict[str, Any]
