@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -72,6 +73,10 @@ def group(
         bool, typer.Option("--debug", help="show the traceback of a mistake; any command takes it")
     ] = False,
 ) -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the folder that you are in was deleted or moved; cd to one that exists") from None
     if context.invoked_subcommand is None:
         print(context.get_help())
 

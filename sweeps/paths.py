@@ -62,6 +62,11 @@ class StudyPaths:
         """Files that optuna-dashboard shows beside trials."""
         return self.root / "artifacts"
 
+    @property
+    def run_folders(self) -> int:
+        """How many runs have a folder."""
+        return sum(path.name.isdecimal() for path in (self.root / "runs").glob("*"))
+
     def run(self, run: int) -> Path:
         """The folder of one run: its checkpoint (ckpt.pt, state-*.pt) and its log."""
         return self.root / "runs" / str(run)

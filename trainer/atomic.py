@@ -24,21 +24,34 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """Yield a temporary file in the folder of `path`; flush it to disk and rename it to `path` if the block succeeds.
 
     Two processes may write the same path at once: the last rename wins. A device or a pipe (`/dev/stdout`) is written
-    to, not replaced. Raises OSError.
+    to, not replaced. Raises OSError that names `path`.
     """
     if path.exists() and not path.is_file():
         with path.open("wb") as device:
             yield device
         return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with _naming(path, instead_of=temporary):
+        file = temporary.open("wb")
+        try:
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path, *, instead_of: Path) -> Iterator[None]:
+    """Let an OSError name `path`: that of a full disk names no file, and the temporary one tells nobody anything."""
     try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(instead_of)):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

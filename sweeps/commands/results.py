@@ -54,11 +54,17 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write a study's report: one HTML file that needs no network."""
+    from sweeps.errors import DiskError
     from sweeps.report.publish import page_of
     from trainer.atomic import write_text
 
     located, findings = findings_of(study, out)
     report_file = (file or located.paths.report).absolute()
-    write_text(report_file, page_of(findings))
+    page = page_of(findings)
+    try:
+        write_text(report_file, page)
+    except OSError as error:
+        why = error.strerror or error
+        raise DiskError(f"{report_file}: cannot be written: {why}; name another file with -o") from error
     written: ReportJson = {"report": str(report_file)}
     print(json.dumps(written) if as_json else report_file)

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import selectors
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -87,6 +88,8 @@ def readings(names: Sequence[str], given: Given, *, checkpoint: Path | None) -> 
     if not names and checkpoint is not None:
         yield [checkpoint_run(checkpoint, given)]
     elif names[0] == STDIN:
+        if sys.stdin is None:  # closed (`<&-`); by now its number may be that of another file
+            raise LogError(f"{_NAME} is closed; name a log, or pipe one in: tail -f LOG | sweep diagnose -")
         yield from live_runs(0)
     else:
         yield read_logs(names)
@@ -148,7 +151,10 @@ def live_runs(stream: int) -> Iterator[list[LoggedRun]]:
                     yield list(found)
                     shown = losses
                 selector.select()
-            chunk = os.read(stream, _CHUNK)
+            try:
+                chunk = os.read(stream, _CHUNK)
+            except OSError as error:
+                raise LogError(f"{_NAME}: cannot be read: {error.strerror or error}") from error
             if not chunk:
                 break
             data += chunk

@@ -73,10 +73,15 @@ def extended(results: Results, *, seeds: int | None, max_trials: int | None) -> 
     """Return the settings of the phase for `sweep confirm`, which continues it.
 
     By default the seeds stay the same. The phase gets `max_trials` further runs, by default as many as the study
-    allows, or the default number if the study allows none.
+    allows, or the default number if the study allows none. Without `max_trials`, a phase that was interrupted goes on
+    as it was begun: the same command, typed again, asks for no more.
     """
     settings = results.study.confirm
-    begun = sum(run.phase == PHASE for run in results.runs)
+    own = [run for run in results.runs if run.phase == PHASE]
+    begun = len(own)
+    left = begun < settings.max_trials or any(run.unfinished for run in own)
+    if own and left and max_trials is None and seeds in (None, settings.seeds):
+        return settings
     return Confirm(
         seeds=seeds or settings.seeds,
         max_trials=begun + (max_trials or settings.max_trials or Confirm().max_trials),

@@ -35,7 +35,7 @@ from sweeps.study.pilot import Chosen
 from sweeps.study.proposals import baseline_config
 from sweeps.study.sections import BinData, BpeTokenizer, Gpt2Tokenizer, ParquetData
 from sweeps.study.study import Study
-from sweeps.text import duration
+from sweeps.text import count, duration
 from sweeps.workers.launch import devices_here
 from sweeps.workers.names import kind_of
 from sweeps.workers.pool import Pool
@@ -145,6 +145,8 @@ def run_in(
         began = clock()
         stored = stored_study(study, store, data=data)
         if stored is None:
+            if (left := paths.run_folders) and not store.names():
+                observer.note(_note_on_a_lost_store(store, left))
             study = fit_horizon(
                 study, pool=pool, dataset=dataset, folder=paths.measuring, say=observer.note, interrupts=interrupts
             )
@@ -178,6 +180,13 @@ def run_in(
             if isinstance(agenda, Agenda) or not summary.finished:
                 return dataclasses.replace(summary, started=started)
             stored = store.results(study.name)
+
+
+def _note_on_a_lost_store(store: Store, folders: int) -> str:
+    return (
+        f"{store.path} is new, but {count(folders, 'run')} left a folder beside it: the store that knew them is gone, "
+        "and the study begins anew. If you have a copy of that store, press Ctrl-C and put it back"
+    )
 
 
 @contextlib.contextmanager

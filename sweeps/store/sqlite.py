@@ -202,7 +202,8 @@ def as_store_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, sa.exc.DBAPIError, optuna.exceptions.StorageInternalError) as error:
-        text = str(getattr(error, "orig", None) or error.__cause__ or error)
+        passed_on = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+        text = str(getattr(passed_on, "orig", None) or passed_on or error)  # SQLAlchemy adds the address of a page
         if any(words in text for words in _DAMAGED):
             remedy = "it is not a SQLite database, or is damaged; name another file, or restore it from a copy"
         elif "readonly" in text or "unable to open" in text:
@@ -262,7 +263,13 @@ class SqliteFile:
             try:
                 stack.enter_context(opening(self.file))
             except OSError as error:
-                raise StoreError(f"{self.file}: the store cannot be created here: {error.strerror or error}") from error
+                why = error.strerror or error
+                raise StoreError(
+                    f"{self.file}: the store cannot be written: {why}; make it writable, or go on with a copy of its "
+                    "folder elsewhere (--out)"
+                    if self.file.exists()
+                    else f"{self.file}: the store cannot be created here: {why}"
+                ) from error
             yield
 
     def hold(self, study: str, *, writing: sa.Engine) -> contextlib.AbstractContextManager[None]:  # noqa: ARG002

@@ -191,6 +191,23 @@ class TestRun:
         )
         assert "sweep verdict tiny --full" in done.stdout.splitlines()[-1]  # the last line of the answer
 
+    def test_a_report_in_a_place_that_cannot_be_written_is_an_error_of_one_line(self, call: Call, folder: Path) -> None:
+        for place, why in ((folder / "runs", "Is a directory"), (folder / "tiny.yaml" / "x.html", "File exists")):
+            done = call(folder, "report", "tiny", "-o", str(place), code=2)
+            assert done.stderr == f"error: {place}: cannot be written: {why}; name another file with -o\n"
+
+    def test_a_folder_that_is_gone_is_an_error_of_one_line(self, call: Call, tmp_path: Path) -> None:
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        environment = {**os.environ, "GONE": str(gone)}
+        script = 'cd "$GONE" && rmdir "$GONE" && exec "$@"'
+        done = subprocess.run(
+            ["sh", "-c", script, "sh", *COMMAND, "status", "tiny"],
+            env=environment, check=False, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith("error: the folder that you are in was deleted or moved")
+
     def test_a_changed_study_is_refused_with_the_differences(self, call: Call, folder: Path) -> None:
         done = call(folder, "run", "tiny.yaml", "--set", "knobs.dropout.high=0.5", code=2)
         assert "knobs.dropout.high: 0.3 → 0.5" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -45,6 +46,27 @@ def test_an_error_in_the_block_leaves_no_trace(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         half(tmp_path / "ckpt.pt")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_the_disk_names_the_file_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk names no file, and a folder that can't be written the temporary one."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def read_only(path: Path, *_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    for name, fails in (("fsync", full), ("open", read_only)):
+        with monkeypatch.context() as patch:
+            patch.setattr(os if name == "fsync" else Path, name, fails)
+            patch.setattr(Path, "unlink", read_only if name == "open" else Path.unlink)
+            with pytest.raises(OSError, match=r"No space|Read-only") as caught:
+                write_text(tmp_path / "report.html", "whole")
+        assert caught.value.filename == str(tmp_path / "report.html")
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_has_the_permissions_that_the_user_gives_new_files(tmp_path: Path) -> None:

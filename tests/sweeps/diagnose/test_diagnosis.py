@@ -275,6 +275,18 @@ def test_settings_printed_at_the_head_are_the_runs(tmp_path: Path) -> None:
     assert found["facts"]["learning_rate"] == pytest.approx(3e-4)
 
 
+@pytest.mark.parametrize(
+    ("stdin", "why"), [("<&-", "is closed; name a log"), ("0> /dev/null", "cannot be read: Bad file descriptor")]
+)
+def test_a_stdin_that_cannot_be_read_is_an_error_of_one_line(tmp_path: Path, stdin: str, why: str) -> None:
+    command = ["sh", "-c", f'exec "$@" {stdin}', "sh", sys.executable, "-m", "sweeps", "diagnose", "-"]
+    done = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: standard input")
+    assert why in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_stdin_of_the_command(tmp_path: Path) -> None:
     log = tmp_path / "t.log"
     log.write_text(text_of(Simulated().lines()), encoding="utf-8")

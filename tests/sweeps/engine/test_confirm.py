@@ -171,7 +171,9 @@ def test_the_first_knob_gets_its_half_runs_before_any_knob_is_reset() -> None:
 @pytest.mark.parametrize(
     ("max_trials", "begun", "options", "settings"),
     [
-        (60, 13, {}, (5, 73)),
+        (60, 60, {}, (5, 120)),
+        (60, 13, {}, (5, 60)),  # interrupted: the same command again asks for no more
+        (60, 13, {"seeds": 5}, (5, 60)),
         (0, 0, {}, (5, Confirm().max_trials)),  # a study without a confirm phase gets the default
         (60, 13, {"seeds": 8}, (8, 73)),
         (60, 13, {"max_trials": 20}, (5, 33)),
@@ -184,3 +186,10 @@ def test_a_continued_phase_has_room_for_max_trials_more_runs(
     runs = [synthetic.run(index, phase=PHASE, seed=index) for index in range(begun)]
     extended = confirm.extended(synthetic.results(runs, study=study), **{"seeds": None, "max_trials": None, **options})
     assert (extended.seeds, extended.max_trials, extended.min_effect) == (*settings, 0.03)
+
+
+def test_a_phase_interrupted_in_its_last_run_is_continued_and_not_extended() -> None:
+    study = synthetic.study(confirm={"seeds": 5, "max_trials": 3, "min_effect": 0.03})
+    runs = [synthetic.run(index, phase=PHASE, seed=index) for index in range(3)]
+    runs[-1] = dataclasses.replace(runs[-1], outcome="running")
+    assert confirm.extended(synthetic.results(runs, study=study), seeds=5, max_trials=None) == study.confirm

@@ -372,7 +372,10 @@ def test_a_checkpoint_of_a_study_whose_store_was_deleted_is_not_taken_over(tmp_p
     for path in tmp_path.glob("study.db*"):
         path.unlink()
     assert StudyPaths(tmp_path).checkpoint(1).exists()
-    assert sweep(tmp_path, four_runs()).counts["complete"] == 4
+    watcher = Watcher()
+    assert sweep(tmp_path, four_runs(), observer=watcher).counts["complete"] == 4
+    (said,) = (note for note in watcher.notes if "the store that knew them is gone" in note)
+    assert f"{tmp_path / 'study.db'} is new, but 4 runs left a folder" in said
     assert same(tmp_path, whole)
 
 

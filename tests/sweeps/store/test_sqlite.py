@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -12,8 +13,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+import filelock
 import optuna
 import pytest
+import sqlalchemy as sa
 
 from sweeps.errors import StoreBusy, StoreError
 from sweeps.store import sqlite
@@ -80,6 +83,32 @@ def test_an_error_of_sqlite_gets_a_remedy(message: str, remedy: str) -> None:
     with pytest.raises(StoreError, match=remedy) as caught, as_store_errors(Path("/runs/study.db")):
         raise sqlite3.OperationalError(message)
     assert message in str(caught.value)
+
+
+def test_a_message_has_sqlites_words_only() -> None:
+    """SQLAlchemy adds its own name and the address of a page, and Optuna passes both on."""
+    full = sqlite3.OperationalError("database or disk is full")
+    passed_on = sa.exc.OperationalError("INSERT", {}, full)
+    internal = optuna.exceptions.StorageInternalError("An exception is raised during the commit.")
+    internal.__cause__ = passed_on
+    for error in (passed_on, internal):
+        with pytest.raises(StoreError) as caught, as_store_errors(Path("/runs/study.db")):
+            raise error
+        assert str(caught.value).endswith("(database or disk is full)")
+
+
+def test_a_store_that_is_there_but_cannot_be_written_is_not_said_to_be_created(
+    url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Store(url).close()
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", read_only)
+    with pytest.raises(StoreError, match="the store cannot be written: Read-only file system; make it writable") as it:
+        Store(url)
+    assert str(it.value).startswith(f"{path}: ")
 
 
 def test_an_error_in_our_own_sql_is_not_blamed_on_the_user() -> None:
