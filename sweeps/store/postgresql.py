@@ -186,8 +186,8 @@ def remedy_for(sqlstate: str | None, text: str) -> str | None:
 _REMEDIES = (
     (
         ("password authentication failed", "no password supplied"),
-        "the server wants another password; give the user's in the variable PGPASSWORD or in the file ~/.pgpass, which "
-        "nobody else may read (chmod 600)",
+        "the server wants another password; give the user's in the variable PGPASSWORD, in a file that PGPASSWORD_FILE "
+        "names, or in ~/.pgpass, which nobody else may read (chmod 600)",
     ),
     (("no pg_hba.conf entry",), "the server lets this user in from here by no line of its pg_hba.conf; add one"),
     (('" does not exist',), "the server has no such user or database; make them with createuser and createdb"),

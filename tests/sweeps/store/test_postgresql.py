@@ -152,7 +152,7 @@ class TestPassword:
         self, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PGPASSWORD", "mistaken")
-        with pytest.raises(StoreError, match="PGPASSWORD or in the file") as caught:
+        with pytest.raises(StoreError, match="PGPASSWORD, in a file that PGPASSWORD_FILE names") as caught:
             Store(postgresql_url)
         assert "mistaken" not in str(caught.value)
 
