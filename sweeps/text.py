@@ -32,7 +32,7 @@ def short(value: float | int | str | bool | None) -> str:
         return "–"
     if isinstance(value, bool | int | str):
         return str(value)
-    if value and not 1e-3 <= abs(value) < 1e6:
+    if value and math.isfinite(value) and not 1e-3 <= abs(value) < 1e6:
         mantissa, _, exponent = f"{value:.3e}".partition("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     return f"{value:.4g}"

@@ -18,6 +18,8 @@ _AFTER = re.compile(
 """what nanoGPT prints after a config file's text"""
 _LONGEST = 500
 """lines of a config file that are read"""
+_DIGITS = 18
+"""of the largest number of tokens that is read"""
 _FACTORS = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9}
 
 
@@ -51,9 +53,9 @@ def read_head(facts: Sequence[Fact], lines: Sequence[str]) -> Head:
             settings |= reading.settings
             notes += [f"Line {fact.line}: {why}; the setting was passed over." for why in reading.remarks.values()]
         elif fact.kind in ("tokens", "batch"):
-            tokens = int(fact.values[0].replace(",", "")) if fact.values[0].strip(",") else tokens
+            tokens = _count(fact.values[0]) or tokens
         elif fact.kind == "vocabulary":
-            vocabulary = int(next(filter(None, fact.values)).replace(",", ""))
+            vocabulary = _count(next(filter(None, fact.values))) or vocabulary
         elif fact.kind in ("parameters", "total"):
             parameters = _parameters(*fact.values) or parameters
     kinds = {fact.kind for fact in facts}
@@ -66,6 +68,12 @@ def read_head(facts: Sequence[Fact], lines: Sequence[str]) -> Head:
         resumed="resume" in kinds,
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _count(digits: str) -> int | None:
+    """Return a number of tokens; None for text without a digit, and for a number that no run can have."""
+    digits = digits.replace(",", "")
+    return int(digits) if 0 < len(digits) <= _DIGITS else None
 
 
 def _config_text(lines: Sequence[str], fact: Fact) -> str:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from pydantic import PositiveFloat, PositiveInt
+
 from sweeps.paths import command
 from sweeps.study.origin_runs import GOING_ON, ORIGIN
 from sweeps.study.study import Study
@@ -180,13 +182,13 @@ class DataFacts:
     """absolute path of the folder of tokens"""
     fingerprint: str
     """of the tokens; runs on other tokens are never compared"""
-    vocab_size: int
+    vocab_size: PositiveInt
     """tokens in the vocabulary"""
-    train_tokens: int
+    train_tokens: PositiveInt
     """tokens to train on"""
-    val_tokens: int
+    val_tokens: PositiveInt
     """tokens to validate on"""
-    bytes_per_token: float | None
+    bytes_per_token: PositiveFloat | None
     """of the validation split; None where it isn't known"""
     unigram_loss: float | None = None
     """of a model that knows only the frequencies of tokens, nats per token; None: not measured, because

@@ -173,7 +173,7 @@ def check_file(path: Path) -> None:
 
 def connect_to_write(path: Path) -> sqlite3.Connection:
     """Connect for reading and writing, in WAL mode. Creates the file if it is missing."""
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
+    connection = _with_schema(sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False))
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
@@ -193,6 +193,19 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
         f"{path.as_uri()}?mode=ro{unchanging}", uri=True, timeout=BUSY_SECONDS, check_same_thread=False
     )
     connection.text_factory = lambda text: text.decode(errors="replace")  # a damaged text is shown as it is
+    return _with_schema(connection)
+
+
+def _with_schema(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Read the tables' definitions, which any query does first. Raises sqlite3.Error for a damaged one."""
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except UnicodeDecodeError as error:  # Python decodes SQLite's message, which repeats the damaged text
+        connection.close()
+        raise sqlite3.DatabaseError("malformed database schema") from error
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeps.store.records import Pruning
-from sweeps.text import all_of, decimals, encodable, from_to, nats, percent, rounded, trial_title
+from sweeps.text import all_of, decimals, encodable, from_to, nats, percent, rounded, short, trial_title
 
 PREDICTED = Pruning(
     rule="plateau",
@@ -180,3 +180,13 @@ def test_encodable() -> None:
 
 def test_all_of() -> None:
     assert [all_of(2, "change"), all_of(5, "change")] == ["both changes", "all 5 changes"]
+
+
+@pytest.mark.parametrize(("value", "words"), [(float("inf"), "inf"), (-float("inf"), "-inf"), (float("nan"), "nan")])
+def test_a_value_without_bounds_is_named(value: float, words: str) -> None:
+    assert short(value) == words
+
+
+@given(st.floats(allow_nan=False))
+def test_a_short_value_is_the_value_to_four_digits(value: float) -> None:
+    assert float(short(value)) == pytest.approx(value, rel=5.1e-4)

@@ -138,7 +138,12 @@ def _checked(file: SourceFile, text: str, *, probe: Probe) -> _Shard:
             columns = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
             groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
             position = columns.index(text)
-            sizes = tuple((group.num_rows, group.column(position).total_uncompressed_size) for group in groups)
+            try:
+                sizes = tuple((group.num_rows, group.column(position).total_uncompressed_size) for group in groups)
+            except IndexError:
+                raise DataError(
+                    f"{file.where}: is not a parquet file, or is damaged (a row group lacks columns); download it again"
+                ) from None
     return _Shard(file=file, stat=stat, groups=sizes)
 
 

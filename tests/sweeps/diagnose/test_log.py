@@ -557,3 +557,13 @@ def test_reading_a_log_imports_no_heavy_library() -> None:
     code = "import sys, sweeps.diagnose.log; print(*(n for n in ('torch', 'scipy', 'optuna') if n in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("digits", ["", ",", "9" * 5000])
+@pytest.mark.parametrize("line", ["tokens per iteration will be: {}", "Total batch size {} => gradient accumulation"])
+def test_a_number_that_no_run_can_have_is_left_out(line: str, digits: str) -> None:
+    """Python refuses to read one of more than 4300 digits."""
+    run = one(f"{line.format(digits)}\nVocab size: {digits}1\nstep 0: train loss 4.1, val loss 4.2\n")
+    assert run.tokens_per_iter is None
+    assert run.vocab_size == (None if len(digits) > 18 else 1)
+    assert run.points

@@ -15,11 +15,13 @@ import pytest
 from sweeps.engine.opening import stored_study
 from sweeps.errors import StoreError
 from sweeps.store.records import Outcome, Results
+from sweeps.store.sqlite import url_of
 from sweeps.store.store import Reader, Store
 from tests.helpers import small_sweep
 from tests.helpers.fake_training import point_at
 
 RUNS = 3
+COUNTS = ("vocab_size", "train_tokens", "val_tokens", "bytes_per_token")
 
 
 @pytest.fixture
@@ -114,6 +116,7 @@ def test_a_sound_store_has_nothing_to_say(sound: Path) -> None:
     [
         ("data", "{}", "study 'small' can't be read .*restore the store from a copy"),
         ("data", "[", "study 'small' can't be read"),
+        *((f"data.{name}", "0", f"'small' can't be read .{name}: Input should be greater than 0") for name in COUNTS),
         ("provenance", '{"a": {}}', "study 'small' can't be read .a: Input should be a valid string"),
         ("active_seconds", "long", "study 'small' can't be read"),
         ("spec", "{}", "was stored by another plateau-sweep"),
@@ -122,9 +125,24 @@ def test_a_sound_store_has_nothing_to_say(sound: Path) -> None:
 def test_a_damaged_study_is_refused(
     sound: Path, connection: sqlite3.Connection, column: str, value: str, words: str
 ) -> None:
-    connection.execute(f"UPDATE study SET {column} = ?", (value,))  # noqa: S608
+    column, _, key = column.partition(".")
+    changed = f"json_set({column}, '$.{key}', json(?))" if key else "?"
+    connection.execute(f"UPDATE study SET {column} = {changed}", (value,))  # noqa: S608
     with pytest.raises(StoreError, match=words):
         results_of(sound)
+
+
+@pytest.mark.parametrize("kind", [Reader, Store])
+def test_a_damaged_definition_of_a_table_is_refused(
+    sound: Path, connection: sqlite3.Connection, kind: type[Reader]
+) -> None:
+    """SQLite repeats the damaged text, and Python can't decode it."""
+    connection.execute("PRAGMA writable_schema = ON")
+    broken = b"CREATE TABLE \xca \xcb (" + b"\xff"
+    connection.execute("UPDATE sqlite_master SET sql = CAST(? AS TEXT) WHERE name = 'point'", (broken,))
+    connection.close()
+    with pytest.raises(StoreError, match=r"not a SQLite database, or is damaged; .*restore it from a copy"):
+        kind(url_of(sound))
 
 
 def test_the_name_of_a_study_is_its_own(sound: Path, connection: sqlite3.Connection) -> None:

@@ -287,6 +287,20 @@ def test_two_columns_of_the_same_name_are_refused(tmp_path: Path) -> None:
         ParquetDocuments([str(path)])
 
 
+def test_a_row_group_that_lacks_its_columns_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": TEXTS}), path, store_schema=False)
+    content = path.read_bytes()
+    length = int.from_bytes(content[-8:-4], "little")
+    body, footer = content[: -8 - length], content[-8 - length : -8]
+    groups, author = footer.index(b"\x19\x1c\x19\x1c"), footer.index(b"parquet-cpp") - 2
+    empty = b"\x19\x1c" + b"\x19\x0c\x16\x0a\x16\x0a\x00"  # a list of one group: no columns, 5 bytes, 5 rows
+    footer = footer[:groups] + empty + footer[author:]
+    path.write_bytes(body + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(DataError, match=r"a\.parquet: is not .* damaged \(a row group lacks columns\); download it"):
+        read(str(path))
+
+
 def test_a_damaged_page_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": TEXTS * 50}), path, compression="zstd", use_dictionary=False)
