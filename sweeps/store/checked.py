@@ -5,6 +5,7 @@ SQLite keeps any value in any column. A damaged row is named and left out, so th
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -27,6 +28,8 @@ PRUNING: pydantic.TypeAdapter[Pruning] = pydantic.TypeAdapter(Pruning)
 DATA: pydantic.TypeAdapter[DataFacts] = pydantic.TypeAdapter(DataFacts)
 """readers of JSON in cells. Raise ValueError for text that is no JSON, or whose values have other types."""
 
+LARGEST = 1e15
+"""a finite number that nothing measured reaches, neither nats nor seconds nor tokens per second"""
 _TYPES: dict[type, tuple[type, ...]] = {sa.Integer: (int,), sa.Float: (int, float), sa.Text: (str,)}
 
 
@@ -76,7 +79,10 @@ def sound_points() -> sa.ColumnElement[bool]:
 def _has_another_type(column: sa.Column[Any]) -> sa.ColumnElement[bool]:
     kinds = ["integer"] if isinstance(column.type, sa.Integer) else ["real", "integer"]
     kinds += ["null"] if column.nullable else []
-    return sa.func.typeof(column).not_in(kinds)
+    wrong = sa.func.typeof(column).not_in(kinds)
+    if isinstance(column.type, sa.Float):  # infinity is a loss that diverged
+        return sa.or_(wrong, sa.func.abs(sa.func.coalesce(column, 0)).between(LARGEST, sys.float_info.max))
+    return wrong
 
 
 def points_in_words(damaged: dict[int, int]) -> Iterator[str]:

@@ -420,7 +420,7 @@ def _run(row: sa.Row[Any], points: tuple[Point, ...], *, kinds: tuple[str, ...])
     Raises ConfigError, RecursionError, TypeError or ValueError for a damaged one.
     """
     checked.check_cells(row, tables.run)
-    if row.outcome == Outcome.COMPLETE and (row.val_loss is None or not math.isfinite(row.val_loss)):
+    if row.outcome == Outcome.COMPLETE and (row.val_loss is None or not abs(row.val_loss) < checked.LARGEST):
         raise ValueError(f"it is complete with the loss {row.val_loss}")
     if row.knob is not None and row.knob not in _SETTINGS:
         raise ValueError(f"knob is {row.knob!r:.60}, which is no setting")

@@ -71,6 +71,7 @@ CONFIG = small_sweep.baseline().as_dict()
         ("outcome", "gone", "'gone' is not a valid Outcome"),
         ("val_loss", None, "complete with the loss None"),
         ("val_loss", float("inf"), "complete with the loss inf"),
+        ("val_loss", -1e308, r"complete with the loss -1e\+308"),
         ("knob", "-1", "knob is '-1', which is no setting"),
     ],
 )
@@ -85,7 +86,9 @@ def test_a_damaged_run_is_named_and_left_out(
     assert re.search(words, text), text
 
 
-@pytest.mark.parametrize(("column", "value"), [("val_loss", "low"), ("tokens", "x"), ("lr", b"\x00"), ("seconds", "")])
+@pytest.mark.parametrize(
+    ("column", "value"), [("val_loss", "low"), ("val_loss", 1e308), ("tokens", "x"), ("lr", b"\x00"), ("seconds", "")]
+)
 def test_a_damaged_point_is_counted_and_left_out(
     sound: Path, connection: sqlite3.Connection, column: str, value: Any
 ) -> None:
