@@ -38,6 +38,9 @@ class Database(Protocol):
     def engine(self, *, write: bool) -> sa.Engine:
         """Return an engine to read, or to write over one connection."""
 
+    def copy(self) -> sa.Engine:
+        """Return an engine over a copy in memory. Raises StoreError for a server's."""
+
     def optuna_storage(self) -> optuna.storages.RDBStorage:
         """Return Optuna's storage. Raises RuntimeError for another Optuna's tables."""
 

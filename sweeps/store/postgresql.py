@@ -69,6 +69,11 @@ class ServerDatabase:
         # one snapshot for all queries of a transaction: an ended run with all of its points
         return _engine(functools.partial(self._connect, snapshot=True), poolclass=sa.pool.NullPool)
 
+    def copy(self) -> sa.Engine:
+        raise StoreError(
+            f"{self.name}: was written by an older plateau-sweep; `sweep run` with its study brings it up to date"
+        )
+
     def optuna_storage(self) -> optuna.storages.RDBStorage:
         opened: list[psycopg.Connection[Any]] = []
 

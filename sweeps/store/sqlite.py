@@ -126,7 +126,8 @@ def is_held(path: Path) -> bool:
 
 BUSY_SECONDS = 60.0
 """seconds that a connection waits for another's lock"""
-_DAMAGED = ("not a database", "malformed", "decode to UTF-8", "file format")
+_DAMAGED = ("not a database", "malformed", "decode to UTF-8", "file format", "duplicate column", "no such table")
+"""the last two come from migrating a file whose tables are not those of its version"""
 _SUFFIXES = ("-wal", "-shm")
 _SCHEME = "sqlite:///"
 
@@ -266,6 +267,13 @@ class SqliteFile:
         return sa.create_engine(
             "sqlite://", creator=connect, poolclass=sa.pool.StaticPool if write else sa.pool.NullPool
         )
+
+    def copy(self) -> sa.Engine:
+        memory = sqlite3.connect(":memory:", check_same_thread=False)
+        with contextlib.closing(connect_to_read(self.file)) as source:
+            source.backup(memory)
+            memory.text_factory = source.text_factory
+        return sa.create_engine("sqlite://", creator=lambda: memory, poolclass=sa.pool.StaticPool)
 
     def optuna_storage(self) -> optuna.storages.RDBStorage:
         return optuna_storage(functools.partial(connect_to_write, self.file))

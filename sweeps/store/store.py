@@ -60,7 +60,8 @@ class Reader:
     """A store opened for reading, which never keeps its writer waiting.
 
     `pointer` is the file in the study's folder that names a store on a server. Raises StoreError for a URL that names
-    no store, and for a database that doesn't exist, holds no store, or is newer than this code.
+    no store, and for a database that doesn't exist, holds no store, or is newer than this code. A file that an older
+    version wrote is read from a copy in memory, as it was when it was opened.
     """
 
     def __init__(self, url: str, *, pointer: Path | None = None) -> None:
@@ -79,13 +80,23 @@ class Reader:
             if version == 0:
                 raise StoreError(f"{self.path}: holds no sweep of plateau-sweep; `sweep run` starts one")
             tables.check_readable(version)
-            if version < tables.VERSION:
-                raise StoreError(
-                    f"{self.path}: was written by an older plateau-sweep (schema version {version}, now "
-                    f"{tables.VERSION}); `sweep run` with its study brings it up to date"
-                )
-            tables.check_columns(connection)
-        return engine
+            if version == tables.VERSION:
+                tables.check_columns(connection)
+                return engine
+        engine.dispose()
+        return self._migrated_copy()
+
+    def _migrated_copy(self) -> sa.Engine:
+        """Read a store of an older version as it would be after its migration, which only a writer makes."""
+        with self.database.errors():
+            copy = self.database.copy()
+            try:
+                with copy.begin() as connection:
+                    tables.migrate(connection)
+            except BaseException:
+                copy.dispose()
+                raise
+        return copy
 
     def __enter__(self) -> Self:
         return self

@@ -174,6 +174,18 @@ def test_a_version_that_cant_be_read(sound: Path, connection: sqlite3.Connection
         results_of(sound)
 
 
+@pytest.mark.parametrize("kind", [Reader, Store])
+@pytest.mark.parametrize("change", ["UPDATE schema_version SET version = 2", "DROP TABLE run"])
+def test_tables_of_another_version_than_the_file_says(
+    sound: Path, connection: sqlite3.Connection, kind: type[Reader], change: str
+) -> None:
+    connection.execute("UPDATE schema_version SET version = 1")
+    connection.execute(change)
+    connection.close()
+    with pytest.raises(StoreError, match=r"is damaged; .*restore it from a copy"):
+        kind(url_of(sound))
+
+
 def test_a_sweep_doesnt_go_on_from_a_damaged_store(store: Store, sound: Path, connection: sqlite3.Connection) -> None:
     """The run that can't be read would be trained a second time under another number."""
     connection.execute("UPDATE run SET config = '{' WHERE id = 2")
