@@ -20,9 +20,7 @@ from trainer.errors import UserError
 
 _Record = TypeVar("_Record")
 
-PARAMS: pydantic.TypeAdapter[dict[str, bool | int | float | str]] = pydantic.TypeAdapter(
-    dict[str, bool | int | float | str]
-)
+PARAMS: pydantic.TypeAdapter[dict[str, bool | int | float]] = pydantic.TypeAdapter(dict[str, bool | int | float])
 PROVENANCE: pydantic.TypeAdapter[dict[str, str]] = pydantic.TypeAdapter(dict[str, str])
 PRUNING: pydantic.TypeAdapter[Pruning] = pydantic.TypeAdapter(Pruning)
 DATA: pydantic.TypeAdapter[DataFacts] = pydantic.TypeAdapter(DataFacts)

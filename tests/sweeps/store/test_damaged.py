@@ -64,6 +64,7 @@ CONFIG = small_sweep.baseline().as_dict()
         ("config", json.dumps({**CONFIG, "learning_rate": 10**400}), "too large"),
         ("params", "null", "run 2 can't be read and is left out: Input should be an object"),
         ("params", '{"dropout": [1]}', "dropout"),
+        ("params", '{"dropout": "0.1"}', "dropout"),
         ("pruning", '{"rule": 3}', "rule: Input should be a valid string"),
         ("pruning", "nothing", "Invalid JSON"),
         ("seed", "many", "seed is 'many'"),
