@@ -12,7 +12,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,6 @@ def _with_points(rows: list[dict[str, Cell]]) -> bool:
 
 def _json_lines(file: Path, content: bytes) -> tuple[list[str], list[dict[str, Cell]]]:
     rows, wrong = [], []
-    columns: dict[str, None] = {}
     for number, line in enumerate(content.decode("utf-8-sig").splitlines(), 1):
         if not line.strip():
             continue
@@ -142,11 +141,17 @@ def _json_lines(file: Path, content: bytes) -> tuple[list[str], list[dict[str, C
         if not isinstance(row, dict):
             wrong.append(number)
             continue
-        rows.append(dict(_flat(row)))
-        columns.update(dict.fromkeys(rows[-1]))
+        rows.append(row)
     if wrong:
         raise TableError(f"{file}: line {_listed(wrong)} is no JSON object; give one object a line")
-    return _named(file, [*columns]), [{name: row.get(name) for name in columns} for row in rows]
+    return _of_objects(file, rows)
+
+
+def _of_objects(file: Path, objects: Iterable[dict[str, Any]]) -> tuple[list[str], list[dict[str, Cell]]]:
+    """Return columns and rows; a column that an object lacks is empty there."""
+    rows = [dict(_flat(row)) for row in objects]
+    columns = [*dict.fromkeys(name for row in rows for name in row)]
+    return _named(file, columns), [{name: row.get(name) for name in columns} for row in rows]
 
 
 def _flat(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Cell]]:
@@ -170,8 +175,8 @@ def _parquet(file: Path, content: bytes) -> tuple[list[str], list[dict[str, Cell
         probe(str(file), parquet_probe.footer(io.BytesIO(content)))
     try:
         table = pq.ParquetFile(io.BytesIO(content)).read()
-        columns = _named(file, table.column_names)
-        return columns, [dict(_flat(row)) for row in table.to_pylist()]
+        _named(file, table.column_names)  # of two columns with one name, a row would keep the last
+        return _of_objects(file, table.to_pylist())
     except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
         if isinstance(error, TableError):
             raise

@@ -45,8 +45,10 @@ def test_parquet_and_objects_within_objects(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(nested), tmp_path / "runs.parquet")
     (tmp_path / "runs.jsonl").write_text("\n".join(map(json.dumps, nested)))
     expected = ({"config.lr": 1e-3, "loss": 3.5}, {"config.lr": 2e-3, "loss": None})
-    assert read_table(tmp_path / "runs.jsonl").rows == expected
-    assert read_table(tmp_path / "runs.parquet").rows == expected
+    for name in ("runs.jsonl", "runs.parquet"):
+        table = read_table(tmp_path / name)
+        assert table.rows == expected
+        assert table.columns == ("config.lr", "loss")
 
 
 @pytest.mark.parametrize(
