@@ -65,7 +65,7 @@ def _effect(arm: ArmRuling) -> str:
     if arm.effect is not None:
         gains = "gains" if arm.effect.mean >= 0 else "loses"
         parts.append(f"{gains} {_interval(arm.effect)}")
-        if arm.effect.p is not None:
+        if arm.effect.p is not None and arm.effect.mean >= 0:  # it is that of a gain
             parts.append(f"p {p_value(arm.effect.p).removeprefix('= ')}")
     if arm.diverged:
         parts.append(f"{arm.diverged} of {count(arm.runs, 'run')} diverged")

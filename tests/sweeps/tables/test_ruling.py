@@ -269,3 +269,10 @@ def test_the_rule_for_pairs() -> None:
     (arm,) = rule(runs_of(table), min_effect=0.0).arms
     assert arm.effect is not None
     assert (arm.effect.method, arm.word) == ("unpaired", CandidateWord.RIGHT)
+
+
+def test_the_p_of_a_gain_does_not_stand_beside_a_loss() -> None:
+    """p 1.000 beside "worse" would read as its contrary."""
+    judged = ruling({"baseline": BASE, "up": [x - 0.5 for x in WARM], "down": [x + 0.5 for x in WARM]})
+    shown = {line.split()[0]: ", p " in line for line in words.lines(judged) if "paired seeds" in line}
+    assert shown == {"up": True, "down": False}
