@@ -124,9 +124,11 @@ def _check(table: Table, layout: Layout) -> None:
         for column, what in ((layout.loss, "loss"), (layout.step, "step"), (layout.seed, "whole number")):
             value = None if column is None or (column == layout.loss and is_missing(row[column])) else row[column]
             as_number = number(value)
-            is_bad = value is not None and (as_number is None or (column == layout.seed and not _whole(as_number)))
-            if is_bad:
+            odd = as_number is None or (column == layout.seed and not _whole(as_number))
+            if value is not None and (odd or (column == layout.step and not math.isfinite(as_number or 0.0))):
                 wrong.append(f"row {number_of}: {column}={value!r} is no {what}")
+        if layout.step is not None and row[layout.step] is None and not is_missing(row[layout.loss]):
+            wrong.append(f"row {number_of}: has no {layout.step}")
         if layout.seed is not None and row[layout.seed] is None:
             wrong.append(f"row {number_of}: has no {layout.seed}")
         if layout.arm is not None and row[layout.arm] is None:

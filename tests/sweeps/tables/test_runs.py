@@ -142,3 +142,12 @@ def test_a_loss_beyond_reason_is_a_diverged_run(huge: Any) -> None:
 def test_a_large_seed_is_kept_exactly(seed: Any) -> None:
     rows: list[dict[str, Any]] = [{"arm": arm, "seed": seed, "loss": 3.0} for arm in "ab"]
     assert {run.seed for run in runs(*rows).runs} == {2**60 + 1}
+
+
+@pytest.mark.parametrize(
+    ("step", "words"), [("nan", "row 1: step='nan' is no step"), ("inf", "is no step"), (None, "row 1: has no step")]
+)
+def test_a_loss_at_no_step_is_refused(step: str | None, words: str) -> None:
+    rows = tuple({"arm": arm, "seed": "1", "step": step, "val_loss": "3.5"} for arm in "ab")
+    with pytest.raises(TableError, match=words):
+        runs_of(Table(path=Path("runs.csv"), columns=tuple(rows[0]), rows=rows))
