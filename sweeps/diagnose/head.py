@@ -19,7 +19,7 @@ _AFTER = re.compile(
 _LONGEST = 500
 """lines of a config file that are read"""
 _DIGITS = 18
-"""of the largest number of tokens that is read"""
+"""of the largest number of tokens or parameters that is read"""
 _FACTORS = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9}
 
 
@@ -98,8 +98,9 @@ def _passed(fact: Fact, passed: dict[int, str]) -> list[str]:
 
 
 def _parameters(number: str, unit: str = "") -> int | None:
-    """Return a printed number of parameters; None if it rounds to 0 or is no number."""
+    """Return a printed number of parameters; None if it rounds to 0, or no model can have it."""
     try:
-        return round(float(number.replace(",", "").rstrip(".")) * _FACTORS[unit.upper()]) or None
+        value = float(number.replace(",", "").rstrip(".")) * _FACTORS[unit.upper()]
     except ValueError:
         return None
+    return round(value) or None if value < 10**_DIGITS else None

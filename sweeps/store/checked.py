@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 import sqlalchemy as sa
@@ -20,7 +20,10 @@ from trainer.errors import UserError
 
 _Record = TypeVar("_Record")
 
-PARAMS: pydantic.TypeAdapter[dict[str, bool | int | float]] = pydantic.TypeAdapter(dict[str, bool | int | float])
+_Whole = Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]
+PARAMS: pydantic.TypeAdapter[dict[str, bool | _Whole | pydantic.FiniteFloat]] = pydantic.TypeAdapter(
+    dict[str, bool | _Whole | pydantic.FiniteFloat]
+)
 PROVENANCE: pydantic.TypeAdapter[dict[str, str]] = pydantic.TypeAdapter(dict[str, str])
 PRUNING: pydantic.TypeAdapter[Pruning] = pydantic.TypeAdapter(Pruning)
 DATA: pydantic.TypeAdapter[DataFacts] = pydantic.TypeAdapter(DataFacts)

@@ -567,3 +567,11 @@ def test_a_number_that_no_run_can_have_is_left_out(line: str, digits: str) -> No
     assert run.tokens_per_iter is None
     assert run.vocab_size == (None if len(digits) > 18 else 1)
     assert run.points
+
+
+@pytest.mark.parametrize("digits", ["9" * 400, "9" * 5000])
+@pytest.mark.parametrize("line", ["number of parameters: {}M", "number of parameters: {}.5"])
+def test_a_number_of_parameters_that_no_model_can_have_is_left_out(line: str, digits: str) -> None:
+    run = one(f"{line.format(digits)}\nstep 0: train loss 4.1, val loss 4.2\n")
+    assert run.parameters is None
+    assert run.points

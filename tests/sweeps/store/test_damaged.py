@@ -65,6 +65,7 @@ CONFIG = small_sweep.baseline().as_dict()
         ("params", "null", "run 2 can't be read and is left out: Input should be an object"),
         ("params", '{"dropout": [1]}', "dropout"),
         ("params", '{"dropout": "0.1"}', "dropout"),
+        ("params", f'{{"dropout": {10**400}}}', "dropout"),
         ("pruning", '{"rule": 3}', "rule: Input should be a valid string"),
         ("pruning", "nothing", "Invalid JSON"),
         ("seed", "many", "seed is 'many'"),
