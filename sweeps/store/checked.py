@@ -24,6 +24,7 @@ _Whole = Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]
 PARAMS: pydantic.TypeAdapter[dict[str, bool | _Whole | pydantic.FiniteFloat]] = pydantic.TypeAdapter(
     dict[str, bool | _Whole | pydantic.FiniteFloat]
 )
+KINDS: pydantic.TypeAdapter[tuple[str, ...]] = pydantic.TypeAdapter(tuple[str, ...])
 PROVENANCE: pydantic.TypeAdapter[dict[str, str]] = pydantic.TypeAdapter(dict[str, str])
 PRUNING: pydantic.TypeAdapter[Pruning] = pydantic.TypeAdapter(Pruning)
 DATA: pydantic.TypeAdapter[DataFacts] = pydantic.TypeAdapter(DataFacts)

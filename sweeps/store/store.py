@@ -448,7 +448,7 @@ def _run(row: sa.Row[Any], points: tuple[Point, ...], *, kinds: tuple[str, ...])
         params=checked.PARAMS.validate_json(row.params, strict=True),
         config=TrainConfig.from_mapping(dict(json.loads(row.config))),
         device=row.device,
-        kinds=kinds if row.device_kinds is None else tuple(json.loads(row.device_kinds)),
+        kinds=kinds if row.device_kinds is None else checked.KINDS.validate_json(row.device_kinds),
         outcome=Outcome(row.outcome),
         reason=row.reason,
         val_loss=row.val_loss,

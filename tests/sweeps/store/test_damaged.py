@@ -68,6 +68,7 @@ CONFIG = small_sweep.baseline().as_dict()
         ("params", f'{{"dropout": {10**400}}}', "dropout"),
         ("pruning", '{"rule": 3}', "rule: Input should be a valid string"),
         ("pruning", "nothing", "Invalid JSON"),
+        ("device_kinds", "[[1]]", "valid string"),
         ("seed", "many", "seed is 'many'"),
         ("seconds", b"\xff", r"seconds is b'\\xff'"),
         ("outcome", "gone", "'gone' is not a valid Outcome"),
