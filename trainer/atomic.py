@@ -19,6 +19,12 @@ def disk_remedy(error: OSError) -> str:
     return ""
 
 
+def disk_trouble(error: OSError, *, at: Path) -> str:
+    """Name the file, or else `at`, the trouble and the remedy of a disk that takes no more; empty for other errors."""
+    remedy = disk_remedy(error)
+    return remedy and f"{error.filename or at}: {error.strerror}; {remedy}"
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Yield a temporary file in the folder of `path`; flush it to disk and rename it to `path` if the block succeeds.

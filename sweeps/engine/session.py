@@ -40,7 +40,7 @@ from sweeps.workers.launch import devices_here
 from sweeps.workers.names import kind_of
 from sweeps.workers.pool import Pool
 from sweeps.workers.process_pool import ProcessPool
-from trainer.atomic import disk_remedy, write_text
+from trainer.atomic import disk_trouble, write_text
 from trainer.data.dataset import Dataset, open_dataset
 from trainer.data.encode import PrepareProgress
 from trainer.data.frequencies import unigram_loss
@@ -195,9 +195,9 @@ def _as_disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not (remedy := disk_remedy(error)):
+        if not (trouble := disk_trouble(error, at=Path.cwd())):
             raise
-        raise DiskError(f"{error.filename or Path.cwd()}: {error.strerror}; {remedy}") from error
+        raise DiskError(trouble) from error
 
 
 def _with_known_origin(

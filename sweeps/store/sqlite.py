@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from sweeps.errors import StoreBusy, StoreError
 from trainer.atomic import write_text
 from trainer.input_file import check_input
+from trainer.machine import process
 
 
 @contextlib.contextmanager
@@ -60,11 +61,11 @@ def _this_process() -> dict[str, Any]:
 def _started(pid: int) -> str | None:
     """Return when a process started, as the system counts it; None: there is no such process, or no /proc."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        started = process.stat(pid)[process.STARTED]
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return None
-    return f"{stat.rpartition(')')[2].split()[19]} in {boot}"  # proc_pid_stat(5), field 22
+    return f"{started} in {boot}"
 
 
 def _is_held(holder: Path) -> bool:

@@ -21,6 +21,7 @@ from sweeps.paths import log_of, tail_of
 from sweeps.workers import launch
 from sweeps.workers.pool import Crashed, Died, Finished, Job, Message, Work
 from sweeps.workers.worker import TrainJob, main
+from trainer.machine.process import STATE, stat
 from trainer.points import Answer
 
 _PATIENCE = 5.0
@@ -214,12 +215,11 @@ def end_of(*logs: Path) -> str:
 
 
 def _is_stopped(pid: int) -> bool:
-    """Whether a process is stopped by a signal or a debugger (proc_pid_stat(5)); False without a /proc."""
+    """Whether a process is stopped by a signal or a debugger; False without a /proc."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return stat(pid)[STATE] in ("T", "t")
     except OSError:
         return False
-    return stat.rpartition(")")[2].split()[0] in ("T", "t")  # the name before it may have brackets of its own
 
 
 def _signal_name(number: int) -> str:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from sweeps import signals
 from sweeps.paths import log_of
 from sweeps.workers.pool import PULSE_SECONDS, Crashed, Finished, Job, PointMessage, Pulse, Report, Work
-from trainer.atomic import disk_remedy
+from trainer.atomic import disk_trouble
 from trainer.config import TrainConfig
 from trainer.errors import UserError
 from trainer.points import Answer, Point, Result
@@ -191,10 +191,9 @@ def do(work: Work, job: Job, report: Report) -> Finished | Crashed:
     except DriverGone:
         raise
     except OSError as error:
-        if not (remedy := disk_remedy(error)):
-            return Crashed(run=job.run, attempt=job.attempt, text=traceback.format_exc(), user_error=False)
-        text = f"{error.filename or job.out}: {error.strerror}; {remedy}"
-        return Crashed(run=job.run, attempt=job.attempt, text=text, user_error=True)
+        trouble = disk_trouble(error, at=job.out)
+        text = trouble or traceback.format_exc()
+        return Crashed(run=job.run, attempt=job.attempt, text=text, user_error=bool(trouble))
     except Exception:  # noqa: BLE001  # the process boundary: the driver decides whether to retry
         return Crashed(run=job.run, attempt=job.attempt, text=traceback.format_exc(), user_error=False)
 
