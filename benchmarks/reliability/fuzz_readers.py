@@ -387,7 +387,12 @@ def _change_the_store(connection: sqlite3.Connection, draw: random.Random) -> No
 def _odd_cell(held: Any, draw: random.Random) -> Any:
     """Return an odd value for a cell; JSON stays JSON half of the time, with an odd value in it."""
     if isinstance(held, str) and held.startswith(("{", "[")) and draw.random() < 0.7:
-        return json.dumps(mutated_value(json.loads(held), draw), default=repr)
+        try:
+            value = json.loads(held)
+        except ValueError:  # an earlier change of the same cell has broken it
+            pass
+        else:
+            return json.dumps(mutated_value(value, draw), default=repr)
     if isinstance(held, str) and held.startswith("{"):
         return mutated(held.encode(), draw, others=[held.encode()]).decode(errors="replace")
     odd = draw.choice(ODD)
